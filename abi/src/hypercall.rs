@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! The hypercall `__pkvm_s2dump`: everything in registers, nothing read from host memory.
+//!
+//! | x1 | x2 | x3 | x4 | x5 | x6 | x7 | returns x1, x2, x3 |
+//! |---|---|---|---|---|---|---|---|
+//! | [`Op::HELLO`] | host's version | 0 | 0 | 0 | 0 | 0 | status, version \| default budget << 32, features |
+//! | [`Op::LIST`] | slot pfn | 0 | first handle | 0 | handles to try | sequence | status, next handle (0: done), counts |
+//! | [`Op::DUMP`] \| flags << 32 | slot pfn | target | cursor | end | budget | sequence | status, next cursor, counts |
+//! | [`Op::WALK`] | slot pfn | target | input address | 0 | 0 | sequence | status, 0, counts |
+//!
+//! `counts` is records (31:0) and descriptors or handles visited (63:32). A dump is done when the next cursor equals
+//! the end it was asked for or, if that is smaller, the size of the input-address space. The slot page must be shared
+//! with EL2 (`__pkvm_host_share_hyp`) during the call; EL2 pins it, writes it and unpins it within the call, so nothing
+//! of the host's survives a call. Unless the status is [`Status::OK`], the slot holds nothing.
+
+/// What a call asks for: bits 31:0 of x1. An open enum: others answer [`Status::UNKNOWN_OP`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Op(pub u32);
+
+impl Op {
+    /// Agrees on a version and tells features and limits. Writes no slot.
+    pub const HELLO: Self = Self(0);
+    /// Lists the VMs EL2 knows, from a handle on.
+    pub const LIST: Self = Self(1);
+    /// Dumps one chunk of a table.
+    pub const DUMP: Self = Self(2);
+    /// Shows the descriptor of each level for one input address.
+    pub const WALK: Self = Self(3);
+}
+
+/// How to dump: bits 63:32 of x1. Unknown bits answer [`Status::UNKNOWN_FLAG`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DumpFlags(pub u32);
+
+impl DumpFlags {
+    /// Also end a run where the output address does not run on.
+    pub const EXACT: Self = Self(1 << 0);
+    /// All in this one call, under [`ATOMIC_BUDGET`] descriptors and one slot of records, or [`Status::TOO_BIG`].
+    pub const ATOMIC: Self = Self(1 << 1);
+    /// Sum a digest of the descriptors read into the header.
+    pub const DIGEST: Self = Self(1 << 2);
+
+    /// All flags this version knows.
+    pub const KNOWN: Self = Self(Self::EXACT.0 | Self::ATOMIC.0 | Self::DIGEST.0);
+
+    /// Returns whether all bits of `other` are set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Returns the bits set in either.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Descriptors one call reads when the host asks for 0.
+pub const DEFAULT_BUDGET: u32 = 4096;
+/// Descriptors one call reads at most, whatever the host asks for.
+pub const MAX_BUDGET: u32 = 16384;
+/// Descriptors one [`DumpFlags::ATOMIC`] call reads at most.
+pub const ATOMIC_BUDGET: u32 = 65536;
+
+/// How a call ended: an open enum, 0 is success. Also carried by [`END`](crate::slot::SlotKind::END) slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Status(pub u32);
+
+impl Status {
+    /// The slot is filled.
+    pub const OK: Self = Self(0);
+    /// s2dump was not allowed at boot (`kvm-arm.s2dump=on`).
+    pub const NOT_PERMITTED: Self = Self(1);
+    /// EL2 does not know the operation.
+    pub const UNKNOWN_OP: Self = Self(2);
+    /// A flag or reserved argument is set that EL2 does not know.
+    pub const UNKNOWN_FLAG: Self = Self(3);
+    /// The kind of table is not one EL2 can dump.
+    pub const UNKNOWN_TARGET: Self = Self(4);
+    /// No VM has this handle.
+    pub const NO_SUCH_VM: Self = Self(5);
+    /// The VM exists but never ran, so EL2 has no table for it yet. Told by EL1: EL2 says [`Self::NO_SUCH_VM`].
+    pub const VM_NOT_RUN: Self = Self(6);
+    /// Cursor or end is not page aligned, out of order, or outside the input-address space.
+    pub const BAD_RANGE: Self = Self(7);
+    /// The slot page is not shared with EL2.
+    pub const SLOT_NOT_SHARED: Self = Self(8);
+    /// An atomic dump does not fit one call.
+    pub const TOO_BIG: Self = Self(9);
+    /// The other side speaks another major version.
+    pub const VERSION_MISMATCH: Self = Self(10);
+    /// The registers of the table describe a geometry the walker refuses.
+    pub const BAD_GEOMETRY: Self = Self(11);
+    /// The VM went away between two calls of one dump. Told by EL1.
+    pub const VM_GONE: Self = Self(12);
+
+    /// Returns the positive Linux errno that says it best; `EIO` for statuses from the future.
+    #[must_use]
+    pub const fn to_errno(self) -> i32 {
+        match self {
+            Self::OK => 0,
+            Self::NOT_PERMITTED => 1,     // EPERM
+            Self::UNKNOWN_OP => 95,       // EOPNOTSUPP
+            Self::UNKNOWN_FLAG => 22,     // EINVAL
+            Self::UNKNOWN_TARGET => 95,   // EOPNOTSUPP
+            Self::NO_SUCH_VM => 2,        // ENOENT
+            Self::VM_NOT_RUN => 61,       // ENODATA
+            Self::BAD_RANGE => 34,        // ERANGE
+            Self::SLOT_NOT_SHARED => 14,  // EFAULT
+            Self::TOO_BIG => 7,           // E2BIG
+            Self::VERSION_MISMATCH => 71, // EPROTO
+            Self::VM_GONE => 116,         // ESTALE
+            _ => 5,                       // EIO
+        }
+    }
+}
+
+/// Packs the two counts returned in x3.
+#[must_use]
+pub const fn pack_counts(records: u32, visited: u32) -> u64 {
+    records as u64 | ((visited as u64) << 32)
+}
+
+/// Unpacks x3 into records and visited.
+#[must_use]
+pub const fn unpack_counts(x3: u64) -> (u32, u32) {
+    ((x3 & 0xffff_ffff) as u32, (x3 >> 32) as u32)
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! The ioctls of `/dev/s2dump`: one open file is one session.
+//!
+//! [`Hello`] first; then any number of: [`Start`] (a dump, walk or list), then [`Advance`] until its state is
+//! [`SessionState::DONE`]. The last slot of each start is an END slot. `mmap` of offset 0 gives all slots, read-only;
+//! who does not map calls `read(2)`, which advances by itself, returns whole slots cut to their used bytes, and 0 after
+//! the END slot. The two ways may not be mixed within one start.
+//!
+//! Each argument begins with `size` (the caller's `size_of`) and `version`. A size the driver does not know is `E2BIG`
+//! (larger) or `EINVAL` (smaller); another major version is `EPROTO`; non-zero reserved fields are `EINVAL`.
+
+use crate::slot::assert_offsets;
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The ioctl type ("magic") byte.
+pub const IOCTL_TYPE: u8 = 0xb7;
+
+const IOC_READ_WRITE: u32 = 3;
+
+const fn iowr(number: u8, size_bytes: usize) -> u32 {
+    (IOC_READ_WRITE << 30) | ((size_bytes as u32) << 16) | ((IOCTL_TYPE as u32) << 8) | number as u32
+}
+
+/// Command number of [`Hello`].
+pub const HELLO: u32 = iowr(0, size_of::<Hello>());
+/// Command number of [`Start`].
+pub const START: u32 = iowr(1, size_of::<Start>());
+/// Command number of [`Advance`].
+pub const ADVANCE: u32 = iowr(2, size_of::<Advance>());
+
+/// Agrees on a version and tells what EL2 and the driver can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Hello {
+    /// Offset 0, length 4: in: size of this struct.
+    pub size: u32,
+    /// Offset 4, length 4: in: version of the caller; out: version of the driver.
+    pub version: u32,
+    /// Offset 8, length 8: out: [`features`](crate::version::features) of EL2.
+    pub features: u64,
+    /// Offset 16, length 4: out: version of EL2.
+    pub el2_version: u32,
+    /// Offset 20, length 4: out: budget in force when a start asks for 0.
+    pub default_budget: u32,
+    /// Offset 24, length 4: out: slots in the ring.
+    pub slots: u32,
+    /// Offset 28, length 4: out: bytes of a slot.
+    pub slot_bytes: u32,
+    /// Offset 32, length 32: zero.
+    pub reserved: [u64; 4],
+}
+
+/// Starts a dump, walk or list; ends the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Start {
+    /// Offset 0, length 4: in: size of this struct.
+    pub size: u32,
+    /// Offset 4, length 4: in: version of the caller.
+    pub version: u32,
+    /// Offset 8, length 4: in: [`Op`](crate::hypercall::Op) except HELLO.
+    pub op: u32,
+    /// Offset 12, length 4: in: [`DumpFlags`](crate::hypercall::DumpFlags), zero unless a dump.
+    pub flags: u32,
+    /// Offset 16, length 8: in: [`Target`](crate::target::Target), zero for a list.
+    pub target: u64,
+    /// Offset 24, length 8: in: first input address of a dump, address of a walk, zero for a list.
+    pub start: u64,
+    /// Offset 32, length 8: in: end of a dump, exclusive; all ones: the whole space. Zero for walk and list.
+    pub end: u64,
+    /// Offset 40, length 4: in: descriptors per call, 0 for the default. EL2 caps it.
+    pub budget: u32,
+    /// Offset 44, length 4: zero.
+    pub reserved0: u32,
+    /// Offset 48, length 16: zero.
+    pub reserved: [u64; 2],
+}
+
+/// State of a session: [`Advance::state`]. An open enum.
+pub struct SessionState;
+
+impl SessionState {
+    /// Nothing started.
+    pub const IDLE: u32 = 0;
+    /// More slots will come.
+    pub const RUNNING: u32 = 1;
+    /// The END slot is among the filled ones (or was).
+    pub const DONE: u32 = 2;
+}
+
+/// Gives back read slots and has free ones filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Advance {
+    /// Offset 0, length 4: in: size of this struct.
+    pub size: u32,
+    /// Offset 4, length 4: in: version of the caller.
+    pub version: u32,
+    /// Offset 8, length 4: in: filled slots given back, oldest first. More than are lent is `EINVAL`.
+    pub release: u32,
+    /// Offset 12, length 4: out: index in the ring of the oldest filled slot.
+    pub first: u32,
+    /// Offset 16, length 4: out: number of filled slots from `first` on, wrapping at the ring's end.
+    pub filled: u32,
+    /// Offset 20, length 4: out: [`SessionState`].
+    pub state: u32,
+    /// Offset 24, length 8: zero.
+    pub reserved: [u32; 2],
+}
+
+assert_offsets!(Hello, 64, 8, size @ 0, version @ 4, features @ 8, el2_version @ 16, default_budget @ 20, slots @ 24,
+    slot_bytes @ 28, reserved @ 32);
+assert_offsets!(Start, 64, 8, size @ 0, version @ 4, op @ 8, flags @ 12, target @ 16, start @ 24, end @ 32, budget @ 40,
+    reserved0 @ 44, reserved @ 48);
+assert_offsets!(Advance, 32, 4, size @ 0, version @ 4, release @ 8, first @ 12, filled @ 16, state @ 20, reserved @ 24);

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Slots and records: the bytes of the ring, of `read(2)` and of capture files.
+//!
+//! A slot says of itself all that decoding needs, so nothing is guessed from a kernel version. Stored slots
+//! (`read(2)`, files) are cut to [`SlotHeader::used_bytes`]; in the ring each starts a page.
+
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes of a slot in the ring: one 4 KiB page.
+pub const SLOT_BYTES: usize = 4096;
+/// Records of [`Record`] size that fit a slot.
+pub const SLOT_RECORDS: usize = (SLOT_BYTES - size_of::<SlotHeader>()) / size_of::<Record>();
+/// Records of [`VmRecord`] size that fit a slot.
+pub const SLOT_VMS: usize = (SLOT_BYTES - size_of::<SlotHeader>()) / size_of::<VmRecord>();
+
+/// First four bytes of every slot: `S2D` and 0x1a.
+pub const SLOT_MAGIC: u32 = u32::from_le_bytes(*b"S2D\x1a");
+
+/// What a slot holds. An open enum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotKind(pub u16);
+
+impl SlotKind {
+    /// Runs of a table, in ascending input addresses: [`Record`].
+    pub const RANGES: Self = Self(1);
+    /// The descriptor of each level for one input address, top first: [`Record`], count 1.
+    pub const WALK: Self = Self(2);
+    /// VMs: [`VmRecord`].
+    pub const VMS: Self = Self(3);
+    /// The end of a dump, walk or list; no records. `status` says how it ended, `visited` is the most descriptors any
+    /// one call visited, `sequence` the number of slots before it.
+    pub const END: Self = Self(4);
+}
+
+/// Bits of [`SlotHeader::flags`]. Unknown bits are ignored.
+pub mod slot_flags {
+    /// Runs also break where the output address does not run on.
+    pub const EXACT: u16 = 1 << 0;
+    /// All of the dump is in this slot, read in one call under the table's lock.
+    pub const ATOMIC: u16 = 1 << 1;
+    /// `digest` is filled.
+    pub const DIGEST: u16 = 1 << 2;
+    /// The guest is protected.
+    pub const PROTECTED: u16 = 1 << 3;
+}
+
+/// Bits of [`SlotHeader::table_features`]: what decoding the descriptors depends on.
+pub mod table_features {
+    /// FEAT_LPA2 descriptors (VTCR_EL2.DS): output address bits 51:50 in 9:8, shareability from VTCR_EL2.
+    pub const LPA2: u32 = 1 << 0;
+    /// HCR_EL2.FWB: MemAttr has the FWB encoding.
+    pub const FWB: u32 = 1 << 1;
+    /// FEAT_XNX: XN is two bits.
+    pub const XNX: u32 = 1 << 2;
+    /// EL2 runs with HCR_EL2.E2H (hVHE): matters for the EL2 stage-1 format.
+    pub const HVHE: u32 = 1 << 3;
+}
+
+/// How software bits and invalid entries are to be read: [`SlotHeader::encoding`]. An open enum.
+pub mod encoding {
+    /// No software meaning known.
+    pub const NONE: u16 = 0;
+    /// pKVM as of Linux 7.2: state in 56:55, invalid entries typed by 63:60 (`asm/kvm_pgtable.h`).
+    pub const PKVM_7_2: u16 = 1;
+}
+
+/// Header of a slot. Reserved bytes are zero and checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SlotHeader {
+    /// Offset 0, length 4: [`SLOT_MAGIC`].
+    pub magic: u32,
+    /// Offset 4, length 4: version of the writer, as [`AbiVersion::to_bits`](crate::version::AbiVersion::to_bits).
+    pub version: u32,
+    /// Offset 8, length 2: bytes of this header; records start there.
+    pub header_bytes: u16,
+    /// Offset 10, length 2: bytes of one record.
+    pub record_bytes: u16,
+    /// Offset 12, length 2: [`SlotKind`].
+    pub kind: u16,
+    /// Offset 14, length 2: [`slot_flags`].
+    pub flags: u16,
+    /// Offset 16, length 4: number of records.
+    pub record_count: u32,
+    /// Offset 20, length 4: descriptors (or handles) this call visited; in an END slot the most of any call.
+    pub visited: u32,
+    /// Offset 24, length 8: number of the slot in its dump, from 0.
+    pub sequence: u64,
+    /// Offset 32, length 8: [`Target`](crate::target::Target).
+    pub target: u64,
+    /// Offset 40, length 8: first input address this slot covers (first handle of a list).
+    pub start: u64,
+    /// Offset 48, length 8: first input address after what this slot covers.
+    pub next: u64,
+    /// Offset 56, length 8: end of the dump this slot belongs to, exclusive.
+    pub end: u64,
+    /// Offset 64, length 8: VTCR_EL2 of the table.
+    pub vtcr: u64,
+    /// Offset 72, length 8: physical address of the root table.
+    pub root: u64,
+    /// Offset 80, length 8: wrapping sum of the digests of all descriptors read, if asked for.
+    pub digest: u64,
+    /// Offset 88, length 4: [`table_features`].
+    pub table_features: u32,
+    /// Offset 92, length 1: input-address bits.
+    pub ia_bits: u8,
+    /// Offset 93, length 1: start level, -1 to 3.
+    pub start_level: i8,
+    /// Offset 94, length 1: granule as a shift: 12, 14 or 16.
+    pub page_shift: u8,
+    /// Offset 95, length 1: effective output-address bits.
+    pub pa_bits: u8,
+    /// Offset 96, length 2: [`encoding`].
+    pub encoding: u16,
+    /// Offset 98, length 2: VMID.
+    pub vmid: u16,
+    /// Offset 100, length 4: the budget in force for this call.
+    pub budget: u32,
+    /// Offset 104, length 4: [`Status`](crate::hypercall::Status) an END slot reports; else 0.
+    pub status: u32,
+    /// Offset 108, length 20: zero.
+    pub reserved: [u32; 5],
+}
+
+impl SlotHeader {
+    /// Returns the bytes of header and records, or `None` if that is more than a slot or less than a header.
+    #[must_use]
+    pub fn used_bytes(&self) -> Option<usize> {
+        let header = usize::from(self.header_bytes);
+        let records = usize::from(self.record_bytes).checked_mul(usize::try_from(self.record_count).ok()?)?;
+        let used = header.checked_add(records)?;
+        (header >= size_of::<Self>() && used <= SLOT_BYTES).then_some(used)
+    }
+}
+
+/// What a [`Record`] describes. An open enum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordKind(pub u8);
+
+impl RecordKind {
+    /// Entries with bit 0 clear: a hole if zero, else what software left there. `oa` is 0.
+    pub const INVALID: Self = Self(0);
+    /// Pages or blocks.
+    pub const LEAF: Self = Self(1);
+    /// A table descriptor. Only in [`SlotKind::WALK`] slots; `oa` is the next table.
+    pub const TABLE: Self = Self(2);
+    /// A valid descriptor whose type the level does not allow.
+    pub const RESERVED: Self = Self(3);
+    /// A table descriptor that points outside memory EL2 may read: not followed.
+    pub const TABLE_OUTSIDE: Self = Self(4);
+    /// A table descriptor that points to itself or an ancestor: not followed.
+    pub const TABLE_LOOP: Self = Self(5);
+}
+
+/// Bits of [`Record::flags`]. Unknown bits are ignored.
+pub mod record_flags {
+    /// The output addresses of the run are contiguous, each entry following the one before. Set for a run of one.
+    pub const LINEAR: u16 = 1 << 0;
+    /// The run began before the slot: its first entry may continue the last record of the slot before.
+    pub const CONTINUES: u16 = 1 << 1;
+}
+
+/// A run of entries of one level that differ in nothing but the output address. Reserved bytes are zero and checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Record {
+    /// Offset 0, length 8: input address of the first entry.
+    pub ia: u64,
+    /// Offset 8, length 8: output address of the first entry; 0 unless a leaf or table.
+    pub oa: u64,
+    /// Offset 16, length 8: the first descriptor as it stood in the table.
+    pub descriptor: u64,
+    /// Offset 24, length 4: number of entries.
+    pub count: u32,
+    /// Offset 28, length 1: level, -1 to 3.
+    pub level: i8,
+    /// Offset 29, length 1: [`RecordKind`].
+    pub kind: u8,
+    /// Offset 30, length 2: [`record_flags`].
+    pub flags: u16,
+}
+
+/// Bits of [`VmRecord::flags`]. Unknown bits are ignored.
+pub mod vm_flags {
+    /// The VM is protected.
+    pub const PROTECTED: u16 = 1 << 0;
+    /// EL2 has the VM and its table; clear for a reserved handle that never ran.
+    pub const CREATED: u16 = 1 << 1;
+    /// Teardown has begun.
+    pub const DYING: u16 = 1 << 2;
+}
+
+/// A VM. Written by EL2 except where said. Reserved bytes are zero and checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VmRecord {
+    /// Offset 0, length 8: VTCR_EL2.
+    pub vtcr: u64,
+    /// Offset 8, length 8: physical address of the root table.
+    pub root: u64,
+    /// Offset 16, length 4: process that made the VM. Filled by EL1; 0 if unknown.
+    pub pid: u32,
+    /// Offset 20, length 4: vCPUs EL2 has.
+    pub vcpus: u32,
+    /// Offset 24, length 2: pKVM handle.
+    pub handle: u16,
+    /// Offset 26, length 2: [`vm_flags`].
+    pub flags: u16,
+    /// Offset 28, length 1: input-address bits.
+    pub ia_bits: u8,
+    /// Offset 29, length 1: start level.
+    pub start_level: i8,
+    /// Offset 30, length 2: VMID.
+    pub vmid: u16,
+    /// Offset 32, length 24: name of the VM's debugfs directory, zero padded. Filled by EL1.
+    pub name: [u8; 24],
+    /// Offset 56, length 8: zero.
+    pub reserved: [u32; 2],
+}
+
+macro_rules! assert_offsets {
+    ($t:ty, $size:literal, $align:literal, $($field:ident @ $offset:literal),+ $(,)?) => {
+        const _: () = assert!(size_of::<$t>() == $size && align_of::<$t>() == $align);
+        $(const _: () = assert!(core::mem::offset_of!($t, $field) == $offset);)+
+    };
+}
+pub(crate) use assert_offsets;
+
+assert_offsets!(SlotHeader, 128, 8, magic @ 0, version @ 4, header_bytes @ 8, record_bytes @ 10, kind @ 12, flags @ 14,
+    record_count @ 16, visited @ 20, sequence @ 24, target @ 32, start @ 40, next @ 48, end @ 56, vtcr @ 64, root @ 72,
+    digest @ 80, table_features @ 88, ia_bits @ 92, start_level @ 93, page_shift @ 94, pa_bits @ 95, encoding @ 96,
+    vmid @ 98, budget @ 100, status @ 104, reserved @ 108);
+assert_offsets!(Record, 32, 8, ia @ 0, oa @ 8, descriptor @ 16, count @ 24, level @ 28, kind @ 29, flags @ 30);
+assert_offsets!(VmRecord, 64, 8, vtcr @ 0, root @ 8, pid @ 16, vcpus @ 20, handle @ 24, flags @ 26, ia_bits @ 28,
+    start_level @ 29, vmid @ 30, name @ 32, reserved @ 56);

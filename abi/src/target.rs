@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Which table a call is about.
+
+/// The kind of table: an open enum in bits 63:56 of a [`Target`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetKind(pub u8);
+
+impl TargetKind {
+    /// A guest's stage-2 table, named by its pKVM handle.
+    pub const GUEST_STAGE2: Self = Self(0);
+    // 1 (host stage-2) and 2 (EL2 stage-1) are kept for those tables.
+}
+
+/// A table: kind in bits 63:56, pKVM handle in bits 15:0, the rest zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Target(pub u64);
+
+const KIND_SHIFT: u32 = 56;
+const HANDLE_MASK: u64 = 0xffff;
+
+impl Target {
+    /// Names the stage-2 table of the guest with `handle`.
+    #[must_use]
+    pub const fn guest(handle: u16) -> Self {
+        Self(((TargetKind::GUEST_STAGE2.0 as u64) << KIND_SHIFT) | handle as u64)
+    }
+
+    /// Returns the kind, known or not.
+    #[must_use]
+    pub const fn kind(self) -> TargetKind {
+        TargetKind((self.0 >> KIND_SHIFT) as u8)
+    }
+
+    /// Returns the pKVM handle of a guest target, or `None` for other kinds and for set reserved bits.
+    #[must_use]
+    pub const fn guest_handle(self) -> Option<u16> {
+        if self.kind().0 != TargetKind::GUEST_STAGE2.0 || self.0 & !HANDLE_MASK & !(0xff << KIND_SHIFT) != 0 {
+            return None;
+        }
+        Some((self.0 & HANDLE_MASK) as u16)
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! The version of the ABI, agreed on by the first call on each border.
+
+/// A version: additive changes raise `minor`, anything else `major`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbiVersion {
+    /// Readers refuse a `major` they do not know.
+    pub major: u16,
+    /// Readers accept any `minor`, and skip what they do not know.
+    pub minor: u16,
+}
+
+impl AbiVersion {
+    /// Packs as `major << 16 | minor`, the form in registers and headers.
+    #[must_use]
+    pub const fn to_bits(self) -> u32 {
+        ((self.major as u32) << 16) | self.minor as u32
+    }
+
+    /// Unpacks any value.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self { major: (bits >> 16) as u16, minor: (bits & 0xffff) as u16 }
+    }
+
+    /// Returns whether data of version `other` can be read by code of version `self`.
+    #[must_use]
+    pub const fn can_read(self, other: Self) -> bool {
+        self.major == other.major
+    }
+}
+
+/// The version this source speaks. Changes, newest first:
+///
+/// - 1.0: hello, list, dump, walk; guest stage-2 tables.
+pub const ABI_VERSION: AbiVersion = AbiVersion { major: 1, minor: 0 };
+
+/// What an implementation can do: bits of the hello answers. Unknown bits are ignored.
+pub mod features {
+    /// Dumps with the output-address run broken too ([`DumpFlags::EXACT`](crate::hypercall::DumpFlags::EXACT)).
+    pub const EXACT: u64 = 1 << 0;
+    /// Dumps in one call ([`DumpFlags::ATOMIC`](crate::hypercall::DumpFlags::ATOMIC)).
+    pub const ATOMIC: u64 = 1 << 1;
+    /// Digests of the descriptors read ([`DumpFlags::DIGEST`](crate::hypercall::DumpFlags::DIGEST)).
+    pub const DIGEST: u64 = 1 << 2;
+    /// Guest stage-2 tables ([`TargetKind::GUEST_STAGE2`](crate::target::TargetKind::GUEST_STAGE2)).
+    pub const GUEST_STAGE2: u64 = 1 << 8;
+}
