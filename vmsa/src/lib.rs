@@ -1,4 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! VMSAv8-64 stage-2 geometry and descriptors: pure decode.
+//! VMSAv8-64 stage-2 geometry and descriptors: pure decode, used at EL2 and at EL0.
+//!
+//! Supports the 4, 16 and 64 KiB granules, start levels -1 to 3 with concatenated roots, LPA2, both encodings of
+//! MemAttr (HCR_EL2.FWB), XN of one and of two bits, and the software bits and invalid entries of pKVM. Not supported:
+//! 128-bit descriptors (refused), indirect permissions, and the EL2 stage-1 format.
+//!
+//! Reads no memory, knows no ring and no record. Unknown encodings are kept raw, never masked away. Field positions:
+//! Arm ARM DDI 0487, chapter D8 "The AArch64 Virtual Memory System Architecture".
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod attrs;
+pub mod descriptor;
+pub mod geometry;
+pub mod granule;
+pub mod level;
+pub mod pkvm;
+
+pub use addr::{Ipa, PhysAddr};
+pub use descriptor::{Descriptor, Leaf, RawDescriptor};
+pub use geometry::{Features, Geometry, GeometryError};
+pub use granule::Granule;
+pub use level::Level;
+
+/// Returns bits `hi:lo` of `value`, shifted down; positions as the manual writes them.
+pub(crate) const fn bits(value: u64, hi: u32, lo: u32) -> u64 {
+    (value >> lo) & (u64::MAX >> (63 - (hi - lo)))
+}
+
+/// Returns whether bit `n` of `value` is set.
+pub(crate) const fn bit(value: u64, n: u32) -> bool {
+    (value >> n) & 1 != 0
+}
