@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `s2dump-vmm`: a VM in a known state, for looking at with s2dump.
+//!
+//! Does the steps, prints what the guest's stage-2 table must hold now (one line of JSON), and with `--hold` goes on
+//! with a line of steps from standard input at a time, until that ends. The VM lives as long as the process.
+//!
+//! ```text
+//! s2dump-vmm protected touch:16 share:2 --hold
+//! s2dump-vmm ordinary --mem 0x80000000+8M,huge touch:1 touch:0x80400000+1
+//! s2dump-vmm protected --vcpus 2 touch:4 1/touch:0x80100000+4
+//! ```
+
+use clap::{Parser, ValueEnum};
+use s2dump_itest::script::{MemorySpec, Step};
+
+/// Makes a VM in a known state and tells what its stage-2 table must hold.
+#[derive(Debug, Parser)]
+#[command(version)]
+#[cfg_attr(not(target_arch = "aarch64"), expect(dead_code, reason = "there is no KVM for it to speak to"))]
+struct Args {
+    /// Kind of VM.
+    kind: Kind,
+    /// Steps: [VCPU/]VERB:[IPA+]PAGES with VERB touch, read, share, unshare, touch-share or poison.
+    steps: Vec<Step>,
+    /// Memory as IPA+SIZE[,huge|,file=PATH][,ro]; the first is where steps without an address go.
+    #[arg(long = "mem", default_value = "0x80000000+64M")]
+    memory: Vec<MemorySpec>,
+    /// Number of vCPUs.
+    #[arg(long, default_value_t = 1)]
+    vcpus: usize,
+    /// Keep the VM and read more steps from standard input, until it ends.
+    #[arg(long)]
+    hold: bool,
+    /// Tell output addresses too (from /proc/self/pagemap; needs root).
+    #[arg(long)]
+    physical: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// pKVM keeps the host out of its memory.
+    Protected,
+    /// The host has access to its memory.
+    Ordinary,
+}
+
+#[cfg(target_arch = "aarch64")]
+fn main() -> anyhow::Result<()> {
+    use s2dump_itest::vm::{Config, Vm};
+    use std::io::Write as _;
+
+    let args = Args::parse();
+    let config =
+        Config { protected: args.kind == Kind::Protected, vcpus: args.vcpus, memory: args.memory };
+    let mut vm = Vm::new(&config)?;
+    let print = |vm: &Vm| -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        serde_json::to_writer(&mut out, &vm.expected(args.physical)?)?;
+        writeln!(out)?;
+        Ok(out.flush()?)
+    };
+    for step in &args.steps {
+        vm.step(step)?;
+    }
+    print(&vm)?;
+    if args.hold {
+        for line in std::io::stdin().lines() {
+            for word in line?.split_whitespace() {
+                vm.step(&word.parse()?)?;
+            }
+            print(&vm)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+fn main() -> std::process::ExitCode {
+    let _ = Args::parse();
+    eprintln!("s2dump-vmm: runs on AArch64 only");
+    std::process::ExitCode::from(3)
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the kernel command line asks the guest init to do: `s2dump.run=MODE[=ARGUMENT]`, then ` -- COMMAND...`.
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// Two VMs, and what s2dump says of them.
+    Demo,
+    /// The tests whose name contains the filter.
+    Test(String),
+    /// A shell on the console.
+    Shell,
+    /// The words after ` -- `, joined, as a shell command.
+    Exec(String),
+    /// Measurements, for a machine started with `-icount`; the argument picks them.
+    Bench(String),
+    /// Not understood: says why.
+    Unknown(String),
+}
+
+/// Reads `/proc/cmdline`.
+#[must_use]
+pub fn parse(text: &str) -> Run {
+    let (kernel, command) = match text.trim().split_once(" -- ") {
+        Some((kernel, command)) => (kernel, command.trim()),
+        None => (text.trim(), ""),
+    };
+    let Some(value) = kernel.split_whitespace().filter_map(|word| word.strip_prefix("s2dump.run=")).next_back() else {
+        return Run::Unknown("s2dump.run= is missing from the kernel command line".into());
+    };
+    let (mode, argument) = value.split_once('=').unwrap_or((value, ""));
+    match mode {
+        "demo" => Run::Demo,
+        "test" => Run::Test(argument.into()),
+        "shell" => Run::Shell,
+        "exec" if command.is_empty() => Run::Unknown("s2dump.run=exec needs `-- COMMAND` at the end".into()),
+        "exec" => Run::Exec(command.into()),
+        "bench" => Run::Bench(argument.into()),
+        _ => Run::Unknown(format!("s2dump.run={value}: known are demo, test[=FILTER], shell, exec, bench[=WHAT]")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_modes() {
+        assert_eq!(parse("console=ttyAMA0 s2dump.run=demo\n"), Run::Demo);
+        assert_eq!(parse("s2dump.run=test quiet"), Run::Test(String::new()));
+        assert_eq!(parse("s2dump.run=test=ptdump"), Run::Test("ptdump".into()));
+        assert_eq!(parse("s2dump.run=exec -- s2dump list --format json"), Run::Exec("s2dump list --format json".into()));
+        assert_eq!(parse("s2dump.run=demo s2dump.run=shell"), Run::Shell);
+    }
+
+    #[test]
+    fn bad_modes() {
+        for text in ["", "s2dump.run=", "s2dump.run=dance", "s2dump.run=exec", "s2dump.run=exec -- ", "-- s2dump.run=demo"] {
+            assert!(matches!(parse(text), Run::Unknown(_)), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a guest's table must hold, as far as the VMM knows what it and the guest did.
+//!
+//! Kept per mapped page or block, told as runs. The rules are those of KVM on Linux 7.3 under pKVM
+//! (`arch/arm64/kvm/mmu.c`, `hyp/nvhe/mem_protect.c`); the state names are those `s2dump` prints.
+
+use crate::script::{BLOCK_BYTES, PAGE_BYTES};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// pKVM's word on a page, as a guest's table tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Only the guest has it.
+    Owned,
+    /// The guest's, lent to the host.
+    SharedOwned,
+    /// The host's, lent to the guest.
+    SharedBorrowed,
+    /// Taken away by the host kernel; an invalid entry says so.
+    Poisoned,
+}
+
+/// One entry of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// 2 for blocks, 3 for pages.
+    pub level: i8,
+    /// The guest may load.
+    pub read: bool,
+    /// The guest may store.
+    pub write: bool,
+    /// The guest may execute.
+    pub execute: bool,
+    /// pKVM's state.
+    pub state: State,
+    /// Where it leads, if the VMM was asked to find out; never for a poisoned entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oa: Option<u64>,
+}
+
+impl Entry {
+    /// Returns the bytes one such entry maps.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        if self.level == 2 {
+            BLOCK_BYTES
+        } else {
+            PAGE_BYTES
+        }
+    }
+
+    /// Returns the entry `bytes` further on in a run that begins with `self`.
+    #[must_use]
+    pub fn at(&self, bytes: u64) -> Self {
+        Self { oa: self.oa.map(|oa| oa + bytes), ..*self }
+    }
+}
+
+/// Entries that follow each other and differ in nothing but a running output address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Input address of the first.
+    pub ia: u64,
+    /// How many.
+    pub count: u64,
+    /// The first.
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// What the VMM prints after its steps, and the tests compare with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// The VMM's process.
+    pub pid: u32,
+    /// Name of the VM's directory in `/sys/kernel/debug/kvm`.
+    pub debugfs: String,
+    /// The guest is protected.
+    pub protected: bool,
+    /// Input-address bits of this machine's guests.
+    pub ipa_bits: u32,
+    /// vCPUs made.
+    pub vcpus: usize,
+    /// A vCPU ran, so EL2 has a table.
+    pub ran: bool,
+    /// Non-zero entries in ascending order.
+    pub runs: Vec<Run>,
+}
+
+/// Entries by input address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table(pub BTreeMap<u64, Entry>);
+
+impl Table {
+    /// Returns the entry that covers `ia`.
+    #[must_use]
+    pub fn get_mut(&mut self, ia: u64) -> Option<&mut Entry> {
+        let (start, entry) = self.0.range_mut(..=ia).next_back()?;
+        (ia - start < entry.size_bytes()).then_some(entry)
+    }
+
+    /// Folds into runs.
+    #[must_use]
+    pub fn runs(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for (&ia, &entry) in &self.0 {
+            if let Some(last) = runs.last_mut() {
+                let length = last.count * last.entry.size_bytes();
+                if last.ia + length == ia && last.entry.at(length) == entry {
+                    last.count += 1;
+                    continue;
+                }
+            }
+            runs.push(Run { ia, count: 1, entry });
+        }
+        runs
+    }
+
+    /// Unfolds runs.
+    #[must_use]
+    pub fn from_runs(runs: &[Run]) -> Self {
+        let one = |run: &Run, n: u64| (run.ia + n * run.entry.size_bytes(), run.entry.at(n * run.entry.size_bytes()));
+        Self(runs.iter().flat_map(|run| (0..run.count).map(move |n| one(run, n))).collect())
+    }
+
+    /// Says the first differences to `actual`, or nothing. Output addresses count only where both sides have one.
+    #[must_use]
+    pub fn differences(&self, actual: &Self) -> Vec<String> {
+        const ENOUGH: usize = 5;
+        let same = |a: &Entry, b: &Entry| {
+            let oa = if a.oa.is_some() && b.oa.is_some() { b.oa } else { a.oa };
+            *a == Entry { oa: a.oa, ..*b } && a.oa == oa
+        };
+        let mut out = Vec::new();
+        for (ia, expected) in &self.0 {
+            match actual.0.get(ia) {
+                Some(entry) if same(expected, entry) => {}
+                other => out.push(format!("{ia:#x}: expected {expected:x?}, dumped {other:x?}")),
+            }
+        }
+        for (ia, entry) in &actual.0 {
+            if !self.0.contains_key(ia) {
+                out.push(format!("{ia:#x}: expected nothing, dumped {entry:x?}"));
+            }
+        }
+        let rest = out.len().saturating_sub(ENOUGH);
+        out.truncate(ENOUGH);
+        if rest > 0 {
+            out.push(format!("and {rest} more"));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: Entry =
+        Entry { level: 3, read: true, write: true, execute: true, state: State::Owned, oa: Some(0x4000_0000) };
+
+    fn table(pages: u64) -> Table {
+        Table((0..pages).map(|n| (0x8000_0000 + n * PAGE_BYTES, PAGE.at(n * PAGE_BYTES))).collect())
+    }
+
+    #[test]
+    fn runs_round_trip() {
+        let mut t = table(8);
+        t.get_mut(0x8000_3fff).unwrap().state = State::SharedOwned;
+        t.get_mut(0x8000_6000).unwrap().oa = Some(0x5000_0000);
+        assert_eq!(t.runs().len(), 5);
+        assert_eq!(Table::from_runs(&t.runs()), t);
+    }
+
+    #[test]
+    fn blocks_cover_their_addresses() {
+        let mut t = Table([(0, Entry { level: 2, ..PAGE })].into());
+        assert!(t.get_mut(BLOCK_BYTES - 1).is_some());
+        assert!(t.get_mut(BLOCK_BYTES).is_none());
+    }
+
+    #[test]
+    fn differences_are_found_both_ways() {
+        let (a, mut b) = (table(3), table(4));
+        assert_eq!(a.differences(&a), Vec::<String>::new());
+        assert_eq!(a.differences(&b).len(), 1);
+        b.get_mut(0x8000_0000).unwrap().oa = Some(1);
+        assert_eq!(a.differences(&b).len(), 2);
+        b.get_mut(0x8000_0000).unwrap().oa = None;
+        assert_eq!(a.differences(&b).len(), 1);
+    }
+}

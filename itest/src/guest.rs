@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The guest: some twenty instructions that fetch orders from a device the VMM plays, and obey.
+//!
+//! Runs at EL1 with the MMU off, position independent, without a stack. An order is three loads from the port (verb,
+//! address, pages); its end is a store of the number of refused hypercalls. Works for protected guests because the port
+//! is at an address without memory, which always exits to the VMM.
+
+// UNSAFETY: `extern` symbols around the guest's code.
+#![expect(unsafe_code)]
+
+/// Where the guest's code is loaded and starts: a page of its own.
+pub const CODE_IPA: u64 = 0x4000_0000;
+/// Where the port is. The interrupt controller is below, memory above.
+pub const PORT_IPA: u64 = 0x0900_0000;
+/// Loads from here give the verb.
+pub const PORT_VERB: u64 = PORT_IPA;
+/// Loads from here give the first input address.
+pub const PORT_ADDRESS: u64 = PORT_IPA + 8;
+/// Loads from here give the number of pages.
+pub const PORT_PAGES: u64 = PORT_IPA + 16;
+/// Stores to here end an order.
+pub const PORT_REFUSED: u64 = PORT_IPA + 24;
+
+/// Verb: store to each page.
+pub const VERB_STORE: u64 = 1;
+/// Verb: load from each page.
+pub const VERB_LOAD: u64 = 2;
+/// Verb: MEM_SHARE each page.
+pub const VERB_SHARE: u64 = 3;
+/// Verb: MEM_UNSHARE each page.
+pub const VERB_UNSHARE: u64 = 4;
+/// Verb: store to, then MEM_SHARE each page.
+pub const VERB_STORE_SHARE: u64 = 5;
+
+core::arch::global_asm!(
+    ".pushsection .rodata.s2dump_guest, \"a\"",
+    ".balign 4",
+    ".global s2dump_guest_start",
+    ".global s2dump_guest_end",
+    "s2dump_guest_start:",
+    "    movz x20, #{port} >> 16, lsl #16",
+    "0:  ldr  x21, [x20]",       // verb
+    "    ldr  x22, [x20, #8]",   // address
+    "    ldr  x23, [x20, #16]",  // pages
+    "    mov  x24, #0",          // hypercalls refused
+    "1:  cbz  x23, 9f",
+    "    cmp  x21, #{load}",
+    "    b.eq 2f",
+    "    cmp  x21, #{share}",
+    "    b.eq 3f",
+    "    cmp  x21, #{unshare}",
+    "    b.eq 4f",
+    "    str  x22, [x22]",
+    "    cmp  x21, #{store_share}",
+    "    b.eq 3f",
+    "    b    8f",
+    "2:  ldr  x0, [x22]",
+    "    b    8f",
+    "3:  movz x0, #3",           // ARM_SMCCC_VENDOR_HYP_KVM_MEM_SHARE_FUNC_ID, 0xc6000003
+    "    b    5f",
+    "4:  movz x0, #4",           // ..._MEM_UNSHARE_FUNC_ID, 0xc6000004
+    "5:  movk x0, #0xc600, lsl #16",
+    "    mov  x1, x22",
+    "    mov  x2, #0",
+    "    mov  x3, #0",
+    "    hvc  #0",
+    "    cbz  x0, 8f",
+    "    add  x24, x24, #1",
+    "8:  add  x22, x22, #0x1000",
+    "    sub  x23, x23, #1",
+    "    b    1b",
+    "9:  str  x24, [x20, #24]",
+    "    b    0b",
+    "s2dump_guest_end:",
+    ".popsection",
+    port = const PORT_IPA,
+    load = const VERB_LOAD,
+    share = const VERB_SHARE,
+    unshare = const VERB_UNSHARE,
+    store_share = const VERB_STORE_SHARE,
+);
+
+extern "C" {
+    static s2dump_guest_start: u8;
+    static s2dump_guest_end: u8;
+}
+
+/// Returns the guest's code.
+#[must_use]
+pub fn code() -> &'static [u8] {
+    let (start, end) = (&raw const s2dump_guest_start, &raw const s2dump_guest_end);
+    // SAFETY: both symbols are in one read-only section, the end after the start, the bytes between are initialized.
+    unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) }
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What runs inside the test machine: the guest init, the test VMM and the tests.
+//!
+//! ```text
+//!   s2dump-itest-init (/init, PID 1)
+//!     | run::test: start VMs in known states, dump them, compare
+//!     +-> s2dump-vmm ----- KVM -----> guest: stores, shares, unshares pages as it is told
+//!     |     `- prints what the table must hold: expect::Expected
+//!     +-> s2dump, /dev/s2dump, debugfs: what the table is said to hold
+//! ```
+//!
+//! The VMM speaks to KVM on AArch64 only; the rest is built and tested anywhere.
+
+#[cfg(target_arch = "aarch64")]
+pub mod guest;
+#[cfg(target_arch = "aarch64")]
+pub mod vm;
+
+pub mod command_line;
+pub mod expect;
+pub mod memory;
+pub mod run;
+pub mod script;
+pub mod system;
+pub mod vmm_process;

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The modes of the guest init. Each `run` returns the exit code of the verdict.
+
+pub mod bench;
+pub mod demo;
+pub mod exec;
+pub mod test;

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the first process owes the machine: file systems, a verdict, and switching it off.
+
+use anyhow::{Context as _, Result};
+use rustix::mount::{mount, MountFlags};
+use std::fs;
+
+/// What the kernel's own file systems are, and where they go.
+const MOUNTS: [(&str, &str); 6] = [
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("securityfs", "/sys/kernel/security"),
+    ("tmpfs", "/tmp"),
+];
+
+/// Mounts the kernel's file systems. One that is there already, or not in this kernel, is no error but told.
+///
+/// # Errors
+///
+/// If `/proc` or `/dev` cannot be had: nothing works without.
+pub fn mount_all() -> Result<()> {
+    for (kind, at) in MOUNTS {
+        let _ = fs::create_dir_all(at);
+        match mount(kind, at, kind, MountFlags::empty(), None) {
+            Ok(()) | Err(rustix::io::Errno::BUSY) => {}
+            Err(error) if matches!(at, "/proc" | "/dev") => return Err(error).context(format!("mounting {at}")),
+            Err(error) => println!("init: mounting {kind} on {at}: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// Sets up what VMs with blocks need: 2 MiB pages.
+pub fn reserve_huge_pages(count: u32) {
+    const PATH: &str = "/proc/sys/vm/nr_hugepages";
+    if let Err(error) = fs::write(PATH, count.to_string()) {
+        println!("init: {PATH}: {error}");
+    }
+}
+
+/// Prints the one verdict line the other side of the console waits for.
+pub fn print_verdict(code: i32) {
+    match code {
+        0 => println!("s2dump-verdict: pass"),
+        code => println!("s2dump-verdict: fail {code}"),
+    }
+}
+
+/// Switches the machine off.
+pub fn power_off() -> ! {
+    rustix::fs::sync();
+    let error = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
+    println!("init: power off: {error:?}");
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A virtual machine on kvm-ioctls, small enough to know exactly what its stage-2 table must hold.
+//!
+//! Single-threaded: a vCPU runs only while it obeys an order, so between two calls the guest is idle.
+
+// UNSAFETY: gives host memory to KVM and reads CTR_EL0.
+#![expect(unsafe_code)]
+
+use crate::expect::{Entry, Expected, State, Table};
+use crate::guest;
+use crate::memory::{kernel_read, HostMemory, PageMap};
+use crate::script::{Backing, MemorySpec, Step, Verb, BLOCK_BYTES, PAGE_BYTES};
+use anyhow::{bail, ensure, Context as _, Result};
+use kvm_bindings::{
+    kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, kvm_userspace_memory_region,
+    kvm_vcpu_init, KVM_ARM_VCPU_PSCI_0_2, KVM_DEV_ARM_VGIC_CTRL_INIT, KVM_DEV_ARM_VGIC_GRP_ADDR,
+    KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_MEM_READONLY, KVM_VGIC_V3_ADDR_TYPE_DIST, KVM_VGIC_V3_ADDR_TYPE_REDIST,
+};
+use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
+use std::os::fd::AsRawFd as _;
+
+/// `KVM_VM_TYPE_ARM_PROTECTED`.
+const TYPE_PROTECTED: u64 = 1 << 31;
+/// Where the GICv3 distributor and redistributors are. Protected guests cannot do without.
+const GIC_DIST_IPA: u64 = 0x0800_0000;
+const GIC_REDIST_IPA: u64 = 0x080a_0000;
+/// `KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE`, and the program counter's place among the core registers.
+const REGISTER_PC: u64 = 0x6030_0000_0010_0040;
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A protected guest.
+    pub protected: bool,
+    /// How many vCPUs.
+    pub vcpus: usize,
+    /// Memory beside the code page.
+    pub memory: Vec<MemorySpec>,
+}
+
+/// A VM, torn down on drop in the order KVM wants: vCPUs, VM, then its memory.
+#[derive(Debug)]
+pub struct Vm {
+    vcpus: Vec<VcpuFd>,
+    _gic: kvm_ioctls::DeviceFd,
+    fd: VmFd,
+    memory: Vec<HostMemory>,
+    table: Table,
+    protected: bool,
+    ipa_bits: u32,
+    ran: bool,
+}
+
+impl Vm {
+    /// Makes a VM that has not run.
+    ///
+    /// # Errors
+    ///
+    /// Names the step KVM refused, and what to do about the usual reasons.
+    pub fn new(config: &Config) -> Result<Self> {
+        let kvm = Kvm::new().context("opening /dev/kvm: is this a kernel with KVM, started at EL2?")?;
+        let ipa_bits = match kvm.check_extension_int(Cap::ArmVmIPASize) {
+            bits @ 32..=64 => bits as u32,
+            _ => 40,
+        };
+        let kind = u64::from(ipa_bits) | if config.protected { TYPE_PROTECTED } else { 0 };
+        let fd = kvm.create_vm_with_type(kind).with_context(|| match config.protected {
+            true => "making a protected VM: the kernel must be started with kvm-arm.mode=protected",
+            false => "making a VM",
+        })?;
+        let code_page =
+            MemorySpec { ipa: guest::CODE_IPA, size_bytes: PAGE_BYTES, backing: Backing::Anonymous, read_only: false };
+        let mut memory = vec![HostMemory::map(&code_page)?];
+        memory[0].write_at_start(guest::code());
+        for spec in &config.memory {
+            memory.push(HostMemory::map(spec)?);
+        }
+        for (slot, piece) in (0..).zip(&memory) {
+            let region = kvm_userspace_memory_region {
+                slot,
+                flags: if piece.spec.read_only { KVM_MEM_READONLY } else { 0 },
+                guest_phys_addr: piece.spec.ipa,
+                memory_size: piece.spec.size_bytes,
+                userspace_addr: piece.host_address(),
+            };
+            // SAFETY:
+            // - The range is a live mapping of exactly that size, unmapped only after the VM is gone (field order).
+            // - No Rust reference to it is ever made.
+            unsafe { fd.set_user_memory_region(region) }
+                .with_context(|| format!("giving the guest memory at {:#x}", piece.spec.ipa))?;
+        }
+        let vcpus = (0..config.vcpus).map(|index| new_vcpu(&fd, index)).collect::<Result<Vec<_>>>()?;
+        let gic = new_gic(&fd).context("making a GICv3: the machine needs one (QEMU: gic-version=3)")?;
+        let table = Table::default();
+        Ok(Self { vcpus, _gic: gic, fd, memory, table, protected: config.protected, ipa_bits, ran: false })
+    }
+
+    /// Does one step, and notes what it did to the table.
+    ///
+    /// # Errors
+    ///
+    /// If the step makes no sense for this VM, or KVM or the hypervisor refused it.
+    pub fn step(&mut self, step: &Step) -> Result<()> {
+        let default_ipa = self.memory.get(1).map(|piece| piece.spec.ipa);
+        let ipa = step.ipa.or(default_ipa).context("no memory (--mem) and no address")?;
+        let end = step.pages.checked_mul(PAGE_BYTES).and_then(|bytes| ipa.checked_add(bytes)).context("too many pages")?;
+        for page in (ipa..end).step_by(PAGE_BYTES as usize) {
+            ensure!(self.host_address_of(page).is_some(), "{page:#x} is not in any --mem");
+        }
+        let hypercall = matches!(step.verb, Verb::Share | Verb::Unshare | Verb::TouchShare);
+        ensure!(self.protected || !(hypercall || step.verb == Verb::Poison), "only a protected guest can {step:?}");
+        let verb = match step.verb {
+            Verb::Touch => guest::VERB_STORE,
+            Verb::Read => guest::VERB_LOAD,
+            Verb::Share => guest::VERB_SHARE,
+            Verb::Unshare => guest::VERB_UNSHARE,
+            Verb::TouchShare => guest::VERB_STORE_SHARE,
+            Verb::Poison => return self.poison(ipa, end),
+        };
+        let refused = self.order(step.vcpu, verb, ipa, step.pages)?;
+        ensure!(refused == 0, "the hypervisor refused {refused} of {} hypercalls of {step:?}", step.pages);
+        for page in (ipa..end).step_by(PAGE_BYTES as usize) {
+            self.note(page, step.verb);
+        }
+        Ok(())
+    }
+
+    /// Tells what the table must hold now, with output addresses if asked for (then present pages only).
+    ///
+    /// # Errors
+    ///
+    /// If a mapped page has no physical address.
+    pub fn expected(&self, physical: bool) -> Result<Expected> {
+        let mut table = self.table.clone();
+        if physical {
+            let map = PageMap::open()?;
+            for (&ia, entry) in table.0.iter_mut().filter(|(_, entry)| entry.state != State::Poisoned) {
+                let host = self.host_address_of(ia).context("a mapped page without memory")?;
+                entry.oa = Some(map.physical_address(host)?);
+            }
+        }
+        let pid = std::process::id();
+        Ok(Expected {
+            pid,
+            debugfs: format!("{pid}-{}", self.fd.as_raw_fd()),
+            protected: self.protected,
+            ipa_bits: self.ipa_bits,
+            vcpus: self.vcpus.len(),
+            ran: self.ran,
+            runs: table.runs(),
+        })
+    }
+
+    fn piece_of(&self, ipa: u64) -> Option<&HostMemory> {
+        self.memory.iter().find(|piece| piece.host_address_of(ipa).is_some())
+    }
+
+    fn host_address_of(&self, ipa: u64) -> Option<u64> {
+        self.piece_of(ipa)?.host_address_of(ipa)
+    }
+
+    fn poison(&mut self, ipa: u64, end: u64) -> Result<()> {
+        for page in (ipa..end).step_by(PAGE_BYTES as usize) {
+            kernel_read(self.host_address_of(page).context("checked by the caller")?)?;
+            if let Some(entry) = self.table.get_mut(page).filter(|entry| entry.state == State::Owned) {
+                *entry =
+                    Entry { level: 3, read: false, write: false, execute: false, state: State::Poisoned, oa: None };
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a vCPU until it has obeyed; returns how many hypercalls were refused.
+    fn order(&mut self, vcpu: usize, verb: u64, address: u64, pages: u64) -> Result<u64> {
+        let count = self.vcpus.len();
+        let vcpu = self.vcpus.get_mut(vcpu).with_context(|| format!("vCPU {vcpu} of {count}"))?;
+        self.ran = true;
+        // The guest may still be in its closing store, so an order begins at its first load of the verb.
+        let mut given = false;
+        loop {
+            match vcpu.run() {
+                Ok(VcpuExit::MmioRead(guest::PORT_VERB, data)) => {
+                    given = true;
+                    answer(data, verb)?;
+                }
+                Ok(VcpuExit::MmioRead(guest::PORT_ADDRESS, data)) => answer(data, address)?,
+                Ok(VcpuExit::MmioRead(guest::PORT_PAGES, data)) => answer(data, pages)?,
+                Ok(VcpuExit::MmioWrite(guest::PORT_REFUSED, data)) if given => {
+                    let refused = u64::from_le_bytes(data.try_into().context("a short store to the port")?);
+                    self.note_code();
+                    return Ok(refused);
+                }
+                // A store to a read-only slot: dropped, as by a ROM.
+                Ok(VcpuExit::MmioWrite(at, _)) if at >= guest::CODE_IPA => {}
+                Ok(exit) => bail!("the guest stopped with {exit:?}"),
+                Err(error) if matches!(error.errno(), 4 | 11) => {} // EINTR, EAGAIN
+                Err(error) => bail!("KVM_RUN: {error} (verb {verb}, address {address:#x}, {pages} pages)"),
+            }
+        }
+    }
+
+    /// The guest's own page: executed, and stored to by nobody after it ran.
+    fn note_code(&mut self) {
+        let state = if self.protected { State::Owned } else { State::SharedBorrowed };
+        let code = Entry { level: 3, read: true, write: true, execute: true, state, oa: None };
+        self.table.0.entry(guest::CODE_IPA).or_insert(code);
+    }
+
+    fn note(&mut self, page: u64, verb: Verb) {
+        let Some(piece) = self.piece_of(page) else { return };
+        let (level, size) = if piece.spec.backing == Backing::Huge { (2, BLOCK_BYTES) } else { (3, PAGE_BYTES) };
+        let read_only = piece.spec.read_only;
+        if read_only && verb == Verb::Touch {
+            return;
+        }
+        let fresh = match self.protected {
+            true => Entry { level, read: true, write: true, execute: true, state: State::Owned, oa: None },
+            // Without a store the page is the host's zero page, or somebody else's file page: the guest may not write.
+            // KVM gives execution on demand, or at once if the instruction cache needs no care (CTR_EL0.DIC).
+            false => Entry {
+                level,
+                read: true,
+                write: false,
+                execute: instruction_cache_is_coherent(),
+                state: State::SharedBorrowed,
+                oa: None,
+            },
+        };
+        let entry = self.table.0.entry(page / size * size).or_insert(fresh);
+        match verb {
+            Verb::Touch => entry.write = true,
+            Verb::Share | Verb::TouchShare => entry.state = State::SharedOwned,
+            Verb::Unshare => entry.state = State::Owned,
+            Verb::Read | Verb::Poison => {}
+        }
+    }
+}
+
+fn answer(data: &mut [u8], value: u64) -> Result<()> {
+    data.copy_from_slice(value.to_le_bytes().get(..data.len()).context("a load of more than 8 bytes")?);
+    Ok(())
+}
+
+fn new_vcpu(vm: &VmFd, index: usize) -> Result<VcpuFd> {
+    let vcpu = vm.create_vcpu(index as u64).with_context(|| format!("making vCPU {index}"))?;
+    let mut init = kvm_vcpu_init::default();
+    vm.get_preferred_target(&mut init).context("KVM_ARM_PREFERRED_TARGET")?;
+    init.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2;
+    vcpu.vcpu_init(&init).with_context(|| format!("initializing vCPU {index}"))?;
+    vcpu.set_one_reg(REGISTER_PC, &guest::CODE_IPA.to_le_bytes()).context("setting the program counter")?;
+    Ok(vcpu)
+}
+
+fn new_gic(vm: &VmFd) -> Result<kvm_ioctls::DeviceFd> {
+    let mut device = kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, fd: 0, flags: 0 };
+    let gic = vm.create_device(&mut device)?;
+    let address = |kind: u32, ipa: &u64| kvm_device_attr {
+        group: KVM_DEV_ARM_VGIC_GRP_ADDR,
+        attr: u64::from(kind),
+        addr: core::ptr::from_ref(ipa).addr() as u64,
+        flags: 0,
+    };
+    gic.set_device_attr(&address(KVM_VGIC_V3_ADDR_TYPE_DIST, &GIC_DIST_IPA))?;
+    gic.set_device_attr(&address(KVM_VGIC_V3_ADDR_TYPE_REDIST, &GIC_REDIST_IPA))?;
+    let init = kvm_device_attr {
+        group: KVM_DEV_ARM_VGIC_GRP_CTRL,
+        attr: u64::from(KVM_DEV_ARM_VGIC_CTRL_INIT),
+        addr: 0,
+        flags: 0,
+    };
+    gic.set_device_attr(&init)?;
+    Ok(gic)
+}
+
+/// Returns CTR_EL0.DIC: with it KVM maps all of an ordinary guest's memory executable.
+fn instruction_cache_is_coherent() -> bool {
+    const DIC: u64 = 1 << 29;
+    let ctr: u64;
+    // SAFETY: Linux lets EL0 read CTR_EL0 (or emulates it); nothing else changes.
+    unsafe { core::arch::asm!("mrs {}, ctr_el0", out(reg) ctr, options(nomem, nostack, preserves_flags)) };
+    ctr & DIC != 0
+}

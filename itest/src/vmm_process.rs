@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `s2dump-vmm` as a child process: a VM that can be told to go on, asked what its table holds, and killed.
+
+use crate::expect::Expected;
+use anyhow::{bail, Context as _, Result};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// The program, found in `PATH`.
+pub const PROGRAM: &str = "s2dump-vmm";
+
+/// A held VM. Dropping it ends the process, and with it the VM.
+#[derive(Debug)]
+pub struct VmmProcess {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    /// What the table must hold, as last told.
+    pub expected: Expected,
+}
+
+impl VmmProcess {
+    /// Starts a VM with the words of `arguments` and waits until its steps are done.
+    ///
+    /// # Errors
+    ///
+    /// If it does not start or a step fails; what it said went to the console.
+    pub fn start(arguments: &str) -> Result<Self> {
+        let mut child = Command::new(PROGRAM)
+            .args(arguments.split_whitespace())
+            .arg("--hold")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {PROGRAM}"))?;
+        let input = child.stdin.take();
+        let mut output = BufReader::new(child.stdout.take().context("no standard output")?);
+        match read_expected(&mut output) {
+            Ok(expected) => Ok(Self { child, input, output, expected }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error.context(format!("{PROGRAM} {arguments}")))
+            }
+        }
+    }
+
+    /// Tells the VM to do more steps, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// If the process is gone.
+    pub fn tell(&mut self, steps: &str) -> Result<()> {
+        writeln!(self.input.as_mut().context("already ended")?, "{steps}").context("the VMM is gone")
+    }
+
+    /// Waits until the steps told are done.
+    ///
+    /// # Errors
+    ///
+    /// If one failed.
+    pub fn wait_done(&mut self) -> Result<()> {
+        self.expected = read_expected(&mut self.output)?;
+        Ok(())
+    }
+
+    /// Does more steps.
+    ///
+    /// # Errors
+    ///
+    /// If one failed.
+    pub fn steps(&mut self, steps: &str) -> Result<()> {
+        self.tell(steps)?;
+        self.wait_done().with_context(|| format!("steps {steps}"))
+    }
+
+    /// Kills the process in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Ends the VM and the process, orderly.
+    ///
+    /// # Errors
+    ///
+    /// If the process fails.
+    pub fn end(mut self) -> Result<()> {
+        self.input = None;
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("{PROGRAM} ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for VmmProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn read_expected(output: &mut BufReader<ChildStdout>) -> Result<Expected> {
+    let mut line = String::new();
+    output.read_line(&mut line)?;
+    if line.is_empty() {
+        bail!("the VMM ended");
+    }
+    serde_json::from_str(&line).with_context(|| format!("not what the VMM prints: {line:?}"))
+}
