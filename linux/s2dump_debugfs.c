@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The stage-2 files of a VM's debugfs directory, right under pKVM too.
+ *
+ * ptdump.c reads kvm->arch.mmu.pgt, which under pKVM is no page table but the
+ * host's book-keeping of mappings. Here the table is asked of EL2, and printed
+ * by the same note_page() with the same columns.
+ *
+ * An open file holds the VM, so its handle stays its own. Nothing is held at
+ * EL2 between two calls: the file shows each chunk as it was when it was read.
+ */
+#include <linux/debugfs.h>
+#include <linux/kvm_host.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
+
+#include <asm/kvm_mmu.h>
+#include <asm/kvm_pgtable.h>
+#include <asm/ptdump.h>
+#include <asm/stage2_pgtable.h>
+
+#include "s2dump_abi.h"
+#include "s2dump_el1.h"
+
+#define S2DUMP_LEVELS	(KVM_PGTABLE_LAST_LEVEL + 1)
+
+struct s2dump_tables {
+	struct kvm		*kvm;
+	struct page		*slot;
+	struct ptdump_pg_state	parser;
+	struct addr_marker	marker[2];
+	struct ptdump_pg_level	level[S2DUMP_LEVELS];
+};
+
+/* The columns, as ptdump.c has them; the same with each VM. */
+static const struct ptdump_prot_bits *s2dump_bits;
+static unsigned int s2dump_nr_bits;
+
+static int s2dump_start_level(struct kvm *kvm)
+{
+	return S2DUMP_LEVELS - kvm_stage2_levels(&kvm->arch.mmu);
+}
+
+static void s2dump_init_parser(struct s2dump_tables *st, struct seq_file *m)
+{
+	ptval_t mask = 0;
+	int i;
+
+	for (i = 0; i < s2dump_nr_bits; i++)
+		mask |= s2dump_bits[i].mask;
+
+	for (i = 0; i < S2DUMP_LEVELS; i++) {
+		st->level[i] = (struct ptdump_pg_level) {
+			.bits	= s2dump_bits,
+			.num	= s2dump_nr_bits,
+			.mask	= mask,
+		};
+		snprintf(st->level[i].name, sizeof(st->level[i].name), "%d", i);
+	}
+
+	st->marker[0] = (struct addr_marker) { .name = "Guest IPA" };
+	st->marker[1] = (struct addr_marker) { .start_address = ULONG_MAX };
+
+	st->parser = (struct ptdump_pg_state) {
+		.marker		= st->marker,
+		.end_address	= BIT(kvm_phys_shift(&st->kvm->arch.mmu)),
+		.level		= -1,
+		.pg_level	= st->level,
+		.seq		= m,
+	};
+}
+
+/*
+ * What EL2 left in an invalid entry (who owns the page, say) shares its bits
+ * with the rights of a valid one, so only valid entries show any.
+ */
+static void s2dump_note_records(struct s2dump_tables *st, unsigned int count)
+{
+	const struct s2dump_record *record = page_address(st->slot) + S2DUMP_HEADER_BYTES;
+
+	for (; count; count--, record++) {
+		u64 val = record->kind == S2DUMP_RECORD_LEAF ? record->descriptor : 0;
+
+		if (record->level >= 0 && record->level < S2DUMP_LEVELS)
+			note_page(&st->parser.ptdump, record->ia, record->level, val);
+	}
+}
+
+/*
+ * Notes what one call to EL2 tells of the range from @cursor on. Returns 0 and
+ * moves @cursor on, or an error.
+ */
+static int s2dump_note_chunk(struct s2dump_tables *st, u64 *cursor)
+{
+	struct kvm_arch *arch = &st->kvm->arch;
+	u64 regs[8] = {
+		[1] = S2DUMP_OP_DUMP,
+		[2] = s2dump_el1_pfn(st->slot),
+		[3] = arch->pkvm.handle,
+		[4] = *cursor,
+		[5] = st->parser.end_address,
+	};
+	u64 next;
+
+	/* Its memory is being taken back: any answer would be half the truth. */
+	if (READ_ONCE(arch->pkvm.is_dying))
+		return -ESTALE;
+
+	s2dump_el1_call(regs);
+	if (regs[0])
+		return -EOPNOTSUPP;
+
+	next = regs[2];
+	switch (regs[1]) {
+	case S2DUMP_OK:
+		break;
+	case S2DUMP_NO_SUCH_VM:
+		/* EL2 makes the table when the VM first runs: nothing is mapped. */
+		if (*cursor)
+			return -ESTALE;
+		note_page(&st->parser.ptdump, 0, s2dump_start_level(st->kvm), 0);
+		next = st->parser.end_address;
+		break;
+	case S2DUMP_NOT_PERMITTED:
+		return -EPERM;
+	default:
+		return -EIO;
+	}
+
+	if (regs[1] == S2DUMP_OK)
+		s2dump_note_records(st, min(lower_32_bits(regs[3]), S2DUMP_SLOT_RECORDS));
+
+	/* Not to trust EL2 less, but to end in any case. */
+	if (next <= *cursor)
+		return -EIO;
+	*cursor = next;
+
+	return 0;
+}
+
+static int s2dump_tables_show(struct seq_file *m, void *unused)
+{
+	struct s2dump_tables *st = m->private;
+	u64 cursor = 0;
+	int ret;
+
+	s2dump_init_parser(st, m);
+
+	/* An overflow means that seq_file will ask again with more room. */
+	while (cursor < st->parser.end_address && !seq_has_overflowed(m)) {
+		ret = s2dump_note_chunk(st, &cursor);
+		if (ret)
+			return ret;
+
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+
+	note_page_flush(&st->parser.ptdump);
+
+	return 0;
+}
+
+static int s2dump_tables_open(struct inode *inode, struct file *file)
+{
+	struct kvm *kvm = inode->i_private;
+	struct s2dump_tables *st;
+	int ret;
+
+	ret = s2dump_el1_open_allowed();
+	if (ret)
+		return ret;
+
+	if (!kvm_get_kvm_safe(kvm))
+		return -ENOENT;
+
+	ret = -ENOMEM;
+	st = kzalloc(sizeof(*st), GFP_KERNEL_ACCOUNT);
+	if (!st)
+		goto err_put_kvm;
+	st->kvm = kvm;
+
+	st->slot = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!st->slot)
+		goto err_free;
+
+	ret = s2dump_el1_share(st->slot);
+	if (ret)
+		goto err_free_slot;
+
+	ret = single_open(file, s2dump_tables_show, st);
+	if (!ret)
+		return 0;
+
+	s2dump_el1_unshare(st->slot);
+err_free_slot:
+	__free_page(st->slot);
+err_free:
+	kfree(st);
+err_put_kvm:
+	kvm_put_kvm(kvm);
+	return ret;
+}
+
+static int s2dump_tables_release(struct inode *inode, struct file *file)
+{
+	struct s2dump_tables *st = ((struct seq_file *)file->private_data)->private;
+
+	s2dump_el1_unshare(st->slot);
+	__free_page(st->slot);
+	kvm_put_kvm(st->kvm);
+	kfree(st);
+
+	return single_release(inode, file);
+}
+
+static const struct file_operations s2dump_tables_fops = {
+	.open		= s2dump_tables_open,
+	.read		= seq_read,
+	.llseek		= seq_lseek,
+	.release	= s2dump_tables_release,
+};
+
+/* The geometry is the same at EL1 and EL2, and fixed when the VM is made. */
+static int s2dump_range_show(struct seq_file *m, void *unused)
+{
+	struct kvm *kvm = m->private;
+
+	seq_printf(m, "%2u\n", kvm_phys_shift(&kvm->arch.mmu));
+
+	return 0;
+}
+
+static int s2dump_levels_show(struct seq_file *m, void *unused)
+{
+	struct kvm *kvm = m->private;
+
+	seq_printf(m, "%1d\n", S2DUMP_LEVELS - s2dump_start_level(kvm));
+
+	return 0;
+}
+
+static int s2dump_geometry_open(struct inode *inode, struct file *file,
+				int (*show)(struct seq_file *, void *))
+{
+	struct kvm *kvm = inode->i_private;
+	int ret;
+
+	if (!kvm_get_kvm_safe(kvm))
+		return -ENOENT;
+
+	ret = single_open(file, show, kvm);
+	if (ret)
+		kvm_put_kvm(kvm);
+
+	return ret;
+}
+
+static int s2dump_range_open(struct inode *inode, struct file *file)
+{
+	return s2dump_geometry_open(inode, file, s2dump_range_show);
+}
+
+static int s2dump_levels_open(struct inode *inode, struct file *file)
+{
+	return s2dump_geometry_open(inode, file, s2dump_levels_show);
+}
+
+static int s2dump_geometry_release(struct inode *inode, struct file *file)
+{
+	kvm_put_kvm(inode->i_private);
+
+	return single_release(inode, file);
+}
+
+static const struct file_operations s2dump_range_fops = {
+	.open		= s2dump_range_open,
+	.read		= seq_read,
+	.llseek		= seq_lseek,
+	.release	= s2dump_geometry_release,
+};
+
+static const struct file_operations s2dump_levels_fops = {
+	.open		= s2dump_levels_open,
+	.read		= seq_read,
+	.llseek		= seq_lseek,
+	.release	= s2dump_geometry_release,
+};
+
+bool s2dump_debugfs_create(struct kvm *kvm, const struct ptdump_prot_bits *bits,
+			   unsigned int nr_bits)
+{
+	struct dentry *dir = kvm->debugfs_dentry;
+
+	if (!s2dump_el1_available())
+		return false;
+
+	s2dump_bits = bits;
+	s2dump_nr_bits = nr_bits;
+
+	debugfs_create_file("stage2_page_tables", 0400, dir, kvm, &s2dump_tables_fops);
+	debugfs_create_file("ipa_range", 0400, dir, kvm, &s2dump_range_fops);
+	debugfs_create_file("stage2_levels", 0400, dir, kvm, &s2dump_levels_fops);
+
+	return true;
+}
