@@ -1,4 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! The EL2 component: walker, coalescer, slot producer, handler.
+//! The EL2 component: walker, coalescer, slot producer, handler. `tables -> walker -> coalescer -> slot`.
+//!
+//! All of it is safe code without state: what is unsafe (live table pages, the host's slot page, locks) comes in
+//! through [`entry::Platform`] and [`tables::TableMemory`], which `linux/el2/s2dump_el2.rs` implements at EL2 and the
+//! tests implement on any host. Command-line tools use [`coalescer::merge`] to join runs across slots.
+//!
+//! Invariants others rely on: no panic path (no slice indexing, no unchecked arithmetic on what the host or a table
+//! says), no recursion, no allocation, no indirect call, no formatting; no table page is written; nothing is loaded from
+//! the slot page.
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod coalescer;
+pub mod digest;
+pub mod tables;
+pub mod walker;

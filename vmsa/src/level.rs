@@ -53,6 +53,16 @@ impl Level {
         }
     }
 
+    /// Returns the level whose table descriptors lead to this one, or `None` at level -1.
+    #[must_use]
+    pub const fn parent(self) -> Option<Self> {
+        if self.0 == -1 {
+            None
+        } else {
+            Some(Self(self.0 - 1))
+        }
+    }
+
     /// Returns whether entries of this level are pages.
     #[must_use]
     pub const fn is_last(self) -> bool {

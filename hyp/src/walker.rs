@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Walks a stage-2 table without recursion, from an input address on, within a budget of descriptors.
+//!
+//! Invariants others rely on:
+//! - At most `budget` descriptors are read, those on the way down to the cursor and invalid ones included, and at most
+//!   one more table page is looked up than that.
+//! - With a budget of [`MIN_BUDGET`] or more and a sink that takes one entry, the returned cursor is beyond the given one.
+//! - Resuming at the returned cursor continues as if there had been no stop: no entry is lost or seen twice, as long as
+//!   the table did not change in between.
+//! - Nothing behind the last entry of the root is read, and a wrong table ends as an entry, never as a hang: a table
+//!   outside memory or equal to an ancestor is reported and not entered.
+
+use crate::tables::{OutsideMemory, Root, TableMemory};
+use core::sync::atomic::{AtomicU64, Ordering};
+use s2dump_vmsa::descriptor::Type;
+use s2dump_vmsa::{Geometry, Ipa, Level, PhysAddr, RawDescriptor};
+
+/// The least useful budget: one descriptor at each level. A smaller one might end on the way down, forever.
+pub const MIN_BUDGET: u32 = Level::MAX_DEPTH as u32;
+
+/// What an entry is. The numbers are those of `abi::slot::RecordKind`, so that the conversion costs nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// Bit 0 clear.
+    Invalid = 0,
+    /// A page or block.
+    Leaf = 1,
+    /// A table that was entered. Only seen by [`walk_address`].
+    Table = 2,
+    /// Valid, but of a type the level does not allow.
+    Reserved = 3,
+    /// A table descriptor whose table is not memory, or beyond the output size: not entered.
+    TableOutside = 4,
+    /// A table descriptor that leads to itself or an ancestor: not entered.
+    TableLoop = 5,
+}
+
+/// An entry of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// First input address the entry spans, even if the walk began in its middle.
+    pub ia: u64,
+    /// Output or table address; 0 for kinds without one.
+    pub oa: PhysAddr,
+    /// The descriptor as it was read.
+    pub raw: RawDescriptor,
+    /// Level of the table it stands in.
+    pub level: Level,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// Takes what a walk finds, in ascending input addresses.
+pub trait Sink {
+    /// Takes `entry`, and any number of the entries that follow it in its table.
+    ///
+    /// Returns how many entries of `rest` it took, or `None` if it has no room for `entry`. It may only take entries that
+    /// are of the same type as `entry` at this level. `rest` ends where table, range or budget end.
+    fn take(&mut self, entry: &Entry, rest: &[AtomicU64]) -> Option<usize>;
+}
+
+/// How far a walk came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Where to go on; the end of the range when all is done.
+    pub next: Ipa,
+    /// Descriptors read. An entry the sink had no room for counts, and counts again when the walk goes on.
+    pub visited: u32,
+}
+
+/// A table on the way from the root to the cursor.
+#[derive(Clone, Copy)]
+struct Frame<'m> {
+    entries: &'m [AtomicU64],
+    table: PhysAddr,
+}
+
+type Path<'m> = [Frame<'m>; Level::MAX_DEPTH];
+
+/// Walks the entries that span any address of `cursor..end`, reading at most `budget` descriptors.
+///
+/// An `end` beyond the input-address space is taken as the end of the space.
+///
+/// # Errors
+///
+/// [`OutsideMemory`] if the root itself cannot be read.
+#[inline]
+pub fn walk_range<M: TableMemory, S: Sink>(
+    memory: &M,
+    root: &Root,
+    cursor: Ipa,
+    end: Ipa,
+    budget: u32,
+    sink: &mut S,
+) -> Result<Progress, OutsideMemory> {
+    let geometry = root.geometry();
+    let granule = geometry.granule();
+    let index_bits = granule.index_bits();
+    let end_ia = u64::min(end.get(), geometry.ia_end());
+    let mut ia = cursor.get();
+    let mut visited = 0;
+    if ia >= end_ia {
+        return Ok(Progress { next: cursor, visited });
+    }
+
+    let mut level = geometry.start_level();
+    let mut shift = granule.entry_shift(level);
+    let mut depth = 0;
+    let mut path: Path<'_> = [Frame { entries: root.entries(memory, ia)?, table: root.base() }; Level::MAX_DEPTH];
+
+    while ia < end_ia {
+        let index = (ia >> shift) & ((1 << index_bits) - 1);
+        let wanted = ((end_ia - 1) >> shift) - (ia >> shift) + 1;
+        let row =
+            path.get(depth).and_then(|frame| row(frame.entries, index, u64::min(wanted, u64::from(budget - visited))));
+        // Empty when the budget is used up.
+        let Some((first, rest)) = row.and_then(<[_]>::split_first) else { break };
+
+        let raw = RawDescriptor::from_bits(first.load(Ordering::Relaxed));
+        visited += 1;
+        let (kind, oa) = classify(raw, level, geometry);
+        let kind = match (kind, level.child()) {
+            (EntryKind::Table, Some(child)) => match enter(memory, root, &path, depth, oa) {
+                Ok(frame) => {
+                    depth += 1;
+                    level = child;
+                    shift -= index_bits;
+                    if let Some(slot) = path.get_mut(depth) {
+                        *slot = frame;
+                    }
+                    continue;
+                }
+                Err(kind) => kind,
+            },
+            (kind, _) => kind,
+        };
+
+        let entry = Entry { ia: ia & (u64::MAX << shift), oa, raw, level, kind };
+        let Some(more) = sink.take(&entry, rest) else { break };
+        let more = usize::min(more, rest.len()) as u64;
+        visited += more as u32; // At most `budget - visited`, by the length of the row.
+        ia = entry.ia + ((more + 1) << shift);
+
+        // Climb out of the tables that end here.
+        while ia & ((1 << (shift + index_bits)) - 1) == 0 && ia < end_ia {
+            match (level.parent(), depth.checked_sub(1)) {
+                (Some(parent), Some(above)) => {
+                    depth = above;
+                    level = parent;
+                    shift += index_bits;
+                }
+                _ => {
+                    // The next of the tables a root concatenates.
+                    let entries = root.entries(memory, ia)?;
+                    if let Some(top) = path.first_mut() {
+                        top.entries = entries;
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    Ok(Progress { next: Ipa::try_new(u64::min(ia, end_ia)).unwrap_or(end), visited })
+}
+
+/// Shows the entry of each level that translates `ia`, root first, to `visit`: at most five.
+///
+/// # Errors
+///
+/// [`OutsideMemory`] if the root itself cannot be read.
+#[inline]
+pub fn walk_address<M: TableMemory>(
+    memory: &M,
+    root: &Root,
+    ia: Ipa,
+    mut visit: impl FnMut(&Entry),
+) -> Result<(), OutsideMemory> {
+    let geometry = root.geometry();
+    let granule = geometry.granule();
+    let ia = ia.get();
+    let mut level = geometry.start_level();
+    let mut path: Path<'_> = [Frame { entries: root.entries(memory, ia)?, table: root.base() }; Level::MAX_DEPTH];
+    for depth in 0..Level::MAX_DEPTH {
+        let shift = granule.entry_shift(level);
+        let index = (ia >> shift) & ((1 << granule.index_bits()) - 1);
+        let row = path.get(depth).and_then(|frame| row(frame.entries, index, 1));
+        let Some(cell) = row.and_then(<[_]>::first) else { break };
+        let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
+        let (mut kind, oa) = classify(raw, level, geometry);
+        let mut below = None;
+        if let (EntryKind::Table, Some(child)) = (kind, level.child()) {
+            match (enter(memory, root, &path, depth, oa), path.get_mut(depth + 1)) {
+                (Ok(frame), Some(slot)) => {
+                    *slot = frame;
+                    below = Some(child);
+                }
+                (Ok(_), None) => {}
+                (Err(wrong), _) => kind = wrong,
+            }
+        }
+        visit(&Entry { ia: ia & (u64::MAX << shift), oa, raw, level, kind });
+        let Some(child) = below else { break };
+        level = child;
+    }
+    Ok(())
+}
+
+/// Returns at most `count` entries from `index` on.
+#[inline(always)]
+fn row(entries: &[AtomicU64], index: u64, count: u64) -> Option<&[AtomicU64]> {
+    let rest = entries.get(usize::try_from(index).ok()?..)?;
+    rest.get(..usize::min(usize::try_from(count).ok()?, rest.len()))
+}
+
+/// Returns what `raw` is at `level`, tables taken at their word, and the address in it.
+#[inline(always)]
+fn classify(raw: RawDescriptor, level: Level, geometry: &Geometry) -> (EntryKind, PhysAddr) {
+    match raw.descriptor_type(level, geometry) {
+        Type::Invalid => (EntryKind::Invalid, PhysAddr::default()),
+        Type::Reserved => (EntryKind::Reserved, PhysAddr::default()),
+        Type::Leaf => (EntryKind::Leaf, raw.output_address(level, geometry)),
+        Type::Table => (EntryKind::Table, raw.next_table(geometry)),
+    }
+}
+
+/// Returns the table at `table`, or what to report if it may not be entered from `path[..=depth]`.
+#[inline(always)]
+fn enter<'m, M: TableMemory>(
+    memory: &'m M,
+    root: &Root,
+    path: &Path<'m>,
+    depth: usize,
+    table: PhysAddr,
+) -> Result<Frame<'m>, EntryKind> {
+    // The root is compared as a whole: it may be several pages, or less than one.
+    if root.contains(table) || path.iter().take(depth + 1).skip(1).any(|frame| frame.table == table) {
+        return Err(EntryKind::TableLoop);
+    }
+    let geometry = root.geometry();
+    if !table.fits(u32::from(geometry.pa_bits())) {
+        return Err(EntryKind::TableOutside);
+    }
+    match memory.table(table, geometry.granule()) {
+        Ok(entries) => Ok(Frame { entries, table }),
+        Err(OutsideMemory { .. }) => Err(EntryKind::TableOutside),
+    }
+}
