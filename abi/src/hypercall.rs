@@ -95,6 +95,8 @@ impl Status {
     pub const BAD_GEOMETRY: Self = Self(11);
     /// The VM went away between two calls of one dump. Told by EL1.
     pub const VM_GONE: Self = Self(12);
+    /// EL2 answered against this protocol: no progress, or not a slot. Told by EL1.
+    pub const BAD_ANSWER: Self = Self(13);
 
     /// Returns the positive Linux errno that says it best; `EIO` for statuses from the future.
     #[must_use]

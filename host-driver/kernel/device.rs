@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The file operations: one open file is one session.
+
+use crate::{
+    el1, errno,
+    slots::{Slots, SLOTS},
+};
+use kernel::{
+    fs::{File, Kiocb},
+    iov::IovIterDest,
+    miscdevice::{MiscDevice, MiscDeviceRegistration},
+    mm::virt::VmaNew,
+    new_mutex,
+    prelude::*,
+    sync::Mutex,
+    uaccess::UserSlice,
+};
+use s2dump_abi::ioctl::{Advance, Hello, Start};
+use s2dump_host_driver::{
+    argument::Command,
+    errno::Errno,
+    error::SessionError,
+    host::{Host, HostVm},
+    session::Session,
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// VMs pKVM can have at once (`KVM_MAX_PVMS`), and one more.
+const MAX_VMS: usize = 256;
+
+/// What is behind one open file.
+#[pin_data]
+pub(crate) struct OpenFile {
+    /// Outside of the mutex for the mmap handler: see the crate's comment on locks.
+    slots: Slots,
+    #[pin]
+    state: Mutex<State>,
+}
+
+struct State {
+    session: Session,
+    vms: Vms,
+}
+
+/// The last look at the host's VMs.
+#[derive(Default)]
+struct Vms {
+    /// Empty, or [`MAX_VMS`] records, allocated when first needed.
+    buffer: KVec<HostVm>,
+    count: usize,
+}
+
+/// The kernel, as the session logic sees it.
+///
+/// # Invariants
+///
+/// The mutex of the session is held, or `slots` is empty: nobody else makes calls for the slots or touches their bytes.
+struct LockedHost<'a> {
+    slots: &'a Slots,
+    vms: &'a mut Vms,
+}
+
+impl Host for LockedHost<'_> {
+    fn call(&mut self, regs: &mut [u64; 8]) {
+        el1::call(regs);
+    }
+
+    fn slot_pfn(&self, slot: u32) -> u64 {
+        self.slots.pfn(slot)
+    }
+
+    fn read_slot(&self, slot: u32, offset: usize, into: &mut [u8]) -> Result<(), Errno> {
+        // SAFETY: By the type invariant nobody else makes calls or writes.
+        unsafe { self.slots.read(slot, offset, into) }.map_err(to_errno)
+    }
+
+    fn write_slot(&mut self, slot: u32, offset: usize, from: &[u8]) -> Result<(), Errno> {
+        // SAFETY: By the type invariant nobody else makes calls, reads or writes.
+        unsafe { self.slots.write(slot, offset, from) }.map_err(to_errno)
+    }
+
+    fn look_at_vms(&mut self) -> Result<(), Errno> {
+        self.vms.look().map_err(to_errno)
+    }
+
+    fn vms(&self) -> &[HostVm] {
+        self.vms.buffer.get(..self.vms.count).unwrap_or(&[])
+    }
+
+    fn is_interrupted(&self) -> bool {
+        current!().signal_pending()
+    }
+}
+
+impl Vms {
+    fn look(&mut self) -> Result {
+        self.count = 0;
+        if self.buffer.is_empty() {
+            self.buffer = KVec::from_elem(HostVm::default(), MAX_VMS, GFP_KERNEL)?;
+        }
+        self.count = el1::vms(&mut self.buffer)?;
+        Ok(())
+    }
+}
+
+fn to_errno(error: Error) -> Errno {
+    Errno(-error.to_errno())
+}
+
+impl OpenFile {
+    /// Runs `work` with the session locked.
+    fn locked<T>(&self, work: impl FnOnce(&mut Session, &mut LockedHost<'_>) -> Result<T, SessionError>) -> Result<T> {
+        let mut state = self.state.lock();
+        let State { session, vms } = &mut *state;
+        // INVARIANT: The mutex is held until the end of this function.
+        work(session, &mut LockedHost { slots: &self.slots, vms }).map_err(errno)
+    }
+}
+
+#[vtable]
+impl MiscDevice for OpenFile {
+    type Ptr = Pin<KBox<Self>>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+        el1::check_allowed()?;
+        let slots = Slots::new(SLOTS)?;
+        KBox::try_pin_init(
+            try_pin_init!(Self {
+                slots,
+                state <- new_mutex!(State { session: Session::new(SLOTS), vms: Vms::default() }, "s2dump_session"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn ioctl(me: Pin<&Self>, _file: &File, command: u32, argument: usize) -> Result<isize> {
+        let command = Command::parse(command).map_err(|error| errno(error.into()))?;
+        let user = UserPtr::from_addr(argument);
+        match command {
+            Command::Hello => {
+                let mut hello: Hello = read_argument(user)?;
+                me.locked(|session, host| session.hello(host, &mut hello))?;
+                write_argument(user, &hello)
+            }
+            Command::Start => {
+                // Asked again, so that a lockdown raised since the open holds.
+                el1::check_allowed()?;
+                let start: Start = read_argument(user)?;
+                me.locked(|session, host| session.start(host, &start))?;
+                Ok(0)
+            }
+            Command::Advance => {
+                let mut advance: Advance = read_argument(user)?;
+                me.locked(|session, host| session.advance(host, &mut advance))?;
+                write_argument(user, &advance)
+            }
+        }
+    }
+
+    fn read_iter(kiocb: Kiocb<'_, Self::Ptr>, iov: &mut IovIterDest<'_>) -> Result<usize> {
+        let me = kiocb.file();
+        let mut state = me.state.lock();
+        let State { session, vms } = &mut *state;
+        // INVARIANT: The mutex is held until the end of this function.
+        let mut host = LockedHost { slots: &me.slots, vms };
+        let mut total = 0;
+        while !iov.is_empty() {
+            let filled = match session.next_filled(&mut host, iov.len()) {
+                Ok(Some(filled)) => filled,
+                Ok(None) => break,
+                // What was copied is told first; the error comes back at the next read.
+                Err(_) if total > 0 => break,
+                Err(error) => return Err(errno(error)),
+            };
+            // SAFETY: The mutex is held: nobody else makes calls or writes.
+            let copied = unsafe { me.slots.copy_to(filled.slot, filled.used_bytes, iov)? };
+            if copied < filled.used_bytes {
+                // A slot leaves whole or stays; `total` does not count the part.
+                return if total > 0 { Ok(total) } else { Err(EFAULT) };
+            }
+            session.consume();
+            total += copied;
+            if host.is_interrupted() {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    fn mmap(me: Pin<&Self>, _file: &File, vma: &VmaNew) -> Result {
+        me.slots.map(vma)
+    }
+}
+
+fn read_argument<T: FromBytes + IntoBytes>(user: UserPtr) -> Result<T> {
+    let mut value = T::new_zeroed();
+    UserSlice::new(user, size_of::<T>()).reader().read_slice(value.as_mut_bytes())?;
+    Ok(value)
+}
+
+fn write_argument<T: IntoBytes + zerocopy::Immutable>(user: UserPtr, value: &T) -> Result<isize> {
+    UserSlice::new(user, size_of::<T>()).writer().write_slice(value.as_bytes())?;
+    Ok(0)
+}
+
+/// Agrees on a version with EL2, before there is any session.
+pub(crate) fn hello() -> Result<s2dump_host_driver::call::HelloAnswer> {
+    // INVARIANT: There are no slots.
+    let mut host = LockedHost { slots: &Slots::none(), vms: &mut Vms::default() };
+    s2dump_host_driver::call::hello(&mut host).map_err(|error| errno(error.into()))
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The pages of a ring: shared with EL2 from open to release, mapped read-only to user space.
+
+use crate::el1;
+use core::mem::ManuallyDrop;
+use kernel::{
+    iov::IovIterDest,
+    mm::virt::VmaNew,
+    page::{Page, PAGE_SIZE},
+    prelude::*,
+};
+use s2dump_abi::slot::SLOT_BYTES;
+
+/// Slots of a ring.
+///
+/// One `advance` does at most this many hypercalls. 16 spread the cost of the system call thin, and are 64 KiB.
+pub(crate) const SLOTS: u32 = 16;
+
+static_assert!(PAGE_SIZE == SLOT_BYTES, "s2dump needs 4 KiB pages");
+
+/// A page shared with EL2.
+///
+/// # Invariants
+///
+/// The page is shared with EL2 from construction to drop.
+struct SharedPage {
+    page: ManuallyDrop<Page>,
+    pfn: u64,
+}
+
+impl SharedPage {
+    fn new() -> Result<Self> {
+        // Zeroed, as user space maps it before EL2 fills it.
+        let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
+        el1::share(&page)?;
+        // INVARIANT: Just shared.
+        Ok(Self { pfn: el1::pfn(&page), page: ManuallyDrop::new(page) })
+    }
+}
+
+impl Drop for SharedPage {
+    fn drop(&mut self) {
+        if el1::unshare(&self.page).is_err() {
+            // EL2 still counts the page as shared. Whoever got it next could neither share nor donate it, so that a
+            // later guest fails for no reason of its own: a lost page is better.
+            pr_warn!("page {:#x} stays shared with EL2: leaked\n", self.pfn);
+            return;
+        }
+        // SAFETY:
+        // - `page` is not used again: this is drop.
+        // - It was not dropped before: nobody else does.
+        unsafe { ManuallyDrop::drop(&mut self.page) }
+    }
+}
+
+/// The slots of one open file.
+///
+/// Their bytes are written by EL2 in calls, and by [`write`](Self::write); whoever calls either holds the mutex of the
+/// session. User space may read them at any time through its mapping, and may see any mixture then.
+pub(crate) struct Slots(KVec<SharedPage>);
+
+impl Slots {
+    /// Allocates and shares the pages.
+    pub(crate) fn new(count: u32) -> Result<Self> {
+        let mut pages = KVec::with_capacity(usize::try_from(count)?, GFP_KERNEL)?;
+        for _ in 0..count {
+            pages.push(SharedPage::new()?, GFP_KERNEL)?;
+        }
+        Ok(Self(pages))
+    }
+
+    /// Returns slots that are none, for calls that fill none.
+    pub(crate) const fn none() -> Self {
+        Self(KVec::new())
+    }
+
+    fn page(&self, slot: u32) -> Result<&SharedPage> {
+        self.0.get(usize::try_from(slot)?).ok_or(EINVAL)
+    }
+
+    /// Returns the frame number of a slot; of one that is none, a number that no page has.
+    pub(crate) fn pfn(&self, slot: u32) -> u64 {
+        self.page(slot).map_or(u64::MAX, |page| page.pfn)
+    }
+
+    /// Copies bytes of a slot.
+    ///
+    /// # Safety
+    ///
+    /// No call that names the slot and no [`write`](Self::write) to it runs at the same time.
+    pub(crate) unsafe fn read(&self, slot: u32, offset: usize, into: &mut [u8]) -> Result {
+        // SAFETY:
+        // - `into` is valid for writing its length.
+        // - The kernel's only writers are EL2 and `write`: the caller keeps both away.
+        unsafe { self.page(slot)?.page.read_raw(into.as_mut_ptr(), offset, into.len()) }
+    }
+
+    /// Writes bytes of a slot.
+    ///
+    /// # Safety
+    ///
+    /// No call that names the slot, and no other access by this driver to it, runs at the same time.
+    pub(crate) unsafe fn write(&self, slot: u32, offset: usize, from: &[u8]) -> Result {
+        // SAFETY:
+        // - `from` is valid for reading its length.
+        // - The kernel's only other accesses are EL2's and this driver's: the caller keeps both away. User space has
+        //   its own mapping, outside of the kernel's memory model.
+        unsafe { self.page(slot)?.page.write_raw(from.as_ptr(), offset, from.len()) }
+    }
+
+    /// Copies the first `bytes` of a slot to a reader; returns how many got there.
+    ///
+    /// # Safety
+    ///
+    /// As for [`read`](Self::read).
+    pub(crate) unsafe fn copy_to(&self, slot: u32, bytes: usize, iov: &mut IovIterDest<'_>) -> Result<usize> {
+        let mut copied = 0;
+        let mut chunk = [0; 512];
+        while copied < bytes {
+            let part = chunk.len().min(bytes - copied);
+            let Some(part) = chunk.get_mut(..part) else { break };
+            // SAFETY: As the caller promises.
+            unsafe { self.read(slot, copied, part)? };
+            let done = iov.copy_to_iter(part);
+            copied += done;
+            if done < part.len() {
+                break;
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Maps all slots into a new mapping, for reading only.
+    ///
+    /// `VM_IO` keeps everybody from taking references to the pages, and so from keeping them beyond the mapping;
+    /// `VM_DONTCOPY` keeps them out of children, `VM_DONTDUMP` out of core dumps.
+    pub(crate) fn map(&self, vma: &VmaNew) -> Result {
+        if vma.writable() || vma.executable() {
+            return Err(EPERM);
+        }
+        // SAFETY: The vma is being set up, so nobody changes it; `VmaNew` proves that it is valid.
+        let first_page = unsafe { (*vma.as_ptr()).vm_pgoff };
+        if first_page != 0 || vma.end() - vma.start() != self.0.len() * PAGE_SIZE {
+            return Err(EINVAL);
+        }
+        vma.try_clear_maywrite()?;
+        vma.try_clear_mayexec()?;
+        vma.set_io();
+        vma.set_dontexpand();
+        vma.set_dontcopy();
+        vma.set_dontdump();
+        let mixed = vma.set_mixedmap();
+        for (index, slot) in self.0.iter().enumerate() {
+            mixed.vm_insert_page(vma.start() + index * PAGE_SIZE, &slot.page)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Checks of ioctl numbers and arguments, before anything is done.
+//!
+//! Order: size, version, reserved fields, then what is asked. Ranges are left to EL2, which knows the table.
+
+use crate::errno::Errno;
+use s2dump_abi::hypercall::{DumpFlags, Op};
+use s2dump_abi::ioctl::{self, Advance, Hello, Start};
+use s2dump_abi::target::{Target, TargetKind};
+use s2dump_abi::version::{AbiVersion, ABI_VERSION};
+
+/// Why an ioctl is refused before EL2 is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgumentError {
+    /// Not a command of this device.
+    UnknownCommand(u32),
+    /// The argument is larger than this driver knows.
+    TooLarge(u32),
+    /// The argument is smaller than the first version's.
+    TooSmall(u32),
+    /// The size in the command and the size in the argument differ.
+    SizesDiffer {
+        /// Size in the command number.
+        command: u32,
+        /// Size in the argument.
+        argument: u32,
+    },
+    /// The caller speaks another major version.
+    OtherVersion(u32),
+    /// A field that must be zero for this operation is not.
+    NotZero,
+    /// Not an operation that can be started.
+    UnknownOp(u32),
+    /// A flag this driver does not know, or one on an operation that takes none.
+    UnknownFlag(u32),
+    /// A kind of table this driver does not know.
+    UnknownTarget(u64),
+}
+
+impl ArgumentError {
+    /// Returns the errno of the ioctl.
+    #[must_use]
+    pub const fn to_errno(self) -> Errno {
+        match self {
+            Self::UnknownCommand(_) => Errno::ENOTTY,
+            Self::TooLarge(_) => Errno::E2BIG,
+            Self::TooSmall(_) | Self::SizesDiffer { .. } | Self::NotZero | Self::UnknownFlag(_) => Errno::EINVAL,
+            Self::OtherVersion(_) => Errno::EPROTO,
+            Self::UnknownOp(_) | Self::UnknownTarget(_) => Errno::EOPNOTSUPP,
+        }
+    }
+}
+
+/// A known ioctl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// [`Hello`].
+    Hello,
+    /// [`Start`].
+    Start,
+    /// [`Advance`].
+    Advance,
+}
+
+// An ioctl number: direction 31:30, size 29:16, type 15:8, number 7:0 (`asm-generic/ioctl.h`).
+const SIZE_SHIFT: u32 = 16;
+const SIZE_MASK: u32 = 0x3fff;
+
+const fn without_size(command: u32) -> u32 {
+    command & !(SIZE_MASK << SIZE_SHIFT)
+}
+
+impl Command {
+    /// Recognizes an ioctl number, whatever argument size it carries, and checks that size.
+    ///
+    /// # Errors
+    ///
+    /// [`ArgumentError::UnknownCommand`], or [`TooLarge`](ArgumentError::TooLarge) and
+    /// [`TooSmall`](ArgumentError::TooSmall) for a known command with another size.
+    pub fn parse(command: u32) -> Result<Self, ArgumentError> {
+        let (known, number) = match without_size(command) {
+            n if n == without_size(ioctl::HELLO) => (Self::Hello, ioctl::HELLO),
+            n if n == without_size(ioctl::START) => (Self::Start, ioctl::START),
+            n if n == without_size(ioctl::ADVANCE) => (Self::Advance, ioctl::ADVANCE),
+            _ => return Err(ArgumentError::UnknownCommand(command)),
+        };
+        let size = |n: u32| (n >> SIZE_SHIFT) & SIZE_MASK;
+        check_size(size(command), size(number))?;
+        Ok(known)
+    }
+}
+
+fn check_size(size: u32, known: u32) -> Result<(), ArgumentError> {
+    match size {
+        s if s > known => Err(ArgumentError::TooLarge(s)),
+        s if s < known => Err(ArgumentError::TooSmall(s)),
+        _ => Ok(()),
+    }
+}
+
+fn check_prefix(size: u32, known: usize, version: u32) -> Result<(), ArgumentError> {
+    check_size(size, u32::try_from(known).unwrap_or(u32::MAX))?;
+    if ABI_VERSION.can_read(AbiVersion::from_bits(version)) {
+        Ok(())
+    } else {
+        Err(ArgumentError::OtherVersion(version))
+    }
+}
+
+fn check_zero(all_zero: bool) -> Result<(), ArgumentError> {
+    if all_zero {
+        Ok(())
+    } else {
+        Err(ArgumentError::NotZero)
+    }
+}
+
+/// Checks a [`Hello`]; its out fields may hold anything.
+///
+/// # Errors
+///
+/// Size, version, or a reserved field.
+pub fn check_hello(hello: &Hello) -> Result<(), ArgumentError> {
+    check_prefix(hello.size, size_of::<Hello>(), hello.version)?;
+    check_zero(hello.reserved == [0; 4])
+}
+
+/// Checks an [`Advance`] and returns how many slots it gives back; its out fields may hold anything.
+///
+/// # Errors
+///
+/// Size, version, or a reserved field.
+pub fn check_advance(advance: &Advance) -> Result<u32, ArgumentError> {
+    check_prefix(advance.size, size_of::<Advance>(), advance.version)?;
+    check_zero(advance.reserved == [0; 2])?;
+    Ok(advance.release)
+}
+
+/// What a valid [`Start`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// All VMs.
+    List,
+    /// A range of a guest's table.
+    Dump {
+        /// How to dump.
+        flags: DumpFlags,
+        /// pKVM handle of the guest.
+        handle: u16,
+        /// First input address.
+        start: u64,
+        /// End, exclusive; all ones: the whole space.
+        end: u64,
+        /// Descriptors per call; 0: EL2's default.
+        budget: u32,
+    },
+    /// One input address of a guest's table, at each level.
+    Walk {
+        /// pKVM handle of the guest.
+        handle: u16,
+        /// The input address.
+        address: u64,
+    },
+}
+
+/// Checks a [`Start`].
+///
+/// # Errors
+///
+/// Any [`ArgumentError`] but an unknown command.
+pub fn check_start(start: &Start) -> Result<Request, ArgumentError> {
+    check_prefix(start.size, size_of::<Start>(), start.version)?;
+    check_zero(start.reserved0 == 0 && start.reserved == [0; 2])?;
+    let flags = DumpFlags(start.flags);
+    match Op(start.op) {
+        Op::LIST => {
+            check_flags(flags, DumpFlags::default())?;
+            check_zero(start.target == 0 && start.start == 0 && start.end == 0 && start.budget == 0)?;
+            Ok(Request::List)
+        }
+        Op::DUMP => {
+            check_flags(flags, DumpFlags::KNOWN)?;
+            let handle = guest_handle(start.target)?;
+            Ok(Request::Dump { flags, handle, start: start.start, end: start.end, budget: start.budget })
+        }
+        Op::WALK => {
+            check_flags(flags, DumpFlags::default())?;
+            check_zero(start.end == 0 && start.budget == 0)?;
+            Ok(Request::Walk { handle: guest_handle(start.target)?, address: start.start })
+        }
+        Op(unknown) => Err(ArgumentError::UnknownOp(unknown)),
+    }
+}
+
+fn check_flags(flags: DumpFlags, allowed: DumpFlags) -> Result<(), ArgumentError> {
+    if allowed.contains(flags) {
+        Ok(())
+    } else {
+        Err(ArgumentError::UnknownFlag(flags.0 & !allowed.0))
+    }
+}
+
+fn guest_handle(target: u64) -> Result<u16, ArgumentError> {
+    let target = Target(target);
+    match target.guest_handle() {
+        Some(handle) => Ok(handle),
+        None if target.kind() == TargetKind::GUEST_STAGE2 => Err(ArgumentError::NotZero),
+        None => Err(ArgumentError::UnknownTarget(target.0)),
+    }
+}

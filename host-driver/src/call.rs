@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Registers of the hypercall `__pkvm_s2dump`, from what is asked and to what it answered.
+
+use crate::host::Host;
+use s2dump_abi::hypercall::{unpack_counts, DumpFlags, Op, Status};
+use s2dump_abi::target::Target;
+use s2dump_abi::version::{AbiVersion, ABI_VERSION};
+
+/// EL2 has no such hypercall: the SMCCC status it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoHypercall(pub u64);
+
+/// Answer of a call that fills a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Where to go on: the next cursor or handle.
+    pub next: u64,
+    /// Records in the slot.
+    pub records: u32,
+    /// Descriptors or handles visited.
+    pub visited: u32,
+}
+
+/// Answer of [`hello`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HelloAnswer {
+    /// Version EL2 speaks.
+    pub version: AbiVersion,
+    /// Descriptors per call if the host asks for 0.
+    pub default_budget: u32,
+    /// [`features`](s2dump_abi::version::features) of EL2.
+    pub features: u64,
+}
+
+/// Why a call filled no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// EL2 has no such hypercall.
+    NoHypercall(NoHypercall),
+    /// EL2 refused; never [`Status::OK`].
+    Refused(Status),
+}
+
+/// A call that fills a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// VMs from a handle on.
+    List {
+        /// First handle to try.
+        first: u64,
+    },
+    /// A chunk of a guest's table.
+    Dump {
+        /// How to dump.
+        flags: DumpFlags,
+        /// pKVM handle of the guest.
+        handle: u16,
+        /// Where to go on.
+        cursor: u64,
+        /// End, exclusive.
+        end: u64,
+        /// Descriptors at most; 0: EL2's default.
+        budget: u32,
+    },
+    /// One address at each level.
+    Walk {
+        /// pKVM handle of the guest.
+        handle: u16,
+        /// The input address.
+        address: u64,
+    },
+}
+
+/// Handles one list call tries: more than pKVM's table has, as trying one is a look at a pointer.
+const HANDLES_TO_TRY: u64 = 256;
+
+impl Call {
+    /// Makes the call, for the slot `slot` with the number `sequence`.
+    ///
+    /// # Errors
+    ///
+    /// The slot holds nothing then.
+    pub fn make<H: Host>(self, host: &mut H, slot: u32, sequence: u64) -> Result<Answer, CallError> {
+        let pfn = host.slot_pfn(slot);
+        let guest = |handle| Target::guest(handle).0;
+        let mut regs = match self {
+            Self::List { first } => [0, x1(Op::LIST, 0), pfn, 0, first, 0, HANDLES_TO_TRY, sequence],
+            Self::Dump { flags, handle, cursor, end, budget } => {
+                [0, x1(Op::DUMP, flags.0), pfn, guest(handle), cursor, end, u64::from(budget), sequence]
+            }
+            Self::Walk { handle, address } => [0, x1(Op::WALK, 0), pfn, guest(handle), address, 0, 0, sequence],
+        };
+        call(host, &mut regs)?;
+        let (records, visited) = unpack_counts(regs[3]);
+        Ok(Answer { next: regs[2], records, visited })
+    }
+}
+
+/// Agrees on a version with EL2.
+///
+/// # Errors
+///
+/// EL2 lacks the hypercall, was told to refuse it at boot, or speaks another version.
+pub fn hello<H: Host>(host: &mut H) -> Result<HelloAnswer, CallError> {
+    let mut regs = [0, x1(Op::HELLO, 0), u64::from(ABI_VERSION.to_bits()), 0, 0, 0, 0, 0];
+    call(host, &mut regs)?;
+    let version = AbiVersion::from_bits((regs[2] & 0xffff_ffff) as u32);
+    if !ABI_VERSION.can_read(version) {
+        return Err(CallError::Refused(Status::VERSION_MISMATCH));
+    }
+    Ok(HelloAnswer { version, default_budget: (regs[2] >> 32) as u32, features: regs[3] })
+}
+
+fn x1(op: Op, flags: u32) -> u64 {
+    u64::from(op.0) | (u64::from(flags) << 32)
+}
+
+fn call<H: Host>(host: &mut H, regs: &mut [u64; 8]) -> Result<(), CallError> {
+    host.call(regs);
+    if regs[0] != 0 {
+        return Err(CallError::NoHypercall(NoHypercall(regs[0])));
+    }
+    match u32::try_from(regs[1]) {
+        Ok(0) => Ok(()),
+        Ok(status) => Err(CallError::Refused(Status(status))),
+        Err(_) => Err(CallError::Refused(Status::BAD_ANSWER)),
+    }
+}

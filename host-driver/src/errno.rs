@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The errnos the driver answers with.
+
+/// A positive Linux errno.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// Argument list too long: an argument larger than this driver knows.
+    pub const E2BIG: Self = Self(7);
+    /// Device or resource busy: the other way of reading is in use.
+    pub const EBUSY: Self = Self(16);
+    /// Invalid argument.
+    pub const EINVAL: Self = Self(22);
+    /// Inappropriate ioctl for device.
+    pub const ENOTTY: Self = Self(25);
+    /// Protocol error: another major version.
+    pub const EPROTO: Self = Self(71);
+    /// Operation not supported: EL2 lacks the hypercall, or the operation or target is unknown.
+    pub const EOPNOTSUPP: Self = Self(95);
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a session needs of the kernel around it.
+
+use crate::errno::Errno;
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A VM as the host knows it: `struct s2dump_el1_vm` of `s2dump_el1.h`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HostVm {
+    /// Offset 0, length 4: process that made the VM.
+    pub pid: u32,
+    /// Offset 4, length 2: pKVM handle, 0 if it has none.
+    pub handle: u16,
+    /// Offset 6, length 2: [`vm_flags`](s2dump_abi::slot::vm_flags) as the host sees them.
+    pub flags: u16,
+    /// Offset 8, length 24: name of the debugfs directory, zero padded.
+    pub name: [u8; 24],
+}
+
+const _: () = assert!(size_of::<HostVm>() == 32 && align_of::<HostVm>() == 4);
+const _: () = assert!(core::mem::offset_of!(HostVm, handle) == 4 && core::mem::offset_of!(HostVm, flags) == 6);
+const _: () = assert!(core::mem::offset_of!(HostVm, name) == 8);
+
+/// The kernel, as far as a session needs it. Slot indices are below the number of slots given to the session.
+pub trait Host {
+    /// Makes the hypercall with x1..x7 of `regs`; leaves x0..x3 of the answer there.
+    fn call(&mut self, regs: &mut [u64; 8]);
+
+    /// Returns the page frame number of a slot.
+    fn slot_pfn(&self, slot: u32) -> u64;
+
+    /// Copies bytes out of a slot.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if they are not all inside the slot.
+    fn read_slot(&self, slot: u32, offset: usize, into: &mut [u8]) -> Result<(), Errno>;
+
+    /// Copies bytes into a slot.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if they are not all inside the slot.
+    fn write_slot(&mut self, slot: u32, offset: usize, from: &[u8]) -> Result<(), Errno>;
+
+    /// Looks at the host's VMs; [`vms`](Self::vms) shows them until the next look.
+    ///
+    /// # Errors
+    ///
+    /// No memory for the list.
+    fn look_at_vms(&mut self) -> Result<(), Errno>;
+
+    /// Returns the VMs of the last look.
+    fn vms(&self) -> &[HostVm];
+
+    /// Returns whether a signal waits for the caller.
+    fn is_interrupted(&self) -> bool;
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One open file: what is running, what is filled, how it ends.
+//!
+//! ```text
+//!   Idle --start--> Running --last chunk, or a failure--> Ending --a slot is free--> Done
+//! ```
+//!
+//! [`Session::start`] makes the first call itself, so that what cannot work (no such VM, bad range, gate off) is the
+//! errno of that ioctl; from then on a failure is the status of the END slot. Every other entry makes at least one call
+//! if there is a free slot and work left, and stops after a call if a signal waits: so all of them end within one
+//! chunk of a signal, none is restarted, and none has to answer `EINTR`.
+
+use crate::argument::{check_advance, check_hello, check_start};
+use crate::call;
+use crate::errno::Errno;
+use crate::error::SessionError;
+use crate::host::Host;
+use crate::job::{used_bytes, Job, Next, Progress};
+use crate::ring::Ring;
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
+use s2dump_abi::slot::SLOT_BYTES;
+use s2dump_abi::version::ABI_VERSION;
+
+/// A filled slot to copy to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filled {
+    /// Index in the ring.
+    pub slot: u32,
+    /// Bytes of header and records.
+    pub used_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Running(Job),
+    Ending(Status),
+    Done,
+}
+
+impl From<Next> for Phase {
+    fn from(next: Next) -> Self {
+        match next {
+            Next::More(job) => Self::Running(job),
+            Next::End => Self::Ending(Status::OK),
+        }
+    }
+}
+
+/// How the slots of this start leave: the first use decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Undecided,
+    Mapping,
+    Stream,
+}
+
+/// The state of one open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    ring: Ring,
+    phase: Phase,
+    reader: Reader,
+    progress: Progress,
+}
+
+impl Session {
+    /// Makes an idle session with a ring of `slots`.
+    #[must_use]
+    pub fn new(slots: u32) -> Self {
+        Self { ring: Ring::new(slots), phase: Phase::Idle, reader: Reader::Undecided, progress: Progress::default() }
+    }
+
+    /// Answers a [`Hello`].
+    ///
+    /// # Errors
+    ///
+    /// The argument, or what EL2 says.
+    pub fn hello<H: Host>(&self, host: &mut H, hello: &mut Hello) -> Result<(), SessionError> {
+        check_hello(hello)?;
+        let answer = call::hello(host)?;
+        *hello = Hello {
+            size: hello.size,
+            version: ABI_VERSION.to_bits(),
+            features: answer.features,
+            el2_version: answer.version.to_bits(),
+            default_budget: answer.default_budget,
+            slots: self.ring.slots(),
+            slot_bytes: SLOT_BYTES as u32,
+            reserved: [0; 4],
+        };
+        Ok(())
+    }
+
+    /// Starts what is asked, and fills the first slot.
+    ///
+    /// # Errors
+    ///
+    /// A refused argument leaves the session as it was; after any other error it is idle.
+    pub fn start<H: Host>(&mut self, host: &mut H, start: &Start) -> Result<(), SessionError> {
+        let request = check_start(start)?;
+        *self = Self::new(self.ring.slots());
+        let (progress, job) = Progress::begin(request);
+        self.progress = progress;
+        let slot = self.ring.next_free().ok_or(Errno::EINVAL)?;
+        self.phase = self.progress.run(host, job, slot)?.into();
+        self.ring.fill();
+        Ok(())
+    }
+
+    /// Takes back slots, fills free ones, and lends all filled ones.
+    ///
+    /// # Errors
+    ///
+    /// The argument, more slots than lent, or a start that is read by `read(2)`; nothing is done then.
+    pub fn advance<H: Host>(&mut self, host: &mut H, advance: &mut Advance) -> Result<(), SessionError> {
+        let release = check_advance(advance)?;
+        if self.reader == Reader::Stream {
+            return Err(SessionError::OtherReader);
+        }
+        self.ring.release(release)?;
+        if self.phase != Phase::Idle {
+            self.reader = Reader::Mapping;
+        }
+        while self.step(host)? && !host.is_interrupted() {}
+        self.ring.lend();
+        advance.first = self.ring.first();
+        advance.filled = self.ring.filled();
+        advance.state = self.state();
+        Ok(())
+    }
+
+    /// Returns the oldest filled slot for `read(2)`, filling one if there is none, or `None` after the END slot.
+    ///
+    /// # Errors
+    ///
+    /// Nothing started, a start that is read through the mapping, or more bytes than `room`; nothing is lost then.
+    pub fn next_filled<H: Host>(&mut self, host: &mut H, room: usize) -> Result<Option<Filled>, SessionError> {
+        if self.phase == Phase::Idle {
+            return Err(SessionError::NotStarted);
+        }
+        if self.reader == Reader::Mapping {
+            return Err(SessionError::OtherReader);
+        }
+        self.reader = Reader::Stream;
+        while self.ring.oldest().is_none() && self.step(host)? {}
+        let Some(slot) = self.ring.oldest() else { return Ok(None) };
+        let needed = used_bytes(host, slot)?;
+        if needed > room {
+            return Err(SessionError::NoRoom { needed });
+        }
+        Ok(Some(Filled { slot, used_bytes: needed }))
+    }
+
+    /// Frees the slot [`next_filled`](Self::next_filled) returned.
+    pub fn consume(&mut self) {
+        self.ring.lend();
+        // Nothing filled is nothing to free.
+        let _ = self.ring.release(1);
+    }
+
+    fn state(&self) -> u32 {
+        match self.phase {
+            Phase::Idle => SessionState::IDLE,
+            Phase::Running(_) | Phase::Ending(_) => SessionState::RUNNING,
+            Phase::Done => SessionState::DONE,
+        }
+    }
+
+    /// Does one piece of work into a free slot; returns whether there was one to do.
+    fn step<H: Host>(&mut self, host: &mut H) -> Result<bool, SessionError> {
+        let Some(slot) = self.ring.next_free() else { return Ok(false) };
+        match self.phase {
+            Phase::Idle | Phase::Done => return Ok(false),
+            Phase::Running(job) => match self.progress.run(host, job, slot) {
+                Ok(next) => {
+                    self.ring.fill();
+                    self.phase = next.into();
+                }
+                // The slot stays free: the END slot takes it at the next step.
+                Err(error) => self.phase = Phase::Ending(error.to_status()),
+            },
+            Phase::Ending(status) => {
+                self.progress.write_end(host, slot, status)?;
+                self.ring.fill();
+                self.phase = Phase::Done;
+            }
+        }
+        Ok(true)
+    }
+}

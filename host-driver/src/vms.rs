@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The list of VMs: EL1's facts put onto EL2's records, and the VMs EL2 does not know yet.
+//!
+//! EL2 knows VMs that ran. A VM has a handle before that; it is listed with
+//! [`vm_flags::CREATED`] clear and no register.
+
+use crate::errno::Errno;
+use crate::host::{Host, HostVm};
+use s2dump_abi::slot::{vm_flags, SlotHeader, VmRecord, SLOT_VMS};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Handles already listed: pKVM's are 0x1000 to 0x10ff (`HANDLE_OFFSET` and the table's index).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listed([u64; 4]);
+
+impl Listed {
+    fn position(handle: u16) -> Option<(usize, u64)> {
+        let index = handle.checked_sub(0x1000).filter(|index| *index < 256)?;
+        Some((usize::from(index / 64), 1 << (index % 64)))
+    }
+
+    /// Remembers a handle; one outside pKVM's range is forgotten at once.
+    pub fn insert(&mut self, handle: u16) {
+        if let Some((word, bit)) = Self::position(handle) {
+            if let Some(word) = self.0.get_mut(word) {
+                *word |= bit;
+            }
+        }
+    }
+
+    /// Returns whether the handle was inserted.
+    #[must_use]
+    pub fn contains(&self, handle: u16) -> bool {
+        Self::position(handle).is_some_and(|(word, bit)| self.0.get(word).is_some_and(|word| word & bit != 0))
+    }
+}
+
+/// Returns whether the host reserved `handle` for a VM that never ran, by the last look.
+pub fn is_reserved<H: Host>(host: &H, handle: u16) -> bool {
+    host.vms().iter().any(|vm| vm.handle == handle && is_not_run(vm))
+}
+
+// A VM that is created or dying for the host, yet unknown to EL2, is gone: its handle may be another's by now.
+fn is_not_run(vm: &HostVm) -> bool {
+    vm.handle != 0 && vm.flags & (vm_flags::CREATED | vm_flags::DYING) == 0
+}
+
+/// Fills pid and name into the records EL2 wrote to `slot`, and adds their handles to `listed`.
+///
+/// # Errors
+///
+/// A record does not lie inside the slot.
+pub fn fill_in<H: Host>(host: &mut H, slot: u32, header: &SlotHeader, listed: &mut Listed) -> Result<(), Errno> {
+    let stride = usize::from(header.record_bytes);
+    if stride < size_of::<VmRecord>() {
+        return Err(Errno::EINVAL);
+    }
+    let mut offset = usize::from(header.header_bytes);
+    for _ in 0..header.record_count {
+        let mut bytes = [0; size_of::<VmRecord>()];
+        host.read_slot(slot, offset, &mut bytes)?;
+        let mut record = VmRecord::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)?;
+        listed.insert(record.handle);
+        if let Some(vm) = host.vms().iter().find(|vm| vm.handle == record.handle) {
+            record.pid = vm.pid;
+            record.name = vm.name;
+            host.write_slot(slot, offset, record.as_bytes())?;
+        }
+        offset = offset.saturating_add(stride);
+    }
+    Ok(())
+}
+
+/// Returns the position, from `from` on, of the next VM of the last look that never ran and is not listed.
+pub fn next_reserved<H: Host>(host: &H, listed: &Listed, from: usize) -> Option<usize> {
+    let unlisted = |vm: &HostVm| is_not_run(vm) && !listed.contains(vm.handle);
+    host.vms().iter().skip(from).position(unlisted).map(|distance| from + distance)
+}
+
+/// Writes records of the reserved VMs from `from` on to `slot`; returns how many, and where to go on.
+///
+/// # Errors
+///
+/// The slot cannot be written.
+pub fn append_reserved<H: Host>(
+    host: &mut H,
+    slot: u32,
+    listed: &Listed,
+    mut from: usize,
+) -> Result<(u32, usize), Errno> {
+    let mut count = 0;
+    let mut offset = size_of::<SlotHeader>();
+    for _ in 0..SLOT_VMS {
+        let Some(position) = next_reserved(host, listed, from) else { break };
+        let Some(vm) = host.vms().get(position).copied() else { break };
+        host.write_slot(slot, offset, record_of(&vm).as_bytes())?;
+        offset += size_of::<VmRecord>();
+        from = position + 1;
+        count += 1;
+    }
+    Ok((count, from))
+}
+
+fn record_of(vm: &HostVm) -> VmRecord {
+    VmRecord {
+        vtcr: 0,
+        root: 0,
+        pid: vm.pid,
+        vcpus: 0,
+        handle: vm.handle,
+        flags: vm.flags & vm_flags::PROTECTED,
+        ia_bits: 0,
+        start_level: 0,
+        vmid: 0,
+        name: vm.name,
+        reserved: [0; 2],
+    }
+}
