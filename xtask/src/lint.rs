@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `cargo xtask lint`: the rules for what s2dump adds to EL2, checked on the objects that the kernel links.
+//!
+//! The Rust object and its C shim are read as one program ([`image`]), each function is followed instruction by
+//! instruction ([`graph`], [`a64`]), and every rule prints its figure, held or broken ([`rules`]).
+//!
+//! What it cannot see: the stack and the time of the kernel's own functions that the shim calls. They are the ones the
+//! rule `undefined` lists, each with its reason.
+
+mod a64;
+mod graph;
+mod image;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use anyhow::{bail, Result};
+use std::path::Path;
+
+/// Checks EL2 objects, prints each rule's figure and all violations.
+///
+/// # Errors
+///
+/// If an object cannot be read, or breaks a rule.
+pub(crate) fn el2_objects(paths: &[impl AsRef<Path>]) -> Result<()> {
+    let program = image::Program::read(paths)?;
+    let findings = rules::apply(&program, &graph::nodes(&program));
+    for finding in &findings {
+        println!("lint: {:<10} {}", finding.rule, finding.figure);
+        for violation in &finding.violations {
+            println!("lint: {:<10} BROKEN {violation}", finding.rule);
+        }
+    }
+    match findings.iter().map(|finding| finding.violations.len()).sum::<usize>() {
+        0 => Ok(()),
+        count => bail!("the EL2 object breaks its rules in {count} places, listed above"),
+    }
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The rules for what s2dump adds to EL2, one function each.
+
+use super::a64::{flow, is_fp, stack, Flow, Stack};
+use super::graph::{deepest, Node};
+use super::image::{Program, Section};
+
+/// The hypercall handler: where EL2 enters our code.
+pub(crate) const ENTRY: &str = "handle___pkvm_s2dump";
+/// A quarter of the hypervisor's one-page stack, shared with everything that leads to the handler.
+const STACK_BYTES: u64 = 1024;
+/// Text and read-only data.
+const IMAGE_BYTES: u64 = 12 * 1024;
+
+/// What the kernel's EL2 object provides that we may call or read, and why.
+const ALLOWED: &[(&str, &str)] = &[
+    ("vm_table_lock", "guards the table of VMs while one is looked up"),
+    ("get_vm_by_handle", "looks a VM up without taking a reference"),
+    ("hyp_pin_shared_mem", "proves that the host shares the slot page, and keeps it so"),
+    ("hyp_unpin_shared_mem", "gives the slot page back before the call returns"),
+    ("hyp_physvirt_offset", "from physical to EL2 addresses"),
+    ("__hyp_vmemmap", "page states: which pages EL2 owns alone"),
+    ("hyp_memory", "bounds of RAM, in addr_is_memory() where it is inlined"),
+    ("hyp_memblock_nr", "as hyp_memory"),
+    ("addr_is_memory", "whether an address a table names is RAM"),
+    ("arm64_use_ng_mappings", "nothing of ours; what PROT constants expand to"),
+    ("system_cpucaps", "CPU features (LPA2, FWB, XNX) as the kernel settled them"),
+    ("alt_cb_patch_nops", "named by .altinstructions, run at EL1 during boot, never by EL2"),
+    ("memcpy", "what the compiler makes of copying a struct; no bound of ours to check"),
+    ("memset", "what the compiler makes of clearing a struct"),
+];
+
+/// Parts of names that only panicking, formatting, unwinding or allocating code has.
+const PANIC_NAMES: &[&str] = &[
+    "panic",
+    "unwrap_failed",
+    "expect_failed",
+    "slice_index",
+    "len_mismatch",
+    "4core3fmt",
+    "unwind",
+    "__ubsan_",
+    "__rust_alloc",
+    "handle_alloc_error",
+];
+
+/// Sections the kernel's EL2 link places; anything else is neither mapped nor relocated for EL2.
+const KNOWN_SECTIONS: &[&str] = &[".text", ".rodata", ".data..ro_after_init"];
+/// Sections that stay with the kernel at EL1, which reads them at boot.
+const KERNEL_SECTIONS: &[(&str, &str)] = &[
+    (".altinstructions", "atomic instructions chosen by CPU feature (hyp_spin_lock), patched by EL1 before EL2 starts"),
+    (".note.gnu.property", "says that the code has landing pads (BTI); the linker merges it"),
+];
+
+/// What one rule found.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    pub(crate) rule: &'static str,
+    /// The figure, good or bad.
+    pub(crate) figure: String,
+    /// Empty if the rule holds.
+    pub(crate) violations: Vec<String>,
+}
+
+/// Applies all rules.
+pub(crate) fn apply(program: &Program, nodes: &[Node]) -> Vec<Finding> {
+    vec![
+        entry(program),
+        panics(program),
+        undefined(program),
+        fp_registers(program),
+        indirect_branches(program),
+        recursion(program, nodes),
+        sections(program),
+        writable(program),
+        stack_use(program, nodes),
+        image(program),
+    ]
+}
+
+fn entry(program: &Program) -> Finding {
+    let is_there = program.functions.iter().any(|f| f.name == ENTRY);
+    let violations = if is_there { vec![] } else { vec![format!("no function {ENTRY}: are these the right objects?")] };
+    Finding { rule: "entry", figure: format!("{ENTRY}, {} functions", program.functions.len()), violations }
+}
+
+fn panics(program: &Program) -> Finding {
+    let names = program.names.iter().filter(|name| PANIC_NAMES.iter().any(|part| name.contains(part)));
+    let mut violations: Vec<_> = names.map(|name| format!("symbol {name}")).collect();
+    violations.extend(code(program).filter(|(.., word)| flow(*word) == Flow::Trap).map(|(s, at, word)| {
+        format!(
+            "{}: {word:#010x} traps (brk, hlt or udf: a panic, a failed check or unreachable code)",
+            place(program, s, at)
+        )
+    }));
+    Finding {
+        rule: "panic",
+        figure: format!("{} of {} names, 0 allowed", violations.len(), program.names.len()),
+        violations,
+    }
+}
+
+fn undefined(program: &Program) -> Finding {
+    let allowed = |name: &str| ALLOWED.iter().any(|(allowed, _)| *allowed == name);
+    let violations = program.undefined.iter().filter(|name| !allowed(name));
+    let violations: Vec<_> =
+        violations.map(|name| format!("{name} is undefined and not on the list of rules.rs")).collect();
+    let used: Vec<_> = program.undefined.iter().filter(|name| allowed(name)).map(String::as_str).collect();
+    Finding { rule: "undefined", figure: format!("{} allowed: {}", used.len(), used.join(", ")), violations }
+}
+
+fn fp_registers(program: &Program) -> Finding {
+    let found = code(program).filter(|(.., word)| is_fp(*word));
+    let violations: Vec<_> = found
+        .map(|(s, at, word)| format!("{}: {word:#010x} uses an FP or SIMD register", place(program, s, at)))
+        .collect();
+    let total = code(program).count();
+    Finding { rule: "fp", figure: format!("{} of {total} instructions", violations.len()), violations }
+}
+
+fn indirect_branches(program: &Program) -> Finding {
+    let found = code(program).filter(|(.., word)| matches!(flow(*word), Flow::Indirect { .. }));
+    let violations: Vec<_> =
+        found.map(|(s, at, word)| format!("{}: {word:#010x} branches to a register", place(program, s, at))).collect();
+    let branches = code(program).filter(|(.., word)| flow(*word) != Flow::Next).count();
+    Finding { rule: "indirect", figure: format!("{} of {branches} branches", violations.len()), violations }
+}
+
+fn recursion(program: &Program, nodes: &[Node]) -> Finding {
+    let mut violations: Vec<_> =
+        (0..nodes.len()).filter_map(|f| deepest(nodes, f).err()).map(|cycle| path(program, &cycle)).collect();
+    violations.sort();
+    violations.dedup();
+    let calls: usize = nodes.iter().map(|node| node.calls.len() + node.outside.len()).sum();
+    Finding { rule: "recursion", figure: format!("{} cycles in {calls} calls", violations.len()), violations }
+}
+
+fn sections(program: &Program) -> Finding {
+    let mut violations = Vec::new();
+    let mut kernel = Vec::new();
+    for section in loaded(program) {
+        if KERNEL_SECTIONS.iter().any(|(name, _)| *name == section.name) {
+            kernel.push(format!("{} {}", section.name, section.size));
+        } else if !KNOWN_SECTIONS.iter().any(|name| is_named(section, name)) && !is_data(section) {
+            violations.push(format!("{}: section {} ({} bytes)", section.object, section.name, section.size));
+        }
+    }
+    let figure = format!("{} loaded; for EL1 only: {}", loaded(program).count(), kernel.join(", "));
+    Finding { rule: "sections", figure, violations }
+}
+
+fn writable(program: &Program) -> Finding {
+    let is_gate = |section: &&Section| is_named(section, ".data..ro_after_init");
+    let violations = loaded(program).filter(|s| s.is_writable && !is_gate(s));
+    let violations: Vec<_> =
+        violations.map(|s| format!("{}: {} has {} writable bytes", s.object, s.name, s.size)).collect();
+    let gate: u64 = loaded(program).filter(is_gate).map(|s| s.size).sum();
+    Finding { rule: "writable", figure: format!("0 bytes allowed; read-only after boot: {gate}"), violations }
+}
+
+fn stack_use(program: &Program, nodes: &[Node]) -> Finding {
+    let mut violations: Vec<_> = nodes.iter().flat_map(|node| node.problems.iter().cloned()).collect();
+    for (s, at, word) in code(program).filter(|(s, at, _)| program.function_at(*s, *at).is_none()) {
+        // Alternatives lie behind the functions, unseen by the call graph: they must not matter to it.
+        if stack(word) != Stack::Same || matches!(flow(word), Flow::Call(_)) {
+            violations.push(format!("{}: {word:#010x} moves SP or calls outside any function", place(program, s, at)));
+        }
+    }
+    let all = (0..nodes.len()).filter_map(|f| deepest(nodes, f).ok());
+    let most = all.max_by_key(|d| (d.bytes, d.path.len())).unwrap_or_default();
+    if most.bytes > STACK_BYTES {
+        violations.push(format!("{} bytes are {} too many", most.bytes, most.bytes - STACK_BYTES));
+    }
+    Finding {
+        rule: "stack",
+        figure: format!("{} of {STACK_BYTES} bytes: {}", most.bytes, path(program, &most.path)),
+        violations,
+    }
+}
+
+fn image(program: &Program) -> Finding {
+    let sum = |name: &str| loaded(program).filter(|s| is_named(s, name)).map(|s| s.size).sum::<u64>();
+    let (text, rodata) = (sum(".text"), sum(".rodata"));
+    let total = text + rodata;
+    let violations =
+        if total > IMAGE_BYTES { vec![format!("{total} bytes are {} too many", total - IMAGE_BYTES)] } else { vec![] };
+    Finding {
+        rule: "size",
+        figure: format!("{total} of {IMAGE_BYTES} bytes: text {text} + rodata {rodata}"),
+        violations,
+    }
+}
+
+fn loaded(program: &Program) -> impl Iterator<Item = &Section> {
+    program.sections.iter().filter(|s| s.is_loaded && s.size > 0)
+}
+
+/// `.text` names `.text` and `.text.unlikely`, but not `.textual`.
+fn is_named(section: &Section, name: &str) -> bool {
+    section.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Judged by the rule `writable`.
+fn is_data(section: &Section) -> bool {
+    is_named(section, ".data") || is_named(section, ".bss")
+}
+
+/// Returns every instruction with its section and offset.
+fn code(program: &Program) -> impl Iterator<Item = (usize, u64, u32)> + '_ {
+    let sections = program.sections.iter().enumerate();
+    sections.flat_map(|(i, section)| section.words.iter().map(move |(offset, word)| (i, *offset, *word)))
+}
+
+fn place(program: &Program, section: usize, offset: u64) -> String {
+    match program.function_at(section, offset).map(|f| &program.functions[f]) {
+        Some(function) => format!("{}+{:#x}", function.name, offset - function.start),
+        None => format!("{} {}+{offset:#x}", program.sections[section].object, program.sections[section].name),
+    }
+}
+
+fn path(program: &Program, functions: &[usize]) -> String {
+    functions.iter().map(|f| program.functions[*f].name.as_str()).collect::<Vec<_>>().join(" -> ")
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Each rule is broken by a small object made here, instruction by instruction, and must say so.
+
+use super::rules::{apply, Finding, ENTRY};
+use super::{graph, image::Program};
+use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
+use object::{
+    elf, Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
+};
+use std::collections::BTreeMap;
+
+const BL: u32 = 0x9400_0000;
+const B: u32 = 0x1400_0000;
+const RET: u32 = 0xd65f_03c0;
+const NOP: u32 = 0xd503_201f;
+const PACIASP: u32 = 0xd503_233f;
+const AUTIASP: u32 = 0xd503_23bf;
+const PUSH_16: u32 = 0xa9bf_7bfd; // stp x29, x30, [sp, #-16]!
+const POP_16: u32 = 0xa8c1_7bfd; // ldp x29, x30, [sp], #16
+const SUB_SP_512: u32 = 0xd108_03ff;
+const ADD_SP_512: u32 = 0x9108_03ff;
+
+/// An object under construction.
+struct Builder {
+    object: Object<'static>,
+    text: SectionId,
+    symbols: BTreeMap<String, SymbolId>,
+}
+
+impl Builder {
+    fn new() -> Self {
+        let mut object = Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
+        let text = object.section_id(object::write::StandardSection::Text);
+        Self { object, text, symbols: BTreeMap::new() }
+    }
+
+    fn symbol(&mut self, name: &str) -> SymbolId {
+        *self.symbols.entry(name.to_owned()).or_insert_with(|| {
+            self.object.add_symbol(Symbol {
+                name: name.as_bytes().to_vec(),
+                value: 0,
+                size: 0,
+                kind: SymbolKind::Text,
+                scope: SymbolScope::Linkage,
+                weak: false,
+                section: SymbolSection::Undefined,
+                flags: SymbolFlags::None,
+            })
+        })
+    }
+
+    /// Adds a function; each `bl` or `b` with no displacement gets a relocation to the next of `callees`.
+    fn function(mut self, name: &str, words: &[u32], callees: &[&str]) -> Self {
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let symbol = self.symbol(name);
+        let start = self.object.add_symbol_data(symbol, self.text, &bytes, 4);
+        let mut callees = callees.iter();
+        for (word, at) in words.iter().zip((start..).step_by(4)) {
+            let r_type = match *word {
+                BL => elf::R_AARCH64_CALL26,
+                B => elf::R_AARCH64_JUMP26,
+                _ => continue,
+            };
+            let symbol = self.symbol(callees.next().expect("a callee for each relocated branch"));
+            let flags = RelocationFlags::Elf { r_type };
+            self.object.add_relocation(self.text, Relocation { offset: at, symbol, addend: 0, flags }).unwrap();
+        }
+        self
+    }
+
+    fn section(mut self, name: &str, kind: SectionKind, bytes: u64) -> Self {
+        let id = self.object.add_section(Vec::new(), name.as_bytes().to_vec(), kind);
+        if kind == SectionKind::UninitializedData {
+            self.object.append_section_bss(id, bytes, 8);
+        } else {
+            self.object.append_section_data(id, &vec![0; usize::try_from(bytes).unwrap()], 8);
+        }
+        self
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        self.object.write().unwrap()
+    }
+}
+
+/// An entry that calls `callees` one after the other with 16 bytes on the stack.
+fn entry(callees: &[&str]) -> Builder {
+    let calls = vec![BL; callees.len()];
+    let words = [&[PACIASP, PUSH_16][..], &calls, &[POP_16, AUTIASP, RET]].concat();
+    Builder::new().function(ENTRY, &words, callees)
+}
+
+fn check(objects: Vec<Vec<u8>>) -> Vec<Finding> {
+    let named: Vec<_> = objects.into_iter().zip(1..).map(|(bytes, n)| (format!("{n}.o"), bytes)).collect();
+    let program = Program::parse(&named).unwrap();
+    apply(&program, &graph::nodes(&program))
+}
+
+/// Asserts that this rule is broken, and no other, and returns its figure and first violation.
+#[track_caller]
+fn assert_breaks(rule: &str, objects: Vec<Vec<u8>>) -> (String, String) {
+    let findings = check(objects);
+    let broken: Vec<_> = findings.iter().filter(|f| !f.violations.is_empty()).collect();
+    assert_eq!(broken.iter().map(|f| f.rule).collect::<Vec<_>>(), [rule], "{broken:#?}");
+    (broken[0].figure.clone(), broken[0].violations[0].clone())
+}
+
+#[track_caller]
+fn figure(rule: &str, objects: Vec<Vec<u8>>) -> String {
+    let findings = check(objects);
+    assert!(findings.iter().all(|f| f.violations.is_empty()), "{findings:#?}");
+    findings.into_iter().find(|f| f.rule == rule).unwrap().figure
+}
+
+#[test]
+fn good_pair_of_objects_resolves_each_other() {
+    let c = entry(&["rust"]).section(".altinstructions", SectionKind::ReadOnlyData, 12).bytes();
+    let rust = Builder::new().function("rust", &[SUB_SP_512, ADD_SP_512, RET], &[]).bytes();
+    assert_eq!(figure("stack", vec![c.clone(), rust.clone()]), format!("528 of 1024 bytes: {ENTRY} -> rust"));
+    assert_eq!(figure("size", vec![c, rust]), "36 of 12288 bytes: text 36 + rodata 0");
+}
+
+#[test]
+fn good_prefixed_names() {
+    let objects = vec![Builder::new().function(&format!("__kvm_nvhe_{ENTRY}"), &[RET], &[]).bytes()];
+    assert_eq!(figure("entry", objects), format!("{ENTRY}, 1 functions"));
+}
+
+#[test]
+fn good_tail_call_costs_nothing() {
+    let object = Builder::new()
+        .function(ENTRY, &[PUSH_16, POP_16, B], &["next"])
+        .function("next", &[SUB_SP_512, ADD_SP_512, RET], &[])
+        .bytes();
+    assert_eq!(figure("stack", vec![object]), format!("512 of 1024 bytes: {ENTRY} -> next"));
+}
+
+#[test]
+fn bad_no_entry() {
+    assert_breaks("entry", vec![Builder::new().function("other", &[RET], &[]).bytes()]);
+}
+
+#[test]
+fn bad_panicking_symbol() {
+    let name = "_RNvNtCs123_4core9panicking5panic";
+    let object = entry(&[name]).function(name, &[RET], &[]).bytes();
+    assert_eq!(assert_breaks("panic", vec![object]).1, format!("symbol {name}"));
+}
+
+#[test]
+fn bad_formatting_symbol() {
+    let name = "_RNvMs_NtCs123_4core3fmtNtB4_9Formatter3pad";
+    assert_breaks("panic", vec![entry(&[name]).function(name, &[RET], &[]).bytes()]);
+}
+
+#[test]
+fn bad_brk() {
+    let object = entry(&["check"]).function("check", &[0xb400_0040, 0xd420_0020, RET], &[]).bytes();
+    assert!(assert_breaks("panic", vec![object]).1.starts_with("check+0x4: 0xd4200020 traps"));
+}
+
+#[test]
+fn bad_undefined_symbol() {
+    assert!(assert_breaks("undefined", vec![entry(&["printk"]).bytes()]).1.starts_with("printk is undefined"));
+}
+
+#[test]
+fn bad_simd_register() {
+    let object = entry(&["f"]).function("f", &[0x3dc0_0000, RET], &[]).bytes();
+    assert_breaks("fp", vec![object]);
+}
+
+#[test]
+fn bad_indirect_branches() {
+    for (word, rest) in [(0xd63f_0100, RET), (0xd61f_0100, NOP), (0xd73f_0901, RET), (0xd65f_0020, NOP)] {
+        assert_breaks("indirect", vec![entry(&["f"]).function("f", &[word, rest], &[]).bytes()]);
+    }
+}
+
+#[test]
+fn bad_recursion_through_two_objects() {
+    let c = entry(&["a"]).function("b", &[PUSH_16, BL, POP_16, RET], &["a"]).bytes();
+    let rust = Builder::new().function("a", &[PUSH_16, BL, POP_16, RET], &["b"]).bytes();
+    let (figure, violation) = assert_breaks("recursion", vec![c, rust]);
+    assert!(figure.starts_with("2 cycles") && violation == "a -> b -> a", "{figure}: {violation}");
+}
+
+#[test]
+fn bad_recursion_without_relocation() {
+    let object = Builder::new().function(ENTRY, &[PUSH_16, BL | 0x03ff_ffff, POP_16, RET], &[]).bytes();
+    // `bl .-4` goes to the function's own start.
+    assert_breaks("recursion", vec![object]);
+}
+
+#[test]
+fn bad_sections() {
+    for name in [".got", ".init_array", ".eh_frame", ".ctors", "__bug_table", ".textual"] {
+        let object = entry(&[]).section(name, SectionKind::ReadOnlyData, 8).bytes();
+        assert_eq!(assert_breaks("sections", vec![object]).1, format!("1.o: section {name} (8 bytes)"));
+    }
+}
+
+#[test]
+fn bad_writable_statics() {
+    for (name, kind) in [(".data", SectionKind::Data), (".bss", SectionKind::UninitializedData)] {
+        let object = entry(&[]).section(name, kind, 8).bytes();
+        assert_eq!(assert_breaks("writable", vec![object]).1, format!("1.o: {name} has 8 writable bytes"));
+    }
+}
+
+#[test]
+fn bad_relocated_constants_become_writable() {
+    assert_breaks("writable", vec![entry(&[]).section(".data.rel.ro.table", SectionKind::Data, 8).bytes()]);
+}
+
+#[test]
+fn good_gate_is_read_only_after_boot() {
+    let object = entry(&[]).section(".data..ro_after_init", SectionKind::Data, 1).bytes();
+    assert_eq!(figure("writable", vec![object]), "0 bytes allowed; read-only after boot: 1");
+}
+
+#[test]
+fn stack_limit_is_exact() {
+    let deep = |frames: &[u32], pops: &[u32]| [frames, pops, &[RET]].concat();
+    let limit = deep(&[SUB_SP_512, SUB_SP_512], &[ADD_SP_512, ADD_SP_512]);
+    let object = Builder::new().function(ENTRY, &limit, &[]).bytes();
+    assert_eq!(figure("stack", vec![object]), format!("1024 of 1024 bytes: {ENTRY}"));
+    let over = entry(&["f"]).function("f", &limit, &[]).bytes();
+    assert_eq!(assert_breaks("stack", vec![over]).1, "1040 bytes are 16 too many");
+}
+
+#[test]
+fn bad_dynamic_stack() {
+    let object = entry(&["f"]).function("f", &[0xcb20_63ff, RET], &[]).bytes(); // sub sp, sp, x0
+    assert_eq!(assert_breaks("stack", vec![object]).1, "f+0x0: sets SP by a computed amount");
+}
+
+#[test]
+fn bad_stack_grows_in_a_loop() {
+    let object = entry(&["f"]).function("f", &[PUSH_16, 0xb5ff_ffe0, POP_16, RET], &[]).bytes(); // cbnz x0, .-4
+    assert!(assert_breaks("stack", vec![object]).1.contains("reached with"));
+}
+
+#[test]
+fn bad_return_without_pop() {
+    let object = entry(&["f"]).function("f", &[PUSH_16, RET], &[]).bytes();
+    assert_eq!(assert_breaks("stack", vec![object]).1, "f+0x4: returns with 16 bytes on the stack");
+}
+
+#[test]
+fn size_limit_is_exact() {
+    let object = |rodata| entry(&[]).section(".rodata", SectionKind::ReadOnlyData, rodata).bytes();
+    assert_eq!(figure("size", vec![object(12268)]), "12288 of 12288 bytes: text 20 + rodata 12268");
+    assert_eq!(assert_breaks("size", vec![object(12269)]).1, "12289 bytes are 1 too many");
+}
