@@ -14,7 +14,7 @@ extern "C" {
     fn s2dump_el1_open_allowed() -> c_int;
     fn s2dump_el1_call(regs: *mut u64);
     fn s2dump_el1_share(page: *mut c_void) -> c_int;
-    fn s2dump_el1_unshare(page: *mut c_void);
+    fn s2dump_el1_unshare(page: *mut c_void) -> c_int;
     fn s2dump_el1_pfn(page: *mut c_void) -> u64;
     fn s2dump_el1_vms(out: *mut HostVm, max: c_uint) -> c_int;
 }
@@ -39,12 +39,10 @@ pub(crate) fn share(page: &Page) -> Result {
     to_result(unsafe { s2dump_el1_share(page.as_ptr().cast()) })
 }
 
-/// Ends what [`share`] began.
-///
-/// Fails only if EL2 still has the page pinned, which no call leaves behind; KVM warns then, as for its own pages.
-pub(crate) fn unshare(page: &Page) {
+/// Ends what [`share`] began. After an error EL2 still may write the page: it must not be freed then.
+pub(crate) fn unshare(page: &Page) -> Result {
     // SAFETY: As for `share`.
-    unsafe { s2dump_el1_unshare(page.as_ptr().cast()) }
+    to_result(unsafe { s2dump_el1_unshare(page.as_ptr().cast()) })
 }
 
 /// Returns the frame number of a page.

@@ -2,6 +2,7 @@
 //! The pages of a ring: shared with EL2 from open to release, mapped read-only to user space.
 
 use crate::el1;
+use core::mem::ManuallyDrop;
 use kernel::{
     iov::IovIterDest,
     mm::virt::VmaNew,
@@ -23,7 +24,7 @@ static_assert!(PAGE_SIZE == SLOT_BYTES, "s2dump needs 4 KiB pages");
 ///
 /// The page is shared with EL2 from construction to drop.
 struct SharedPage {
-    page: Page,
+    page: ManuallyDrop<Page>,
     pfn: u64,
 }
 
@@ -33,15 +34,22 @@ impl SharedPage {
         let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
         el1::share(&page)?;
         // INVARIANT: Just shared.
-        Ok(Self { pfn: el1::pfn(&page), page })
+        Ok(Self { pfn: el1::pfn(&page), page: ManuallyDrop::new(page) })
     }
 }
 
 impl Drop for SharedPage {
     fn drop(&mut self) {
-        // Before the page is freed, which the compiler does after this. Were EL2 not to let go of it, KVM would warn,
-        // and the page would be of no more use to pKVM: EL2 writes only pages that a call names, so it is safe to free.
-        el1::unshare(&self.page);
+        if el1::unshare(&self.page).is_err() {
+            // EL2 still counts the page as shared. Whoever got it next could neither share nor donate it, so that a
+            // later guest fails for no reason of its own: a lost page is better.
+            pr_warn!("page {:#x} stays shared with EL2: leaked\n", self.pfn);
+            return;
+        }
+        // SAFETY:
+        // - `page` is not used again: this is drop.
+        // - It was not dropped before: nobody else does.
+        unsafe { ManuallyDrop::drop(&mut self.page) }
     }
 }
 
