@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `cargo xtask lint`: the rules for what s2dump adds to EL2, checked on the objects that the kernel links.
+//! `cargo xtask lint`: the rules for what s2dump adds to EL2, checked on the objects that the kernel links; and our own
+//! rules for the sources ([`source`]).
 //!
 //! The Rust object and its C shim are read as one program ([`image`]), each function is followed instruction by
 //! instruction ([`graph`], [`a64`]), and every rule prints its figure, held or broken ([`rules`]).
@@ -11,8 +12,11 @@ mod a64;
 mod graph;
 mod image;
 mod rules;
+mod source;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use source::check as sources;
 
 use anyhow::{bail, Result};
 use std::path::Path;

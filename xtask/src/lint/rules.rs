@@ -87,15 +87,15 @@ fn entry(program: &Program) -> Finding {
 fn panics(program: &Program) -> Finding {
     let names = program.names.iter().filter(|name| PANIC_NAMES.iter().any(|part| name.contains(part)));
     let mut violations: Vec<_> = names.map(|name| format!("symbol {name}")).collect();
-    violations.extend(code(program).filter(|(.., word)| flow(*word) == Flow::Trap).map(|(s, at, word)| {
-        format!(
-            "{}: {word:#010x} traps (brk, hlt or udf: a panic, a failed check or unreachable code)",
-            place(program, s, at)
-        )
+    let symbols = violations.len();
+    let traps = code(program).filter(|(.., word)| flow(*word) == Flow::Trap);
+    violations.extend(traps.map(|(s, at, word)| {
+        format!("{}: {word:#010x} traps: a BUG, a WARN, a failed check or unreachable code", place(program, s, at))
     }));
+    let traps = violations.len() - symbols;
     Finding {
         rule: "panic",
-        figure: format!("{} of {} names, 0 allowed", violations.len(), program.names.len()),
+        figure: format!("{symbols} of {} symbols, {traps} traps", program.names.len()),
         violations,
     }
 }
