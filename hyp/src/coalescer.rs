@@ -60,6 +60,21 @@ pub fn merge(a: &Record, b: &Record, fold: &Fold) -> Option<Record> {
     Some(Record { count, flags: a.flags & !record_flags::LINEAR | linear, ..*a })
 }
 
+/// Returns the run of `entry` alone.
+#[must_use]
+#[inline(always)]
+pub fn single(entry: &Entry) -> Record {
+    Record {
+        ia: entry.ia,
+        oa: entry.oa.get(),
+        descriptor: entry.raw.to_bits(),
+        count: 1,
+        level: entry.level.get(),
+        kind: entry.kind as u8,
+        flags: record_flags::LINEAR,
+    }
+}
+
 /// Where finished runs go.
 pub trait RecordOut {
     /// Returns how many more records there is room for.
@@ -129,15 +144,7 @@ impl<O: RecordOut> Coalescer<O> {
 impl<O: RecordOut> Sink for Coalescer<O> {
     #[inline(always)]
     fn take(&mut self, entry: &Entry, rest: &[AtomicU64]) -> Option<usize> {
-        let single = Record {
-            ia: entry.ia,
-            oa: entry.oa.get(),
-            descriptor: entry.raw.to_bits(),
-            count: 1,
-            level: entry.level.get(),
-            kind: entry.kind as u8,
-            flags: record_flags::LINEAR,
-        };
+        let single = single(entry);
         let joined = if self.run.count == 0 { None } else { merge(&self.run, &single, &self.fold) };
         self.run = match joined {
             Some(joined) => joined,

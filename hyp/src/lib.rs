@@ -2,7 +2,7 @@
 //! The EL2 component: walker, coalescer, slot producer, handler. `tables -> walker -> coalescer -> slot`.
 //!
 //! All of it is safe code without state: what is unsafe (live table pages, the host's slot page, locks) comes in
-//! through [`entry::Platform`] and [`tables::TableMemory`], which `linux/el2/s2dump_el2.rs` implements at EL2 and the
+//! through [`platform::Platform`] and [`tables::TableMemory`], which `linux/el2/s2dump_el2.rs` implements at EL2 and the
 //! tests implement on any host. Command-line tools use [`coalescer::merge`] to join runs across slots.
 //!
 //! Invariants others rely on: no panic path (no slice indexing, no unchecked arithmetic on what the host or a table
@@ -13,5 +13,12 @@
 
 pub mod coalescer;
 pub mod digest;
+mod dump;
+pub mod entry;
+mod header;
+pub mod list;
+pub mod platform;
+pub mod slot;
 pub mod tables;
+mod walk;
 pub mod walker;

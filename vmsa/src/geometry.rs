@@ -26,6 +26,15 @@ pub struct Features {
     pub pa_max_bits: u8,
 }
 
+impl Features {
+    /// Returns the features for a table of KVM's with this VTCR_EL2, given those VTCR_EL2 does not imply: KVM sets PS to
+    /// what the CPU has, DS only with FEAT_LPA2, and no T0SZ that the CPU does not take (`kvm_get_vtcr`).
+    #[must_use]
+    pub const fn of_kvm(vtcr: u64, fwb: bool, xnx: bool) -> Self {
+        Self { lpa2: true, fwb, xnx, ttst: true, pa_max_bits: ps_bits(bits(vtcr, 18, 16)) }
+    }
+}
+
 /// Why a VTCR_EL2 value is refused: the field, with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GeometryError {

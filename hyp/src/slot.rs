@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Writes a slot into a page the host shares.
+//!
+//! Invariants others rely on: the page is only ever written; each byte of the header and of each record counted in it
+//! is written; the first word, which holds the magic number, is cleared first and written last, so a slot that was
+//! begun but not finished is none.
+
+use crate::coalescer::RecordOut;
+use core::sync::atomic::{AtomicU64, Ordering};
+use s2dump_abi::slot::{Record, SlotHeader, VmRecord, SLOT_BYTES, SLOT_RECORDS, SLOT_VMS};
+
+/// 64-bit words of a slot.
+pub const SLOT_WORDS: usize = SLOT_BYTES / 8;
+
+const HEADER_WORDS: usize = size_of::<SlotHeader>() / 8;
+const RECORD_WORDS: usize = size_of::<Record>() / 8;
+const VM_WORDS: usize = size_of::<VmRecord>() / 8;
+
+/// A page to write a slot into. The host may read and write it at any moment.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotPage<'p>(&'p [AtomicU64; SLOT_WORDS]);
+
+impl<'p> SlotPage<'p> {
+    /// Takes the words of the page.
+    #[must_use]
+    pub const fn new(words: &'p [AtomicU64; SLOT_WORDS]) -> Self {
+        Self(words)
+    }
+
+    /// Writes `values` from word `first` on; what would be beyond the page is dropped.
+    #[inline(always)]
+    fn write(self, first: usize, values: &[u64]) {
+        for (word, value) in self.0.get(first..).unwrap_or_default().iter().zip(values) {
+            word.store(*value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Fills a slot.
+#[derive(Debug)]
+pub struct SlotWriter<'p> {
+    page: SlotPage<'p>,
+    records: usize,
+}
+
+impl<'p> SlotWriter<'p> {
+    /// Begins a slot: from now on the page holds none, until [`Self::finish`].
+    #[inline(always)]
+    #[must_use]
+    pub fn begin(page: SlotPage<'p>) -> Self {
+        page.write(0, &[0]);
+        Self { page, records: 0 }
+    }
+
+    /// Returns how many records were put.
+    #[inline(always)]
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Returns whether another [`VmRecord`] fits, if all records of this slot are of that type.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_room_for_vm(&self) -> bool {
+        self.records < SLOT_VMS
+    }
+
+    /// Appends `vm`. A slot holds records of one type only.
+    #[inline(always)]
+    pub fn put_vm(&mut self, vm: &VmRecord) {
+        let words: [u64; VM_WORDS] = zerocopy::transmute!(*vm);
+        self.page.write(HEADER_WORDS + self.records * VM_WORDS, &words);
+        self.records += 1;
+    }
+
+    /// Writes the header, the word with the magic number last.
+    #[inline(always)]
+    pub fn finish(self, header: SlotHeader) {
+        let words: [u64; HEADER_WORDS] = zerocopy::transmute!(header);
+        let [magic, rest @ ..] = &words;
+        self.page.write(1, rest);
+        // Pairs with whoever sees the magic number in the shared page while this runs; the driver itself is ordered by
+        // the return from the hypercall.
+        if let Some(word) = self.page.0.first() {
+            word.store(*magic, Ordering::Release);
+        }
+    }
+}
+
+impl RecordOut for SlotWriter<'_> {
+    #[inline(always)]
+    fn room(&self) -> usize {
+        SLOT_RECORDS.saturating_sub(self.records)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, record: &Record) {
+        let words: [u64; RECORD_WORDS] = zerocopy::transmute!(*record);
+        self.page.write(HEADER_WORDS + self.records * RECORD_WORDS, &words);
+        self.records += 1;
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! WALK: the descriptor of each level for one input address.
+
+use crate::coalescer::{single, RecordOut};
+use crate::entry::Answer;
+use crate::header;
+use crate::platform::{LockedTable, PinnedSlot, Platform};
+use crate::slot::SlotWriter;
+use crate::walker::{walk_address, MIN_BUDGET};
+use s2dump_abi::hypercall::{pack_counts, Status};
+use s2dump_abi::slot::{SlotHeader, SlotKind};
+use s2dump_abi::target::Target;
+use s2dump_vmsa::Ipa;
+
+/// The registers of a WALK call.
+pub(crate) struct WalkCall {
+    pub(crate) slot_pfn: u64,
+    pub(crate) target: Target,
+    pub(crate) handle: u16,
+    /// Need not be aligned.
+    pub(crate) address: u64,
+    pub(crate) sequence: u64,
+}
+
+#[inline(always)]
+pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
+    let address = Ipa::try_new(call.address).map_err(|_| Status::BAD_RANGE)?;
+
+    let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
+    let table = platform.lock_table(call.handle).ok_or(Status::NO_SUCH_VM)?;
+    let registers = table.registers();
+    let root = header::root_of(&registers)?;
+    let geometry = root.geometry();
+    if address.get() >= geometry.ia_end() {
+        return Err(Status::BAD_RANGE);
+    }
+
+    let mut writer = SlotWriter::begin(slot.page());
+    // The last entry decides up to where the answer holds.
+    let mut end = 0;
+    walk_address(&table, &root, address, |entry| {
+        end = entry.ia + (1 << geometry.granule().entry_shift(entry.level));
+        writer.put(&single(entry));
+    })
+    .map_err(|_| Status::BAD_GEOMETRY)?;
+    drop(table);
+
+    let records = header::narrow(writer.records());
+    let counts = pack_counts(records, records);
+    let header = SlotHeader {
+        target: call.target.0,
+        start: address.get(),
+        next: end,
+        end,
+        budget: MIN_BUDGET,
+        ..header::of_slot(SlotKind::WALK, call.sequence, counts)
+    };
+    writer.finish(header::with_table(header, &registers, geometry));
+    Ok([0, counts])
+}
