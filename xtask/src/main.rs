@@ -1,3 +1,105 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Builds, boots, tests and measures s2dump.
-fn main() {}
+//! Builds, boots, tests and measures s2dump: `cargo xtask TASK`.
+//!
+//! Every task does its own set-up and keeps everything big in the user's cache directory; see [`ctx::Ctx`].
+
+mod apt;
+mod check;
+mod cpio;
+mod ctx;
+mod demo;
+mod guest;
+mod kernel;
+mod lint;
+mod linux;
+mod process;
+mod qemu;
+mod run;
+mod setup;
+mod source;
+mod step;
+mod verdict;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use ctx::{Ctx, Options};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, boots, tests and measures s2dump")]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Show a protected guest's stage-2 table, read at EL2 of a real pKVM in QEMU
+    Demo,
+    /// Run every check of the project
+    Test(check::Check),
+    /// Build the kernel with s2dump in it, and print where it is
+    Kernel,
+    /// Boot for a shell, or for one command: run -- COMMAND
+    Run(run::Run),
+    /// Check the rules for what s2dump adds to EL2
+    Lint,
+    /// Put s2dump into a kernel tree of yours
+    #[command(subcommand)]
+    Linux(Linux),
+}
+
+#[derive(Subcommand)]
+enum Linux {
+    /// Add s2dump to the tree DIR; changes nothing if something does not fit
+    Apply {
+        /// Top of a kernel source tree
+        dir: PathBuf,
+    },
+    /// Write a `git am`-able series for the tree DIR, which is not changed
+    Patch {
+        /// Top of a kernel source tree
+        dir: PathBuf,
+        /// Where the patches go
+        #[arg(short, long, default_value = "s2dump-patches")]
+        output: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let code = Ctx::new(arguments.options).and_then(|ctx| perform(&ctx, arguments.task)).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        1
+    });
+    // The exit code of a command in the guest is handed on; what does not fit is a failure all the same.
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// Performs a task; returns the exit code.
+fn perform(ctx: &Ctx, task: Task) -> Result<i32> {
+    match task {
+        Task::Demo => demo::run(ctx).map(|()| 0),
+        Task::Test(check) => check::run(ctx, &check),
+        Task::Kernel => kernel::run(ctx).map(|()| 0),
+        Task::Run(run) => run::run(ctx, &run),
+        Task::Lint => lint::el2_objects(&kernel::build(ctx)?.el2_objects()).map(|()| 0),
+        Task::Linux(Linux::Apply { dir }) => {
+            let applied = linux::apply(&dir, &ctx.root)?;
+            for file in &applied.changed {
+                println!("{}", file.display());
+            }
+            println!("{} files changed, {} were right already", applied.changed.len(), applied.kept);
+            Ok(0)
+        }
+        Task::Linux(Linux::Patch { dir, output }) => {
+            for patch in linux::patch(&dir, &ctx.root, &output)? {
+                println!("{}", patch.display());
+            }
+            Ok(0)
+        }
+    }
+}

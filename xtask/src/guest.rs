@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What runs in the test machine: the guest's programs, static, packed as the kernel's first root file system.
+
+use crate::cpio::Archive;
+use crate::ctx::Ctx;
+use crate::process::command;
+use crate::setup;
+use crate::step::Step;
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+/// Target of all programs in the test machine.
+const TARGET: &str = "aarch64-unknown-linux-musl";
+/// Where each program goes.
+const PROGRAMS: [(&str, &str); 3] =
+    [("s2dump-itest-init", "init"), ("s2dump-vmm", "bin/s2dump-vmm"), ("s2dump", "bin/s2dump")];
+/// Parents first.
+const DIRECTORIES: [&str; 9] = ["bin", "dev", "etc", "proc", "root", "sbin", "sys", "tmp", "usr"];
+/// What a shell needs to be of use; `busybox` alone lists the rest.
+const APPLETS: [&str; 42] = [
+    "awk", "basename", "cat", "chmod", "cmp", "cp", "cut", "date", "dd", "df", "diff", "dmesg", "echo", "env", "false",
+    "find", "free", "grep", "head", "id", "kill", "less", "ln", "ls", "mkdir", "mount", "mv", "od", "ps", "rm", "sed",
+    "sh", "sleep", "sort", "stty", "su", "tail", "tee", "time", "true", "wc", "xxd",
+];
+
+/// Builds the programs and packs them; returns the archive.
+///
+/// # Errors
+///
+/// If set-up or a build fails.
+pub(crate) fn initramfs(ctx: &Ctx) -> Result<PathBuf> {
+    setup::rust(ctx)?;
+    let busybox = setup::busybox(ctx)?;
+    let step = Step::start("guest: build programs");
+    let mut cargo = command("cargo");
+    cargo.current_dir(&ctx.root).args(["build", "--release", "--locked", "--target", TARGET]);
+    cargo.args(["--package", "s2dump", "--package", "s2dump-itest", "--bins"]);
+    step.run(&mut cargo, &ctx.log("guest"))?;
+
+    let mut archive = Archive::default();
+    for directory in DIRECTORIES {
+        archive.directory(directory);
+    }
+    // The kernel opens it for /init before anything is mounted.
+    archive.character_device("dev/console", 0o600, 5, 1);
+    archive.character_device("dev/null", 0o666, 1, 3);
+    for (program, path) in PROGRAMS {
+        let built = ctx.target.join(TARGET).join("release").join(program);
+        let contents = std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+        archive.file(path, 0o755, &contents);
+    }
+    archive.file("bin/busybox", 0o755, &std::fs::read(busybox)?);
+    for applet in APPLETS {
+        archive.link(&format!("bin/{applet}"), "busybox");
+    }
+    // For tests that are not to be root.
+    archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n");
+    archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n");
+
+    let path = ctx.target.join("s2dump-initramfs.cpio");
+    std::fs::write(&path, archive.finish()).with_context(|| format!("cannot write {}", path.display()))?;
+    step.done();
+    Ok(path)
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Builds the kernel with s2dump in it, in the cache; rebuilds what changed, and nothing if nothing did.
+//!
+//! Per source there is one directory: `source` (unpacked or copied, then given s2dump, which writes only what differs),
+//! and `build` (`make O=`). `make` itself decides by the files' times what is to be built again.
+
+use crate::ctx::{Ctx, hash};
+use crate::process::{command, output};
+use crate::linux::insertions::{INSERTIONS, OWN_DIR, without_ours};
+use crate::source::{self, Source};
+use crate::step::Step;
+use crate::{linux, setup};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+
+/// What is built.
+const CONFIG: &str = "xtask/kernel.config";
+/// Options without which there is nothing to show.
+const NEEDED: [&str; 3] = ["CONFIG_RUST=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y", "CONFIG_PKVM_S2DUMP=y"];
+/// Lines that a whole build prints, measured on 7.3; for the ticker only.
+const EXPECTED_LINES: usize = 1_400;
+
+/// A built kernel.
+pub(crate) struct Kernel {
+    /// For `qemu -kernel`.
+    pub(crate) image: PathBuf,
+    /// The build directory.
+    pub(crate) build: PathBuf,
+}
+
+/// Builds the kernel the user asked for, or the best.
+///
+/// # Errors
+///
+/// If set-up, an insertion or the build fails.
+pub(crate) fn build(ctx: &Ctx) -> Result<Kernel> {
+    setup::for_kernel(ctx)?;
+    let source = source::find(ctx)?;
+    let home = ctx.cache.join("linux").join(&source.name);
+    let (tree, build) = (home.join("source"), home.join("build"));
+    std::fs::create_dir_all(&build)?;
+    let _lock = lock(&home)?;
+    let added = insert(ctx, &source, &tree)?;
+    let config = std::fs::read(ctx.root.join(CONFIG))?;
+    let rustc = output(command("rustc").arg("-vV"))?;
+    let key = hash([added.as_bytes(), &config, rustc.as_bytes()]);
+    let kernel = Kernel { image: build.join("arch/arm64/boot/Image"), build: build.clone() };
+    let key_file = build.join(".s2dump-key");
+    // A user's own tree may have changed anywhere: there `make` has to look.
+    if source.is_ours && kernel.image.is_file() && std::fs::read_to_string(&key_file).is_ok_and(|old| old == key) {
+        return Ok(kernel);
+    }
+    // A run that is cut short must not leave the key of one that was not.
+    let _ = std::fs::remove_file(&key_file);
+    let step = Step::start(format!("kernel: build {}", source.name));
+    configure(ctx, &step, &tree, &build)?;
+    let mut lines = 0_usize;
+    let mut image = make(ctx, &tree, &build)?;
+    // One job more than CPUs: something is always waiting for the disk.
+    image.arg(format!("-j{}", ctx.jobs + 1)).arg("Image");
+    step.run_with(&mut image, &ctx.log("kernel"), |line| {
+        let line = line.strip_prefix("  ")?;
+        lines += 1;
+        let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        Some(format!("{lines} of about {} {words}", EXPECTED_LINES.max(lines)))
+    })?;
+    std::fs::write(key_file, key)?;
+    step.done();
+    Ok(kernel)
+}
+
+/// Takes the lock of one source's directory: two runs at once would break each other's build.
+fn lock(home: &Path) -> Result<std::fs::File> {
+    let file = std::fs::File::create(home.join(".lock"))?;
+    if file.try_lock().is_err() {
+        eprintln!("    waiting for another run that builds in {}", home.display());
+        file.lock()?;
+    }
+    Ok(file)
+}
+
+/// Puts s2dump into our copy of the source; returns a hash of what it put there.
+fn insert(ctx: &Ctx, source: &Source, tree: &Path) -> Result<String> {
+    if !source.is_ours {
+        copy_user_tree(ctx, &source.tree, tree)?;
+    }
+    linux::apply(tree, &ctx.root)?;
+    let mut files = vec![tree.join(OWN_DIR)];
+    files.extend(INSERTIONS.iter().map(|insertion| tree.join(insertion.file)));
+    let mut parts = Vec::new();
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            let mut below = path.read_dir()?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+            below.sort();
+            files.extend(below);
+        } else {
+            parts.push(path.as_os_str().as_encoded_bytes().to_owned());
+            parts.push(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+        }
+    }
+    Ok(hash(parts.iter().map(Vec::as_slice)))
+}
+
+/// Brings our copy of the user's tree up to date, without touching what is right.
+fn copy_user_tree(ctx: &Ctx, from: &Path, to: &Path) -> Result<()> {
+    if from.join(".config").exists() || from.join("include/config").exists() {
+        bail!("{} is built in place: run `make mrproper` there, or give a tree that is not", from.display());
+    }
+    std::fs::create_dir_all(to)?;
+    let step = Step::start(format!("linux: copy {}", from.display()));
+    let mut rsync = command("rsync");
+    rsync.args(["-a", "--delete", "--exclude=/.git"]).arg(format!("--exclude=/{OWN_DIR}"));
+    rsync.args(INSERTIONS.iter().map(|insertion| format!("--exclude=/{}", insertion.file)));
+    step.run(rsync.arg(format!("{}/", from.display())).arg(to), &ctx.log("linux-copy"))?;
+    for name in INSERTIONS.iter().map(|insertion| insertion.file) {
+        let theirs = std::fs::read_to_string(from.join(name)).with_context(|| format!("no {name} in the tree"))?;
+        let is_right = std::fs::read_to_string(to.join(name)).is_ok_and(|ours| without_ours(&ours) == theirs);
+        if !is_right {
+            std::fs::write(to.join(name), theirs)?;
+        }
+    }
+    step.done();
+    Ok(())
+}
+
+/// Makes the configuration and checks what of it was taken.
+fn configure(ctx: &Ctx, step: &Step, tree: &Path, build: &Path) -> Result<()> {
+    let fragment = ctx.root.join(CONFIG);
+    let mut config = make(ctx, tree, build)?;
+    config.env("KCONFIG_ALLCONFIG", &fragment).arg("allnoconfig");
+    step.run(&mut config, &ctx.log("kernel-config"))?;
+    let (fragment, taken) = (std::fs::read_to_string(fragment)?, std::fs::read_to_string(build.join(".config"))?);
+    let lost = lost_options(&fragment, &taken);
+    if lost.iter().any(|option| NEEDED.contains(option)) {
+        // Tells what RUST=y misses; says nothing of use about the others, but does no harm.
+        let why = match step.run(make(ctx, tree, build)?.arg("rustavailable"), &ctx.log("rustavailable")) {
+            Ok(()) => String::new(),
+            Err(error) => format!("\n{error:#}"),
+        };
+        bail!("this kernel's configuration does not take {}{why}", lost.join(", "));
+    }
+    if !lost.is_empty() {
+        eprintln!("    note: this kernel's configuration does not take {}", lost.join(", "));
+    }
+    Ok(())
+}
+
+/// Returns the options of a fragment that are not so in a configuration.
+fn lost_options<'a>(fragment: &'a str, config: &str) -> Vec<&'a str> {
+    let asked = fragment.lines().filter(|line| line.starts_with("CONFIG_"));
+    asked.filter(|option| !config.lines().any(|line| line == *option)).collect()
+}
+
+/// Returns `make` for arm64 with LLVM.
+fn make(ctx: &Ctx, tree: &Path, build: &Path) -> Result<std::process::Command> {
+    let mut make = setup::kernel_command(ctx, "make")?;
+    make.arg("-C").arg(tree).arg(format!("O={}", build.display())).args(["ARCH=arm64", "LLVM=1"]);
+    // The same input gives the same image.
+    make.args(["KBUILD_BUILD_USER=s2dump", "KBUILD_BUILD_HOST=s2dump", "KBUILD_BUILD_TIMESTAMP=1970-01-01"]);
+    Ok(make)
+}
+
+/// Builds the kernel and says where it is.
+///
+/// # Errors
+///
+/// As [`build`].
+pub(crate) fn run(ctx: &Ctx) -> Result<()> {
+    let kernel = build(ctx)?;
+    println!("{}", kernel.image.display());
+    Ok(())
+}
+
+impl Kernel {
+    /// Returns the EL2 objects of s2dump, for `xtask lint`.
+    pub(crate) fn el2_objects(&self) -> [PathBuf; 2] {
+        let dir = self.build.join("arch/arm64/kvm/s2dump");
+        [dir.join("s2dump_rs.nvhe.o"), dir.join("s2dump_el2.nvhe.o")]
+    }
+}
+
+/// Checks that the insertions fit a packaged series, without building it.
+///
+/// # Errors
+///
+/// If an anchor does not match, or the source cannot be fetched.
+pub(crate) fn check_anchors(ctx: &Ctx, series: source::Series) -> Result<()> {
+    let tree = source::anchored_files(ctx, series)?;
+    linux::check(&tree, &ctx.root).with_context(|| format!("Linux {series}"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_not_taken_are_told() {
+        let fragment = "# note\nCONFIG_A=y\nCONFIG_B=8\nCONFIG_C=y\n";
+        assert_eq!(lost_options(fragment, "CONFIG_A=y\nCONFIG_B=4\n# CONFIG_C is not set\n"), ["CONFIG_B=8", "CONFIG_C=y"]);
+        assert!(lost_options(fragment, "CONFIG_C=y\nCONFIG_B=8\nCONFIG_A=y\n").is_empty());
+    }
+}

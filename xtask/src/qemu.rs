@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Boots the test machine in QEMU and judges its console.
+
+use crate::ctx::Ctx;
+use crate::kernel::Kernel;
+use crate::process::{command, shown};
+use crate::setup;
+use crate::verdict::Watcher;
+use anyhow::{Context, Result, anyhow, bail};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How long a machine that gave its verdict may take to switch off.
+const POWER_OFF: Duration = Duration::from_secs(30);
+
+/// A machine to boot.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    /// For `-cpu`.
+    pub(crate) cpu: String,
+    /// CPUs.
+    pub(crate) cpus: u32,
+    /// MiB of memory.
+    pub(crate) memory_mib: u32,
+    /// `kvm-arm.mode=`: `protected`, or `nvhe` for the stock behavior.
+    pub(crate) mode: &'static str,
+    /// More words for the kernel command line.
+    pub(crate) kernel_words: Vec<String>,
+    /// More arguments for QEMU, such as `-icount`.
+    pub(crate) qemu_words: Vec<String>,
+    /// When to give up.
+    pub(crate) timeout: Duration,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            cpu: "neoverse-n1".into(),
+            cpus: 2,
+            memory_mib: 1024,
+            mode: "protected",
+            kernel_words: vec!["kvm-arm.s2dump=on".into()],
+            qemu_words: Vec::new(),
+            timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A kernel and a root file system, ready to boot.
+pub(crate) struct Bootable<'a> {
+    /// The kernel.
+    pub(crate) kernel: &'a Kernel,
+    /// The root file system.
+    pub(crate) initramfs: &'a Path,
+}
+
+impl Machine {
+    /// Returns the command, but for the console. `run` is what the guest's init is to do, with its words.
+    fn command(&self, boot: &Bootable<'_>, run: &str) -> Command {
+        let mut qemu = command(setup::QEMU);
+        qemu.args(["-machine", "virt,virtualization=on,gic-version=3", "-cpu", &self.cpu]);
+        qemu.args(["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory_mib)]);
+        qemu.args(["-display", "none", "-no-reboot", "-nodefaults"]).args(&self.qemu_words);
+        qemu.arg("-kernel").arg(&boot.kernel.image).arg("-initrd").arg(boot.initramfs);
+        let words = self.kernel_words.join(" ");
+        // Whatever follows ` -- ` is the guest init's: `run` comes last.
+        let line = format!("console=ttyAMA0 panic=-1 kvm-arm.mode={} {words} s2dump.run={run}", self.mode);
+        qemu.arg("-append").arg(line);
+        qemu
+    }
+
+    /// Boots, hands each line of the console to `on_line`, and returns the exit code the guest gave.
+    ///
+    /// The console is kept; its path is part of every error, and [`console_path`] gives it.
+    ///
+    /// # Errors
+    ///
+    /// If QEMU does not start, the machine hangs, the kernel complains, or there is not exactly one verdict.
+    pub(crate) fn boot(
+        &self,
+        ctx: &Ctx,
+        boot: &Bootable<'_>,
+        run: &str,
+        console_name: &str,
+        mut on_line: impl FnMut(&str),
+    ) -> Result<i32> {
+        let path = console_path(ctx, console_name)?;
+        let mut console = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let (reader, writer) = std::io::pipe()?;
+        let mut qemu = self.command(boot, run);
+        qemu.args(["-serial", "stdio"]).stdout(writer.try_clone()?).stderr(writer);
+        let mut child = ChildGuard(qemu.spawn().with_context(|| format!("cannot run `{}`", shown(&qemu)))?);
+        qemu.stdout(Stdio::null()).stderr(Stdio::null()); // or the pipe would not end with the child
+
+        let (lines, received) = channel();
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(reader);
+            let mut line = Vec::new();
+            while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+                if lines.send(text).is_err() {
+                    return;
+                }
+                line.clear();
+            }
+        });
+
+        let mut watcher = Watcher::default();
+        let mut deadline = Instant::now() + self.timeout;
+        let is_hung = loop {
+            match received.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    writeln!(console, "{line}")?;
+                    let had_verdict = watcher.has_verdict();
+                    watcher.line(&line);
+                    if watcher.has_verdict() && !had_verdict {
+                        deadline = Instant::now() + POWER_OFF;
+                    }
+                    on_line(&line);
+                }
+                Err(RecvTimeoutError::Disconnected) => break false,
+                Err(RecvTimeoutError::Timeout) => break true,
+            }
+        };
+        if is_hung {
+            child.0.kill()?;
+        }
+        let status = child.0.wait()?;
+        let failed = |what: String| anyhow!("{what}; console: {}\n`{}`", path.display(), shown(&qemu));
+        // What the kernel said last tells more than that it hung: trouble first.
+        match watcher.end() {
+            Err(what) if !is_hung || what.contains("complains") => Err(failed(what)),
+            _ if is_hung && watcher.has_verdict() => Err(failed("no power-off after the verdict".into())),
+            _ if is_hung => Err(failed(format!("no verdict within {} s", self.timeout.as_secs()))),
+            Ok(_) if !status.success() => Err(failed(format!("QEMU failed ({status})"))),
+            Ok(code) => Ok(code),
+            Err(what) => Err(failed(what)),
+        }
+    }
+
+    /// Boots with the console on this terminal, until the guest switches off. Ctrl-A x ends QEMU.
+    ///
+    /// # Errors
+    ///
+    /// As [`boot`](Self::boot), but that there is no time limit.
+    pub(crate) fn boot_interactive(&self, ctx: &Ctx, boot: &Bootable<'_>, run: &str) -> Result<i32> {
+        let path = console_path(ctx, "shell")?;
+        let mut qemu = self.command(boot, run);
+        let chardev = format!("stdio,id=console,mux=on,signal=off,logfile={}", path.display());
+        qemu.args(["-chardev", &chardev, "-serial", "chardev:console", "-mon", "console"]);
+        qemu.stdin(Stdio::inherit());
+        let status = qemu.status().with_context(|| format!("cannot run `{}`", shown(&qemu)))?;
+        if !status.success() {
+            bail!("QEMU failed ({status})\n`{}`", shown(&qemu));
+        }
+        let mut watcher = Watcher::default();
+        String::from_utf8_lossy(&std::fs::read(&path)?).lines().for_each(|line| watcher.line(line));
+        watcher.end().map_err(|what| anyhow!("{what}; console: {}", path.display()))
+    }
+}
+
+/// Ends QEMU however we leave.
+struct ChildGuard(Child);
+
+impl Drop for ChildGuard {
+    fn drop(&mut self) {
+        // Fails when it has ended already, which is what we want.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Returns where a console is kept.
+///
+/// # Errors
+///
+/// If the directory cannot be made.
+pub(crate) fn console_path(ctx: &Ctx, name: &str) -> Result<PathBuf> {
+    let dir = ctx.target.join("consoles");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok(dir.join(format!("{name}.log")))
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `cargo xtask run`: boots the test machine for a shell, or for one command.
+
+use crate::ctx::Ctx;
+use crate::qemu::{Bootable, Machine};
+use crate::verdict::is_kernel_log;
+use crate::{guest, kernel, setup};
+use anyhow::{Result, ensure};
+use std::time::Duration;
+
+/// Bytes of a kernel command line on arm64 (`COMMAND_LINE_SIZE`), with room for our own words.
+const MAX_COMMAND_BYTES: usize = 1700;
+
+/// What to boot, and for what.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Run {
+    /// CPU of the machine: neoverse-n1, cortex-a53, max or another that QEMU knows
+    #[arg(long, default_value = "neoverse-n1")]
+    cpu: String,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 2)]
+    cpus: u32,
+    /// MiB of memory
+    #[arg(long, default_value_t = 1024, value_name = "MIB")]
+    memory: u32,
+    /// Boot without kvm-arm.s2dump=on
+    #[arg(long)]
+    off: bool,
+    /// Boot with kvm-arm.mode=nvhe: KVM without pKVM
+    #[arg(long)]
+    nvhe: bool,
+    /// More words for the kernel command line
+    #[arg(long, default_value = "", value_name = "WORDS", allow_hyphen_values = true)]
+    append: String,
+    /// Seconds after which a command is given up
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    timeout: u64,
+    /// Show the kernel's messages too
+    #[arg(short, long)]
+    verbose: bool,
+    /// What to run in the machine instead of a shell; one word is a shell command line
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// Boots; returns the exit code of the command.
+///
+/// # Errors
+///
+/// If set-up, the build or the boot fails.
+pub(crate) fn run(ctx: &Ctx, args: &Run) -> Result<i32> {
+    let kernel = kernel::build(ctx)?;
+    setup::qemu(ctx)?;
+    let initramfs = guest::initramfs(ctx)?;
+    let mut kernel_words = vec![];
+    if !args.off {
+        kernel_words.push("kvm-arm.s2dump=on".to_owned());
+    }
+    if !args.append.is_empty() {
+        kernel_words.push(args.append.clone());
+    }
+    let machine = Machine {
+        cpu: args.cpu.clone(),
+        cpus: args.cpus,
+        memory_mib: args.memory,
+        mode: if args.nvhe { "nvhe" } else { "protected" },
+        kernel_words,
+        timeout: Duration::from_secs(args.timeout),
+        ..Machine::default()
+    };
+    let boot = Bootable { kernel: &kernel, initramfs: &initramfs };
+    if args.command.is_empty() {
+        return machine.boot_interactive(ctx, &boot, "shell");
+    }
+    let command = shell_line(&args.command);
+    ensure!(command.len() <= MAX_COMMAND_BYTES, "the command is too long for a kernel command line");
+    machine.boot(ctx, &boot, &format!("exec -- {command}"), "run", |line| {
+        if args.verbose || is_output(line) {
+            println!("{line}");
+        }
+    })
+}
+
+/// Returns whether a line of the console is the work of a program, not of the kernel or of our own protocol.
+pub(crate) fn is_output(line: &str) -> bool {
+    !is_kernel_log(line) && !line.starts_with("s2dump-verdict:")
+}
+
+/// Returns words as one line for a shell: a single word is such a line already.
+fn shell_line(words: &[String]) -> String {
+    let is_plain = |word: &String| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=+,@%".contains(&byte))
+    };
+    match words {
+        [line] => line.clone(),
+        _ => {
+            let quote = |word: &String| {
+                if is_plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+            };
+            words.iter().map(quote).collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_keep_their_borders() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(shell_line(&words(&["s2dump", "dump", "vm:0x1000"])), "s2dump dump vm:0x1000");
+        assert_eq!(shell_line(&words(&["sh", "-c", "echo it's; ls"])), r"sh -c 'echo it'\''s; ls'");
+        assert_eq!(shell_line(&words(&["s2dump list | wc -l"])), "s2dump list | wc -l", "one word is a shell line");
+        assert_eq!(shell_line(&words(&["echo", ""])), "echo ''");
+    }
+
+    #[test]
+    fn output_is_what_programs_print() {
+        assert!(is_output("$ s2dump list"));
+        assert!(!is_output("[    0.123456] smp: up"));
+        assert!(!is_output("s2dump-verdict: pass"));
+    }
+}

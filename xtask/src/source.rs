@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Finds a kernel source: the user's tree, or the newest supported one that Debian carries, unpacked once.
+//!
+//! Debian drops old versions from its suites, so no version is named: what the suites have is listed, and the best is
+//! picked. A source in the cache is used for as long as it is there; delete it to look for a newer one.
+
+use crate::apt::PrivateApt;
+use crate::ctx::{Ctx, hash};
+use crate::linux::insertions::INSERTIONS;
+use crate::process::{command, output};
+use crate::step::Step;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Suites that carry kernels newer than the machine's own: code names for today, roles for later.
+const SUITES: [&str; 5] = ["trixie-backports", "forky-backports", "stable-backports", "testing", "unstable"];
+
+/// Series that s2dump is tested on, best first.
+pub(crate) const TESTED: [Series; 2] = [Series(7, 3), Series(7, 2)];
+/// Oldest series that pKVM's encodings allow (facts: first with three hypercall bands).
+const OLDEST: Series = Series(7, 2);
+
+/// A kernel series: major and minor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Series(u32, u32);
+
+impl Series {
+    /// Parses "7.3".
+    fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        Some(Self(major.parse().ok()?, minor.parse().ok()?))
+    }
+}
+
+impl std::fmt::Display for Series {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+/// A kernel source that is not to be changed.
+pub(crate) struct Source {
+    /// What to call it, for people and in file names.
+    pub(crate) name: String,
+    /// The tree.
+    pub(crate) tree: PathBuf,
+    /// Whether it is a cached package: then only we touch it.
+    pub(crate) is_ours: bool,
+}
+
+/// Finds the source the user asked for, or the best.
+///
+/// # Errors
+///
+/// If there is none, or it cannot be fetched.
+pub(crate) fn find(ctx: &Ctx) -> Result<Source> {
+    if let Some(dir) = &ctx.options.kernel_src {
+        let tree = dir.canonicalize().with_context(|| format!("no kernel tree at {}", dir.display()))?;
+        let kvm = tree.join("arch/arm64/kvm/hyp/nvhe");
+        ensure!(kvm.is_dir(), "{} is no kernel source: it has no arch/arm64/kvm/hyp/nvhe", tree.display());
+        let name = format!("user-{}", &hash([tree.as_os_str().as_encoded_bytes()])[..12]);
+        return Ok(Source { name, tree, is_ours: false });
+    }
+    let wanted = match &ctx.options.kernel_series {
+        Some(text) => Some(Series::parse(text).with_context(|| format!("--kernel-series {text}: write it as 7.3"))?),
+        None => None,
+    };
+    packaged(ctx, wanted)
+}
+
+/// A source package of Debian.
+struct Package {
+    series: Series,
+    /// For `apt-get download`: name and version.
+    spec: String,
+    /// For a directory: the version and the start of the package's hash.
+    name: String,
+}
+
+/// Finds a packaged source in the cache, or fetches it.
+fn packaged(ctx: &Ctx, wanted: Option<Series>) -> Result<Source> {
+    let dir = ctx.cache.join("linux");
+    std::fs::create_dir_all(&dir)?;
+    // Which source a request was answered with: a file, so that a warm run asks no mirror.
+    let answer = dir.join(format!("source-{}", wanted.map_or("best".into(), |series| series.to_string())));
+    if let Ok(name) = std::fs::read_to_string(&answer) {
+        let tree = dir.join(&name).join("source");
+        if tree.is_dir() {
+            return Ok(Source { name, tree, is_ours: true });
+        }
+    }
+    let apt = PrivateApt::fetch(ctx, "kernel", &SUITES, None)?;
+    let Package { series, spec, name } = best_package(&apt, wanted)?;
+    let tree = dir.join(&name).join("source");
+    if !tree.is_dir() {
+        unpack(ctx, &apt.download(ctx, &spec)?, series, &tree, &[])?;
+    }
+    std::fs::write(answer, &name)?;
+    Ok(Source { name, tree, is_ours: true })
+}
+
+/// Returns a directory with only those files of a packaged series that s2dump adds lines to.
+///
+/// # Errors
+///
+/// If Debian does not carry the series (any more), or it cannot be fetched.
+pub(crate) fn anchored_files(ctx: &Ctx, series: Series) -> Result<PathBuf> {
+    let dir = ctx.cache.join("linux").join(format!("anchors-{series}"));
+    let files: BTreeSet<&str> = INSERTIONS.iter().map(|insertion| insertion.file).collect();
+    // A list that grew makes a new directory.
+    let tree = dir.join(&hash(files.iter().map(|file| file.as_bytes()))[..12]);
+    if !tree.is_dir() {
+        let apt = PrivateApt::fetch(ctx, "kernel", &SUITES, None)?;
+        let package = best_package(&apt, Some(series))?;
+        let members: Vec<&str> = files.into_iter().collect();
+        unpack(ctx, &apt.download(ctx, &package.spec)?, series, &tree, &members)?;
+    }
+    Ok(tree)
+}
+
+/// Picks among what the suites carry.
+fn best_package(apt: &PrivateApt, wanted: Option<Series>) -> Result<Package> {
+    let names = output(apt.command("apt-cache").args(["search", "--names-only", "^linux-source-[0-9.]+$"]))?;
+    let available: Vec<Series> = names.lines().filter_map(series_of_package).collect();
+    let Some(series) = pick(&available, wanted) else {
+        let shown = available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        bail!("Debian carries no kernel source we want (it has: {shown}); name a tree with --kernel-src DIR");
+    };
+    if !TESTED.contains(&series) {
+        eprintln!("    note: s2dump is not tested on Linux {series}");
+    }
+    let package = format!("linux-source-{series}");
+    let madison = output(apt.command("apt-cache").args(["madison", &package]))?;
+    let version = newest_version(&madison).with_context(|| format!("apt-cache shows no version of {package}"))?;
+    let spec = format!("{package}={version}");
+    let show = output(apt.command("apt-cache").args(["show", &spec]))?;
+    let sha256 = show.lines().find_map(|line| line.strip_prefix("SHA256: ")).context("apt-cache shows no SHA256")?;
+    let version = version.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
+    let short_hash = sha256.get(..12).context("apt-cache shows a SHA256 that is too short")?;
+    Ok(Package { series, spec, name: format!("{version}-{short_hash}") })
+}
+
+/// Unpacks the archive inside a source package, or some files of it. `tree` appears when it is whole.
+fn unpack(ctx: &Ctx, package: &Path, series: Series, tree: &Path, members: &[&str]) -> Result<()> {
+    let archive = package.join(format!("usr/src/linux-source-{series}.tar.xz"));
+    let part = tree.with_extension("part");
+    let _ = std::fs::remove_dir_all(&part); // left by an interrupted run
+    std::fs::create_dir_all(&part)?;
+    let step = Step::start(format!("linux: unpack the source of {series}"));
+    let mut tar = command("tar");
+    tar.arg("-xf").arg(&archive).arg("-C").arg(&part).args(["--strip-components=1", "--checkpoint=2000"]);
+    tar.arg("--checkpoint-action=echo=%u0 KiB"); // a record is 10 KiB
+    tar.args(members.iter().map(|member| format!("linux-source-{series}/{member}")));
+    step.run(&mut tar, &ctx.log("linux-unpack"))?;
+    std::fs::rename(&part, tree)?;
+    // 160 MB that nobody needs any more.
+    std::fs::remove_dir_all(package)?;
+    step.done();
+    Ok(())
+}
+
+/// Returns the series of a line of `apt-cache search`.
+fn series_of_package(line: &str) -> Option<Series> {
+    Series::parse(line.split_whitespace().next()?.strip_prefix("linux-source-")?)
+}
+
+/// Picks the wanted series, or the best tested one, or else the nearest to the tested ones.
+fn pick(available: &[Series], wanted: Option<Series>) -> Option<Series> {
+    if let Some(wanted) = wanted {
+        return available.contains(&wanted).then_some(wanted);
+    }
+    let tested = TESTED.into_iter().find(|series| available.contains(series));
+    tested.or_else(|| available.iter().copied().filter(|series| *series >= OLDEST).min())
+}
+
+/// Returns the first version of `apt-cache madison`, which prints the newest first.
+fn newest_version(madison: &str) -> Option<&str> {
+    madison.lines().next()?.split('|').nth(1).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_name_their_series() {
+        assert_eq!(series_of_package("linux-source-7.3 - Linux kernel source"), Some(Series(7, 3)));
+        assert_eq!(series_of_package("linux-source-7.12 - x"), Some(Series(7, 12)));
+        assert_eq!(series_of_package("linux-source - x"), None);
+    }
+
+    #[test]
+    fn picks_tested_before_newer_before_nothing() {
+        assert_eq!(pick(&[Series(7, 2), Series(7, 3), Series(7, 12)], None), Some(Series(7, 3)));
+        assert_eq!(pick(&[Series(6, 12), Series(7, 2)], None), Some(Series(7, 2)));
+        assert_eq!(pick(&[Series(7, 12), Series(7, 4)], None), Some(Series(7, 4)), "12 is more than 4");
+        assert_eq!(pick(&[Series(6, 12), Series(7, 1)], None), None);
+        assert_eq!(pick(&[Series(7, 3)], Some(Series(7, 2))), None);
+    }
+
+    #[test]
+    fn newest_version_is_on_the_first_line() {
+        let madison = " linux-source-7.2 |   7.2.13-1 | http://a.test/debian unstable/main amd64 Packages\n \
+                        linux-source-7.2 |   7.2.12-1 | http://a.test/debian testing/main amd64 Packages\n";
+        assert_eq!(newest_version(madison), Some("7.2.13-1"));
+        assert_eq!(newest_version(""), None);
+    }
+}
