@@ -99,12 +99,11 @@ impl Session {
     ///
     /// A refused argument leaves the session as it was; after any other error it is idle.
     pub fn start<H: Host>(&mut self, host: &mut H, start: &Start) -> Result<(), SessionError> {
-        let request = check_start(start)?;
+        let (mut progress, job) = Progress::begin(check_start(start)?);
         *self = Self::new(self.ring.slots());
-        let (progress, job) = Progress::begin(request);
-        self.progress = progress;
         let slot = self.ring.next_free().ok_or(Errno::EINVAL)?;
-        self.phase = self.progress.run(host, job, slot)?.into();
+        self.phase = progress.run(host, job, slot)?.into();
+        self.progress = progress;
         self.ring.fill();
         Ok(())
     }

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A fake EL2 and a fake host: guests with an input-address space of 32 bits that is dumped in equal steps.
+//!
+//! Fails the test itself when the driver calls for a slot that user space holds, or writes one.
+#![allow(dead_code, reason = "each test binary uses another part")]
+
+use s2dump_abi::hypercall::{pack_counts, Op, Status, DEFAULT_BUDGET};
+use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
+use s2dump_abi::slot::{vm_flags, Record, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC, SLOT_VMS};
+use s2dump_abi::target::Target;
+use s2dump_abi::version::{features, ABI_VERSION};
+use s2dump_host_driver::errno::Errno;
+use s2dump_host_driver::error::SessionError;
+use s2dump_host_driver::host::{Host, HostVm};
+use s2dump_host_driver::session::Session;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+/// Input-address bits of every fake guest.
+pub(crate) const IA_BITS: u8 = 32;
+/// Size of a fake guest's input-address space.
+pub(crate) const SPACE: u64 = 1 << IA_BITS;
+/// First frame number of the slots: any value that is no index.
+const PFN: u64 = 0x4_2000;
+
+/// A guest EL2 knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guest {
+    pub(crate) handle: u16,
+    pub(crate) root: u64,
+}
+
+pub(crate) struct Fake {
+    pub(crate) slots: Vec<[u8; SLOT_BYTES]>,
+    pub(crate) guests: Vec<Guest>,
+    pub(crate) host_vms: Vec<HostVm>,
+    looked: Vec<HostVm>,
+    /// Bytes of address space per call.
+    pub(crate) step: u64,
+    /// Calls made.
+    pub(crate) calls: u64,
+    /// Removes all guests before the call of this number.
+    pub(crate) kill_at: Option<u64>,
+    /// Gives the guests another root before the call of this number.
+    pub(crate) reuse_at: Option<u64>,
+    /// A signal waits from this number of calls on.
+    pub(crate) interrupt_at: Option<u64>,
+    /// Spoils each answer.
+    pub(crate) spoil: Option<fn(&mut [u64; 8], &mut [u8; SLOT_BYTES])>,
+    pub(crate) no_memory: bool,
+    /// Slots user space holds: must not change.
+    pub(crate) lent: Vec<u32>,
+}
+
+pub(crate) fn host_vm(handle: u16, pid: u32, flags: u16) -> HostVm {
+    let mut name = [0; 24];
+    let text = format!("{pid}-5");
+    name[..text.len()].copy_from_slice(text.as_bytes());
+    HostVm { pid, handle, flags, name }
+}
+
+impl Fake {
+    /// One protected guest, 0x1000, dumped in `calls` steps, and `slots` slots.
+    pub(crate) fn new(slots: usize, calls: u64) -> Self {
+        Self {
+            slots: vec![[0xaa; SLOT_BYTES]; slots],
+            guests: vec![Guest { handle: 0x1000, root: 0x8000_0000 }],
+            host_vms: vec![host_vm(0x1000, 100, vm_flags::CREATED | vm_flags::PROTECTED)],
+            looked: Vec::new(),
+            step: SPACE.div_ceil(calls).next_multiple_of(4096),
+            calls: 0,
+            kill_at: None,
+            reuse_at: None,
+            interrupt_at: None,
+            spoil: None,
+            no_memory: false,
+            lent: Vec::new(),
+        }
+    }
+
+    fn guest(&self, target: u64) -> Result<Guest, Status> {
+        let handle = Target(target).guest_handle().ok_or(Status::UNKNOWN_TARGET)?;
+        self.guests.iter().find(|guest| guest.handle == handle).copied().ok_or(Status::NO_SUCH_VM)
+    }
+
+    fn put(&mut self, slot: u32, header: &SlotHeader, records: &[u8]) {
+        let bytes = &mut self.slots[slot as usize];
+        bytes.fill(0);
+        bytes[..128].copy_from_slice(header.as_bytes());
+        bytes[128..128 + records.len()].copy_from_slice(records);
+    }
+
+    fn answer(&mut self, regs: &[u64; 8]) -> Result<(u64, u32, u32), Status> {
+        let [_, x1, pfn, x3, x4, x5, x6, sequence] = *regs;
+        let slot = u32::try_from(pfn.wrapping_sub(PFN)).expect("a call names a slot");
+        assert!((slot as usize) < self.slots.len(), "a call names a slot of the ring");
+        assert!(!self.lent.contains(&slot), "a call names slot {slot}, which user space holds");
+        let base = SlotHeader {
+            magic: SLOT_MAGIC,
+            version: ABI_VERSION.to_bits(),
+            header_bytes: 128,
+            sequence,
+            target: x3,
+            start: x4,
+            end: x5,
+            ..SlotHeader::new_zeroed()
+        };
+        match Op((x1 & 0xffff_ffff) as u32) {
+            Op::LIST => {
+                let mut rest = self.guests.iter().filter(|guest| u64::from(guest.handle) >= x4);
+                let records: Vec<VmRecord> = rest.by_ref().take(SLOT_VMS).map(vm_record).collect();
+                let next = rest.next().map_or(0, |guest| u64::from(guest.handle));
+                let count = records.len() as u32;
+                let header = SlotHeader {
+                    kind: SlotKind::VMS.0,
+                    record_bytes: 64,
+                    record_count: count,
+                    visited: count,
+                    next,
+                    ..base
+                };
+                self.put(slot, &header, records.as_bytes());
+                Ok((next, count, count))
+            }
+            Op::DUMP => {
+                let guest = self.guest(x3)?;
+                if x4 % 4096 != 0 || x4 >= SPACE || x5 < x4 {
+                    return Err(Status::BAD_RANGE);
+                }
+                let next = (x4 + self.step).min(x5).min(SPACE);
+                let visited = (x6 as u32).min(100 + self.calls as u32);
+                let header = SlotHeader {
+                    kind: SlotKind::RANGES.0,
+                    record_bytes: 32,
+                    record_count: 1,
+                    visited,
+                    next,
+                    root: guest.root,
+                    ia_bits: IA_BITS,
+                    ..base
+                };
+                let record = Record { ia: x4, count: 1, ..Record::new_zeroed() };
+                self.put(slot, &header, record.as_bytes());
+                Ok((next, 1, visited))
+            }
+            Op::WALK => {
+                let guest = self.guest(x3)?;
+                let header = SlotHeader {
+                    kind: SlotKind::WALK.0,
+                    record_bytes: 32,
+                    record_count: 3,
+                    visited: 3,
+                    root: guest.root,
+                    ia_bits: IA_BITS,
+                    ..base
+                };
+                self.put(slot, &header, [Record::new_zeroed(); 3].as_bytes());
+                Ok((0, 3, 3))
+            }
+            _ => Err(Status::UNKNOWN_OP),
+        }
+    }
+
+    /// Returns the header of a slot.
+    pub(crate) fn header(&self, slot: u32) -> SlotHeader {
+        SlotHeader::read_from_bytes(&self.slots[slot as usize][..128]).expect("128 bytes")
+    }
+
+    /// Returns the VM records of a slot.
+    pub(crate) fn vm_records(&self, slot: u32) -> Vec<VmRecord> {
+        let count = self.header(slot).record_count as usize;
+        let bytes = &self.slots[slot as usize][128..128 + count * 64];
+        bytes.chunks(64).map(|record| VmRecord::read_from_bytes(record).expect("64 bytes")).collect()
+    }
+}
+
+fn vm_record(guest: &Guest) -> VmRecord {
+    VmRecord {
+        handle: guest.handle,
+        root: guest.root,
+        flags: vm_flags::CREATED,
+        ia_bits: IA_BITS,
+        vcpus: 1,
+        ..VmRecord::new_zeroed()
+    }
+}
+
+impl Host for Fake {
+    fn call(&mut self, regs: &mut [u64; 8]) {
+        if self.kill_at == Some(self.calls) {
+            self.guests.clear();
+        }
+        if self.reuse_at == Some(self.calls) {
+            self.guests.iter_mut().for_each(|guest| guest.root += 0x1000);
+        }
+        self.calls += 1;
+        if regs[1] == u64::from(Op::HELLO.0) {
+            assert_eq!(&regs[3..], &[0; 5], "reserved registers are zero");
+            regs[0] = 0;
+            regs[1] = 0;
+            regs[2] = u64::from(ABI_VERSION.to_bits()) | u64::from(DEFAULT_BUDGET) << 32;
+            regs[3] = features::GUEST_STAGE2;
+        } else {
+            let slot = (regs[2] - PFN) as usize;
+            let (status, next, counts) = match self.answer(regs) {
+                Ok((next, records, visited)) => (Status::OK, next, pack_counts(records, visited)),
+                Err(status) => (status, 0, 0),
+            };
+            [regs[0], regs[1], regs[2], regs[3]] = [0, u64::from(status.0), next, counts];
+            if let Some(spoil) = self.spoil {
+                spoil(regs, &mut self.slots[slot]);
+            }
+            return;
+        }
+        if let Some(spoil) = self.spoil {
+            spoil(regs, &mut [0; SLOT_BYTES]);
+        }
+    }
+
+    fn slot_pfn(&self, slot: u32) -> u64 {
+        PFN + u64::from(slot)
+    }
+
+    fn read_slot(&self, slot: u32, offset: usize, into: &mut [u8]) -> Result<(), Errno> {
+        let bytes = self.slots[slot as usize].get(offset..).and_then(|rest| rest.get(..into.len()));
+        into.copy_from_slice(bytes.ok_or(Errno::EINVAL)?);
+        Ok(())
+    }
+
+    fn write_slot(&mut self, slot: u32, offset: usize, from: &[u8]) -> Result<(), Errno> {
+        assert!(!self.lent.contains(&slot), "the driver writes slot {slot}, which user space holds");
+        let bytes = self.slots[slot as usize].get_mut(offset..).and_then(|rest| rest.get_mut(..from.len()));
+        bytes.ok_or(Errno::EINVAL)?.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn look_at_vms(&mut self) -> Result<(), Errno> {
+        if self.no_memory {
+            return Err(Errno(12));
+        }
+        self.looked = self.host_vms.clone();
+        Ok(())
+    }
+
+    fn vms(&self) -> &[HostVm] {
+        &self.looked
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupt_at.is_some_and(|at| self.calls >= at)
+    }
+}
+
+pub(crate) fn a_hello() -> Hello {
+    Hello { size: 64, version: ABI_VERSION.to_bits(), ..Hello::new_zeroed() }
+}
+
+pub(crate) fn an_advance(release: u32) -> Advance {
+    Advance { size: 32, version: ABI_VERSION.to_bits(), release, ..Advance::new_zeroed() }
+}
+
+pub(crate) fn a_start(op: Op) -> Start {
+    Start { size: 64, version: ABI_VERSION.to_bits(), op: op.0, ..Start::new_zeroed() }
+}
+
+/// The whole space of guest 0x1000.
+pub(crate) fn a_dump() -> Start {
+    Start { target: Target::guest(0x1000).0, end: u64::MAX, ..a_start(Op::DUMP) }
+}
+
+/// Reads all through the mapping, giving back `at_once` slots each time; returns the headers in order.
+pub(crate) fn read_mapped(
+    session: &mut Session,
+    fake: &mut Fake,
+    at_once: u32,
+) -> Result<Vec<SlotHeader>, SessionError> {
+    let mut headers = Vec::new();
+    let mut release = 0;
+    loop {
+        let mut advance = an_advance(release);
+        fake.lent.drain(..release as usize);
+        session.advance(fake, &mut advance)?;
+        let slots = fake.slots.len() as u32;
+        let held: Vec<u32> = (0..advance.filled).map(|i| (advance.first + i) % slots).collect();
+        if advance.state == SessionState::DONE && held.is_empty() {
+            return Ok(headers);
+        }
+        assert!(!held.is_empty(), "each advance gives something until the end");
+        release = at_once.min(advance.filled);
+        headers.extend(held.iter().take(release as usize).map(|slot| fake.header(*slot)));
+        fake.lent = held;
+    }
+}
+
+/// Reads all by `read(2)` with a buffer of one slot.
+pub(crate) fn read_stream(session: &mut Session, fake: &mut Fake) -> Result<Vec<SlotHeader>, SessionError> {
+    let mut headers = Vec::new();
+    while let Some(filled) = session.next_filled(fake, SLOT_BYTES)? {
+        headers.push(fake.header(filled.slot));
+        session.consume();
+    }
+    Ok(headers)
+}
