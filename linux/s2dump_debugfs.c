@@ -194,7 +194,8 @@ static int s2dump_tables_open(struct inode *inode, struct file *file)
 	if (!ret)
 		return 0;
 
-	s2dump_el1_unshare(st->slot);
+	if (s2dump_el1_unshare(st->slot))
+		goto err_free;
 err_free_slot:
 	__free_page(st->slot);
 err_free:
@@ -208,8 +209,8 @@ static int s2dump_tables_release(struct inode *inode, struct file *file)
 {
 	struct s2dump_tables *st = ((struct seq_file *)file->private_data)->private;
 
-	s2dump_el1_unshare(st->slot);
-	__free_page(st->slot);
+	if (!s2dump_el1_unshare(st->slot))
+		__free_page(st->slot);
 	kvm_put_kvm(st->kvm);
 	kfree(st);
 
@@ -228,7 +229,7 @@ static int s2dump_range_show(struct seq_file *m, void *unused)
 {
 	struct kvm *kvm = m->private;
 
-	seq_printf(m, "%2u\n", kvm_phys_shift(&kvm->arch.mmu));
+	seq_printf(m, "%2u\n", (u32)kvm_phys_shift(&kvm->arch.mmu));
 
 	return 0;
 }
@@ -237,7 +238,7 @@ static int s2dump_levels_show(struct seq_file *m, void *unused)
 {
 	struct kvm *kvm = m->private;
 
-	seq_printf(m, "%1d\n", S2DUMP_LEVELS - s2dump_start_level(kvm));
+	seq_printf(m, "%1d\n", (int)kvm_stage2_levels(&kvm->arch.mmu));
 
 	return 0;
 }

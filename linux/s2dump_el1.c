@@ -67,19 +67,19 @@ void s2dump_el1_call(u64 regs[8])
 	regs[3] = res.a3;
 }
 
+/*
+ * Not kvm_share_hyp(): it counts the users of a page, and warns if one cannot
+ * be unshared. These pages are the driver's alone, and it knows what to do.
+ */
 int s2dump_el1_share(struct page *page)
 {
-	void *va = page_address(page);
-
-	return kvm_share_hyp(va, va + PAGE_SIZE);
+	return kvm_call_hyp_nvhe(__pkvm_host_share_hyp, page_to_pfn(page));
 }
 
-/* The page must not be in use by a call any more, or KVM warns and keeps it. */
-void s2dump_el1_unshare(struct page *page)
+/* After an error the page still is EL2's to write, and must not be freed. */
+int s2dump_el1_unshare(struct page *page)
 {
-	void *va = page_address(page);
-
-	kvm_unshare_hyp(va, va + PAGE_SIZE);
+	return kvm_call_hyp_nvhe(__pkvm_host_unshare_hyp, page_to_pfn(page));
 }
 
 u64 s2dump_el1_pfn(struct page *page)
@@ -144,3 +144,18 @@ int s2dump_el1_vms(struct s2dump_el1_vm *out, unsigned int max)
 
 	return count;
 }
+
+/* Protected mode is finalized at device_initcall_sync, which is before this. */
+static int __init s2dump_init(void)
+{
+	if (!s2dump_asked_for)
+		return 0;
+
+	if (!is_pkvm_initialized()) {
+		pr_warn("s2dump: kvm-arm.s2dump=on has no effect without kvm-arm.mode=protected\n");
+		return 0;
+	}
+
+	return s2dump_driver_init();
+}
+late_initcall(s2dump_init);

@@ -25,9 +25,12 @@ bool s2dump_el1_available(void);
 int s2dump_el1_open_allowed(void);
 void s2dump_el1_call(u64 regs[8]);
 int s2dump_el1_share(struct page *page);
-void s2dump_el1_unshare(struct page *page);
+int s2dump_el1_unshare(struct page *page);
 u64 s2dump_el1_pfn(struct page *page);
 int s2dump_el1_vms(struct s2dump_el1_vm *out, unsigned int max);
+
+/* Rust: makes /dev/s2dump. Called once, and only if it may be there. */
+int s2dump_driver_init(void);
 
 /* For ptdump.c: true if the files are made here, and must not be made there. */
 #ifdef CONFIG_PKVM_S2DUMP

@@ -17,6 +17,7 @@ const PARTS: &[(&str, &str)] = &[
     ("vmsa/src", "vmsa"),
     ("hyp/src", "hyp"),
     ("host-driver/src", "host-driver"),
+    ("host-driver/kernel", "driver"),
 ];
 
 /// Files by path from the top of the kernel tree. `None`: to be removed.
