@@ -3,7 +3,7 @@
 
 mod fake;
 
-use fake::{a_dump, a_hello, a_start, an_advance, host_vm, read_mapped, read_stream, Fake, Guest, SPACE};
+use fake::{a_dump, a_hello, a_start, an_advance, host_vm, read_mapped, read_stream, Fake, Guest, Spoil, SPACE};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::ioctl::{SessionState, Start};
 use s2dump_abi::slot::{vm_flags, SlotHeader, SlotKind, SLOT_MAGIC};
@@ -281,7 +281,6 @@ fn good_atomic_is_one_call() {
 
 #[test]
 fn bad_answers_of_el2() {
-    type Spoil = fn(&mut [u64; 8], &mut [u8; 4096]);
     let cases: [(&str, Spoil, i32); 8] = [
         ("no such hypercall", |regs, _| regs[0] = u64::MAX, 95),
         ("gate off", |regs, _| regs[1] = 1, 1),

@@ -29,6 +29,9 @@ pub(crate) struct Guest {
     pub(crate) root: u64,
 }
 
+/// Changes registers and slot of an answer.
+pub(crate) type Spoil = fn(&mut [u64; 8], &mut [u8; SLOT_BYTES]);
+
 pub(crate) struct Fake {
     pub(crate) slots: Vec<[u8; SLOT_BYTES]>,
     pub(crate) guests: Vec<Guest>,
@@ -45,7 +48,7 @@ pub(crate) struct Fake {
     /// A signal waits from this number of calls on.
     pub(crate) interrupt_at: Option<u64>,
     /// Spoils each answer.
-    pub(crate) spoil: Option<fn(&mut [u64; 8], &mut [u8; SLOT_BYTES])>,
+    pub(crate) spoil: Option<Spoil>,
     pub(crate) no_memory: bool,
     /// Slots user space holds: must not change.
     pub(crate) lent: Vec<u32>,
