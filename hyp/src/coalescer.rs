@@ -6,10 +6,10 @@
 //! Invariant: the fast path never takes in what `merge` would not, so chunked, merged and unchunked dumps are equal.
 
 use crate::digest;
-use crate::walker::{Entry, EntryKind, Sink};
+use crate::walker::{Entry, EntryKind, Row, RowEnd, Sink};
 use core::sync::atomic::{AtomicU64, Ordering};
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
-use s2dump_vmsa::{Geometry, Level};
+use s2dump_vmsa::{Geometry, Level, PhysAddr, RawDescriptor};
 
 /// What decides whether two runs are one.
 #[derive(Clone, Copy, Debug)]
@@ -90,10 +90,34 @@ pub struct Coalescer<O> {
     fold: Fold,
     /// The run being built; none if its count is 0.
     run: Record,
+    /// The output address with which `run` would run on.
+    next_oa: u64,
     /// Flags of the next run.
     flags: u16,
     digest: Option<u64>,
     out: O,
+}
+
+/// What the entries of a run share.
+#[derive(Clone, Copy)]
+struct Traits {
+    level: Level,
+    kind: EntryKind,
+    /// Bits that agree.
+    same: u64,
+    /// What an entry spans, as a shift.
+    shift: u32,
+}
+
+impl Traits {
+    /// Returns what the output address grows by from entry to entry.
+    #[inline(always)]
+    fn step(&self) -> u64 {
+        match self.kind {
+            EntryKind::Leaf => 1 << self.shift,
+            _ => 0,
+        }
+    }
 }
 
 impl<O: RecordOut> Coalescer<O> {
@@ -101,7 +125,7 @@ impl<O: RecordOut> Coalescer<O> {
     #[inline(always)]
     pub fn new(fold: Fold, first_flags: u16, digest: bool, out: O) -> Self {
         let run = Record { ia: 0, oa: 0, descriptor: 0, count: 0, level: 0, kind: 0, flags: 0 };
-        Self { fold, run, flags: first_flags, digest: digest.then_some(0), out }
+        Self { fold, run, next_oa: 0, flags: first_flags, digest: digest.then_some(0), out }
     }
 
     /// Writes the last run and returns the output and the digest.
@@ -113,59 +137,93 @@ impl<O: RecordOut> Coalescer<O> {
         (self.out, self.digest)
     }
 
-    /// Returns how many of `rest` go on the run whose last entry is `last`, and sums them.
+    /// Takes one entry: goes on with the run, or begins another. Returns whether there was room.
     #[inline(always)]
-    fn extend(&mut self, last: &Entry, rest: &[AtomicU64]) -> usize {
-        let geometry = &self.fold.geometry;
-        let shift = geometry.granule().entry_shift(last.level);
+    fn take_one(&mut self, entry: &Entry, traits: Traits) -> bool {
+        let is_same = self.run.count != 0
+            && self.run.level == traits.level.get()
+            && self.run.kind == traits.kind as u8
+            && (self.run.descriptor ^ entry.raw.to_bits()) & traits.same == 0
+            && self.run.count != u32::MAX;
+        let is_linear = self.run.flags & record_flags::LINEAR != 0 && self.next_oa == entry.oa.get();
+        if is_same && (is_linear || !self.fold.exact) {
+            self.run.count += 1;
+            if !is_linear {
+                self.run.flags &= !record_flags::LINEAR;
+            }
+        } else {
+            // The run that now begins will need a place as well as the one that ends.
+            if self.out.room() < 1 + usize::from(self.run.count != 0) {
+                return false;
+            }
+            if self.run.count != 0 {
+                self.out.put(&self.run);
+            }
+            self.run = single(entry);
+            self.run.flags |= core::mem::take(&mut self.flags);
+        }
+        self.next_oa = entry.oa.get().wrapping_add(traits.step());
+        if let Some(sum) = &mut self.digest {
+            *sum = sum.wrapping_add(digest::mix(entry.ia, entry.level.get(), entry.raw.to_bits()));
+        }
+        true
+    }
+
+    /// Takes those of `rest` that go on with the run whose last entry is `last`, and returns how many.
+    #[inline(always)]
+    fn take_more(&mut self, last: &Entry, rest: &[AtomicU64], traits: Traits) -> usize {
         let raw = last.raw.to_bits();
         let rest = shorten(rest, u64::from(u32::MAX - self.run.count));
 
-        // Descriptors agree with `first + i * step` in `mask`: exactly while the run is linear, else in their attributes.
-        let run = if self.run.flags & record_flags::LINEAR == 0 {
-            Same { expected: raw, step: 0, mask: self.fold.same_mask(RecordKind(self.run.kind), last.level) }
-        } else if last.kind == EntryKind::Leaf {
-            Same { expected: raw.wrapping_add(1 << shift), step: 1 << shift, mask: u64::MAX }
+        // Descriptors agree with `expected + i * step`: in all bits while the run is linear, else in their attributes.
+        let step = traits.step();
+        let (same, rest) = if self.run.flags & record_flags::LINEAR == 0 {
+            (Same { expected: raw, step: 0, mask: traits.same }, rest)
+        } else if step == 0 {
+            (Same { expected: raw, step, mask: u64::MAX }, rest)
         } else {
-            Same { expected: raw, step: 0, mask: u64::MAX }
+            // Only as far as the address field goes: a carry out of it would look like another attribute.
+            let steps = (!raw & self.fold.geometry.low_address_mask(traits.level)) >> traits.shift;
+            (Same { expected: raw.wrapping_add(step), step, mask: u64::MAX }, shorten(rest, steps))
         };
-        // Only as far as the address field goes: a carry out of it would look like another attribute.
-        let rest = match run.step {
-            0 => rest,
-            _ => shorten(rest, (!raw & geometry.low_address_mask(last.level)) >> shift),
+        let more = match &mut self.digest {
+            None => same.count(rest),
+            Some(sum) => same.count_and_sum(rest, last, traits.shift, sum),
         };
-        match &mut self.digest {
-            None => run.count(rest),
-            Some(sum) => run.count_and_sum(rest, last.ia, shift, last.level, sum),
-        }
+        self.next_oa = self.next_oa.wrapping_add(step.wrapping_mul(more as u64));
+        self.run.count += u32::try_from(more).unwrap_or(0); // Fits by the first `shorten`.
+        more
     }
 }
 
 impl<O: RecordOut> Sink for Coalescer<O> {
     #[inline(always)]
-    fn take(&mut self, entry: &Entry, rest: &[AtomicU64]) -> Option<usize> {
-        let single = single(entry);
-        let joined = if self.run.count == 0 { None } else { merge(&self.run, &single, &self.fold) };
-        self.run = match joined {
-            Some(joined) => joined,
-            None => {
-                // The run that now begins will need a place as well as the one that ends.
-                if self.out.room() < 1 + usize::from(self.run.count != 0) {
-                    return None;
-                }
-                if self.run.count != 0 {
-                    self.out.put(&self.run);
-                }
-                let flags = record_flags::LINEAR | core::mem::take(&mut self.flags);
-                Record { flags, ..single }
+    fn take_row(&mut self, row: &Row<'_>) -> (usize, RowEnd) {
+        let level = row.level;
+        let shift = self.fold.geometry.granule().entry_shift(level);
+        let leaf_same = self.fold.same_mask(RecordKind::LEAF, level);
+        let mut taken = 0;
+        while let Some([first, rest @ ..]) = row.entries.get(taken..) {
+            let raw = RawDescriptor::from_bits(first.load(Ordering::Relaxed));
+            let kind = row.kind(raw);
+            let (oa, same) = match kind {
+                EntryKind::Table => return (taken, RowEnd::Table(raw)),
+                EntryKind::Leaf => (raw.output_address(level, &self.fold.geometry), leaf_same),
+                _ => (PhysAddr::default(), u64::MAX),
+            };
+            let traits = Traits { level, kind, same, shift };
+            let entry = Entry { ia: row.ia.wrapping_add((taken as u64) << shift), oa, raw, level, kind };
+            if !self.take_one(&entry, traits) {
+                return (taken, RowEnd::Full);
             }
-        };
-        if let Some(sum) = &mut self.digest {
-            *sum = sum.wrapping_add(digest::mix(entry.ia, entry.level.get(), entry.raw.to_bits()));
+            taken += 1 + self.take_more(&entry, rest, traits);
         }
-        let more = self.extend(entry, rest);
-        self.run.count += u32::try_from(more).unwrap_or(0); // Fits by the first `shorten` in `extend`.
-        Some(more)
+        (taken, RowEnd::All)
+    }
+
+    #[inline(always)]
+    fn take_wrong(&mut self, entry: &Entry) -> bool {
+        self.take_one(entry, Traits { level: entry.level, kind: entry.kind, same: u64::MAX, shift: 0 })
     }
 }
 
@@ -194,6 +252,10 @@ impl Same {
     #[inline(always)]
     fn count(mut self, entries: &[AtomicU64]) -> usize {
         const AT_ONCE: usize = 4;
+        // Where hardly two entries are alike, nothing else is touched.
+        if entries.first().is_none_or(|cell| self.difference(cell, 0) != 0) {
+            return 0;
+        }
         let mut count = 0;
         for chunk in entries.chunks_exact(AT_ONCE) {
             // Collects the differences of some entries before it branches.
@@ -214,9 +276,11 @@ impl Same {
         count
     }
 
-    /// As [`Self::count`], for entries behind the one at `ia`, and adds their shares to `sum`.
+    /// As [`Self::count`], for entries behind `last`, and adds their shares to `sum`.
     #[inline(always)]
-    fn count_and_sum(mut self, entries: &[AtomicU64], mut ia: u64, shift: u32, level: Level, sum: &mut u64) -> usize {
+    fn count_and_sum(mut self, entries: &[AtomicU64], last: &Entry, shift: u32, sum: &mut u64) -> usize {
+        let size = 1 << shift;
+        let mut ia = last.ia;
         let mut count = 0;
         for cell in entries {
             let raw = cell.load(Ordering::Relaxed);
@@ -224,8 +288,8 @@ impl Same {
                 break;
             }
             count += 1;
-            ia = ia.wrapping_add(1 << shift);
-            *sum = sum.wrapping_add(digest::mix(ia, level.get(), raw));
+            ia = ia.wrapping_add(size);
+            *sum = sum.wrapping_add(digest::mix(ia, last.level.get(), raw));
             self.expected = self.expected.wrapping_add(self.step);
         }
         count

@@ -82,6 +82,6 @@ pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
         budget,
         ..header::of_slot(SlotKind::RANGES, call.sequence, counts)
     };
-    writer.finish(header::with_table(header, &registers, geometry));
+    writer.finish(&header::with_table(header, &registers, geometry));
     Ok([progress.next.get(), counts])
 }

@@ -57,7 +57,7 @@ pub(crate) fn list<P: Platform>(platform: &P, call: &ListCall) -> Answer {
         budget: u32::from(tries),
         ..header::of_slot(SlotKind::VMS, call.sequence, counts)
     };
-    writer.finish(header);
+    writer.finish(&header);
     Ok([next, counts])
 }
 

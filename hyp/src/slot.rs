@@ -69,16 +69,16 @@ impl<'p> SlotWriter<'p> {
     /// Appends `vm`. A slot holds records of one type only.
     #[inline(always)]
     pub fn put_vm(&mut self, vm: &VmRecord) {
-        let words: [u64; VM_WORDS] = zerocopy::transmute!(*vm);
-        self.page.write(HEADER_WORDS + self.records * VM_WORDS, &words);
+        let words: &[u64; VM_WORDS] = zerocopy::transmute_ref!(vm);
+        self.page.write(HEADER_WORDS + self.records * VM_WORDS, words);
         self.records += 1;
     }
 
     /// Writes the header, the word with the magic number last.
     #[inline(always)]
-    pub fn finish(self, header: SlotHeader) {
-        let words: [u64; HEADER_WORDS] = zerocopy::transmute!(header);
-        let [magic, rest @ ..] = &words;
+    pub fn finish(self, header: &SlotHeader) {
+        let words: &[u64; HEADER_WORDS] = zerocopy::transmute_ref!(header);
+        let [magic, rest @ ..] = words;
         self.page.write(1, rest);
         // Pairs with whoever sees the magic number in the shared page while this runs; the driver itself is ordered by
         // the return from the hypercall.
@@ -96,8 +96,8 @@ impl RecordOut for SlotWriter<'_> {
 
     #[inline(always)]
     fn put(&mut self, record: &Record) {
-        let words: [u64; RECORD_WORDS] = zerocopy::transmute!(*record);
-        self.page.write(HEADER_WORDS + self.records * RECORD_WORDS, &words);
+        let words: &[u64; RECORD_WORDS] = zerocopy::transmute_ref!(record);
+        self.page.write(HEADER_WORDS + self.records * RECORD_WORDS, words);
         self.records += 1;
     }
 }

@@ -55,6 +55,6 @@ pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
         budget: MIN_BUDGET,
         ..header::of_slot(SlotKind::WALK, call.sequence, counts)
     };
-    writer.finish(header::with_table(header, &registers, geometry));
+    writer.finish(&header::with_table(header, &registers, geometry));
     Ok([0, counts])
 }

@@ -51,13 +51,52 @@ pub struct Entry {
     pub kind: EntryKind,
 }
 
-/// Takes what a walk finds, in ascending input addresses.
+/// Neighboring entries of one table, as far as table, range and budget go. Not empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'m> {
+    /// First input address the first entry spans, even if the walk began in its middle.
+    pub ia: u64,
+    /// Level of the table.
+    pub level: Level,
+    /// The entries. Each may be loaded once only for each time it is decided upon.
+    pub entries: &'m [AtomicU64],
+    /// What descriptors ending in 01 are.
+    block: EntryKind,
+    /// What descriptors ending in 11 are.
+    table_or_page: EntryKind,
+}
+
+impl Row<'_> {
+    /// Returns what an entry of this row is; a table taken at its word.
+    #[inline(always)]
+    #[must_use]
+    pub fn kind(&self, raw: RawDescriptor) -> EntryKind {
+        match raw.to_bits() & 0b11 {
+            0b01 => self.block,
+            0b11 => self.table_or_page,
+            _ => EntryKind::Invalid,
+        }
+    }
+}
+
+/// Why a sink took no more of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowEnd {
+    /// It took all.
+    All,
+    /// It has no room for the next entry.
+    Full,
+    /// The next entry is this table descriptor.
+    Table(RawDescriptor),
+}
+
+/// Takes what a walk finds, in ascending input addresses and without gaps.
 pub trait Sink {
-    /// Takes `entry`, and any number of the entries that follow it in its table.
-    ///
-    /// Returns how many entries of `rest` it took, or `None` if it has no room for `entry`. It may only take entries that
-    /// are of the same type as `entry` at this level. `rest` ends where table, range or budget end.
-    fn take(&mut self, entry: &Entry, rest: &[AtomicU64]) -> Option<usize>;
+    /// Takes the entries of `row` up to the first table descriptor, and returns how many.
+    fn take_row(&mut self, row: &Row<'_>) -> (usize, RowEnd);
+
+    /// Takes a table descriptor that was not entered; returns whether there was room for it.
+    fn take_wrong(&mut self, entry: &Entry) -> bool;
 }
 
 /// How far a walk came.
@@ -112,35 +151,54 @@ pub fn walk_range<M: TableMemory, S: Sink>(
     while ia < end_ia {
         let index = (ia >> shift) & ((1 << index_bits) - 1);
         let wanted = ((end_ia - 1) >> shift) - (ia >> shift) + 1;
-        let row =
-            path.get(depth).and_then(|frame| row(frame.entries, index, u64::min(wanted, u64::from(budget - visited))));
-        // Empty when the budget is used up.
-        let Some((first, rest)) = row.and_then(<[_]>::split_first) else { break };
-
-        let raw = RawDescriptor::from_bits(first.load(Ordering::Relaxed));
-        visited += 1;
-        let (kind, oa) = classify(raw, level, geometry);
-        let kind = match (kind, level.child()) {
-            (EntryKind::Table, Some(child)) => match enter(memory, root, &path, depth, oa) {
-                Ok(frame) => {
-                    depth += 1;
-                    level = child;
-                    shift -= index_bits;
-                    if let Some(slot) = path.get_mut(depth) {
-                        *slot = frame;
-                    }
-                    continue;
-                }
-                Err(kind) => kind,
-            },
-            (kind, _) => kind,
+        let count = u64::min(wanted, u64::from(budget - visited));
+        let entries = path.get(depth).and_then(|frame| part(frame.entries, index, count)).unwrap_or_default();
+        if entries.is_empty() {
+            break; // The budget is used up.
+        }
+        let row = Row {
+            ia: ia & (u64::MAX << shift),
+            level,
+            entries,
+            block: if geometry.is_block_level(level) { EntryKind::Leaf } else { EntryKind::Reserved },
+            table_or_page: if level.is_last() { EntryKind::Leaf } else { EntryKind::Table },
         };
 
-        let entry = Entry { ia: ia & (u64::MAX << shift), oa, raw, level, kind };
-        let Some(more) = sink.take(&entry, rest) else { break };
-        let more = usize::min(more, rest.len()) as u64;
-        visited += more as u32; // At most `budget - visited`, by the length of the row.
-        ia = entry.ia + ((more + 1) << shift);
+        let (taken, row_end) = sink.take_row(&row);
+        visited += taken as u32; // At most `count`, which came from a u32.
+        if taken != 0 {
+            ia = row.ia + ((taken as u64) << shift);
+        }
+        match row_end {
+            RowEnd::All => {}
+            RowEnd::Full => {
+                visited += 1;
+                break;
+            }
+            RowEnd::Table(raw) => {
+                visited += 1;
+                let oa = raw.next_table(geometry);
+                match (enter(memory, root, &path, depth, oa), level.child()) {
+                    (Ok(frame), Some(child)) => {
+                        depth += 1;
+                        level = child;
+                        shift -= index_bits;
+                        if let Some(slot) = path.get_mut(depth) {
+                            *slot = frame;
+                        }
+                        continue;
+                    }
+                    (Ok(_), None) => break, // Not reached: a row of level 3 has no tables.
+                    (Err(kind), _) => {
+                        let entry = Entry { ia: ia & (u64::MAX << shift), oa, raw, level, kind };
+                        if !sink.take_wrong(&entry) {
+                            break;
+                        }
+                        ia = entry.ia + (1 << shift);
+                    }
+                }
+            }
+        }
 
         // Climb out of the tables that end here.
         while ia & ((1 << (shift + index_bits)) - 1) == 0 && ia < end_ia {
@@ -184,8 +242,8 @@ pub fn walk_address<M: TableMemory>(
     for depth in 0..Level::MAX_DEPTH {
         let shift = granule.entry_shift(level);
         let index = (ia >> shift) & ((1 << granule.index_bits()) - 1);
-        let row = path.get(depth).and_then(|frame| row(frame.entries, index, 1));
-        let Some(cell) = row.and_then(<[_]>::first) else { break };
+        let cell = path.get(depth).and_then(|frame| part(frame.entries, index, 1)?.first());
+        let Some(cell) = cell else { break };
         let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
         let (mut kind, oa) = classify(raw, level, geometry);
         let mut below = None;
@@ -208,7 +266,7 @@ pub fn walk_address<M: TableMemory>(
 
 /// Returns at most `count` entries from `index` on.
 #[inline(always)]
-fn row(entries: &[AtomicU64], index: u64, count: u64) -> Option<&[AtomicU64]> {
+fn part(entries: &[AtomicU64], index: u64, count: u64) -> Option<&[AtomicU64]> {
     let rest = entries.get(usize::try_from(index).ok()?..)?;
     rest.get(..usize::min(usize::try_from(count).ok()?, rest.len()))
 }
