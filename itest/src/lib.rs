@@ -17,8 +17,12 @@ pub mod guest;
 pub mod vm;
 
 pub mod command_line;
+pub mod decode;
+pub mod device;
 pub mod expect;
+pub mod machine;
 pub mod memory;
+pub mod program;
 pub mod run;
 pub mod script;
 pub mod system;

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Ends in the middle: of the VM, of the dumper, of sessions by the thousand. Nothing leaks, nothing warns.
+
+use super::support::{check_nothing_broken, handle_of};
+use super::{tests, Outcome};
+use crate::device::{dump_request, Device};
+use crate::machine::{free_kib, Machine};
+use crate::program;
+use crate::vmm_process::VmmProcess;
+use anyhow::{ensure, Context as _, Result};
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::ioctl::Start;
+use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_BYTES};
+use std::io::Read as _;
+use std::process::Stdio;
+use zerocopy::FromBytes as _;
+
+tests!(On:
+    vm_destroyed_mid_dump,
+    vm_replaced_mid_dump,
+    program_tells_of_a_vm_destroyed_mid_dump,
+    dumper_killed_mid_dump,
+    closed_mid_dump;
+    heavy: thousand_sessions
+);
+
+/// A guest with a record for each page of 8 MiB: far more than the ring, a pipe and some buffers hold together.
+const CHECKERED_PAGES: u64 = 2048;
+
+fn checkered() -> Result<VmmProcess> {
+    let mut vmm = VmmProcess::start(&format!("protected touch:{CHECKERED_PAGES}"))?;
+    let every_other = (0..CHECKERED_PAGES).step_by(2).map(|n| format!("share:{:#x}+1", 0x8000_0000 + n * 4096));
+    vmm.steps(&every_other.collect::<Vec<_>>().join(" "))?;
+    Ok(vmm)
+}
+
+/// Goes on with a dump whose VM has ended, and returns how the dump ended.
+fn rest_of_dump(device: &Device, lent: u32) -> Result<Status> {
+    let mapping = device.map()?;
+    let slots = device.hello()?.slots;
+    let mut release = lent;
+    loop {
+        let advance = device.advance(release)?;
+        ensure!(advance.filled > 0, "no END slot");
+        for n in 0..advance.filled {
+            let page = mapping.slot(((advance.first + n) % slots) as usize)?;
+            let (header, _) = SlotHeader::read_from_prefix(&page).ok().context("a slot without header")?;
+            if header.kind == SlotKind::END.0 {
+                return Ok(Status(header.status));
+            }
+        }
+        release = advance.filled;
+    }
+}
+
+fn vm_destroyed_mid_dump(machine: &Machine) -> Outcome {
+    let vmm = checkered()?;
+    let device = Device::open()?;
+    // So few descriptors per call that the ring cannot hold the dump.
+    device.start(&Start { budget: 4, ..dump_request(handle_of(&vmm)?) })?;
+    let filled = device.advance(0)?.filled;
+    vmm.end()?;
+    let status = rest_of_dump(&device, filled)?;
+    ensure!(status == Status::VM_GONE, "ended with {status:?}");
+    check_nothing_broken(machine)
+}
+
+fn vm_replaced_mid_dump(machine: &Machine) -> Outcome {
+    let vmm = checkered()?;
+    let handle = handle_of(&vmm)?;
+    let device = Device::open()?;
+    device.start(&Start { budget: 4, ..dump_request(handle) })?;
+    let filled = device.advance(0)?.filled;
+    vmm.end()?;
+    let other = VmmProcess::start("ordinary touch:4")?;
+    ensure!(handle_of(&other)? == handle, "the handle was not reused: the test is wrong");
+    let status = rest_of_dump(&device, filled)?;
+    ensure!(status == Status::VM_GONE, "one dump of two VMs: ended with {status:?}");
+    other.end()?;
+    check_nothing_broken(machine)
+}
+
+/// Starts a dump of the program whose output nobody reads yet, and waits for its first bytes.
+fn stuck_program(vmm: &VmmProcess) -> Result<std::process::Child> {
+    let target = format!("vm:{}", vmm.expected.pid);
+    let mut command = program::command(&["dump", &target, "--format", "ndjson", "--exact", "--budget", "4"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context(program::PROGRAM)?;
+    let mut first = [0; 64];
+    child.stdout.as_mut().context("no standard output")?.read_exact(&mut first).context("the program wrote nothing")?;
+    Ok(child)
+}
+
+fn program_tells_of_a_vm_destroyed_mid_dump(machine: &Machine) -> Outcome {
+    let vmm = checkered()?;
+    let child = stuck_program(&vmm)?;
+    vmm.end()?;
+    let output = child.wait_with_output()?;
+    let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.code() == Some(program::exit::PARTIAL), "{}: {said}", output.status);
+    ensure!(text.lines().count() > 10, "no partial results: {text}");
+    ensure!(!said.trim().is_empty() || text.contains("\"complete\":false"), "said nothing of it");
+    check_nothing_broken(machine)
+}
+
+fn dumper_killed_mid_dump(machine: &Machine) -> Outcome {
+    const TIMES: u32 = 10;
+    let vmm = checkered()?;
+    let mut before = 0;
+    for time in 0..TIMES {
+        let mut child = stuck_program(&vmm)?;
+        child.kill()?;
+        child.wait()?;
+        if time == 0 {
+            before = free_kib()?;
+        }
+    }
+    check_no_leak(before, TIMES)?;
+    vmm.end()?;
+    check_nothing_broken(machine)
+}
+
+fn closed_mid_dump(machine: &Machine) -> Outcome {
+    let vmm = checkered()?;
+    let request = Start { budget: 4, ..dump_request(handle_of(&vmm)?) };
+    for lent in [false, true] {
+        let device = Device::open()?;
+        let mapping = device.map()?;
+        device.start(&request)?;
+        if lent {
+            device.advance(0)?;
+        }
+        // The file first: the mapping keeps pages that EL2 must not have any more.
+        drop(device);
+        ensure!(mapping.slot(0)?.len() == SLOT_BYTES, "the mapping is gone");
+    }
+    vmm.end()?;
+    check_nothing_broken(machine)
+}
+
+fn thousand_sessions(machine: &Machine) -> Outcome {
+    const TIMES: u32 = 1000;
+    let vmm = VmmProcess::start("protected touch:64 share:8")?;
+    let request = dump_request(handle_of(&vmm)?);
+    let session = || -> Result<()> {
+        ensure!(Device::open()?.run(&request)?.status()? == Status::OK, "a dump failed");
+        Ok(())
+    };
+    (0..10).try_for_each(|_| session())?;
+    let before = free_kib()?;
+    (0..TIMES).try_for_each(|_| session())?;
+    check_no_leak(before, TIMES)?;
+    vmm.end()?;
+    check_nothing_broken(machine)
+}
+
+/// A leak of one page in each session would show; what the allocator keeps here and there must not.
+fn check_no_leak(before_kib: u64, sessions: u32) -> Result<()> {
+    const NOISE_KIB: u64 = 1024;
+    let after = free_kib()?;
+    let lost = before_kib.saturating_sub(after);
+    let limit = NOISE_KIB.max(u64::from(sessions) * 4 / 2);
+    ensure!(lost < limit, "{lost} KiB are gone after {sessions} sessions");
+    Ok(())
+}

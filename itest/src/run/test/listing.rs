@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Hello, the list of VMs, and what the program says of both.
+
+use super::support::{list, vm_of};
+use super::{tests, Outcome};
+use crate::device::Device;
+use crate::machine::Machine;
+use crate::program;
+use crate::vmm_process::VmmProcess;
+use anyhow::ensure;
+use s2dump_abi::hypercall::{DEFAULT_BUDGET, MAX_BUDGET};
+use s2dump_abi::slot::{vm_flags, SLOT_BYTES};
+use s2dump_abi::version::{features, ABI_VERSION};
+
+tests!(On: hello, list_is_empty_without_vms, list_tells_each_vm, list_of_many, program_probes_and_lists);
+
+fn hello(_: &Machine) -> Outcome {
+    let hello = Device::open()?.hello()?;
+    let all = features::EXACT | features::ATOMIC | features::DIGEST | features::GUEST_STAGE2;
+    ensure!(hello.version == ABI_VERSION.to_bits() && hello.el2_version == ABI_VERSION.to_bits(), "{hello:x?}");
+    ensure!(hello.features & all == all, "features {:#x}", hello.features);
+    ensure!(hello.default_budget == DEFAULT_BUDGET && DEFAULT_BUDGET <= MAX_BUDGET, "{hello:x?}");
+    ensure!(hello.slots >= 2 && hello.slot_bytes as usize == SLOT_BYTES && hello.reserved == [0; 4], "{hello:x?}");
+    Ok(())
+}
+
+fn list_is_empty_without_vms(_: &Machine) -> Outcome {
+    let vms = list()?;
+    ensure!(vms.is_empty(), "{vms:x?}");
+    Ok(())
+}
+
+fn list_tells_each_vm(_: &Machine) -> Outcome {
+    let reserved = VmmProcess::start("ordinary")?;
+    let protected = VmmProcess::start("protected touch:1 --vcpus 2")?;
+    let ordinary = VmmProcess::start("ordinary touch:1")?;
+    ensure!(list()?.len() == 3, "{:x?}", list()?);
+    for vmm in [&reserved, &protected, &ordinary] {
+        let (vm, expected) = (vm_of(vmm.expected.pid)?, &vmm.expected);
+        let name = String::from_utf8_lossy(&vm.name);
+        ensure!(name.trim_end_matches('\0') == expected.debugfs, "named {name}: {expected:x?}");
+        let flags = [(vm_flags::PROTECTED, expected.protected), (vm_flags::CREATED, expected.ran), (vm_flags::DYING, false)];
+        for (flag, set) in flags {
+            ensure!((vm.flags & flag != 0) == set, "{vm:x?} is not {expected:x?}");
+        }
+        if expected.ran {
+            ensure!(u32::from(vm.ia_bits) == expected.ipa_bits && vm.root != 0 && vm.vmid != 0, "{vm:x?}");
+        }
+    }
+    for vmm in [reserved, protected, ordinary] {
+        vmm.end()?;
+    }
+    Ok(())
+}
+
+fn list_of_many(_: &Machine) -> Outcome {
+    // More VMs than fit one slot (62), so that the list is continued.
+    const MANY: usize = 70;
+    let vmms = (0..MANY).map(|_| VmmProcess::start("ordinary --mem 0x80000000+4K touch:1")).collect::<Result<Vec<_>, _>>()?;
+    let vms = list()?;
+    ensure!(vms.len() == MANY, "{} of {MANY}", vms.len());
+    ensure!(vms.windows(2).all(|pair| pair[0].handle < pair[1].handle), "not in the order of handles");
+    ensure!(vmms.iter().all(|vmm| vms.iter().any(|vm| vm.pid == vmm.expected.pid)), "a pid is missing");
+    for vmm in vmms {
+        vmm.end()?;
+    }
+    Ok(())
+}
+
+fn program_probes_and_lists(_: &Machine) -> Outcome {
+    let probe = program::run(&["probe"])?.ok()?;
+    ensure!(!probe.trim().is_empty(), "probe says nothing");
+    let vmm = VmmProcess::start("protected touch:1")?;
+    let (pid, name) = (vmm.expected.pid.to_string(), &vmm.expected.debugfs);
+    let text = program::run(&["list"])?.ok()?;
+    ensure!(text.contains(&pid) && text.contains(name.as_str()), "list does not name {name}: {text}");
+    let json = program::run(&["list", "--json"])?.ok()?;
+    let value: serde_json::Value = serde_json::from_str(&json)?;
+    ensure!(value.to_string().contains(name.as_str()), "{json}");
+    let handle = format!("vm:{:#x}", vm_of(vmm.expected.pid)?.handle);
+    let texts = [handle.as_str(), &format!("vm:{pid}"), &format!("vm:{name}")]
+        .map(|target| program::run(&["dump", target, "--format", "ptdump"]).and_then(program::Ran::ok));
+    let [one, two, three] = texts;
+    let (one, two, three) = (one?, two?, three?);
+    ensure!(one == two && two == three && !one.is_empty(), "the three names of a VM give different dumps");
+    vmm.end()
+}

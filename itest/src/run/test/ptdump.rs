@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel's own text: debugfs under pKVM, `--format ptdump`, and what the stock kernel prints without pKVM.
+
+use super::{tests, Ignored, Outcome};
+use crate::machine::Machine;
+use crate::program;
+use crate::vmm_process::VmmProcess;
+use anyhow::{ensure, Context as _, Result};
+use std::fs;
+
+tests!(On:
+    ptdump_equals_debugfs_protected,
+    ptdump_equals_debugfs_ordinary,
+    debugfs_shows_no_false_rights,
+    debugfs_range_and_levels,
+    debugfs_of_a_vm_that_never_ran,
+    debugfs_equals_the_stock_text_without_pkvm,
+);
+
+/// An ordinary guest with blocks, pages, read-only pages, and the last page of a 40-bit space.
+pub(super) const STOCK_GUEST: &str = "ordinary --mem 0x80000000+8M,huge --mem 0xfffff00000+1M --mem 0xb0000000+64K,ro \
+    --mem 0x90000000+4M touch:1 touch:0xfffff00000+4 read:0xfffff10000+2 read:0xb0000000+2 touch:0x901ff000+2 \
+    touch:0x90000000+1 touch:0x90002000+1";
+
+/// What Linux 7.3.4 without our changes printed for [`STOCK_GUEST`] in `kvm-arm.mode=nvhe`, by input-address bits.
+const STOCK_TEXTS: [(u32, &str); 3] = [
+    (40, include_str!("../../../goldens/stock-40.ptdump")),
+    (48, include_str!("../../../goldens/stock-48.ptdump")),
+    (52, include_str!("../../../goldens/stock-52.ptdump")),
+];
+
+pub(super) fn debugfs(vmm: &VmmProcess, file: &str) -> Result<String> {
+    let path = format!("/sys/kernel/debug/kvm/{}/{file}", vmm.expected.debugfs);
+    fs::read_to_string(&path).with_context(|| path)
+}
+
+fn first_difference(one: &str, two: &str) -> String {
+    let differing = one.lines().zip(two.lines()).find(|(a, b)| a != b);
+    format!("{} and {} lines, first difference: {differing:?}", one.lines().count(), two.lines().count())
+}
+
+fn equal(arguments: &str) -> Outcome {
+    let vmm = VmmProcess::start(arguments)?;
+    let file = debugfs(&vmm, "stage2_page_tables")?;
+    ensure!(file.starts_with("---[ Guest IPA ]---\n") && file.lines().count() > 3, "the file is {file:?}");
+    let target = format!("vm:{}", vmm.expected.pid);
+    for budget in ["1", "37", "4096"] {
+        let text = program::run(&["dump", &target, "--format", "ptdump", "--budget", budget])?.ok()?;
+        ensure!(text == file, "budget {budget}: program and file differ: {}", first_difference(&text, &file));
+    }
+    let again = debugfs(&vmm, "stage2_page_tables")?;
+    ensure!(again == file, "two reads differ: {}", first_difference(&again, &file));
+    vmm.end()
+}
+
+fn ptdump_equals_debugfs_protected(_: &Machine) -> Outcome {
+    let steps = "touch:16 share:4 touch:0x801ff000+2 poison:0x80008000+2 touch:0x80400000+512 touch:0x83fff000+1";
+    equal(&format!("protected {steps}"))
+}
+
+fn ptdump_equals_debugfs_ordinary(_: &Machine) -> Outcome {
+    equal(STOCK_GUEST)
+}
+
+fn debugfs_shows_no_false_rights(_: &Machine) -> Outcome {
+    let vmm = VmmProcess::start("protected touch:8 poison:0x80002000+4")?;
+    let file = debugfs(&vmm, "stage2_page_tables")?;
+    let line = file.lines().find(|line| line.starts_with("0x0000000080002000-0x0000000080006000"));
+    let line = line.with_context(|| format!("no line for the poisoned pages: {file}"))?;
+    ensure!(line.split_whitespace().nth(2) == Some("3"), "level: {line}");
+    ensure!(line.split_whitespace().count() == 3, "a poisoned page has rights: {line}");
+    vmm.end()
+}
+
+fn debugfs_range_and_levels(_: &Machine) -> Outcome {
+    for kind in ["protected", "ordinary"] {
+        let vmm = VmmProcess::start(&format!("{kind} touch:1"))?;
+        let bits = vmm.expected.ipa_bits;
+        ensure!(debugfs(&vmm, "ipa_range")? == format!("{bits}\n"), "ipa_range of {kind}: {}", debugfs(&vmm, "ipa_range")?);
+        // 40 bits start at level 1 with a concatenated root, 48 and 52 at level 0.
+        let levels = if bits <= 43 { 3 } else { 4 };
+        ensure!(debugfs(&vmm, "stage2_levels")? == format!("{levels}\n"), "{}", debugfs(&vmm, "stage2_levels")?);
+        vmm.end()?;
+    }
+    Ok(())
+}
+
+fn debugfs_of_a_vm_that_never_ran(_: &Machine) -> Outcome {
+    let vmm = VmmProcess::start("protected")?;
+    match debugfs(&vmm, "stage2_page_tables") {
+        // Nothing, or a clear error: there is no table yet.
+        Ok(text) => ensure!(!text.contains(" R "), "{text}"),
+        Err(error) => ensure!(error.downcast_ref::<std::io::Error>().is_some(), "{error:#}"),
+    }
+    vmm.end()
+}
+
+fn debugfs_equals_the_stock_text_without_pkvm(_: &Machine) -> Outcome {
+    let vmm = VmmProcess::start(STOCK_GUEST)?;
+    equals_stock_text(&vmm)?;
+    vmm.end()
+}
+
+/// Checks a [`STOCK_GUEST`].
+pub(super) fn equals_stock_text(vmm: &VmmProcess) -> Outcome {
+    let bits = vmm.expected.ipa_bits;
+    let Some((_, stock)) = STOCK_TEXTS.iter().find(|(of, _)| *of == bits) else {
+        return Err(Ignored(format!("no stock text for {bits} bits")).into());
+    };
+    let file = debugfs(vmm, "stage2_page_tables")?;
+    ensure!(file == *stock, "differs from the stock kernel: {}", first_difference(&file, stock));
+    Ok(())
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What most tests do: find the VM, dump it, compare with what the VMM said.
+
+use crate::decode;
+use crate::device::{dump_request, Device, Dump};
+use crate::expect::{Expected, State, Table};
+use crate::machine::Machine;
+use crate::vmm_process::VmmProcess;
+use anyhow::{bail, ensure, Context as _, Result};
+use s2dump_abi::hypercall::{DumpFlags, Op, Status};
+use s2dump_abi::ioctl::Start;
+use s2dump_abi::slot::{slot_flags, VmRecord};
+use std::collections::BTreeSet;
+
+/// A small budget that divides nothing: chunks end anywhere.
+const ODD_BUDGET: u32 = 37;
+
+/// Lists the VMs.
+pub(super) fn list() -> Result<Vec<VmRecord>> {
+    let start = Start { op: Op::LIST.0, target: 0, end: 0, ..dump_request(0) };
+    let dump = Device::open()?.run(&start)?;
+    ensure!(dump.status()? == Status::OK, "list ended with {:?}", dump.status()?);
+    Ok(dump.vms)
+}
+
+/// Finds the one VM of a process.
+pub(super) fn vm_of(pid: u32) -> Result<VmRecord> {
+    let vms = list()?;
+    let mut mine = vms.iter().filter(|vm| vm.pid == pid);
+    match (mine.next(), mine.next()) {
+        (Some(vm), None) => Ok(*vm),
+        (None, _) => bail!("pid {pid} is not listed: {vms:?}"),
+        (Some(_), Some(_)) => bail!("pid {pid} is listed twice: {vms:?}"),
+    }
+}
+
+/// Returns the handle of the VM of `vmm`.
+pub(super) fn handle_of(vmm: &VmmProcess) -> Result<u16> {
+    Ok(vm_of(vmm.expected.pid)?.handle)
+}
+
+/// Dumps and decodes; it must end well.
+pub(super) fn dump_table(start: &Start) -> Result<(Dump, Table)> {
+    let dump = Device::open()?.run(start)?;
+    ensure!(dump.status()? == Status::OK, "dump ended with {:?}", dump.status()?);
+    let table = decode::table(&dump.records)?;
+    Ok((dump, table))
+}
+
+/// Checks every way to dump the whole table against what the VMM says it holds.
+pub(super) fn check_leaves(machine: &Machine, vmm: &VmmProcess) -> Result<()> {
+    let expected = &vmm.expected;
+    let folded = dump_request(handle_of(vmm)?);
+    let exact = Start { flags: DumpFlags::EXACT.0, ..folded };
+    let chopped = Start { flags: DumpFlags::EXACT.0, budget: ODD_BUDGET, ..folded };
+    for (way, start) in [("folded", folded), ("exact", exact), ("in small chunks", chopped)] {
+        let (dump, table) = dump_table(&start)?;
+        compare(expected, &table).with_context(|| way)?;
+        check_headers(expected, &dump).with_context(|| way)?;
+    }
+    let by_read = decode::table(&Device::open()?.run_by_read(&exact)?.records)?;
+    compare(expected, &by_read).context("by read(2)")?;
+    check_output_addresses(machine, expected, &by_read)
+}
+
+fn compare(expected: &Expected, actual: &Table) -> Result<()> {
+    let differences = Table::from_runs(&expected.runs).differences(actual);
+    ensure!(differences.is_empty(), "{}", differences.join("; "));
+    Ok(())
+}
+
+fn check_headers(expected: &Expected, dump: &Dump) -> Result<()> {
+    for header in &dump.headers {
+        let protected = header.flags & slot_flags::PROTECTED != 0;
+        ensure!(protected == expected.protected, "protected: {protected}");
+        ensure!(u32::from(header.ia_bits) == expected.ipa_bits, "ia_bits {} of {}", header.ia_bits, expected.ipa_bits);
+        ensure!(header.page_shift == 12, "page_shift {}", header.page_shift);
+    }
+    let first = dump.headers.first().context("no slot")?;
+    let last = dump.headers.last().context("no slot")?;
+    ensure!(first.start == 0 && last.next == 1 << expected.ipa_bits, "covers {:#x} to {:#x}", first.start, last.next);
+    Ok(())
+}
+
+/// Output addresses are memory; a protected guest has each page for itself.
+fn check_output_addresses(machine: &Machine, expected: &Expected, table: &Table) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for (ia, entry) in table.0.iter().filter(|(_, entry)| entry.state != State::Poisoned) {
+        let oa = entry.oa.with_context(|| format!("{ia:#x}: an exact dump without output address"))?;
+        let last = oa + entry.size_bytes() - 1;
+        ensure!(machine.is_ram(oa) && machine.is_ram(last), "{ia:#x} leads to {oa:#x}, which is not memory");
+        ensure!(seen.insert(oa) || !expected.protected, "{oa:#x} is mapped twice");
+    }
+    Ok(())
+}
+
+/// Checks that all still works: a fresh VM, its dump, its end.
+pub(super) fn check_nothing_broken(machine: &Machine) -> Result<()> {
+    let vmm = VmmProcess::start("protected --physical touch:3 share:1")?;
+    check_leaves(machine, &vmm).context("a normal dump afterwards")?;
+    vmm.end()
+}
