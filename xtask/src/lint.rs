@@ -18,8 +18,21 @@ mod tests;
 
 pub(crate) use source::check as sources;
 
+use crate::ctx::Ctx;
+use crate::kernel;
 use anyhow::{bail, Result};
 use std::path::Path;
+
+/// Checks the sources and, in the kernel of `ctx`, the EL2 objects.
+///
+/// # Errors
+///
+/// If a rule is broken, or the kernel does not build.
+pub(crate) fn run(ctx: &Ctx) -> Result<()> {
+    let sources = sources(&ctx.root);
+    let objects = kernel::build(ctx).and_then(|kernel| el2_objects(&kernel.el2_objects()));
+    sources.and(objects)
+}
 
 /// Checks EL2 objects, prints each rule's figure and all violations.
 ///

@@ -45,7 +45,7 @@ enum Task {
     Kernel,
     /// Boot for a shell, or for one command: run -- COMMAND
     Run(run::Run),
-    /// Check the rules for what s2dump adds to EL2
+    /// Check the rules for the sources, and for what s2dump adds to EL2
     Lint,
     /// Put s2dump into a kernel tree of yours
     #[command(subcommand)]
@@ -86,7 +86,7 @@ fn perform(ctx: &Ctx, task: Task) -> Result<i32> {
         Task::Test(check) => check::run(ctx, &check),
         Task::Kernel => kernel::run(ctx).map(|()| 0),
         Task::Run(run) => run::run(ctx, &run),
-        Task::Lint => lint::el2_objects(&kernel::build(ctx)?.el2_objects()).map(|()| 0),
+        Task::Lint => lint::run(ctx).map(|()| 0),
         Task::Linux(Linux::Apply { dir }) => {
             let applied = linux::apply(&dir, &ctx.root)?;
             for file in &applied.changed {
