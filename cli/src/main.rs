@@ -1,3 +1,101 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Shows the page tables that pKVM keeps from the host.
-fn main() {}
+//!
+//! `args` (what was typed) -> `plan` (what will be done) -> `source` (slots from device or file) -> `reader` (checked
+//! rows, and issues) -> `format` (bytes). Only `source` touches devices and files; no arrow points back.
+
+mod args;
+mod exit_code;
+mod failure;
+mod format;
+mod merge;
+mod model;
+mod numbers;
+mod plan;
+mod progress;
+mod reader;
+mod slot;
+mod source;
+mod verbs;
+mod words;
+
+use anstream::AutoStream;
+use clap::Parser;
+use exit_code::ExitCode;
+use failure::Failure;
+use plan::Plan;
+use std::ffi::OsString;
+use std::io::{self, BufWriter, IsTerminal};
+use verbs::{Context, Stop};
+
+fn main() -> std::process::ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let stdout = io::stdout();
+    let out_has_color = AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+    let mut err = io::stderr();
+    let err_is_terminal = err.is_terminal();
+    let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
+    let mut context = Context {
+        out: &mut out,
+        err: &mut err,
+        open_session: &verbs::open_real_session,
+        out_has_color,
+        err_is_terminal,
+    };
+    run(&arguments, &mut context).into()
+}
+
+/// Runs the command line `arguments` and returns the exit code.
+fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
+    let (plan, wants_json) = match args::Cli::try_parse_from(arguments) {
+        Ok(cli) => match Plan::new(cli) {
+            Ok(plan) => {
+                let json = plan.is_json();
+                (plan, json)
+            }
+            Err(failure) => return report(&failure, seems_json(arguments), context),
+        },
+        Err(error) if !error.use_stderr() => {
+            // --help and --version.
+            return written(write!(context.out, "{error}").and_then(|()| context.out.flush()), context);
+        }
+        Err(error) if seems_json(arguments) => {
+            let text = error.to_string();
+            let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            return report(&Failure::new(ExitCode::UsageOrIo, message), true, context);
+        }
+        Err(error) => {
+            let _ = write!(context.err, "{error}");
+            return ExitCode::UsageOrIo;
+        }
+    };
+    let result = verbs::run(&plan, context);
+    let flushed = context.out.flush();
+    match result {
+        Ok(code) => written(flushed, context).max(code),
+        Err(Stop::Failure(failure)) => report(&failure, wants_json, context),
+        Err(Stop::Output(error)) => written(Err(error), context),
+    }
+}
+
+/// Returns the exit code of writing to standard output; who reads from us may stop at any time.
+fn written(result: io::Result<()>, context: &mut Context<'_>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::Ok,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
+        Err(error) => report(&Failure::io("standard output", &error), false, context),
+    }
+}
+
+fn report(failure: &Failure, json: bool, context: &mut Context<'_>) -> ExitCode {
+    // Nothing can be done when standard error is gone.
+    let _ = failure.report(context.err, json);
+    failure.code
+}
+
+/// Returns whether arguments that cannot be parsed ask for JSON.
+fn seems_json(arguments: &[OsString]) -> bool {
+    arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
+        matches!(argument, "--json" | "json" | "ndjson" | "-fjson" | "-fndjson" | "--format=json" | "--format=ndjson")
+    })
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What was typed. Syntax only; what it means together is decided in `plan.rs`.
+
+use crate::numbers::{parse_number, parse_range, AddressRange};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Shows the page tables that pKVM keeps from the host.
+///
+/// s2dump reads a guest's stage-2 table at EL2 and prints it: addresses, level, rights, memory type, page state.
+#[derive(Parser, Debug)]
+#[command(name = "s2dump", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    /// When to use color; auto also honors NO_COLOR, CLICOLOR and TERM.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 finding (--verify: the table changed), 2 usage or I/O, 3 not supported here,
+4 no such VM, 5 not permitted, 6 partial (what was printed is not all).";
+
+/// When to use color.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// If standard output is a terminal that wants it.
+    Auto,
+    /// Also into pipes and files.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// A verb and its arguments.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Tell what this kernel and CPU support, and the next step when something is missing.
+    Probe(Probe),
+    /// List the VMs EL2 knows, with handle, debugfs name and pid.
+    List(List),
+    /// Print the stage-2 table of a VM.
+    Dump(Dump),
+    /// Show the descriptor of each level for one input address.
+    Walk(Walk),
+    /// Write list and tables to a file, to be read by -i on any machine.
+    Capture(Capture),
+}
+
+/// Arguments of `probe`.
+#[derive(Args, Debug)]
+pub(crate) struct Probe {
+    /// Print one JSON object; errors are JSON too, on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `list`.
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Read a capture instead of the device; `-` is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Print one JSON object; errors are JSON too, on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave out the heading line.
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) no_headings: bool,
+}
+
+/// Arguments of `dump`.
+#[derive(Args, Debug)]
+#[command(after_help = DUMP_HELP)]
+pub(crate) struct Dump {
+    /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name). May be left out with -i if the file holds one table.
+    pub(crate) target: Option<Selector>,
+    /// Read a capture instead of the device; `-` is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Only these input addresses: A..B, A.., ..B or A+LENGTH; 0x, underscores and K, M, G, T are understood.
+    #[arg(long, value_parser = parse_range, value_name = "RANGE")]
+    pub(crate) range: Option<AddressRange>,
+    /// One row for what differs in nothing but the output address (the default); `~` marks rows where it jumps.
+    #[arg(long, overrides_with = "exact")]
+    pub(crate) fold: bool,
+    /// Also begin a row where the output address does not run on.
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Read the table twice and compare digests of its descriptors; a difference is exit code 1.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// All in one call under the VM's lock, or fail: up to 65536 descriptors and 124 rows.
+    #[arg(long)]
+    pub(crate) atomic: bool,
+    /// Descriptors EL2 reads per call at most [default: EL2's own].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) budget: Option<u32>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = FormatName::Table, value_name = "FORMAT")]
+    pub(crate) format: FormatName,
+    /// Columns of the table format: a list, or +COLUMN,.. to append to the usual ones.
+    #[arg(short = 'o', long, value_name = "LIST")]
+    pub(crate) columns: Option<String>,
+    /// Leave out headings and the comment lines around the table.
+    #[arg(short, long)]
+    pub(crate) no_headings: bool,
+}
+
+const DUMP_HELP: &str = "\
+Columns: range size level rwx memory sh af state out  (usual)
+         start end bytes count raw kind contig dbm sw
+  rwx     read, write, execute: x EL1 and EL0, p EL1 only, u EL0 only
+  out     output address; ~ means it does not run on through the row
+  state   pKVM page state, or what an invalid entry says
+
+Examples:
+  s2dump dump vm:0x1000
+  s2dump dump vm:4242 --range 2G+64M --exact -o +raw
+  s2dump dump vm:4242-11 --format ndjson | jq 'select(.state == \"shared-owned\")'
+  s2dump dump -i guest.s2d vm:0x1000 --format ptdump
+  s2dump dump vm:0x1000 --verify >/dev/null && echo unchanged";
+
+/// Output formats of `dump`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    /// For people.
+    Table,
+    /// As Linux 7.3 prints debugfs stage2_page_tables.
+    Ptdump,
+    /// As Linux 6.13 to 6.17 printed it; there, X marks what is *not* executable.
+    #[value(name = "ptdump-v10")]
+    PtdumpV10,
+    /// One JSON document.
+    Json,
+    /// One JSON object per line: header, ranges, trailer.
+    Ndjson,
+}
+
+/// Arguments of `walk`.
+#[derive(Args, Debug)]
+pub(crate) struct Walk {
+    /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
+    pub(crate) target: Selector,
+    /// The input address; 0x, underscores and K, M, G, T are understood.
+    #[arg(value_parser = parse_number)]
+    pub(crate) address: u64,
+    /// Read a capture instead of the device; it has leaves only. `-` is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Print one JSON object; errors are JSON too, on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `capture`.
+#[derive(Args, Debug)]
+pub(crate) struct Capture {
+    /// The VMs to capture; all if none is named.
+    pub(crate) targets: Vec<Selector>,
+    /// The file to write; it appears only when complete.
+    #[arg(short = 'O', long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Descriptors EL2 reads per call at most [default: EL2's own].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) budget: Option<u32>,
+}
+
+/// How a VM was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Selector {
+    /// pKVM handle: 0x...
+    Handle(u16),
+    /// Process that made the VM: decimal.
+    Pid(u32),
+    /// Name of the debugfs directory: has a dash.
+    Id(String),
+}
+
+impl std::fmt::Display for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Handle(handle) => write!(f, "vm:{handle:#x}"),
+            Self::Pid(pid) => write!(f, "vm:{pid}"),
+            Self::Id(id) => write!(f, "vm:{id}"),
+        }
+    }
+}
+
+/// Why a target could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SelectorError {
+    /// Does not begin with `vm:`.
+    #[error("a target is vm:0x1000 (handle), vm:4242 (pid) or vm:4242-11 (debugfs name)")]
+    NotATarget,
+    /// A handle of more than 16 bits.
+    #[error("`{0}` is not a pKVM handle (0x1000 to 0x10fe)")]
+    NotAHandle(String),
+}
+
+impl FromStr for Selector {
+    type Err = SelectorError;
+
+    fn from_str(text: &str) -> Result<Self, SelectorError> {
+        let name = text.strip_prefix("vm:").ok_or(SelectorError::NotATarget)?;
+        if let Some(hex) = name.strip_prefix("0x") {
+            return match u16::from_str_radix(hex, 16) {
+                Ok(handle) if !hex.starts_with('+') => Ok(Self::Handle(handle)),
+                _ => Err(SelectorError::NotAHandle(name.to_owned())),
+            };
+        }
+        if name.contains('-') && name.chars().all(|c| c.is_ascii_digit() || c == '-') {
+            return Ok(Self::Id(name.to_owned()));
+        }
+        match name.parse() {
+            Ok(pid) if name.chars().all(|c| c.is_ascii_digit()) => Ok(Self::Pid(pid)),
+            _ => Err(SelectorError::NotATarget),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn clap_accepts_the_definition() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn selectors_round_trip() {
+        let cases = [
+            ("vm:0x1000", Selector::Handle(0x1000)),
+            ("vm:4242", Selector::Pid(4242)),
+            ("vm:4242-11", Selector::Id("4242-11".into())),
+        ];
+        for (text, selector) in cases {
+            assert_eq!(text.parse(), Ok(selector.clone()));
+            assert_eq!(selector.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn bad_selectors() {
+        for text in ["", "0x1000", "vm:", "vm:x", "vm:+5", "vm:guest-a", "host"] {
+            assert_eq!(text.parse::<Selector>(), Err(SelectorError::NotATarget), "{text}");
+        }
+        for text in ["vm:0x", "vm:0x10000", "vm:0x+1", "vm:0xzz"] {
+            assert!(matches!(text.parse::<Selector>(), Err(SelectorError::NotAHandle(_))), "{text}");
+        }
+    }
+}

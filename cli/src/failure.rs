@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a person is told when something fails: what, on what, what to do; and the exit code.
+
+use crate::exit_code::ExitCode;
+use s2dump_abi::hypercall::Status;
+use serde::Serialize;
+use std::fmt::Display;
+use std::io::{self, Write};
+
+/// A failure ready to be reported.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    /// The exit code that says it.
+    pub(crate) code: ExitCode,
+    /// What failed, on what.
+    pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    /// Makes a failure without a hint.
+    pub(crate) fn new(code: ExitCode, message: impl Display) -> Self {
+        Self { code, message: message.to_string(), hint: None }
+    }
+
+    /// Adds what to do.
+    pub(crate) fn hint(self, hint: impl Display) -> Self {
+        Self { hint: Some(hint.to_string()), ..self }
+    }
+
+    /// Makes a failure of reading or writing `what`.
+    pub(crate) fn io(what: impl Display, error: &io::Error) -> Self {
+        Self::new(ExitCode::UsageOrIo, format_args!("{what}: {error}"))
+    }
+
+    /// Says what a status other than OK means for the table named `target`.
+    pub(crate) fn from_status(status: Status, target: &str) -> Self {
+        use ExitCode::{NoSuchVm, NotPermitted, Partial, Unsupported, UsageOrIo};
+        let (code, message, hint) = match status {
+            Status::NOT_PERMITTED => {
+                (NotPermitted, "EL2 refuses: s2dump was not enabled at boot".into(), "boot with kvm-arm.s2dump=on")
+            }
+            Status::UNKNOWN_OP | Status::UNKNOWN_FLAG => (
+                Unsupported,
+                "EL2 does not know this operation or option".into(),
+                "see `s2dump probe` for what this kernel has",
+            ),
+            Status::UNKNOWN_TARGET => {
+                (Unsupported, format!("{target}: EL2 cannot dump this kind of table"), "name a guest: vm:HANDLE")
+            }
+            Status::NO_SUCH_VM => (NoSuchVm, format!("{target}: no such VM"), "see `s2dump list`"),
+            Status::VM_NOT_RUN => (
+                NoSuchVm,
+                format!("{target}: this VM never ran, so EL2 has no table for it yet"),
+                "run a vCPU of it first",
+            ),
+            Status::BAD_RANGE => (
+                UsageOrIo,
+                format!("{target}: the range is not page aligned, empty, or outside the input addresses of the table"),
+                "see the IPA column of `s2dump list` for the size of the address space",
+            ),
+            Status::TOO_BIG => (
+                UsageOrIo,
+                format!("{target}: too big for one atomic call (65536 descriptors, 124 runs)"),
+                "narrow it with --range, or drop --atomic and use --verify",
+            ),
+            Status::VERSION_MISMATCH => (
+                Unsupported,
+                "kernel and s2dump speak different versions".into(),
+                "use the s2dump built with this kernel",
+            ),
+            Status::BAD_GEOMETRY => (
+                Unsupported,
+                format!("{target}: the walker does not handle this table's geometry (VTCR_EL2)"),
+                "see docs/abi.md",
+            ),
+            Status::VM_GONE => {
+                (Partial, format!("{target}: the VM went away during the dump"), "what was printed is what it had")
+            }
+            Status::SLOT_NOT_SHARED => (
+                UsageOrIo,
+                "EL2 could not use the driver's memory (SLOT_NOT_SHARED): a driver bug".into(),
+                "please report it",
+            ),
+            Status(other) => {
+                (UsageOrIo, format!("{target}: EL2 or the driver answered status {other}, unknown to this s2dump"), "")
+            }
+        };
+        let failure = Self::new(code, message);
+        if hint.is_empty() {
+            failure
+        } else {
+            failure.hint(hint)
+        }
+    }
+
+    /// Writes it, as JSON if the user asked for JSON output.
+    pub(crate) fn report(&self, to: &mut dyn Write, json: bool) -> io::Result<()> {
+        if json {
+            #[derive(Serialize)]
+            struct Error<'a> {
+                r#type: &'static str,
+                code: u8,
+                name: &'static str,
+                message: &'a str,
+                #[serde(skip_serializing_if = "Option::is_none")]
+                hint: Option<&'a str>,
+            }
+            let error = Error {
+                r#type: "error",
+                code: self.code as u8,
+                name: self.code.name(),
+                message: &self.message,
+                hint: self.hint.as_deref(),
+            };
+            serde_json::to_writer(&mut *to, &error)?;
+            return writeln!(to);
+        }
+        writeln!(to, "s2dump: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => writeln!(to, "  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Rows to bytes. Pure and streaming: each row is written as it comes, nothing is kept that grows.
+
+pub(crate) mod columns;
+pub(crate) mod json;
+pub(crate) mod ptdump;
+pub(crate) mod table;
+pub(crate) mod vms;
+pub(crate) mod walk;
+
+use crate::model::{Outcome, Row, Table};
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::VmRecord;
+use std::fmt;
+use std::io::{self, Write};
+
+/// What is known when a dump begins.
+pub(crate) struct Heading {
+    /// The table.
+    pub(crate) table: Table,
+    /// The VM, if a list was read too.
+    pub(crate) vm: Option<VmRecord>,
+    /// Rows also break where the output address does not run on.
+    pub(crate) exact: bool,
+    /// Color may be used.
+    pub(crate) color: bool,
+    /// Headings and comment lines are wanted.
+    pub(crate) headings: bool,
+}
+
+/// What is known when a dump has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trailer {
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// Rows written.
+    pub(crate) rows: u64,
+    /// What the second pass found, if there was one.
+    pub(crate) verified: Option<Verified>,
+    /// Issues the reader had.
+    pub(crate) issues: u64,
+}
+
+/// The result of a second pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verified {
+    /// Both digests are equal.
+    Same,
+    /// They differ.
+    Changed {
+        /// Of the pass whose rows were written.
+        first: u64,
+        /// Of the pass after.
+        second: u64,
+    },
+}
+
+/// How much of the dump was one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consistency {
+    /// One call: everything was read under the VM's lock.
+    Atomic,
+    /// So many calls, each under the lock, with time in between.
+    PerCall(u64),
+}
+
+impl fmt::Display for Consistency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Atomic => write!(f, "read in one call under the VM's lock: atomic"),
+            Self::PerCall(calls) => {
+                write!(f, "read in {calls} calls, each atomic under the VM's lock; the whole is not atomic")
+            }
+        }
+    }
+}
+
+impl Trailer {
+    /// Returns the consistency the rows have.
+    pub(crate) fn consistency(&self) -> Consistency {
+        match self.outcome.calls {
+            0 | 1 => Consistency::Atomic,
+            calls => Consistency::PerCall(calls),
+        }
+    }
+
+    /// Returns why the dump is not complete, or `None` if it is.
+    pub(crate) fn incomplete(&self) -> Option<String> {
+        match self.outcome.status {
+            None => Some("the end is missing".into()),
+            Some(Status::VM_GONE) => Some("the VM went away".into()),
+            Some(Status::OK) if !self.outcome.covered => Some("not all that was asked for is there".into()),
+            Some(Status::OK) if self.issues > 0 => Some(format!("{} problems in the input", self.issues)),
+            Some(Status::OK) => None,
+            Some(Status(other)) => Some(format!("ended with status {other}")),
+        }
+    }
+}
+
+/// A way to write a dump.
+pub(crate) trait Format {
+    /// Writes what comes before the rows.
+    fn begin(&mut self, out: &mut dyn Write, heading: &Heading) -> io::Result<()>;
+    /// Writes a row.
+    fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()>;
+    /// Writes what comes after the rows.
+    fn end(&mut self, out: &mut dyn Write, trailer: &Trailer) -> io::Result<()>;
+    /// Returns whether [`Self::end`] tells the consistency; if not, a note on standard error does.
+    fn tells_consistency(&self) -> bool;
+}

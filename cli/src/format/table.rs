@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The default format: aligned rows, one word per column, `-` for absent; what is no row begins with `#`.
+
+use super::columns::Column;
+use super::{Format, Heading, Trailer, Verified};
+use crate::model::{vm_name, Row, Table};
+use crate::numbers::Size;
+use crate::words;
+use anstyle::{AnsiColor, Style};
+use s2dump_abi::slot::{encoding, table_features, RecordKind};
+use std::io::{self, Write};
+
+/// Writes the table.
+pub(crate) struct TableFormat {
+    columns: Vec<Column>,
+    table: Option<Table>,
+    color: bool,
+    headings: bool,
+    totals: Totals,
+}
+
+impl TableFormat {
+    /// Writes `columns`.
+    pub(crate) fn new(columns: Vec<Column>) -> Self {
+        Self { columns, table: None, color: false, headings: true, totals: Totals::default() }
+    }
+
+    fn style(&self, row: &Row, column: Column, table: &Table) -> Style {
+        let plain = Style::new();
+        if !self.color {
+            return plain;
+        }
+        if row.is_hole() {
+            return plain.dimmed();
+        }
+        let color = |color: AnsiColor| plain.fg_color(Some(color.into()));
+        match column {
+            Column::State => match words::state(row, table).as_ref() {
+                "owned" => color(AnsiColor::Green),
+                "shared-owned" => color(AnsiColor::Yellow),
+                "shared-borrowed" => color(AnsiColor::Cyan),
+                "-" => plain,
+                _ => color(AnsiColor::Red).bold(),
+            },
+            Column::Range | Column::Start | Column::End => plain.bold(),
+            _ => plain,
+        }
+    }
+}
+
+impl Format for TableFormat {
+    fn begin(&mut self, out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
+        self.table = Some(heading.table);
+        self.color = heading.color;
+        self.headings = heading.headings;
+        if !heading.headings {
+            return Ok(());
+        }
+        write_title(out, heading)?;
+        let bold = if heading.color { Style::new().bold() } else { Style::new() };
+        write!(out, "{bold}")?;
+        let cells = self.columns.iter().map(|&column| (column, column.heading()));
+        write_cells(out, cells, |out, text, _| write!(out, "{text}"))?;
+        writeln!(out, "{bold:#}")
+    }
+
+    fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()> {
+        let Some(table) = &self.table else { return Ok(()) };
+        self.totals.add(row, table);
+        let cells = self.columns.iter().map(|&column| (column, column.cell(row, table)));
+        write_cells(out, cells, |out, text, column| {
+            let style = self.style(row, column, table);
+            write!(out, "{style}{text}{style:#}")
+        })?;
+        writeln!(out)
+    }
+
+    fn end(&mut self, out: &mut dyn Write, trailer: &Trailer) -> io::Result<()> {
+        if !self.headings {
+            return Ok(());
+        }
+        self.totals.write(out)?;
+        write!(out, "# {}", trailer.consistency())?;
+        match trailer.verified {
+            Some(Verified::Same) => writeln!(out, "; a second pass found it unchanged")?,
+            Some(Verified::Changed { .. }) => writeln!(out, "; a second pass found it CHANGED")?,
+            None => writeln!(out)?,
+        }
+        match trailer.incomplete() {
+            Some(why) => writeln!(out, "# INCOMPLETE: {why}"),
+            None => Ok(()),
+        }
+    }
+
+    fn tells_consistency(&self) -> bool {
+        self.headings
+    }
+}
+
+/// Writes cells in their widths, one space apart, none after the last.
+pub(crate) fn write_cells<T: AsRef<str>>(
+    out: &mut dyn Write,
+    cells: impl Iterator<Item = (Column, T)>,
+    write_text: impl Fn(&mut dyn Write, &str, Column) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut pending = 0;
+    for (at, (column, cell)) in cells.enumerate() {
+        let text = cell.as_ref();
+        let space = column.width().saturating_sub(text.len());
+        let before = pending + usize::from(at > 0) + if column.is_number() { space } else { 0 };
+        write!(out, "{:before$}", "")?;
+        write_text(out, text, column)?;
+        pending = if column.is_number() { 0 } else { space };
+    }
+    Ok(())
+}
+
+fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
+    let table = &heading.table;
+    let (header, geometry) = (&table.header, &table.geometry);
+    write!(out, "# {}", table.name())?;
+    if let Some(vm) = &heading.vm {
+        match vm_name(vm) {
+            Some(name) => write!(out, " ({name}, pid {})", vm.pid)?,
+            None => write!(out, " (pid {})", vm.pid)?,
+        }
+    }
+    writeln!(
+        out,
+        ": {} guest, stage 2, {}-bit input, {}-bit output, {} pages, levels {} to 3",
+        if table.is_protected() { "protected" } else { "ordinary" },
+        header.ia_bits,
+        header.pa_bits,
+        Size(1 << geometry.granule().page_shift()),
+        header.start_level,
+    )?;
+    writeln!(
+        out,
+        "# vtcr_el2 {:#x}, root {:#x}, vmid {}, {}, encoding {}, {} rows",
+        header.vtcr,
+        header.root,
+        header.vmid,
+        feature_names(header.table_features),
+        encoding_name(header.encoding),
+        if heading.exact { "exact" } else { "folded" },
+    )
+}
+
+/// Returns the names of the features decoding depends on.
+pub(crate) fn feature_names(features: u32) -> String {
+    let known = feature_list(features);
+    if known.is_empty() {
+        "no features".into()
+    } else {
+        known.join(" ")
+    }
+}
+
+/// Returns the names of the features decoding depends on, one by one.
+pub(crate) fn feature_list(features: u32) -> Vec<&'static str> {
+    [
+        (table_features::LPA2, "lpa2"),
+        (table_features::FWB, "fwb"),
+        (table_features::XNX, "xnx"),
+        (table_features::HVHE, "hvhe"),
+    ]
+    .into_iter()
+    .filter_map(|(bit, name)| (features & bit != 0).then_some(name))
+    .collect()
+}
+
+/// Returns the name of an encoding of software bits and invalid entries.
+pub(crate) fn encoding_name(id: u16) -> String {
+    match id {
+        encoding::NONE => "none".into(),
+        encoding::PKVM_7_2 => "pkvm-7.2".into(),
+        other => format!("unknown-{other}"),
+    }
+}
+
+/// What the footer sums up. The states are a handful of words, so this does not grow with the dump.
+#[derive(Default)]
+struct Totals {
+    entries: [u64; 5],
+    mapped_bytes: u64,
+    states: Vec<(&'static str, u64)>,
+    other: Vec<(&'static str, u64)>,
+    jumping: u64,
+    rows: u64,
+}
+
+impl Totals {
+    fn add(&mut self, row: &Row, table: &Table) {
+        self.rows += 1;
+        if let Some(leaf) = words::leaf(row, table) {
+            self.mapped_bytes += row.size();
+            self.jumping += u64::from(!row.linear);
+            if let Some(entries) = self.entries.get_mut(usize::from(row.level.get().wrapping_add(1).unsigned_abs())) {
+                *entries += row.count;
+            }
+            if let Some(state) = words::page_state(&leaf, table) {
+                tally(&mut self.states, state, row.size());
+            }
+        } else if let Some((word, _)) = words::annotation(row, table) {
+            tally(&mut self.other, word, row.count);
+        } else if row.kind != RecordKind::INVALID {
+            tally(&mut self.other, words::kind(row), row.count);
+        }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        write!(out, "# {} rows; mapped {}", self.rows, Size(self.mapped_bytes))?;
+        let levels = (-1..).zip(&self.entries).filter(|(_, &entries)| entries > 0);
+        write_list(out, " in ", levels.map(|(level, entries)| format!("{entries} L{level}")))?;
+        write_list(out, ": ", self.states.iter().map(|(state, bytes)| format!("{state} {}", Size(*bytes))))?;
+        write_list(out, "; entries ", self.other.iter().map(|(what, count)| format!("{what} {count}")))?;
+        if self.jumping > 0 {
+            write!(out, "; ~ {} rows of jumping output (--exact splits them)", self.jumping)?;
+        }
+        writeln!(out)
+    }
+}
+
+fn tally(list: &mut Vec<(&'static str, u64)>, word: &'static str, more: u64) {
+    match list.iter_mut().find(|(known, _)| *known == word) {
+        Some((_, sum)) => *sum += more,
+        None => list.push((word, more)),
+    }
+}
+
+fn write_list(out: &mut dyn Write, before: &str, items: impl Iterator<Item = String>) -> io::Result<()> {
+    let items: Vec<String> = items.collect();
+    if items.is_empty() {
+        Ok(())
+    } else {
+        write!(out, "{before}{}", items.join(", "))
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The list of VMs, for people and as JSON.
+
+use super::json::{Hex, FORMAT_VERSION};
+use crate::model::vm_name;
+use s2dump_abi::slot::{vm_flags, VmRecord};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Returns the state of a VM in words.
+pub(crate) fn state(vm: &VmRecord) -> &'static str {
+    match (vm.flags & vm_flags::CREATED != 0, vm.flags & vm_flags::DYING != 0) {
+        (_, true) => "dying",
+        (true, false) => "running",
+        (false, false) => "never-run",
+    }
+}
+
+/// Returns `vm` as EL2 and the driver fill it: whether there is a table to describe.
+fn is_created(vm: &VmRecord) -> bool {
+    vm.flags & vm_flags::CREATED != 0
+}
+
+/// Writes the list as a table: one word per column, `-` for absent.
+pub(crate) fn write_table(out: &mut dyn Write, vms: &[VmRecord], headings: bool) -> io::Result<()> {
+    if headings {
+        writeln!(
+            out,
+            "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:>3} {:<6} {:>4} ROOT",
+            "VM", "ID", "PID", "KIND", "STATE", "VCPUS", "IPA", "LEVELS", "VMID"
+        )?;
+    }
+    for vm in vms {
+        let created = is_created(vm);
+        let or_dash = |text: String| if created { text } else { "-".into() };
+        let kind = if vm.flags & vm_flags::PROTECTED != 0 { "protected" } else { "ordinary" };
+        let pid = if vm.pid == 0 { "-".into() } else { vm.pid.to_string() };
+        writeln!(
+            out,
+            "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:>3} {:<6} {:>4} {}",
+            format!("vm:{:#x}", vm.handle),
+            vm_name(vm).unwrap_or("-"),
+            pid,
+            kind,
+            state(vm),
+            or_dash(vm.vcpus.to_string()),
+            or_dash(vm.ia_bits.to_string()),
+            or_dash(format!("{}-3", vm.start_level)),
+            or_dash(vm.vmid.to_string()),
+            or_dash(format!("{:#x}", vm.root)),
+        )?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct ListJson<'a> {
+    r#type: &'static str,
+    format: &'static str,
+    version: &'static str,
+    complete: bool,
+    vms: Vec<VmJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct VmJson<'a> {
+    target: String,
+    handle: Hex,
+    id: Option<&'a str>,
+    pid: Option<u32>,
+    protected: bool,
+    state: &'static str,
+    vcpus: Option<u32>,
+    ia_bits: Option<u8>,
+    start_level: Option<i8>,
+    vmid: Option<u16>,
+    vtcr_el2: Option<Hex>,
+    root: Option<Hex>,
+}
+
+/// Writes the list as one JSON object. There are at most 255 VMs.
+pub(crate) fn write_json(out: &mut dyn Write, vms: &[VmRecord], complete: bool) -> io::Result<()> {
+    let vms = vms.iter().map(|vm| {
+        let created = is_created(vm);
+        VmJson {
+            target: format!("vm:{:#x}", vm.handle),
+            handle: Hex(vm.handle.into()),
+            id: vm_name(vm),
+            pid: (vm.pid != 0).then_some(vm.pid),
+            protected: vm.flags & vm_flags::PROTECTED != 0,
+            state: state(vm),
+            vcpus: created.then_some(vm.vcpus),
+            ia_bits: created.then_some(vm.ia_bits),
+            start_level: created.then_some(vm.start_level),
+            vmid: created.then_some(vm.vmid),
+            vtcr_el2: created.then_some(Hex(vm.vtcr)),
+            root: created.then_some(Hex(vm.root)),
+        }
+    });
+    let list =
+        ListJson { r#type: "list", format: "s2dump.list", version: FORMAT_VERSION, complete, vms: vms.collect() };
+    serde_json::to_writer(&mut *out, &list)?;
+    writeln!(out)
+}

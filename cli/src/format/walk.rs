@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A walk: the descriptor at each level for one input address, and where it ends.
+
+use super::json::{Hex, RowJson, TableJson, FORMAT_VERSION};
+use crate::model::{Row, Table};
+use crate::words;
+use s2dump_abi::slot::{RecordKind, VmRecord};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// A walk, ready to be written.
+pub(crate) struct Walk {
+    /// The table.
+    pub(crate) table: Table,
+    /// The VM, if a list was read too.
+    pub(crate) vm: Option<VmRecord>,
+    /// The address.
+    pub(crate) address: u64,
+    /// The steps, top first: at most five.
+    pub(crate) steps: Vec<Row>,
+    /// The steps come from a capture of leaves: tables above the last one are not known.
+    pub(crate) from_leaves: bool,
+}
+
+/// Where a walk ends.
+enum End {
+    Output(u64),
+    Unknown,
+    Unmapped,
+}
+
+impl Walk {
+    fn end(&self) -> End {
+        let Some(leaf) = self.steps.last().filter(|step| step.kind == RecordKind::LEAF) else { return End::Unmapped };
+        match leaf.oa {
+            Some(oa) => End::Output(oa.wrapping_add(self.address.wrapping_sub(leaf.ia))),
+            None => End::Unknown,
+        }
+    }
+
+    /// Returns the index of `step` in its table; the root's is not cut to one table, since it may concatenate several.
+    fn index(&self, step: &Row) -> u64 {
+        let index = self.address >> step.entry_shift;
+        if step.level == self.table.geometry.start_level() {
+            index
+        } else {
+            index & ((1 << self.table.geometry.granule().index_bits()) - 1)
+        }
+    }
+
+    /// Writes it for people.
+    pub(crate) fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{} input address {:#x}", self.table.name(), self.address)?;
+        writeln!(out, "LV TABLE              INDEX DESCRIPTOR         MEANING")?;
+        let mut next_table = (!self.from_leaves).then_some(self.table.header.root);
+        if let (true, Some(step)) = (self.from_leaves, self.steps.first()) {
+            for level in self.table.geometry.start_level().get()..step.level.get() {
+                writeln!(out, "L{level:<2}-                      - -                  not in the capture")?;
+            }
+        }
+        for step in &self.steps {
+            let table = next_table.map_or("-".into(), |table| format!("{table:#018x}"));
+            let (level, index, raw) = (step.level.get(), self.index(step), step.raw);
+            writeln!(out, "L{level:<2}{table:<18} {index:>5} {raw:#018x} {}", self.meaning(step))?;
+            next_table = step.oa.filter(|_| step.kind == RecordKind::TABLE);
+        }
+        match self.end() {
+            End::Output(oa) => writeln!(out, "output address {oa:#x}"),
+            End::Unknown => writeln!(out, "output address not known: the capture is folded and jumps here"),
+            End::Unmapped => writeln!(out, "not mapped"),
+        }
+    }
+
+    fn meaning(&self, step: &Row) -> String {
+        let to = step.oa.map_or("?".into(), |oa| format!("{oa:#x}"));
+        let Some(leaf) = words::leaf(step, &self.table) else {
+            return match step.kind {
+                RecordKind::TABLE => format!("table -> {to}"),
+                RecordKind::TABLE_OUTSIDE => format!("table-outside! -> {to}: not memory EL2 may read, not followed"),
+                RecordKind::TABLE_LOOP => format!("table-loop! -> {to}: an ancestor, not followed"),
+                RecordKind::RESERVED => "reserved!: the level does not allow this type".into(),
+                _ if step.raw == 0 => "invalid: nothing mapped".into(),
+                _ => format!("invalid: {}", words::state(step, &self.table)),
+            };
+        };
+        let mut text = format!(
+            "{} {} {} {} {} {}",
+            words::kind(step),
+            words::rwx(&leaf),
+            words::memory(leaf.mem_attr()),
+            words::shareability(leaf.shareability()),
+            if leaf.access_flag() { "af" } else { "no-af" },
+            words::page_state(&leaf, &self.table).unwrap_or("-"),
+        );
+        if leaf.contiguous() {
+            text.push_str(" contiguous");
+        }
+        if leaf.dirty_bit_modifier() {
+            text.push_str(" dbm");
+        }
+        if leaf.other_bits() != 0 {
+            text.push_str(&format!(" other={:#x}", leaf.other_bits()));
+        }
+        text + " -> " + &to
+    }
+
+    /// Writes it as one JSON object.
+    pub(crate) fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct WalkJson {
+            r#type: &'static str,
+            format: &'static str,
+            version: &'static str,
+            #[serde(flatten)]
+            table: TableJson,
+            address: Hex,
+            upper_levels_known: bool,
+            steps: Vec<RowJson>,
+            mapped: bool,
+            output: Option<Hex>,
+        }
+        let end = self.end();
+        let walk = WalkJson {
+            r#type: "walk",
+            format: "s2dump.walk",
+            version: FORMAT_VERSION,
+            table: TableJson::new(&self.table, self.vm.as_ref()),
+            address: Hex(self.address),
+            upper_levels_known: !self.from_leaves,
+            steps: self.steps.iter().map(|step| RowJson::new("step", step, &self.table)).collect(),
+            mapped: !matches!(end, End::Unmapped),
+            output: match end {
+                End::Output(oa) => Some(Hex(oa)),
+                End::Unknown | End::Unmapped => None,
+            },
+        };
+        serde_json::to_writer(&mut *out, &walk)?;
+        writeln!(out)
+    }
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the reader makes of slots: facts about a table, rows, VMs, and how it ended.
+
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::{record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
+use s2dump_abi::target::Target;
+use s2dump_vmsa::geometry::{Features, Geometry, GeometryError};
+use s2dump_vmsa::level::Level;
+
+/// What all rows of one dump or walk share: the header of its first slot, checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Table {
+    /// The header as it stood.
+    pub(crate) header: SlotHeader,
+    /// The shape its registers give, which is also the shape it says.
+    pub(crate) geometry: Geometry,
+}
+
+/// Why a header does not describe a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TableFault {
+    /// VTCR_EL2 is not one of a table this version decodes.
+    #[error("vtcr_el2 {vtcr:#x} is not decoded: {error:?}")]
+    Vtcr {
+        /// The register.
+        vtcr: u64,
+        /// The field.
+        error: GeometryError,
+    },
+    /// The header contradicts VTCR_EL2.
+    #[error("header and vtcr_el2 {0:#x} differ about the shape of the table")]
+    Contradiction(u64),
+}
+
+impl Table {
+    /// Checks the header of a RANGES or WALK slot.
+    pub(crate) fn try_new(header: SlotHeader) -> Result<Self, TableFault> {
+        let has = |feature| header.table_features & feature != 0;
+        let features = Features {
+            lpa2: has(table_features::LPA2),
+            ..Features::of_kvm(header.vtcr, has(table_features::FWB), has(table_features::XNX))
+        };
+        let vtcr = header.vtcr;
+        let geometry = Geometry::from_vtcr(vtcr, features).map_err(|error| TableFault::Vtcr { vtcr, error })?;
+        let same = geometry.ia_bits() == header.ia_bits
+            && geometry.start_level().get() == header.start_level
+            && geometry.granule().page_shift() == u32::from(header.page_shift);
+        if same {
+            Ok(Self { header, geometry })
+        } else {
+            Err(TableFault::Contradiction(vtcr))
+        }
+    }
+
+    /// Returns which table it is.
+    pub(crate) fn target(&self) -> Target {
+        Target(self.header.target)
+    }
+
+    /// Returns the name a user can type for it.
+    pub(crate) fn name(&self) -> String {
+        target_name(self.target())
+    }
+
+    /// Returns whether `flag` of [`slot_flags`] is set.
+    pub(crate) fn has(&self, flag: u16) -> bool {
+        self.header.flags & flag != 0
+    }
+
+    /// Returns whether the guest is protected.
+    pub(crate) fn is_protected(&self) -> bool {
+        self.has(slot_flags::PROTECTED)
+    }
+
+    /// Returns the first address after what the dump was asked for.
+    pub(crate) fn end(&self) -> u64 {
+        self.header.end.min(self.geometry.ia_end())
+    }
+}
+
+/// Returns the name a user can type for `target`.
+pub(crate) fn target_name(target: Target) -> String {
+    match target.guest_handle() {
+        Some(handle) => format!("vm:{handle:#x}"),
+        None => format!("target {:#x}", target.0),
+    }
+}
+
+/// A run of entries, of one slot or of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Input address of the first entry.
+    pub(crate) ia: u64,
+    /// Output address of the first entry; `None` for what has none, and where clipping a jumping run lost it.
+    pub(crate) oa: Option<u64>,
+    /// The first descriptor.
+    pub(crate) raw: u64,
+    /// Number of entries, at least 1.
+    pub(crate) count: u64,
+    /// What an entry spans, as a shift.
+    pub(crate) entry_shift: u32,
+    /// Level.
+    pub(crate) level: Level,
+    /// What it is; only kinds this version knows.
+    pub(crate) kind: RecordKind,
+    /// The output addresses run on.
+    pub(crate) linear: bool,
+}
+
+impl Row {
+    /// Returns the bytes of input addresses it spans.
+    pub(crate) fn size(&self) -> u64 {
+        self.count << self.entry_shift
+    }
+
+    /// Returns the first input address after it.
+    pub(crate) fn end(&self) -> u64 {
+        self.ia.wrapping_add(self.size())
+    }
+
+    /// Returns whether it is an entry of zeroes: nothing there.
+    pub(crate) fn is_hole(&self) -> bool {
+        self.kind == RecordKind::INVALID && self.raw == 0
+    }
+
+    /// Returns it as a record, or `None` if it has more entries than a record can tell.
+    pub(crate) fn to_record(self) -> Option<Record> {
+        Some(Record {
+            ia: self.ia,
+            oa: self.oa.unwrap_or(0),
+            descriptor: self.raw,
+            count: u32::try_from(self.count).ok()?,
+            level: self.level.get(),
+            kind: self.kind.0,
+            flags: if self.linear { record_flags::LINEAR } else { 0 },
+        })
+    }
+
+    /// Returns the part of it from the entry that has `start` to the one before `end`, or `None` if it has neither.
+    pub(crate) fn clip(mut self, start: u64, end: u64) -> Option<Self> {
+        if self.end() <= start || self.ia >= end {
+            return None;
+        }
+        if self.ia < start {
+            let skipped = (start - self.ia) >> self.entry_shift;
+            let bytes = skipped << self.entry_shift;
+            self.ia += bytes;
+            self.count -= skipped;
+            if self.linear && self.oa.is_some() {
+                self.oa = self.oa.map(|oa| oa.wrapping_add(bytes));
+                self.raw = self.raw.wrapping_add(bytes);
+            } else if skipped > 0 {
+                self.oa = None;
+            }
+        }
+        let entries = (end - self.ia).div_ceil(1 << self.entry_shift);
+        self.count = self.count.min(entries);
+        Some(self)
+    }
+}
+
+/// How a dump, walk or list ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Which table; zero for a list.
+    pub(crate) target: Target,
+    /// What the END slot says; `None` if there was no END slot.
+    pub(crate) status: Option<Status>,
+    /// Slots before the END slot: one per call to EL2.
+    pub(crate) calls: u64,
+    /// Records in them.
+    pub(crate) records: u64,
+    /// The most descriptors one call visited.
+    pub(crate) max_visited: u32,
+    /// Descriptors all calls visited.
+    pub(crate) visited: u64,
+    /// Sum of the digests, if they were asked for.
+    pub(crate) digest: Option<u64>,
+    /// Whether the slots cover all that was asked for.
+    pub(crate) covered: bool,
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self {
+            target: Target(0),
+            status: None,
+            calls: 0,
+            records: 0,
+            max_visited: 0,
+            visited: 0,
+            digest: None,
+            covered: false,
+        }
+    }
+}
+
+impl Outcome {
+    /// Returns whether the slots are all there and EL2 said OK.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.status == Some(Status::OK) && self.covered
+    }
+}
+
+/// Returns the debugfs name of a VM, or `None` if it has none or it is not text.
+pub(crate) fn vm_name(vm: &VmRecord) -> Option<&str> {
+    let end = vm.name.iter().position(|&byte| byte == 0).unwrap_or(vm.name.len());
+    let name = std::str::from_utf8(&vm.name[..end]).ok()?;
+    (!name.is_empty() && name.chars().all(|c| c.is_ascii_graphic())).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGES: Row = Row {
+        ia: 0x8000_0000,
+        oa: Some(0x4000_0000),
+        raw: 0x4000_07ff,
+        count: 8,
+        entry_shift: 12,
+        level: Level::L3,
+        kind: RecordKind::LEAF,
+        linear: true,
+    };
+
+    #[test]
+    fn clip_outside_is_nothing() {
+        assert_eq!(PAGES.clip(0, 0x8000_0000), None);
+        assert_eq!(PAGES.clip(0x8000_8000, u64::MAX), None);
+    }
+
+    #[test]
+    fn clip_moves_a_linear_run_on() {
+        let clipped = PAGES.clip(0x8000_2000, 0x8000_4000);
+        assert_eq!(clipped, Some(Row { ia: 0x8000_2000, oa: Some(0x4000_2000), raw: 0x4000_27ff, count: 2, ..PAGES }));
+    }
+
+    #[test]
+    fn clip_does_not_invent_output_addresses() {
+        let jumping = Row { linear: false, ..PAGES };
+        assert_eq!(jumping.clip(0x8000_1000, u64::MAX).unwrap().oa, None);
+        assert_eq!(jumping.clip(0x8000_0000, u64::MAX).unwrap().oa, PAGES.oa);
+    }
+
+    /// An entry is not split: a 2 MiB block asked for by one of its pages is shown whole.
+    #[test]
+    fn clip_keeps_entries_whole() {
+        let block = Row { count: 1, entry_shift: 21, level: Level::L2, ..PAGES };
+        assert_eq!(block.clip(0x8000_1000, 0x8000_2000), Some(block));
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Numbers as people type and read them.
+
+use std::fmt;
+
+/// Why a number or range could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NumberError {
+    /// Not a number.
+    #[error("`{0}` is not a number (try 0x8000_0000, 2G, 512K)")]
+    NotANumber(String),
+    /// Does not fit 64 bits.
+    #[error("`{0}` does not fit 64 bits")]
+    TooLarge(String),
+    /// Neither `a..b` nor `a+len`.
+    #[error("`{0}` is not a range (try 0x8000_0000..0x8020_0000 or 2G+64K)")]
+    NotARange(String),
+    /// End at or before start.
+    #[error("range {0} is empty: it ends at or before its start")]
+    Empty(String),
+    /// A bound is inside a page.
+    #[error("{0:#x} is not a multiple of 4 KiB")]
+    Unaligned(u64),
+}
+
+/// Reads a decimal or 0x-hexadecimal number with optional underscores and a K, M, G or T suffix.
+pub(crate) fn parse_number(text: &str) -> Result<u64, NumberError> {
+    let bad = || NumberError::NotANumber(text.to_owned());
+    let plain: String = text.chars().filter(|&c| c != '_').collect();
+    let (digits, shift) = match plain.char_indices().last().ok_or_else(bad)? {
+        (at, 'K' | 'k') => (&plain[..at], 10),
+        (at, 'M' | 'm') => (&plain[..at], 20),
+        (at, 'G' | 'g') => (&plain[..at], 30),
+        (at, 'T' | 't') => (&plain[..at], 40),
+        _ => (plain.as_str(), 0),
+    };
+    let (digits, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (digits, 10),
+    };
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return Err(bad());
+    }
+    let too_large = || NumberError::TooLarge(text.to_owned());
+    let value = u64::from_str_radix(digits, radix).map_err(|_| too_large())?;
+    value.checked_mul(1 << shift).ok_or_else(too_large)
+}
+
+/// A range of input addresses; `end` is exclusive, `u64::MAX` means up to the end of the space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AddressRange {
+    /// First address.
+    pub(crate) start: u64,
+    /// First address after.
+    pub(crate) end: u64,
+}
+
+impl AddressRange {
+    /// The whole input-address space.
+    pub(crate) const ALL: Self = Self { start: 0, end: u64::MAX };
+}
+
+/// Reads `a..b`, `a..`, `..b` or `a+len`.
+pub(crate) fn parse_range(text: &str) -> Result<AddressRange, NumberError> {
+    let (start, end) = if let Some((a, b)) = text.split_once("..") {
+        let start = if a.is_empty() { 0 } else { parse_number(a)? };
+        (start, if b.is_empty() { u64::MAX } else { parse_number(b)? })
+    } else if let Some((a, length)) = text.split_once('+') {
+        let start = parse_number(a)?;
+        let end = start.checked_add(parse_number(length)?).ok_or_else(|| NumberError::TooLarge(text.to_owned()))?;
+        (start, end)
+    } else {
+        return Err(NumberError::NotARange(text.to_owned()));
+    };
+    if start >= end {
+        return Err(NumberError::Empty(text.to_owned()));
+    }
+    // Tables of 16 and 64 KiB pages are checked by EL2, which knows the granule.
+    match [start, end].into_iter().find(|&bound| bound != u64::MAX && bound % 4096 != 0) {
+        Some(bound) => Err(NumberError::Unaligned(bound)),
+        None => Ok(AddressRange { start, end }),
+    }
+}
+
+/// Shows bytes in the largest unit that keeps them exact, or to one decimal where that would take five digits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size(pub(crate) u64);
+
+const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut unit = 0;
+        let mut value = self.0;
+        while value != 0 && value % 1024 == 0 && unit < UNITS.len() - 1 {
+            value /= 1024;
+            unit += 1;
+        }
+        if value < 10_000 {
+            return f.pad(&format!("{value}{}", UNITS[unit]));
+        }
+        let mut tenths = u128::from(value) * 10;
+        while tenths >= 10_240 && unit < UNITS.len() - 1 {
+            tenths /= 1024;
+            unit += 1;
+        }
+        f.pad(&format!("{}.{}{}", tenths / 10, tenths % 10, UNITS[unit]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_numbers() {
+        let cases = [
+            ("0", 0),
+            ("4096", 4096),
+            ("0x8000_0000", 0x8000_0000),
+            ("2G", 2 << 30),
+            ("512k", 512 << 10),
+            ("0x10M", 16 << 20),
+            ("1_0", 10),
+            ("0xffffffffffffffff", u64::MAX),
+        ];
+        for (text, value) in cases {
+            assert_eq!(parse_number(text), Ok(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_numbers() {
+        for text in ["", "_", "K", "0x", "x10", "-1", "+5", "12q", "0xg", "1.5G", "é"] {
+            assert_eq!(parse_number(text), Err(NumberError::NotANumber(text.into())), "{text}");
+        }
+        for text in ["0x10000000000000000", "99999999999T"] {
+            assert_eq!(parse_number(text), Err(NumberError::TooLarge(text.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn good_ranges() {
+        let range = |start, end| Ok(AddressRange { start, end });
+        assert_eq!(parse_range("2G..0x8020_0000"), range(0x8000_0000, 0x8020_0000));
+        assert_eq!(parse_range("0x80000000+2M"), range(0x8000_0000, 0x8020_0000));
+        assert_eq!(parse_range("..4K"), range(0, 4096));
+        assert_eq!(parse_range("4K.."), range(4096, u64::MAX));
+    }
+
+    #[test]
+    fn bad_ranges() {
+        assert_eq!(parse_range("4K..4K"), Err(NumberError::Empty("4K..4K".into())));
+        assert_eq!(parse_range("8K..4K"), Err(NumberError::Empty("8K..4K".into())));
+        assert_eq!(parse_range("4K+0"), Err(NumberError::Empty("4K+0".into())));
+        assert_eq!(parse_range("1..4K"), Err(NumberError::Unaligned(1)));
+        assert_eq!(parse_range("4K"), Err(NumberError::NotARange("4K".into())));
+        assert!(matches!(parse_range("0xfffffffffffff000+8K"), Err(NumberError::TooLarge(_))));
+    }
+
+    #[test]
+    fn sizes() {
+        let cases = [
+            (0, "0B"),
+            (4096, "4KiB"),
+            (2 << 20, "2MiB"),
+            (2044 << 10, "2044KiB"),
+            ((1 << 30) - 4096, "1023.9MiB"),
+            ((1 << 48) - (1 << 30), "255.9TiB"),
+            (u64::MAX, "15.9EiB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What will be done: arguments that fit together, defaults filled in.
+
+use crate::args::{self, Color, FormatName, Selector, Verb};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::format::columns::{parse_columns, Column, USUAL};
+use crate::format::json::{Framing, Json};
+use crate::format::ptdump::{Dialect, Ptdump};
+use crate::format::table::TableFormat;
+use crate::format::Format;
+use crate::numbers::AddressRange;
+use std::path::PathBuf;
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    /// Tell what is supported.
+    Probe {
+        /// As JSON.
+        json: bool,
+    },
+    /// List VMs.
+    List {
+        /// A capture, else the device.
+        input: Option<PathBuf>,
+        /// As JSON.
+        json: bool,
+        /// With a heading line.
+        headings: bool,
+    },
+    /// Dump a table.
+    Dump(DumpPlan),
+    /// Walk for one address.
+    Walk {
+        /// Which VM.
+        target: Selector,
+        /// Which address.
+        address: u64,
+        /// A capture, else the device.
+        input: Option<PathBuf>,
+        /// As JSON.
+        json: bool,
+    },
+    /// Write a capture.
+    Capture {
+        /// Which VMs; all if empty.
+        targets: Vec<Selector>,
+        /// The file.
+        output: PathBuf,
+        /// Descriptors per call, 0 for the default.
+        budget: u32,
+    },
+}
+
+/// How to dump.
+#[derive(Debug)]
+pub(crate) struct DumpPlan {
+    /// Which VM; `None` for the only one of a capture.
+    pub(crate) target: Option<Selector>,
+    /// A capture, else the device.
+    pub(crate) input: Option<PathBuf>,
+    /// Which input addresses.
+    pub(crate) range: AddressRange,
+    /// Also break rows where the output address does not run on.
+    pub(crate) exact: bool,
+    /// Read twice and compare.
+    pub(crate) verify: bool,
+    /// All in one call.
+    pub(crate) atomic: bool,
+    /// Descriptors per call, 0 for the default.
+    pub(crate) budget: u32,
+    /// How to write it.
+    pub(crate) style: Style,
+    /// With headings and comments.
+    pub(crate) headings: bool,
+    /// When to use color.
+    pub(crate) color: Color,
+}
+
+/// A format with its options.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Rows of these columns.
+    Table(Vec<Column>),
+    /// The kernel's text.
+    Ptdump(Dialect),
+    /// JSON.
+    Json(Framing),
+}
+
+impl Style {
+    /// Makes the writer.
+    pub(crate) fn writer(&self) -> Box<dyn Format> {
+        match self {
+            Self::Table(columns) => Box::new(TableFormat::new(columns.clone())),
+            Self::Ptdump(dialect) => Box::new(Ptdump::new(*dialect)),
+            Self::Json(framing) => Box::new(Json::new(*framing)),
+        }
+    }
+}
+
+impl Plan {
+    /// Decides what `cli` asks for.
+    pub(crate) fn new(cli: args::Cli) -> Result<Self, Failure> {
+        Ok(match cli.verb {
+            Verb::Probe(probe) => Self::Probe { json: probe.json },
+            Verb::List(list) => Self::List { input: list.input, json: list.json, headings: !list.no_headings },
+            Verb::Dump(dump) => Self::Dump(DumpPlan::new(dump, cli.color)?),
+            Verb::Walk(walk) => {
+                Self::Walk { target: walk.target, address: walk.address, input: walk.input, json: walk.json }
+            }
+            Verb::Capture(capture) => {
+                Self::Capture { targets: capture.targets, output: capture.output, budget: capture.budget.unwrap_or(0) }
+            }
+        })
+    }
+
+    /// Returns whether errors are to be JSON too.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Self::Probe { json } | Self::List { json, .. } | Self::Walk { json, .. } => *json,
+            Self::Dump(dump) => matches!(dump.style, Style::Json(_)),
+            Self::Capture { .. } => false,
+        }
+    }
+}
+
+impl DumpPlan {
+    fn new(dump: args::Dump, color: Color) -> Result<Self, Failure> {
+        let usage = |message: &str| Err(Failure::new(ExitCode::UsageOrIo, message));
+        if dump.input.is_some() {
+            let option = [("--verify", dump.verify), ("--atomic", dump.atomic), ("--budget", dump.budget.is_some())];
+            if let Some((name, _)) = option.iter().find(|(_, given)| *given) {
+                return usage(&format!("{name} asks EL2: it does not go with -i FILE"));
+            }
+        } else if dump.target.is_none() {
+            return Err(Failure::new(ExitCode::UsageOrIo, "name a VM to dump").hint("see `s2dump list`"));
+        }
+        if dump.atomic && dump.budget.is_some() {
+            return usage("--atomic is one call of its own size: it does not go with --budget");
+        }
+        let style = match (dump.format, &dump.columns) {
+            (FormatName::Table, None) => Style::Table(USUAL.to_vec()),
+            (FormatName::Table, Some(columns)) => {
+                Style::Table(parse_columns(columns).map_err(|error| Failure::new(ExitCode::UsageOrIo, error))?)
+            }
+            (_, Some(_)) => return usage("--columns goes with --format table only"),
+            (FormatName::Ptdump, None) => Style::Ptdump(Dialect::V7_3),
+            (FormatName::PtdumpV10, None) => Style::Ptdump(Dialect::V10),
+            (FormatName::Json, None) => Style::Json(Framing::Document),
+            (FormatName::Ndjson, None) => Style::Json(Framing::Lines),
+        };
+        if dump.no_headings && !matches!(style, Style::Table(_)) {
+            return usage("--no-headings goes with --format table only");
+        }
+        Ok(Self {
+            target: dump.target,
+            input: dump.input,
+            range: dump.range.unwrap_or(AddressRange::ALL),
+            exact: dump.exact,
+            verify: dump.verify,
+            atomic: dump.atomic,
+            budget: dump.budget.unwrap_or(0),
+            style,
+            headings: !dump.no_headings,
+            color,
+        })
+    }
+}

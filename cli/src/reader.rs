@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Slots to events: sections of tables and lists, their rows, their end; and what is wrong with them.
+//!
+//! A damaged input still yields its good rows: what cannot be used is skipped and becomes an [`Issue`]. Nothing here
+//! grows with the input: at most the events of one slot are held.
+
+use crate::model::{target_name, Outcome, Row, Table, TableFault};
+use crate::slot::{self, Records, SlotBuffer, SlotFault};
+use crate::source::{Fetched, SlotSource, SourceError};
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::{record_flags, slot_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
+use s2dump_abi::target::Target;
+use s2dump_abi::version::{AbiVersion, ABI_VERSION};
+use s2dump_vmsa::level::Level;
+use std::collections::VecDeque;
+
+/// What the reader finds, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A dump begins.
+    Dump(Table),
+    /// A walk begins.
+    Walk(Table),
+    /// A run of the dump, or a step of the walk, that began last.
+    Row(Row),
+    /// A VM of a list.
+    Vm(VmRecord),
+    /// A dump, walk or list ends.
+    End(SlotKind, Outcome),
+}
+
+/// Something wrong with the input that did not stop the reader.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Issue {
+    /// Bytes that are no slot were skipped.
+    #[error("skipped {bytes} bytes at offset {offset}: {fault}")]
+    Skipped {
+        /// Where they begin.
+        offset: u64,
+        /// How many.
+        bytes: u64,
+        /// Why they are no slot.
+        fault: SlotFault,
+    },
+    /// A slot cannot be used.
+    #[error("slot {0}: {1}")]
+    Slot(u64, SlotFault),
+    /// A slot describes no table.
+    #[error("slot {0}: {1}")]
+    Table(u64, TableFault),
+    /// Reserved fields are set though the writer is no newer.
+    #[error("slot {0}: reserved fields are not zero")]
+    Reserved(u64),
+    /// Slots are missing.
+    #[error("{0}: slot {1} follows, where slot {2} was due")]
+    Gap(String, u64, u64),
+    /// A slot does not begin where the one before ended.
+    #[error("{0}: a slot begins at {1:#x}, the one before ended at {2:#x}")]
+    Seam(String, u64, u64),
+    /// A slot does not belong to the same dump by its registers.
+    #[error("{0}: the table's registers changed within the dump")]
+    Registers(String),
+    /// A record makes no sense.
+    #[error("{0}: skipped the record at {1:#x}: {2}")]
+    Record(String, u64, &'static str),
+    /// A list, dump or walk has no END slot.
+    #[error("{0}: the end is missing")]
+    NoEnd(String),
+    /// An END slot is there, but not all that was asked for.
+    #[error("{0}: nothing from {1:#x} on")]
+    NotCovered(String, u64),
+}
+
+/// A section that has begun and not ended.
+struct Section {
+    kind: SlotKind,
+    name: String,
+    first: SlotHeader,
+    table: Option<Table>,
+    next_sequence: u64,
+    next_ia: u64,
+    row_end: u64,
+    outcome: Outcome,
+}
+
+/// Reads events from a source of slots.
+pub(crate) struct Reader<S> {
+    source: S,
+    buffer: Box<SlotBuffer>,
+    sections: Sections,
+}
+
+impl<S: SlotSource> Reader<S> {
+    /// Reads from `source`.
+    pub(crate) fn new(source: S) -> Self {
+        Self { source, buffer: Box::new([0; SLOT_BYTES]), sections: Sections::default() }
+    }
+
+    /// Returns the next event, or `None` at the end of the input.
+    pub(crate) fn next_event(&mut self) -> Result<Option<Event>, SourceError> {
+        loop {
+            if let Some(event) = self.sections.events.pop_front() {
+                return Ok(Some(event));
+            }
+            match self.source.fetch(&mut self.buffer)? {
+                Fetched::End => {
+                    self.sections.close(None);
+                    return Ok(self.sections.events.pop_front());
+                }
+                Fetched::Damage { offset, bytes, fault } => {
+                    self.sections.issues.push_back(Issue::Skipped { offset, bytes, fault });
+                }
+                Fetched::Slot(used) => self.sections.take_slot(self.buffer.get(..used).unwrap_or(&self.buffer[..])),
+            }
+        }
+    }
+
+    /// Returns an issue found since the last call, oldest first.
+    pub(crate) fn next_issue(&mut self) -> Option<Issue> {
+        self.sections.issues.pop_front()
+    }
+
+    /// Returns the header of the last slot of the dump that is being read.
+    pub(crate) fn position(&self) -> Option<&SlotHeader> {
+        self.sections.last.as_ref()
+    }
+}
+
+/// The state between slots.
+#[derive(Default)]
+struct Sections {
+    slots: u64,
+    section: Option<Section>,
+    last: Option<SlotHeader>,
+    events: VecDeque<Event>,
+    issues: VecDeque<Issue>,
+}
+
+impl Sections {
+    /// Turns one slot into events and issues.
+    fn take_slot(&mut self, bytes: &[u8]) {
+        let index = self.slots;
+        self.slots += 1;
+        let (header, records) = match slot::parse(bytes) {
+            Ok(parsed) => parsed,
+            Err(fault) => return self.issues.push_back(Issue::Slot(index, fault)),
+        };
+        let is_newer = AbiVersion::from_bits(header.version).minor > ABI_VERSION.minor;
+        if !is_newer && header.reserved.iter().any(|&word| word != 0) {
+            self.issues.push_back(Issue::Reserved(index));
+        }
+        match records {
+            Records::None => self.close(Some(&header)),
+            // A kind from the future counts if it is part of the open section, and else is nothing to us.
+            Records::Unknown => {
+                let is_next = |section: &Section| {
+                    section.first.target == header.target && section.next_sequence == header.sequence
+                };
+                if self.section.as_ref().is_some_and(is_next) {
+                    self.step(&header);
+                }
+            }
+            Records::Runs(runs) => {
+                if self.enter(index, &header) {
+                    runs.for_each(|record| self.take_run(&header, &record));
+                }
+            }
+            Records::Vms(vms) => {
+                if self.enter(index, &header) {
+                    self.events.extend(vms.map(Event::Vm));
+                }
+            }
+        }
+    }
+
+    /// Begins a section with the first of its slots, or checks that the slot goes on with the open one. Returns whether
+    /// its records can be used.
+    fn enter(&mut self, index: u64, header: &SlotHeader) -> bool {
+        let kind = SlotKind(header.kind);
+        let goes_on = self.section.as_ref().is_some_and(|section| {
+            section.kind == kind && section.first.target == header.target && header.sequence > section.first.sequence
+        });
+        if !goes_on && !self.begin(index, header) {
+            return false;
+        }
+        self.step(header);
+        true
+    }
+
+    /// Begins a section; an open one ends without END slot.
+    fn begin(&mut self, index: u64, header: &SlotHeader) -> bool {
+        self.close(None);
+        let kind = SlotKind(header.kind);
+        let table = match kind {
+            SlotKind::VMS => None,
+            _ => match Table::try_new(*header) {
+                Ok(table) => Some(table),
+                Err(fault) => {
+                    self.issues.push_back(Issue::Table(index, fault));
+                    return false;
+                }
+            },
+        };
+        match table {
+            Some(table) if kind == SlotKind::WALK => self.events.push_back(Event::Walk(table)),
+            Some(table) => self.events.push_back(Event::Dump(table)),
+            None => {}
+        }
+        let target = Target(header.target);
+        self.section = Some(Section {
+            kind,
+            name: if kind == SlotKind::VMS { "list".into() } else { target_name(target) },
+            first: *header,
+            table,
+            next_sequence: 0,
+            next_ia: header.start,
+            row_end: 0,
+            outcome: Outcome { target, ..Outcome::default() },
+        });
+        true
+    }
+
+    /// Checks the slot against the ones before it in its section, and counts it.
+    fn step(&mut self, header: &SlotHeader) {
+        let Some(section) = &mut self.section else { return };
+        let issues = &mut self.issues;
+        if header.sequence != section.next_sequence {
+            issues.push_back(Issue::Gap(section.name.clone(), header.sequence, section.next_sequence));
+        } else if section.kind == SlotKind::RANGES && header.start != section.next_ia {
+            issues.push_back(Issue::Seam(section.name.clone(), header.start, section.next_ia));
+        }
+        let shape = |h: &SlotHeader| (h.vtcr, h.root, h.table_features, h.encoding);
+        if section.table.is_some() && shape(header) != shape(&section.first) {
+            issues.push_back(Issue::Registers(section.name.clone()));
+        }
+        section.next_sequence = header.sequence.wrapping_add(1);
+        section.next_ia = header.next;
+        section.row_end = section.row_end.max(header.start);
+        let outcome = &mut section.outcome;
+        outcome.calls += 1;
+        outcome.records += u64::from(header.record_count);
+        outcome.visited += u64::from(header.visited);
+        outcome.max_visited = outcome.max_visited.max(header.visited);
+        if header.flags & slot_flags::DIGEST != 0 {
+            outcome.digest = Some(outcome.digest.unwrap_or(0).wrapping_add(header.digest));
+        }
+        self.last = Some(*header);
+    }
+
+    /// Checks a run and makes a row of it.
+    fn take_run(&mut self, header: &SlotHeader, record: &Record) {
+        let Some(Section { kind, name, table: Some(table), row_end, .. }) = &mut self.section else { return };
+        match check_run(table, header, record, *kind, *row_end) {
+            Ok(row) => {
+                *row_end = row.end();
+                self.events.push_back(Event::Row(row));
+            }
+            Err(fault) => self.issues.push_back(Issue::Record(name.clone(), record.ia, fault)),
+        }
+    }
+
+    /// Ends the open section, or one of which there is only the END slot.
+    fn close(&mut self, end: Option<&SlotHeader>) {
+        self.last = None;
+        let Some(mut section) = self.section.take() else {
+            if let Some(end) = end {
+                let outcome =
+                    Outcome { target: Target(end.target), status: Some(Status(end.status)), ..Outcome::default() };
+                self.events.push_back(Event::End(SlotKind::END, outcome));
+            }
+            return;
+        };
+        let outcome = &mut section.outcome;
+        match end {
+            None => self.issues.push_back(Issue::NoEnd(section.name)),
+            Some(end) => {
+                outcome.status = Some(Status(end.status));
+                outcome.max_visited = outcome.max_visited.max(end.visited);
+                if end.sequence != section.next_sequence {
+                    self.issues.push_back(Issue::Gap(section.name.clone(), end.sequence, section.next_sequence));
+                }
+                let to = section.table.map_or(0, |table| table.end());
+                outcome.covered = section.kind != SlotKind::RANGES || section.next_ia >= to;
+                if outcome.status == Some(Status::OK) && !outcome.covered {
+                    self.issues.push_back(Issue::NotCovered(section.name, section.next_ia));
+                }
+            }
+        }
+        self.events.push_back(Event::End(section.kind, section.outcome));
+    }
+}
+
+/// Checks that a record describes entries of `table` that follow `row_end`.
+fn check_run(
+    table: &Table,
+    header: &SlotHeader,
+    record: &Record,
+    kind: SlotKind,
+    row_end: u64,
+) -> Result<Row, &'static str> {
+    let record_kind = RecordKind(record.kind);
+    if record.kind > RecordKind::TABLE_LOOP.0 {
+        return Err("of a kind this s2dump does not know");
+    }
+    let level = Level::try_new(record.level).map_err(|_| "no such level")?;
+    if record.level < table.geometry.start_level().get() {
+        return Err("its level is above the root");
+    }
+    if record.count == 0 {
+        return Err("it has no entries");
+    }
+    let entry_shift = table.geometry.granule().entry_shift(level);
+    let row = Row {
+        ia: record.ia,
+        oa: (!matches!(record_kind, RecordKind::INVALID | RecordKind::RESERVED)).then_some(record.oa),
+        raw: record.descriptor,
+        count: u64::from(record.count),
+        entry_shift,
+        level,
+        kind: record_kind,
+        linear: record.flags & record_flags::LINEAR != 0,
+    };
+    let space = table.geometry.ia_end();
+    if record.ia >= space || row.count > (space - record.ia).div_ceil(1 << entry_shift) {
+        return Err("it is outside the input addresses of the table");
+    }
+    if kind == SlotKind::WALK {
+        return if record.count == 1 { Ok(row) } else { Err("a step of a walk is one entry") };
+    }
+    if record_kind == RecordKind::TABLE {
+        return Err("a table that is followed is no run");
+    }
+    // The first entry of a dump may begin before the address asked for.
+    if record.ia < row_end && row.end() <= header.start || record.ia < row_end && row_end > header.start {
+        return Err("it does not follow the one before");
+    }
+    Ok(row)
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One slot: bytes to a checked header and records. Trusts no length, count or version.
+
+use s2dump_abi::slot::{Record, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC};
+use s2dump_abi::version::{AbiVersion, ABI_VERSION};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+/// Bytes of the header of this version.
+pub(crate) const HEADER_BYTES: usize = size_of::<SlotHeader>();
+
+/// Why bytes are not a slot this version can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SlotFault {
+    /// Fewer bytes than a header.
+    #[error("{0} bytes are too few for a slot header")]
+    Short(usize),
+    /// The magic number is missing.
+    #[error("no slot begins here (found {0:#010x})")]
+    NoMagic(u32),
+    /// Written by another major version.
+    #[error("written in format {}.{}, this s2dump reads {}.x", .0.major, .0.minor, ABI_VERSION.major)]
+    Version(AbiVersion),
+    /// Header or records are larger than a slot, or the header is too small.
+    #[error("a header of {header_bytes} bytes and {record_count} records of {record_bytes} bytes are not a slot")]
+    Lengths {
+        /// Bytes of the header, as it says.
+        header_bytes: u16,
+        /// Bytes of a record, as it says.
+        record_bytes: u16,
+        /// Records, as it says.
+        record_count: u32,
+    },
+    /// The records of a known kind are smaller than this version's.
+    #[error("records of {0} bytes are too small for a slot of kind {1}")]
+    RecordBytes(u16, u16),
+    /// The slot ends before the last record.
+    #[error("cut off: {have} of {used} bytes")]
+    Truncated {
+        /// Bytes that are there.
+        have: usize,
+        /// Bytes the header says.
+        used: usize,
+    },
+}
+
+/// Checks the first bytes of a slot and returns its header and how many bytes it has in all.
+pub(crate) fn frame(bytes: &[u8]) -> Result<(SlotHeader, usize), SlotFault> {
+    let (header, _) = SlotHeader::read_from_prefix(bytes).map_err(|_| SlotFault::Short(bytes.len()))?;
+    if header.magic != SLOT_MAGIC {
+        return Err(SlotFault::NoMagic(header.magic));
+    }
+    let version = AbiVersion::from_bits(header.version);
+    if !ABI_VERSION.can_read(version) {
+        return Err(SlotFault::Version(version));
+    }
+    let SlotHeader { header_bytes, record_bytes, record_count, .. } = header;
+    let used = header.used_bytes().ok_or(SlotFault::Lengths { header_bytes, record_bytes, record_count })?;
+    Ok((header, used))
+}
+
+/// The records of a slot, by kind.
+pub(crate) enum Records<'a> {
+    /// Of RANGES and WALK slots.
+    Runs(RecordIter<'a, Record>),
+    /// Of VMS slots.
+    Vms(RecordIter<'a, VmRecord>),
+    /// END slots have none.
+    None,
+    /// The slot is of a kind this version does not know.
+    Unknown,
+}
+
+/// Checks a whole slot.
+pub(crate) fn parse(bytes: &[u8]) -> Result<(SlotHeader, Records<'_>), SlotFault> {
+    let (header, used) = frame(bytes)?;
+    let body =
+        bytes.get(usize::from(header.header_bytes)..used).ok_or(SlotFault::Truncated { have: bytes.len(), used })?;
+    let records = match SlotKind(header.kind) {
+        SlotKind::RANGES | SlotKind::WALK => Records::Runs(RecordIter::try_new(body, &header)?),
+        SlotKind::VMS => Records::Vms(RecordIter::try_new(body, &header)?),
+        SlotKind::END => Records::None,
+        _ => Records::Unknown,
+    };
+    Ok((header, records))
+}
+
+/// Copies records out one by one; a newer minor version may have made them longer, the rest is skipped.
+pub(crate) struct RecordIter<'a, T> {
+    chunks: std::slice::ChunksExact<'a, u8>,
+    of: std::marker::PhantomData<T>,
+}
+
+impl<'a, T> RecordIter<'a, T> {
+    fn try_new(body: &'a [u8], header: &SlotHeader) -> Result<Self, SlotFault> {
+        let record_bytes = usize::from(header.record_bytes);
+        if header.record_count > 0 && record_bytes < size_of::<T>() {
+            return Err(SlotFault::RecordBytes(header.record_bytes, header.kind));
+        }
+        // Without records their size does not matter, but a chunk may not be empty.
+        Ok(Self { chunks: body.chunks_exact(record_bytes.max(1)), of: std::marker::PhantomData })
+    }
+}
+
+impl<T: FromBytes + KnownLayout + Immutable> Iterator for RecordIter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        T::read_from_prefix(self.chunks.next()?).ok().map(|(record, _)| record)
+    }
+}
+
+/// A buffer for one slot.
+pub(crate) type SlotBuffer = [u8; SLOT_BYTES];

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Slots from the driver: what to ask in which order, over any [`Session`].
+
+use super::{Fetched, SlotSource, SourceError};
+use crate::slot::{self, SlotBuffer};
+use s2dump_abi::hypercall::{DumpFlags, Op};
+use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
+use s2dump_abi::slot::{SlotKind, SLOT_BYTES};
+use s2dump_abi::target::Target;
+use s2dump_abi::version::{AbiVersion, ABI_VERSION};
+use std::io;
+
+/// An open device: the four things it can do. [`super::ring`] has the real one.
+pub(crate) trait Session {
+    /// Asks for versions, features and the size of the ring.
+    fn hello(&mut self, hello: &mut Hello) -> io::Result<()>;
+    /// Maps the ring for reading.
+    fn map(&mut self, slots: u32) -> io::Result<()>;
+    /// Starts a dump, walk or list.
+    fn start(&mut self, start: &Start) -> io::Result<()>;
+    /// Gives slots back and has others filled.
+    fn advance(&mut self, advance: &mut Advance) -> io::Result<()>;
+    /// Copies the slot at `index` of the ring; false if there is none.
+    fn copy_slot(&self, index: u32, into: &mut SlotBuffer) -> bool;
+}
+
+/// What to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// The list of VMs.
+    List,
+    /// A dump.
+    Dump {
+        /// Which table.
+        target: Target,
+        /// How.
+        flags: DumpFlags,
+        /// First input address.
+        start: u64,
+        /// First input address after; all ones for all.
+        end: u64,
+        /// Descriptors per call, 0 for the default.
+        budget: u32,
+    },
+    /// A walk.
+    Walk {
+        /// Which table.
+        target: Target,
+        /// The input address.
+        address: u64,
+    },
+}
+
+impl Request {
+    fn to_start(self) -> Start {
+        let start = Start {
+            size: size_of::<Start>() as u32,
+            version: ABI_VERSION.to_bits(),
+            op: Op::LIST.0,
+            flags: 0,
+            target: 0,
+            start: 0,
+            end: 0,
+            budget: 0,
+            reserved0: 0,
+            reserved: [0; 2],
+        };
+        match self {
+            Self::List => start,
+            Self::Dump { target, flags, start: first, end, budget } => {
+                Start { op: Op::DUMP.0, flags: flags.0, target: target.0, start: first, end, budget, ..start }
+            }
+            Self::Walk { target, address } => Start { op: Op::WALK.0, target: target.0, start: address, ..start },
+        }
+    }
+}
+
+/// More slots than any driver should have: a bound for what a broken one can make us map.
+const MAX_RING_SLOTS: u32 = 4096;
+
+/// A session after its hello.
+pub(crate) struct Device {
+    session: Box<dyn Session>,
+    hello: Hello,
+}
+
+impl Device {
+    /// Says hello and maps the ring.
+    pub(crate) fn new(mut session: Box<dyn Session>) -> Result<Self, SourceError> {
+        let hello = say_hello(session.as_mut())?;
+        if hello.slot_bytes as usize != SLOT_BYTES || !(1..=MAX_RING_SLOTS).contains(&hello.slots) {
+            let answer = format!("{} slots of {} bytes", hello.slots, hello.slot_bytes);
+            return Err(SourceError::Driver("hello", answer));
+        }
+        session.map(hello.slots).map_err(|error| SourceError::Request { request: "mapping the ring", error })?;
+        Ok(Self { session, hello })
+    }
+
+    /// Starts `request` and returns its slots.
+    pub(crate) fn start(&mut self, request: Request) -> Result<DeviceSlots<'_>, SourceError> {
+        self.session.start(&request.to_start()).map_err(|error| SourceError::Request { request: "start", error })?;
+        Ok(DeviceSlots { device: self, first: 0, filled: 0, taken: 0, state: SessionState::RUNNING, ended: false })
+    }
+}
+
+/// Says hello and checks the version of the answer.
+pub(crate) fn say_hello(session: &mut dyn Session) -> Result<Hello, SourceError> {
+    let mut hello = Hello {
+        size: size_of::<Hello>() as u32,
+        version: ABI_VERSION.to_bits(),
+        features: 0,
+        el2_version: 0,
+        default_budget: 0,
+        slots: 0,
+        slot_bytes: 0,
+        reserved: [0; 4],
+    };
+    session.hello(&mut hello).map_err(|error| SourceError::Request { request: "hello", error })?;
+    let version = AbiVersion::from_bits(hello.version);
+    if !ABI_VERSION.can_read(version) {
+        return Err(SourceError::Format("/dev/s2dump".into(), slot::SlotFault::Version(version)));
+    }
+    Ok(hello)
+}
+
+/// The slots of one start.
+pub(crate) struct DeviceSlots<'a> {
+    device: &'a mut Device,
+    first: u32,
+    filled: u32,
+    taken: u32,
+    state: u32,
+    ended: bool,
+}
+
+impl DeviceSlots<'_> {
+    /// Gives back what was taken and asks for more.
+    fn advance(&mut self) -> Result<(), SourceError> {
+        let mut advance = Advance {
+            size: size_of::<Advance>() as u32,
+            version: ABI_VERSION.to_bits(),
+            release: self.taken,
+            first: 0,
+            filled: 0,
+            state: 0,
+            reserved: [0; 2],
+        };
+        let session = &mut self.device.session;
+        session.advance(&mut advance).map_err(|error| SourceError::Request { request: "advance", error })?;
+        let slots = self.device.hello.slots;
+        if advance.first >= slots || advance.filled > slots {
+            let answer = format!("{} slots from {} of {slots}", advance.filled, advance.first);
+            return Err(SourceError::Driver("advance", answer));
+        }
+        (self.first, self.filled, self.state, self.taken) = (advance.first, advance.filled, advance.state, 0);
+        Ok(())
+    }
+}
+
+impl SlotSource for DeviceSlots<'_> {
+    fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError> {
+        if self.ended {
+            return Ok(Fetched::End);
+        }
+        if self.taken == self.filled {
+            if self.state == SessionState::DONE && self.filled > 0 {
+                return Ok(Fetched::End);
+            }
+            self.advance()?;
+            if self.filled == 0 {
+                let answer = format!("no slot and no end (state {})", self.state);
+                return Err(SourceError::Driver("advance", answer));
+            }
+        }
+        // Both are below `slots`, checked in `advance`.
+        let index = (self.first + self.taken) % self.device.hello.slots;
+        self.taken += 1;
+        if !self.device.session.copy_slot(index, into) {
+            return Err(SourceError::Driver("advance", format!("slot {index} is outside the ring")));
+        }
+        let (header, used) =
+            slot::frame(&into[..]).map_err(|fault| SourceError::Driver("advance", fault.to_string()))?;
+        self.ended = header.kind == SlotKind::END.0;
+        Ok(Fetched::Slot(used))
+    }
+}

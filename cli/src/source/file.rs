@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Slots from a capture, or from standard input.
+//!
+//! Frames slots by the lengths in their headers. Where no slot begins, it looks for the next one, so that one bad byte
+//! does not lose the rest.
+
+use super::{Fetched, SlotSource, SourceError};
+use crate::slot::{self, SlotBuffer, SlotFault, HEADER_BYTES};
+use s2dump_abi::slot::{SLOT_BYTES, SLOT_MAGIC};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A capture being read once, from front to back.
+pub(crate) struct FileSource {
+    from: Box<dyn Read>,
+    name: String,
+    window: Box<[u8; WINDOW_BYTES]>,
+    begin: usize,
+    end: usize,
+    offset: u64,
+    at_end: bool,
+    found_slot: bool,
+}
+
+/// Enough for any slot behind any header.
+const WINDOW_BYTES: usize = 4 * SLOT_BYTES;
+
+impl FileSource {
+    /// Opens `path`; `-` is standard input.
+    pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
+        let name = path.display().to_string();
+        if path.as_os_str() == "-" {
+            return Ok(Self::new(Box::new(io::stdin().lock()), "standard input".into()));
+        }
+        let file = File::open(path).map_err(|error| SourceError::File(name.clone(), error))?;
+        Ok(Self::new(Box::new(file), name))
+    }
+
+    /// Reads from `from`.
+    pub(crate) fn new(from: Box<dyn Read>, name: String) -> Self {
+        let window = Box::new([0; WINDOW_BYTES]);
+        Self { from, name, window, begin: 0, end: 0, offset: 0, at_end: false, found_slot: false }
+    }
+
+    /// Returns the bytes in the window, at least `wanted` of them unless the input ends before.
+    fn fill(&mut self, wanted: usize) -> Result<&[u8], SourceError> {
+        if self.end - self.begin < wanted && !self.at_end {
+            self.window.copy_within(self.begin..self.end, 0);
+            self.end -= self.begin;
+            self.begin = 0;
+            while self.end < wanted {
+                match self.from.read(&mut self.window[self.end..]) {
+                    Ok(0) => {
+                        self.at_end = true;
+                        break;
+                    }
+                    Ok(read) => self.end += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(SourceError::File(self.name.clone(), error)),
+                }
+            }
+        }
+        Ok(&self.window[self.begin..self.end])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.begin += bytes;
+        self.offset += bytes as u64;
+    }
+
+    /// Skips to the next magic number behind the current place.
+    fn resync(&mut self, fault: SlotFault) -> Result<Fetched, SourceError> {
+        let offset = self.offset;
+        self.consume(1);
+        let magic = SLOT_MAGIC.to_le_bytes();
+        loop {
+            let window = self.fill(SLOT_BYTES)?;
+            if window.len() < magic.len() {
+                let rest = window.len();
+                self.consume(rest);
+                break;
+            }
+            match window.windows(magic.len()).position(|bytes| bytes == magic) {
+                Some(at) => {
+                    self.consume(at);
+                    break;
+                }
+                None => {
+                    let skip = window.len() + 1 - magic.len();
+                    self.consume(skip);
+                }
+            }
+        }
+        Ok(Fetched::Damage { offset, bytes: self.offset - offset, fault })
+    }
+}
+
+impl SlotSource for FileSource {
+    fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError> {
+        let window = self.fill(HEADER_BYTES)?;
+        if window.is_empty() {
+            return if self.found_slot { Ok(Fetched::End) } else { Err(SourceError::NotACapture(self.name.clone())) };
+        }
+        let fault = match slot::frame(window) {
+            Ok((_, used)) => {
+                let window = self.fill(used)?;
+                match (into.get_mut(..used), window.get(..used)) {
+                    (Some(into), Some(slot)) => {
+                        into.copy_from_slice(slot);
+                        self.consume(used);
+                        self.found_slot = true;
+                        return Ok(Fetched::Slot(used));
+                    }
+                    _ => SlotFault::Truncated { have: window.len(), used },
+                }
+            }
+            // Lengths of another major version mean nothing: what follows cannot be found.
+            Err(fault @ SlotFault::Version(_)) => return Err(SourceError::Format(self.name.clone(), fault)),
+            Err(fault) => fault,
+        };
+        if !self.found_slot && matches!(fault, SlotFault::NoMagic(_) | SlotFault::Short(_)) {
+            return Err(SourceError::NotACapture(self.name.clone()));
+        }
+        self.resync(fault)
+    }
+}
+
+/// A file that gets its name only when it is whole.
+pub(crate) struct NewFile {
+    file: BufWriter<File>,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Creates a temporary file beside `path`.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        Ok(Self { file: BufWriter::new(file), temporary, path: path.to_owned() })
+    }
+
+    /// Appends `bytes`.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    /// Writes everything out and gives the file its name.
+    pub(crate) fn keep(mut self) -> io::Result<()> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        std::fs::rename(&self.temporary, &self.path)
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // Gone already if it was kept.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where slots come from: the only modules that touch devices and files.
+
+pub(crate) mod device;
+pub(crate) mod file;
+pub(crate) mod ring;
+pub(crate) mod system;
+
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::slot::{SlotBuffer, SlotFault};
+use s2dump_abi::hypercall::Status;
+use std::io;
+
+/// What a source gives.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// A slot of so many bytes is in the buffer; only its frame was checked.
+    Slot(usize),
+    /// Bytes that are no slot.
+    Damage {
+        /// Where they begin.
+        offset: u64,
+        /// How many.
+        bytes: u64,
+        /// Why they are no slot.
+        fault: SlotFault,
+    },
+    /// Nothing more.
+    End,
+}
+
+/// A source of slots.
+pub(crate) trait SlotSource {
+    /// Puts the next slot into `into`.
+    fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError>;
+}
+
+/// Why a source failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SourceError {
+    /// A file cannot be opened or read.
+    #[error("{0}: {1}")]
+    File(String, io::Error),
+    /// The file is written in a format of another major version.
+    #[error("{0}: {1}")]
+    Format(String, SlotFault),
+    /// The file has no slot.
+    #[error("{0}: not an s2dump capture")]
+    NotACapture(String),
+    /// The device cannot be opened.
+    #[error("/dev/s2dump: {0}")]
+    Open(io::Error),
+    /// A request to the device failed.
+    #[error("/dev/s2dump: {request}: {error}")]
+    Request {
+        /// Which.
+        request: &'static str,
+        /// How.
+        error: io::Error,
+    },
+    /// The driver gave an answer that makes no sense.
+    #[error("/dev/s2dump: the driver's answer to {0} makes no sense: {1}")]
+    Driver(&'static str, String),
+}
+
+/// Linux errno values by which requests are told apart.
+mod errno {
+    pub(super) const EPERM: i32 = 1;
+    pub(super) const ENOENT: i32 = 2;
+    pub(super) const ENXIO: i32 = 6;
+    pub(super) const EACCES: i32 = 13;
+    pub(super) const ENODEV: i32 = 19;
+    pub(super) const EPROTO: i32 = 71;
+}
+
+const STATUS_OF_ERRNO: [Status; 11] = [
+    Status::NOT_PERMITTED,
+    Status::UNKNOWN_OP,
+    Status::UNKNOWN_FLAG,
+    Status::NO_SUCH_VM,
+    Status::VM_NOT_RUN,
+    Status::BAD_RANGE,
+    Status::SLOT_NOT_SHARED,
+    Status::TOO_BIG,
+    Status::VERSION_MISMATCH,
+    Status::VM_GONE,
+    Status::BAD_GEOMETRY,
+];
+
+impl SourceError {
+    /// Says it for people; `target` is the table that was asked for.
+    pub(crate) fn into_failure(self, target: &str) -> Failure {
+        match &self {
+            Self::File(..) | Self::Driver(..) => Failure::new(ExitCode::UsageOrIo, self),
+            Self::NotACapture(_) => {
+                Failure::new(ExitCode::UsageOrIo, self).hint("captures are made by `s2dump capture -O FILE`")
+            }
+            Self::Format(..) => Failure::new(ExitCode::UsageOrIo, self).hint("read it with the s2dump that wrote it"),
+            Self::Open(error) => match error.raw_os_error() {
+                Some(errno::ENOENT | errno::ENODEV | errno::ENXIO) => Failure::new(
+                    ExitCode::Unsupported,
+                    "/dev/s2dump is not there: this kernel has no s2dump, or it is off",
+                )
+                .hint("`s2dump probe` tells what is missing; a capture is read by -i FILE anywhere"),
+                Some(errno::EACCES | errno::EPERM) => Failure::new(ExitCode::NotPermitted, &self)
+                    .hint("run as root; kernel lockdown in confidentiality mode also refuses"),
+                _ => Failure::new(ExitCode::UsageOrIo, self),
+            },
+            Self::Request { error, .. } => match error.raw_os_error() {
+                Some(errno::EPROTO) => Failure::from_status(Status::VERSION_MISMATCH, target),
+                Some(number) => match STATUS_OF_ERRNO.iter().find(|status| status.to_errno() == number) {
+                    Some(&status) if number != 5 => Failure::from_status(status, target),
+                    _ => Failure::new(ExitCode::UsageOrIo, self),
+                },
+                None => Failure::new(ExitCode::UsageOrIo, self),
+            },
+        }
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the running system says of itself, for `probe`. All of it may be missing.
+
+use std::fs;
+use std::io::Read;
+
+pub(crate) use super::ring::DEVICE_PATH;
+
+/// Whether a kernel option is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// `=y`.
+    Set,
+    /// The configuration is there and does not set it.
+    NotSet,
+    /// There is no configuration to read.
+    Unknown,
+}
+
+/// The running system.
+#[derive(Debug)]
+pub(crate) struct System {
+    /// Architecture this program was built for, which is the machine's.
+    pub(crate) machine: &'static str,
+    /// Kernel release.
+    pub(crate) kernel: Option<String>,
+    /// CONFIG_PKVM_S2DUMP.
+    pub(crate) config: Setting,
+    /// Kernel command line.
+    pub(crate) cmdline: Option<String>,
+}
+
+/// More than any kernel configuration has: a bound for what is unpacked.
+const MAX_CONFIG_BYTES: usize = 4 << 20;
+
+impl System {
+    /// Reads it.
+    pub(crate) fn read() -> Self {
+        let line = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim_end().to_owned());
+        let kernel = line("/proc/sys/kernel/osrelease");
+        let config = read_config(kernel.as_deref());
+        Self {
+            machine: std::env::consts::ARCH,
+            kernel,
+            config: config.map_or(Setting::Unknown, |text| setting(&text)),
+            cmdline: line("/proc/cmdline"),
+        }
+    }
+
+    /// Returns whether `argument` is on the kernel command line.
+    pub(crate) fn has_argument(&self, argument: &str) -> Option<bool> {
+        Some(self.cmdline.as_ref()?.split_whitespace().any(|word| word == argument))
+    }
+
+    /// Returns whether the command line lets s2dump be used; the last setting counts, and a value the kernel takes for
+    /// true counts as `on`.
+    pub(crate) fn has_s2dump_argument(&self) -> Option<bool> {
+        let words = self.cmdline.as_ref()?.split_whitespace();
+        let value = words.filter_map(|word| word.strip_prefix("kvm-arm.s2dump")).next_back();
+        Some(value.is_some_and(|value| matches!(value, "" | "=on" | "=1" | "=y" | "=Y")))
+    }
+}
+
+/// Reads the configuration of the running kernel, from where distributions keep it.
+fn read_config(kernel: Option<&str>) -> Option<String> {
+    if let Some(text) = fs::read("/proc/config.gz").ok().and_then(|bytes| gunzip(&bytes)) {
+        return Some(text);
+    }
+    fs::read_to_string(format!("/boot/config-{}", kernel?)).ok()
+}
+
+fn setting(config: &str) -> Setting {
+    if config.lines().any(|line| line == "CONFIG_PKVM_S2DUMP=y") {
+        Setting::Set
+    } else {
+        Setting::NotSet
+    }
+}
+
+/// Unpacks a gzip file without optional header fields, as the kernel's is.
+fn gunzip(bytes: &[u8]) -> Option<String> {
+    let mut header = [0; 10];
+    let mut rest = bytes;
+    rest.read_exact(&mut header).ok()?;
+    // RFC 1952: magic, method deflate, no flags.
+    if header[..4] != [0x1f, 0x8b, 8, 0] {
+        return None;
+    }
+    let text = miniz_oxide::inflate::decompress_to_vec_with_limit(rest, MAX_CONFIG_BYTES).ok()?;
+    String::from_utf8(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(cmdline: &str) -> System {
+        System { machine: "aarch64", kernel: None, config: Setting::Unknown, cmdline: Some(cmdline.into()) }
+    }
+
+    #[test]
+    fn command_line() {
+        let booted = system("console=ttyAMA0 kvm-arm.mode=protected kvm-arm.s2dump=on");
+        assert_eq!(booted.has_argument("kvm-arm.mode=protected"), Some(true));
+        assert_eq!(booted.has_s2dump_argument(), Some(true));
+        assert_eq!(system("kvm-arm.s2dump=on kvm-arm.s2dump=off").has_s2dump_argument(), Some(false));
+        assert_eq!(system("quiet").has_s2dump_argument(), Some(false));
+    }
+
+    #[test]
+    fn configuration() {
+        assert_eq!(setting("CONFIG_KVM=y\nCONFIG_PKVM_S2DUMP=y\n"), Setting::Set);
+        assert_eq!(setting("# CONFIG_PKVM_S2DUMP is not set\n"), Setting::NotSet);
+    }
+
+    #[test]
+    fn gzip() {
+        let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+        bytes.extend(miniz_oxide::deflate::compress_to_vec(b"CONFIG_PKVM_S2DUMP=y\n", 6));
+        assert_eq!(gunzip(&bytes).as_deref(), Some("CONFIG_PKVM_S2DUMP=y\n"));
+        assert_eq!(gunzip(&bytes[..9]), None);
+        assert_eq!(gunzip(b"not gzip at all"), None);
+    }
+}

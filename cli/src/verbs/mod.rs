@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The verbs: plan -> source -> reader -> format.
+
+pub(crate) mod capture;
+pub(crate) mod dump;
+pub(crate) mod list;
+pub(crate) mod probe;
+pub(crate) mod walk;
+
+use crate::args::{Color, Selector};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::model::vm_name;
+use crate::plan::Plan;
+use crate::reader::{Event, Reader};
+use crate::source::device::{Device, Session};
+use crate::source::file::FileSource;
+use crate::source::ring::Ring;
+use crate::source::{SlotSource, SourceError};
+use s2dump_abi::slot::VmRecord;
+use s2dump_abi::target::Target;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Opens the device. Tests put a fake in its place.
+pub(crate) type OpenSession = dyn Fn() -> Result<Box<dyn Session>, SourceError>;
+
+/// What a verb works with.
+pub(crate) struct Context<'a> {
+    /// For data only.
+    pub(crate) out: &'a mut dyn Write,
+    /// For notes, progress and errors.
+    pub(crate) err: &'a mut dyn Write,
+    /// Opens the device.
+    pub(crate) open_session: &'a OpenSession,
+    /// Whether `out` is a terminal that wants color, unless the user says otherwise.
+    pub(crate) out_has_color: bool,
+    /// Whether `err` is a terminal, so that progress may be shown.
+    pub(crate) err_is_terminal: bool,
+}
+
+/// Opens the real device.
+pub(crate) fn open_real_session() -> Result<Box<dyn Session>, SourceError> {
+    Ok(Box::new(Ring::open()?))
+}
+
+/// Why a verb stopped.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// To be reported.
+    Failure(Failure),
+    /// Writing failed; a closed pipe is no failure.
+    Output(io::Error),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Does what `plan` says.
+pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
+    match plan {
+        Plan::Probe { json } => probe::run(*json, context),
+        Plan::List { input, json, headings } => list::run(input.as_deref(), *json, *headings, context),
+        Plan::Dump(dump) => dump::run(dump, context),
+        Plan::Walk { target, address, input, json } => walk::run(target, *address, input.as_deref(), *json, context),
+        Plan::Capture { targets, output, budget } => capture::run(targets, output, *budget, context),
+    }
+}
+
+impl Context<'_> {
+    /// Opens the device and says hello.
+    fn device(&self) -> Result<Device, SourceError> {
+        Device::new((self.open_session)()?)
+    }
+
+    /// Returns whether output is to be colored.
+    fn color(&self, color: Color) -> bool {
+        match color {
+            Color::Auto => self.out_has_color,
+            Color::Always => true,
+            Color::Never => false,
+        }
+    }
+
+    /// Writes a note for people.
+    fn note(&mut self, text: impl std::fmt::Display) {
+        // Nothing can be done when standard error is gone.
+        let _ = writeln!(self.err, "s2dump: {text}");
+    }
+
+    /// Writes the issues a reader has found; returns how many.
+    fn tell_issues<S: SlotSource>(&mut self, reader: &mut Reader<S>) -> u64 {
+        let mut count = 0;
+        while let Some(issue) = reader.next_issue() {
+            self.note(issue);
+            count += 1;
+        }
+        count
+    }
+}
+
+/// Opens a capture.
+fn open_file(path: &Path) -> Result<Reader<FileSource>, Failure> {
+    FileSource::open(path).map(Reader::new).map_err(|error| error.into_failure("capture"))
+}
+
+/// Reads the list of VMs from the device.
+fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, SourceError> {
+    let mut reader = Reader::new(device.start(crate::source::device::Request::List)?);
+    let mut vms = Vec::new();
+    while let Some(event) = reader.next_event()? {
+        if let Event::Vm(vm) = event {
+            vms.push(vm);
+        }
+    }
+    Ok(vms)
+}
+
+/// Returns the table `selector` names among `vms`.
+fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRecord>), Failure> {
+    let matches = |vm: &&VmRecord| match selector {
+        Selector::Handle(handle) => vm.handle == *handle,
+        Selector::Pid(pid) => vm.pid == *pid,
+        Selector::Id(id) => vm_name(vm) == Some(id),
+    };
+    let found: Vec<&VmRecord> = vms.iter().filter(matches).collect();
+    match (selector, found.as_slice()) {
+        (Selector::Handle(handle), found) => Ok((Target::guest(*handle), found.first().map(|vm| **vm))),
+        (_, [vm]) => Ok((Target::guest(vm.handle), Some(**vm))),
+        (_, []) => {
+            let failure = Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: no such VM"));
+            Err(failure.hint("a number is the pid of the process that made the VM; see `s2dump list`"))
+        }
+        (_, several) => Err(ambiguous(&selector.to_string(), several)),
+    }
+}
+
+/// Says that a name fits several VMs, and which.
+fn ambiguous(name: &str, vms: &[&VmRecord]) -> Failure {
+    let names: Vec<String> =
+        vms.iter().map(|vm| format!("vm:{:#x} ({})", vm.handle, vm_name(vm).unwrap_or("no id"))).collect();
+    Failure::new(ExitCode::UsageOrIo, format_args!("{name} is {} VMs: {}", vms.len(), names.join(", ")))
+        .hint("name one by its handle")
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `s2dump probe`: what this kernel and CPU support, and the exact next step when something is missing.
+
+use super::{list_vms, Context, Stop};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::format::json::FORMAT_VERSION;
+use crate::source::device::{say_hello, Device};
+use crate::source::system::{self, Setting, System};
+use crate::source::SourceError;
+use s2dump_abi::ioctl::Hello;
+use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// What was found, in the order of the checks.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    r#type: &'static str,
+    format: &'static str,
+    version: &'static str,
+    s2dump_abi: String,
+    machine: &'static str,
+    kernel: Option<String>,
+    config_pkvm_s2dump: &'static str,
+    cmdline_protected: Option<bool>,
+    cmdline_s2dump: Option<bool>,
+    device: String,
+    driver: Option<Driver>,
+    vms: Option<usize>,
+    ready: bool,
+    next_step: Option<String>,
+    #[serde(skip)]
+    code: u8,
+}
+
+#[derive(Debug, Serialize)]
+struct Driver {
+    driver_abi: String,
+    el2_abi: String,
+    features: Vec<&'static str>,
+    default_budget: u32,
+    ring_slots: u32,
+}
+
+/// Looks, and tells.
+pub(super) fn run(json: bool, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
+    let system = System::read();
+    let (report, code) = examine(&system, context);
+    if json {
+        serde_json::to_writer(&mut *context.out, &report).map_err(io::Error::from)?;
+        writeln!(context.out)?;
+    } else {
+        write_text(context.out, &report)?;
+    }
+    Ok(code)
+}
+
+fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
+    let mut report = Report {
+        r#type: "probe",
+        format: "s2dump.probe",
+        version: FORMAT_VERSION,
+        s2dump_abi: version(ABI_VERSION),
+        machine: system.machine,
+        kernel: system.kernel.clone(),
+        config_pkvm_s2dump: match system.config {
+            Setting::Set => "yes",
+            Setting::NotSet => "no",
+            Setting::Unknown => "unknown",
+        },
+        cmdline_protected: system.has_argument("kvm-arm.mode=protected"),
+        cmdline_s2dump: system.has_s2dump_argument(),
+        device: String::new(),
+        driver: None,
+        vms: None,
+        ready: false,
+        next_step: None,
+        code: 0,
+    };
+    let opened = (context.open_session)();
+    let code = match opened {
+        Ok(mut session) => {
+            report.device = "present".into();
+            match say_hello(session.as_mut()) {
+                Ok(hello) => {
+                    report.driver = Some(Driver::new(&hello));
+                    let vms = Device::new(session).and_then(|mut device| list_vms(&mut device));
+                    match vms {
+                        Ok(vms) => {
+                            report.vms = Some(vms.len());
+                            report.ready = true;
+                            ExitCode::Ok
+                        }
+                        Err(error) => report.fails(error),
+                    }
+                }
+                Err(error) => report.fails(error),
+            }
+        }
+        Err(error @ SourceError::Open(_)) => {
+            let failure = error.into_failure("probe");
+            report.device = match failure.code {
+                ExitCode::Unsupported => "absent".into(),
+                ExitCode::NotPermitted => "not permitted".into(),
+                _ => failure.message.clone(),
+            };
+            let step = if failure.code == ExitCode::Unsupported { missing_step(system) } else { failure.hint };
+            report.next_step = step;
+            failure.code
+        }
+        Err(error) => report.fails(error),
+    };
+    report.code = code as u8;
+    (report, code)
+}
+
+/// Returns the first thing that is missing when there is no device.
+fn missing_step(system: &System) -> Option<String> {
+    let step = if system.machine != "aarch64" {
+        format!(
+            "this is not a pKVM machine ({}): pKVM is arm64 only. Captures can be read here: s2dump dump -i FILE",
+            system.machine
+        )
+    } else if system.config == Setting::NotSet {
+        "build the kernel with CONFIG_PKVM_S2DUMP=y (`cargo xtask linux apply DIR` puts s2dump into a kernel tree)"
+            .into()
+    } else if system.has_argument("kvm-arm.mode=protected") == Some(false) {
+        "boot with kvm-arm.mode=protected kvm-arm.s2dump=on on the kernel command line".into()
+    } else if system.has_s2dump_argument() == Some(false) {
+        "boot with kvm-arm.s2dump=on on the kernel command line".into()
+    } else if system.config == Setting::Set {
+        "the command line asks for it, but pKVM did not start: the kernel must boot at EL2; see the kernel log for `kvm`".into()
+    } else {
+        "the kernel has no s2dump (CONFIG_PKVM_S2DUMP=y), or did not boot at EL2; the kernel log tells by `kvm` and `s2dump`"
+            .into()
+    };
+    Some(step)
+}
+
+impl Report {
+    fn fails(&mut self, error: SourceError) -> ExitCode {
+        let failure: Failure = error.into_failure("probe");
+        self.device = format!("present, but: {}", failure.message);
+        self.next_step = failure.hint;
+        failure.code
+    }
+}
+
+impl Driver {
+    fn new(hello: &Hello) -> Self {
+        let known = [
+            (features::EXACT, "exact"),
+            (features::ATOMIC, "atomic"),
+            (features::DIGEST, "digest"),
+            (features::GUEST_STAGE2, "guest-stage2"),
+        ];
+        Self {
+            driver_abi: version(AbiVersion::from_bits(hello.version)),
+            el2_abi: version(AbiVersion::from_bits(hello.el2_version)),
+            features: known.into_iter().filter_map(|(bit, name)| (hello.features & bit != 0).then_some(name)).collect(),
+            default_budget: hello.default_budget,
+            ring_slots: hello.slots,
+        }
+    }
+}
+
+fn version(version: AbiVersion) -> String {
+    format!("{}.{}", version.major, version.minor)
+}
+
+fn write_text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    let yes_no = |known: Option<bool>| match known {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "unknown",
+    };
+    let mut line = |name: &str, value: &str| writeln!(out, "{name:<24} {value}");
+    line("machine", report.machine)?;
+    line("kernel", report.kernel.as_deref().unwrap_or("unknown"))?;
+    line("CONFIG_PKVM_S2DUMP", report.config_pkvm_s2dump)?;
+    line("kvm-arm.mode=protected", yes_no(report.cmdline_protected))?;
+    line("kvm-arm.s2dump", yes_no(report.cmdline_s2dump))?;
+    line(system::DEVICE_PATH, &report.device)?;
+    line("abi of this s2dump", &report.s2dump_abi)?;
+    if let Some(driver) = &report.driver {
+        line("abi of driver, EL2", &format!("{}, {}", driver.driver_abi, driver.el2_abi))?;
+        line("features", &driver.features.join(" "))?;
+        line("descriptors per call", &driver.default_budget.to_string())?;
+        line("ring", &format!("{} slots of 4 KiB", driver.ring_slots))?;
+    }
+    if let Some(vms) = report.vms {
+        line("VMs", &vms.to_string())?;
+    }
+    match (&report.next_step, report.ready) {
+        (Some(step), _) => writeln!(out, "\nnext: {step}"),
+        (None, true) => writeln!(out, "\nready"),
+        (None, false) => Ok(()),
+    }
+}

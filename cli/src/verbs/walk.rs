@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `s2dump walk TARGET ADDRESS`: the descriptor of each level, and where the address goes.
+//!
+//! On a capture only the leaf level is known: a dump follows tables but does not show them.
+
+use super::{list_vms, open_file, resolve, Context, Stop};
+use crate::args::Selector;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::format::walk::Walk;
+use crate::model::{target_name, Row, Table};
+use crate::reader::{Event, Reader};
+use crate::source::device::Request;
+use crate::source::SourceError;
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::{SlotKind, VmRecord};
+use s2dump_abi::target::Target;
+use std::path::Path;
+
+/// Walks on the device or a capture.
+pub(super) fn run(
+    target: &Selector,
+    address: u64,
+    input: Option<&Path>,
+    json: bool,
+    context: &mut Context<'_>,
+) -> Result<ExitCode, Stop> {
+    let (walk, issues) = match input {
+        Some(path) => from_file(target, address, path, context)?,
+        None => from_device(target, address, context)?,
+    };
+    match json {
+        true => walk.write_json(context.out)?,
+        false => walk.write_text(context.out)?,
+    }
+    Ok(if issues == 0 { ExitCode::Ok } else { ExitCode::Partial })
+}
+
+fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
+    let name = selector.to_string();
+    let fail = |error: SourceError| error.into_failure(&name);
+    let mut device = context.device().map_err(fail)?;
+    let vms = list_vms(&mut device).map_err(fail)?;
+    let (target, vm) = resolve(selector, &vms)?;
+    let mut reader = Reader::new(device.start(Request::Walk { target, address }).map_err(fail)?);
+    let (mut table, mut steps, mut issues) = (None, Vec::new(), 0);
+    loop {
+        let event = reader.next_event();
+        issues += context.tell_issues(&mut reader);
+        match event.map_err(fail)? {
+            Some(Event::Walk(found)) => table = Some(found),
+            Some(Event::Row(step)) => steps.push(step),
+            Some(Event::End(_, outcome)) => match outcome.status {
+                Some(status) if status != Status::OK => return Err(Failure::from_status(status, &name).into()),
+                _ => {}
+            },
+            Some(_) => {}
+            None => break,
+        }
+    }
+    match table {
+        Some(table) => Ok((Walk { table, vm, address, steps, from_leaves: false }, issues)),
+        None => Err(fail(SourceError::Driver("a walk", "no walk".into())).into()),
+    }
+}
+
+fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
+    let mut reader = open_file(path)?;
+    let mut vms: Vec<VmRecord> = Vec::new();
+    let mut wanted: Option<(Target, Option<VmRecord>)> = None;
+    let mut current: Option<Table> = None;
+    let mut found: Option<(Table, Row)> = None;
+    let mut covering: Option<Table> = None;
+    let mut issues = 0;
+    loop {
+        let event = reader.next_event();
+        issues += context.tell_issues(&mut reader);
+        match event.map_err(|error| error.into_failure("capture"))? {
+            Some(Event::Vm(vm)) => vms.push(vm),
+            Some(Event::Dump(table)) => {
+                let (target, vm) = resolve(selector, &vms)?;
+                wanted = Some((target, vm));
+                current = Some(table).filter(|table| table.target() == target);
+                if let Some(table) = current.filter(|table| address < table.geometry.ia_end()) {
+                    covering = Some(table);
+                }
+            }
+            Some(Event::Row(row)) => {
+                if let (Some(table), None) = (current, &found) {
+                    found = row.clip(address, address + 1).map(|entry| (table, entry));
+                }
+            }
+            Some(Event::End(SlotKind::RANGES, _)) => current = None,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let vm = wanted.and_then(|(_, vm)| vm);
+    match (found, covering, wanted) {
+        (Some((table, entry)), ..) => Ok((Walk { table, vm, address, steps: vec![entry], from_leaves: true }, issues)),
+        (None, Some(table), Some((target, _))) => {
+            let message = format!("{}: nothing captured at {address:#x}", target_name(target));
+            let hint = format!("the capture has {:#x}..{:#x}", table.header.start, table.end());
+            Err(Failure::new(ExitCode::Partial, message).hint(hint).into())
+        }
+        _ => {
+            let message = format!("{selector}: the capture holds no table of it that has {address:#x}");
+            Err(Failure::new(ExitCode::NoSuchVm, message).into())
+        }
+    }
+}

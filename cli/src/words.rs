@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a row says, in words: the vocabulary shared by table, walk and JSON. Decoding itself is `s2dump-vmsa`'s.
+
+use crate::model::{Row, Table};
+use s2dump_abi::slot::{encoding, RecordKind};
+use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability};
+use s2dump_vmsa::descriptor::{Descriptor, Leaf, RawDescriptor};
+use s2dump_vmsa::pkvm::{InvalidKind, OwnerId, PageState};
+use std::borrow::Cow;
+
+/// Words or numbers for one word of output.
+pub(crate) type Word = Cow<'static, str>;
+
+/// Returns the leaf a row is made of, if it is.
+pub(crate) fn leaf<'t>(row: &Row, table: &'t Table) -> Option<Leaf<'t>> {
+    match RawDescriptor::from_bits(row.raw).view(row.level, &table.geometry) {
+        Descriptor::Block(leaf) | Descriptor::Page(leaf) if row.kind == RecordKind::LEAF => Some(leaf),
+        _ => None,
+    }
+}
+
+/// Returns the rights in three letters; execution is `x` for EL1 and EL0, `p` for EL1 only, `u` for EL0 only.
+pub(crate) fn rwx(leaf: &Leaf<'_>) -> String {
+    let ap = leaf.s2ap();
+    let execute = match (leaf.xn().el1_can_execute(), leaf.xn().el0_can_execute()) {
+        (true, true) => 'x',
+        (true, false) => 'p',
+        (false, true) => 'u',
+        (false, false) => '-',
+    };
+    [if ap.is_readable() { 'r' } else { '-' }, if ap.is_writable() { 'w' } else { '-' }, execute].iter().collect()
+}
+
+/// Returns who may execute.
+pub(crate) fn execute(leaf: &Leaf<'_>) -> &'static str {
+    match (leaf.xn().el1_can_execute(), leaf.xn().el0_can_execute()) {
+        (true, true) => "el1+el0",
+        (true, false) => "el1",
+        (false, true) => "el0",
+        (false, false) => "none",
+    }
+}
+
+/// Returns the memory type; a reserved encoding as its bits with a question mark.
+pub(crate) fn memory(attr: MemAttr) -> Word {
+    let name = match attr {
+        MemAttr::Device(Device::NGnRnE) => "dev-nGnRnE",
+        MemAttr::Device(Device::NGnRE) => "dev-nGnRE",
+        MemAttr::Device(Device::NGRE) => "dev-nGRE",
+        MemAttr::Device(Device::GRE) => "dev-GRE",
+        MemAttr::Normal { outer, inner } if outer == inner => match inner {
+            Cacheability::NonCacheable => "normal-nc",
+            Cacheability::WriteThrough => "normal-wt",
+            Cacheability::WriteBack => "normal-wb",
+        },
+        MemAttr::Normal { outer, inner } => return format!("o-{}/i-{}", cache(outer), cache(inner)).into(),
+        MemAttr::ForcedWriteBack => "normal-wb",
+        MemAttr::AsStage1 => "as-stage1",
+        MemAttr::Unknown(bits) => return format!("{bits:#06b}?").into(),
+    };
+    name.into()
+}
+
+fn cache(half: Cacheability) -> &'static str {
+    match half {
+        Cacheability::NonCacheable => "nc",
+        Cacheability::WriteThrough => "wt",
+        Cacheability::WriteBack => "wb",
+    }
+}
+
+/// Returns the shareability.
+pub(crate) fn shareability(sh: Shareability) -> &'static str {
+    match sh {
+        Shareability::Non => "nsh",
+        Shareability::Reserved => "01?",
+        Shareability::Outer => "osh",
+        Shareability::Inner => "ish",
+    }
+}
+
+/// Returns whether software bits and invalid entries have pKVM's meaning.
+fn is_pkvm(table: &Table) -> bool {
+    table.header.encoding == encoding::PKVM_7_2
+}
+
+/// Returns pKVM's page state, if the table has one.
+pub(crate) fn page_state(leaf: &Leaf<'_>, table: &Table) -> Option<&'static str> {
+    is_pkvm(table).then(|| match leaf.page_state() {
+        PageState::Owned => "owned",
+        PageState::SharedOwned => "shared-owned",
+        PageState::SharedBorrowed => "shared-borrowed",
+        PageState::NoPage => "no-page!",
+    })
+}
+
+/// Returns what an invalid entry says, `None` if it is zero: a word for what it is, and whether that says it all.
+pub(crate) fn annotation(row: &Row, table: &Table) -> Option<(&'static str, bool)> {
+    if row.kind != RecordKind::INVALID || row.raw == 0 {
+        return None;
+    }
+    if !is_pkvm(table) {
+        return Some(("invalid", false));
+    }
+    Some(match InvalidKind::from_descriptor(row.raw) {
+        // Zero but for bits the decoder does not see cannot be: bit 0 is clear and all others are seen.
+        InvalidKind::Empty => ("invalid", false),
+        InvalidKind::Locked { payload } => ("LOCKED!", payload == 0),
+        InvalidKind::HostDonation { owner: OwnerId::HYP, metadata } => ("donated-hyp", metadata == 0),
+        InvalidKind::HostDonation { owner: OwnerId::GUEST, .. } => ("donated-guest", false),
+        InvalidKind::HostDonation { .. } => ("donated", false),
+        InvalidKind::GuestPoisoned { payload } => ("poisoned", payload == 0),
+        InvalidKind::Unknown { .. } => ("invalid", false),
+    })
+}
+
+/// Returns what a row is when it is neither leaf nor invalid entry.
+pub(crate) fn fault(kind: RecordKind) -> Option<&'static str> {
+    match kind {
+        RecordKind::RESERVED => Some("reserved!"),
+        RecordKind::TABLE_OUTSIDE => Some("table-outside!"),
+        RecordKind::TABLE_LOOP => Some("table-loop!"),
+        _ => None,
+    }
+}
+
+/// Returns page state, annotation or fault as one word; what the word does not say is added raw.
+pub(crate) fn state(row: &Row, table: &Table) -> Word {
+    if let Some(leaf) = leaf(row, table) {
+        return page_state(&leaf, table).unwrap_or("-").into();
+    }
+    match (annotation(row, table), fault(row.kind)) {
+        (Some((word, true)), _) => word.into(),
+        (Some((word, false)), _) | (None, Some(word)) => format!("{word}={:#x}", row.raw).into(),
+        (None, None) => "-".into(),
+    }
+}
+
+/// Returns the kind of a row as JSON names it.
+pub(crate) fn kind(row: &Row) -> &'static str {
+    match row.kind {
+        RecordKind::INVALID if row.raw == 0 => "hole",
+        RecordKind::INVALID => "invalid",
+        RecordKind::LEAF if row.level.is_last() => "page",
+        RecordKind::LEAF => "block",
+        RecordKind::TABLE => "table",
+        RecordKind::RESERVED => "reserved",
+        RecordKind::TABLE_OUTSIDE => "table-outside",
+        _ => "table-loop",
+    }
+}
