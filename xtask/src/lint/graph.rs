@@ -22,11 +22,11 @@ pub(crate) struct Node {
     pub(crate) problems: Vec<String>,
 }
 
-/// Bytes on the stack, and the functions that lead there.
+/// Bytes on the stack, and the functions that lead there, each with its share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deepest {
     pub(crate) bytes: u64,
-    pub(crate) path: Vec<usize>,
+    pub(crate) path: Vec<(usize, u64)>,
 }
 
 /// Follows every function of the program.
@@ -139,11 +139,12 @@ fn visit(
         return Ok(deepest.clone());
     }
     callers.push(function);
-    let mut most = Deepest { bytes: nodes[function].frame_bytes, path: vec![function] };
+    let own = nodes[function].frame_bytes;
+    let mut most = Deepest { bytes: own, path: vec![(function, own)] };
     for (callee, bytes) in &nodes[function].calls {
         let below = visit(nodes, *callee, known, callers)?;
         if bytes + below.bytes >= most.bytes {
-            let path = std::iter::once(function).chain(below.path).collect();
+            let path = std::iter::once((function, *bytes)).chain(below.path).collect();
             most = Deepest { bytes: bytes + below.bytes, path };
         }
     }

@@ -171,11 +171,9 @@ fn stack_use(program: &Program, nodes: &[Node]) -> Finding {
     if most.bytes > STACK_BYTES {
         violations.push(format!("{} bytes are {} too many", most.bytes, most.bytes - STACK_BYTES));
     }
-    Finding {
-        rule: "stack",
-        figure: format!("{} of {STACK_BYTES} bytes: {}", most.bytes, path(program, &most.path)),
-        violations,
-    }
+    let shares = most.path.iter().map(|(f, bytes)| format!("{} {bytes}", shown(&program.functions[*f].name)));
+    let figure = format!("{} of {STACK_BYTES} bytes: {}", most.bytes, shares.collect::<Vec<_>>().join(" -> "));
+    Finding { rule: "stack", figure, violations }
 }
 
 fn image(program: &Program) -> Finding {
@@ -213,11 +211,18 @@ fn code(program: &Program) -> impl Iterator<Item = (usize, u64, u32)> + '_ {
 
 fn place(program: &Program, section: usize, offset: u64) -> String {
     match program.function_at(section, offset).map(|f| &program.functions[f]) {
-        Some(function) => format!("{}+{:#x}", function.name, offset - function.start),
+        Some(function) => format!("{}+{:#x}", shown(&function.name), offset - function.start),
         None => format!("{} {}+{offset:#x}", program.sections[section].object, program.sections[section].name),
     }
 }
 
 fn path(program: &Program, functions: &[usize]) -> String {
-    functions.iter().map(|f| program.functions[*f].name.as_str()).collect::<Vec<_>>().join(" -> ")
+    functions.iter().map(|f| shown(&program.functions[*f].name)).collect::<Vec<_>>().join(" -> ")
+}
+
+/// Returns the name as written in the source, generic arguments left out.
+fn shown(symbol: &str) -> String {
+    let name = format!("{:#}", rustc_demangle::demangle(symbol));
+    let is_method = name.starts_with('<'); // as in `<Type>::method`
+    name.split("::<").next().filter(|_| !is_method).map_or(name.clone(), str::to_owned)
 }

@@ -116,7 +116,7 @@ fn figure(rule: &str, objects: Vec<Vec<u8>>) -> String {
 fn good_pair_of_objects_resolves_each_other() {
     let c = entry(&["rust"]).section(".altinstructions", SectionKind::ReadOnlyData, 12).bytes();
     let rust = Builder::new().function("rust", &[SUB_SP_512, ADD_SP_512, RET], &[]).bytes();
-    assert_eq!(figure("stack", vec![c.clone(), rust.clone()]), format!("528 of 1024 bytes: {ENTRY} -> rust"));
+    assert_eq!(figure("stack", vec![c.clone(), rust.clone()]), format!("528 of 1024 bytes: {ENTRY} 16 -> rust 512"));
     assert_eq!(figure("size", vec![c, rust]), "36 of 12288 bytes: text 36 + rodata 0");
 }
 
@@ -132,7 +132,7 @@ fn good_tail_call_costs_nothing() {
         .function(ENTRY, &[PUSH_16, POP_16, B], &["next"])
         .function("next", &[SUB_SP_512, ADD_SP_512, RET], &[])
         .bytes();
-    assert_eq!(figure("stack", vec![object]), format!("512 of 1024 bytes: {ENTRY} -> next"));
+    assert_eq!(figure("stack", vec![object]), format!("512 of 1024 bytes: {ENTRY} 0 -> next 512"));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn stack_limit_is_exact() {
     let deep = |frames: &[u32], pops: &[u32]| [frames, pops, &[RET]].concat();
     let limit = deep(&[SUB_SP_512, SUB_SP_512], &[ADD_SP_512, ADD_SP_512]);
     let object = Builder::new().function(ENTRY, &limit, &[]).bytes();
-    assert_eq!(figure("stack", vec![object]), format!("1024 of 1024 bytes: {ENTRY}"));
+    assert_eq!(figure("stack", vec![object]), format!("1024 of 1024 bytes: {ENTRY} 1024"));
     let over = entry(&["f"]).function("f", &limit, &[]).bytes();
     assert_eq!(assert_breaks("stack", vec![over]).1, "1040 bytes are 16 too many");
 }
