@@ -164,7 +164,11 @@ impl MiscDevice for OpenFile {
         // INVARIANT: The mutex is held until the end of this function.
         let mut host = LockedHost { slots: &me.slots, vms };
         let mut total = 0;
-        while !iov.is_empty() {
+        // A ring's worth at most, however large the buffer: so that a read ends as soon as an advance does.
+        for _ in 0..SLOTS {
+            if iov.is_empty() {
+                break;
+            }
             let filled = match session.next_filled(&mut host, iov.len()) {
                 Ok(Some(filled)) => filled,
                 Ok(None) => break,

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The two sides of the hypercall meet: driver logic against the handler that runs at EL2, on tables made of bytes.
+
+mod fake;
+
+use fake::{a_dump, a_hello, a_start, host_vm};
+use proptest::prelude::*;
+use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET, MAX_BUDGET};
+use s2dump_abi::ioctl::Start;
+use s2dump_abi::slot::{encoding, vm_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
+use s2dump_abi::version::features;
+use s2dump_host_driver::errno::Errno;
+use s2dump_host_driver::error::SessionError;
+use s2dump_host_driver::host::{Host, HostVm};
+use s2dump_host_driver::session::Session;
+use s2dump_hyp::entry;
+use s2dump_hyp::platform::{LockedTable, PinnedSlot, Platform, TableRegisters};
+use s2dump_hyp::slot::{SlotPage, SLOT_WORDS};
+use s2dump_hyp::tables::{OutsideMemory, TableMemory};
+use s2dump_vmsa::{Granule, PhysAddr};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use zerocopy::{FromBytes, IntoBytes};
+
+const HANDLE: u16 = 0x1000;
+const SLOTS: u32 = 4;
+const PFN: u64 = 0x7_0000;
+/// 39 input-address bits, start level 1, 4 KiB pages, 40 output-address bits.
+const VTCR: u64 = 25 | 1 << 6 | 2 << 16 | 1 << 31;
+const ROOT: u64 = 0x8000_0000;
+const TABLE: u64 = 0b11;
+/// A page of normal memory, rwx, as pKVM maps it; bit 55 says shared.
+const PAGE: u64 = 0x7ff;
+const SHARED: u64 = 1 << 55;
+/// Where the guest's memory begins, and what it is backed by.
+const IPA: u64 = 0x8000_0000;
+const PA: u64 = 0x1_0000_0000;
+
+/// Hypervisor and host kernel in one: a guest, slot pages, the host's list.
+struct Machine {
+    tables: BTreeMap<u64, Vec<AtomicU64>>,
+    slots: Vec<[AtomicU64; SLOT_WORDS]>,
+    is_permitted: bool,
+    is_shared: bool,
+    host_vms: Vec<HostVm>,
+    calls: u64,
+}
+
+struct Slot<'m>(&'m [AtomicU64; SLOT_WORDS]);
+
+impl PinnedSlot for Slot<'_> {
+    fn page(&self) -> SlotPage<'_> {
+        SlotPage::new(self.0)
+    }
+}
+
+struct Table<'m>(&'m Machine);
+
+impl TableMemory for Table<'_> {
+    fn table(&self, table: PhysAddr, _granule: Granule) -> Result<&[AtomicU64], OutsideMemory> {
+        self.0.tables.get(&table.get()).map(Vec::as_slice).ok_or(OutsideMemory { table })
+    }
+}
+
+impl LockedTable for Table<'_> {
+    fn registers(&self) -> TableRegisters {
+        TableRegisters {
+            vtcr: VTCR,
+            root: ROOT,
+            table_features: 0,
+            vmid: 1,
+            encoding: encoding::PKVM_7_2,
+            is_protected: true,
+        }
+    }
+}
+
+impl Platform for Machine {
+    type Slot<'p> = Slot<'p>;
+    type Table<'p> = Table<'p>;
+
+    fn is_permitted(&self) -> bool {
+        self.is_permitted
+    }
+
+    fn pin_slot(&self, pfn: u64) -> Option<Slot<'_>> {
+        let index = usize::try_from(pfn.checked_sub(PFN)?).ok()?;
+        self.slots.get(index).filter(|_| self.is_shared).map(Slot)
+    }
+
+    fn lock_table(&self, handle: u16) -> Option<Table<'_>> {
+        (handle == HANDLE).then_some(Table(self))
+    }
+
+    fn vm_info(&self, handle: u16) -> Option<VmRecord> {
+        (handle == HANDLE).then(|| VmRecord {
+            vtcr: VTCR,
+            root: ROOT,
+            handle,
+            flags: vm_flags::PROTECTED | vm_flags::CREATED,
+            vcpus: 2,
+            ..zerocopy::FromZeros::new_zeroed()
+        })
+    }
+}
+
+impl Host for Machine {
+    fn call(&mut self, regs: &mut [u64; 8]) {
+        self.calls += 1;
+        let results = entry::handle(regs, &*self);
+        regs[0] = 0;
+        regs[1..4].copy_from_slice(&results);
+    }
+
+    fn slot_pfn(&self, slot: u32) -> u64 {
+        PFN + u64::from(slot)
+    }
+
+    fn read_slot(&self, slot: u32, offset: usize, into: &mut [u8]) -> Result<(), Errno> {
+        let words: Vec<u64> = self.slots[slot as usize].iter().map(|word| word.load(Ordering::Relaxed)).collect();
+        into.copy_from_slice(&words.as_bytes()[offset..offset + into.len()]);
+        Ok(())
+    }
+
+    fn write_slot(&mut self, slot: u32, offset: usize, from: &[u8]) -> Result<(), Errno> {
+        let mut bytes = [0; SLOT_BYTES];
+        self.read_slot(slot, 0, &mut bytes)?;
+        bytes[offset..offset + from.len()].copy_from_slice(from);
+        for (word, new) in self.slots[slot as usize].iter().zip(bytes.chunks(8)) {
+            word.store(u64::from_le_bytes(new.try_into().expect("8 bytes")), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn look_at_vms(&mut self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn vms(&self) -> &[HostVm] {
+        &self.host_vms
+    }
+
+    fn is_interrupted(&self) -> bool {
+        false
+    }
+}
+
+impl Machine {
+    /// A guest with `leaves` descriptors from [`IPA`] on.
+    fn new(leaves: &[u64]) -> Self {
+        let words =
+            |values: &[u64]| (0..512).map(|i| AtomicU64::new(values.get(i).copied().unwrap_or(0))).collect::<Vec<_>>();
+        let mut tables = BTreeMap::new();
+        let mut next = ROOT + 0x1000;
+        let mut new_table = |values: &[u64]| {
+            next += 0x1000;
+            tables.insert(next, words(values));
+            next | TABLE
+        };
+        let level3: Vec<u64> = leaves.chunks(512).map(&mut new_table).collect();
+        let level2 = new_table(&level3);
+        let mut root = [0; 512];
+        root[(IPA >> 30) as usize] = level2;
+        tables.insert(ROOT, words(&root));
+        Self {
+            tables,
+            // No stale byte may get out: see `read_all`.
+            slots: (0..SLOTS).map(|_| [const { AtomicU64::new(0xaaaa_aaaa_aaaa_aaaa) }; SLOT_WORDS]).collect(),
+            is_permitted: true,
+            is_shared: true,
+            host_vms: vec![host_vm(HANDLE, 42, vm_flags::CREATED), host_vm(HANDLE + 1, 43, 0)],
+            calls: 0,
+        }
+    }
+
+    fn header(&self, slot: u32) -> SlotHeader {
+        let mut bytes = [0; 128];
+        self.read_slot(slot, 0, &mut bytes).expect("inside");
+        SlotHeader::read_from_bytes(&bytes).expect("128 bytes")
+    }
+}
+
+/// Reads a start to its end: headers, and the record bytes of all slots.
+fn read_all(session: &mut Session, machine: &mut Machine) -> (Vec<SlotHeader>, Vec<u8>) {
+    let (mut headers, mut records) = (Vec::new(), Vec::new());
+    while let Some(filled) = session.next_filled(machine, SLOT_BYTES).expect("read") {
+        headers.push(machine.header(filled.slot));
+        let mut bytes = vec![0; filled.used_bytes];
+        machine.read_slot(filled.slot, 0, &mut bytes).expect("inside");
+        records.extend_from_slice(&bytes[128..]);
+        session.consume();
+    }
+    (headers, records)
+}
+
+/// The pages that records of a dump with [`DumpFlags::EXACT`] stand for: address, descriptor without the output address.
+fn pages(records: &[u8]) -> Vec<(u64, u64)> {
+    let mut pages = Vec::new();
+    for bytes in records.chunks(32) {
+        let record = Record::read_from_bytes(bytes).expect("32 bytes");
+        if RecordKind(record.kind) == RecordKind::LEAF {
+            assert_eq!(record.level, 3);
+            let page =
+                |i: u64| (record.ia + i * 4096, (record.descriptor & !0xffff_ffff_f000) | (record.oa + i * 4096));
+            pages.extend((0..u64::from(record.count)).map(page));
+        }
+    }
+    pages
+}
+
+#[test]
+fn good_hello_agrees() {
+    let mut hello = a_hello();
+    Session::new(SLOTS).hello(&mut Machine::new(&[]), &mut hello).expect("hello");
+    assert_eq!(hello.default_budget, DEFAULT_BUDGET);
+    assert_eq!(hello.features & features::GUEST_STAGE2, features::GUEST_STAGE2);
+}
+
+#[test]
+fn good_walk_shows_each_level() {
+    let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&[PA | PAGE]));
+    let walk = Start { target: u64::from(HANDLE), start: IPA + 0x123, ..a_start(Op::WALK) };
+    session.start(&mut machine, &walk).expect("start");
+    let (headers, records) = read_all(&mut session, &mut machine);
+    assert_eq!(headers.iter().map(|h| SlotKind(h.kind)).collect::<Vec<_>>(), [SlotKind::WALK, SlotKind::END]);
+    let levels: Vec<i8> = records.chunks(32).map(|r| Record::read_from_bytes(r).expect("32").level).collect();
+    assert_eq!(levels, [1, 2, 3]);
+}
+
+#[test]
+fn good_list_has_both_vms() {
+    let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&[]));
+    session.start(&mut machine, &a_start(Op::LIST)).expect("start");
+    let (headers, records) = read_all(&mut session, &mut machine);
+    assert_eq!((headers.len(), headers[2].status, headers[2].sequence), (3, 0, 2));
+    let vms: Vec<_> = records.chunks(64).map(|r| VmRecord::read_from_bytes(r).expect("64")).collect();
+    assert_eq!(
+        vms.iter().map(|vm| (vm.handle, vm.pid, vm.ia_bits)).collect::<Vec<_>>(),
+        [(0x1000, 42, 39), (0x1001, 43, 0)]
+    );
+}
+
+#[test]
+fn bad_starts() {
+    let dump = a_dump();
+    let walk = Start { target: u64::from(HANDLE), ..a_start(Op::WALK) };
+    let cases = [
+        (Start { target: 0x1001, ..dump }, Status::VM_NOT_RUN),
+        (Start { target: 0x1002, ..dump }, Status::NO_SUCH_VM),
+        (Start { target: 0, ..dump }, Status::NO_SUCH_VM),
+        (Start { start: 0x800, ..dump }, Status::BAD_RANGE),
+        (Start { end: 0x1800, ..dump }, Status::BAD_RANGE),
+        (Start { start: 0x1000, end: 0x1000, ..dump }, Status::BAD_RANGE),
+        (Start { start: 1 << 39, ..dump }, Status::BAD_RANGE),
+        (Start { start: u64::MAX & !0xfff, ..dump }, Status::BAD_RANGE),
+        (Start { start: 1 << 39, ..walk }, Status::BAD_RANGE),
+        (Start { target: 0x1001, ..walk }, Status::VM_NOT_RUN),
+    ];
+    for (start, status) in cases {
+        let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&[]));
+        assert_eq!(session.start(&mut machine, &start), Err(SessionError::Refused(status)), "{start:?}");
+    }
+}
+
+#[test]
+fn bad_gate_and_slot() {
+    let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&[]));
+    machine.is_shared = false;
+    assert_eq!(session.start(&mut machine, &a_dump()), Err(SessionError::Refused(Status::SLOT_NOT_SHARED)));
+    machine.is_permitted = false;
+    assert_eq!(session.start(&mut machine, &a_dump()), Err(SessionError::Refused(Status::NOT_PERMITTED)));
+    assert_eq!(session.hello(&mut machine, &mut a_hello()), Err(SessionError::Refused(Status::NOT_PERMITTED)));
+}
+
+#[test]
+fn bad_atomic_dump_that_does_not_fit() {
+    // Alternating states: a record each, so that a slot holds 124 of them.
+    let leaves: Vec<u64> = (0..512).map(|i| (PA + i * 4096) | PAGE | if i % 2 == 0 { SHARED } else { 0 }).collect();
+    let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&leaves));
+    let atomic = Start { flags: DumpFlags::ATOMIC.0, ..a_dump() };
+    let error = session.start(&mut machine, &atomic).expect_err("too big");
+    assert_eq!(error.to_errno(), Errno::E2BIG);
+    let part = Start { start: IPA, end: IPA + 100 * 4096, ..atomic };
+    session.start(&mut machine, &part).expect("fits");
+    assert_eq!(pages(&read_all(&mut session, &mut machine).1).len(), 100);
+}
+
+fn leaves() -> impl Strategy<Value = Vec<u64>> {
+    let leaf = prop_oneof![
+        3 => Just(0),
+        6 => Just(PAGE),
+        2 => Just(PAGE | SHARED),
+        1 => Just(0x3000_0000_0000_0000_u64),
+    ];
+    // Runs, as real tables have them.
+    let run = (leaf, 1..90_usize);
+    prop::collection::vec(run, 0..60).prop_map(|runs| {
+        let flat = runs.into_iter().flat_map(|(leaf, count)| std::iter::repeat_n(leaf, count));
+        let with_pa = |(i, leaf): (usize, u64)| if leaf & 1 == 1 { leaf | (PA + i as u64 * 4096) } else { leaf };
+        flat.enumerate().map(with_pa).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn good_dump_gives_the_pages_of_the_table(leaves in leaves(), budget in prop_oneof![Just(0), 1..700_u32, Just(u32::MAX)]) {
+        let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&leaves));
+        let dump = Start { budget, flags: DumpFlags::EXACT.0, ..a_dump() };
+        session.start(&mut machine, &dump).expect("start");
+        let (headers, records) = read_all(&mut session, &mut machine);
+        let (end, ranges) = headers.split_last().expect("an END slot");
+        prop_assert_eq!((SlotKind(end.kind), end.status, end.next), (SlotKind::END, 0, 1 << 39));
+        prop_assert_eq!((end.sequence, ranges.len() as u64), (machine.calls, machine.calls));
+        prop_assert!(ranges.windows(2).all(|pair| pair[0].next == pair[1].start));
+        let most = ranges.iter().map(|header| header.visited).max();
+        prop_assert_eq!(Some(end.visited), most);
+        prop_assert!(ranges.iter().all(|header| header.visited <= header.budget && header.budget <= MAX_BUDGET));
+        let wanted: Vec<_> = leaves
+            .iter()
+            .enumerate()
+            .filter(|(_, leaf)| **leaf & 1 == 1)
+            .map(|(i, leaf)| (IPA + i as u64 * 4096, *leaf))
+            .collect();
+        prop_assert_eq!(pages(&records), wanted);
+    }
+}
