@@ -252,7 +252,7 @@ fn bad_starts() {
         (Start { end: 0x1800, ..dump }, Status::BAD_RANGE),
         (Start { start: 0x1000, end: 0x1000, ..dump }, Status::BAD_RANGE),
         (Start { start: 1 << 39, ..dump }, Status::BAD_RANGE),
-        (Start { start: u64::MAX & !0xfff, ..dump }, Status::BAD_RANGE),
+        (Start { start: !0xfff, ..dump }, Status::BAD_RANGE),
         (Start { start: 1 << 39, ..walk }, Status::BAD_RANGE),
         (Start { target: 0x1001, ..walk }, Status::VM_NOT_RUN),
     ];
