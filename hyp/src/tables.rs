@@ -86,6 +86,7 @@ impl Root {
     pub(crate) fn contains(&self, table: PhysAddr) -> bool {
         let page_mask = (1 << self.geometry.granule().page_shift()) - 1;
         let first = self.base.get() & !page_mask;
-        table.get() >= first && table.get() - first < (self.geometry.root_bytes() | page_mask)
+        // A size and not a mask: the page right behind the root is a table like any other.
+        table.get() >= first && table.get() - first < self.geometry.root_bytes().max(page_mask + 1)
     }
 }
