@@ -7,7 +7,7 @@
 use crate::ctx::Ctx;
 use crate::process::{command, is_on_path, output};
 use crate::step::Step;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{bail, ensure, Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -166,7 +166,8 @@ fn as_root(program: &str) -> Result<Command> {
 /// If it is no Debian: then set-up by hand is the way.
 pub(crate) fn machine_codename() -> Result<String> {
     let release = std::fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    codename(&release).context("set-up knows Debian only (12 or later); elsewhere install what xtask/src/setup.rs lists")
+    codename(&release)
+        .context("set-up knows Debian only (12 or later); elsewhere install what xtask/src/setup.rs lists")
 }
 
 /// Returns the code name that an `os-release` file of Debian tells.
@@ -209,7 +210,8 @@ mod tests {
 
     #[test]
     fn mirror_is_that_of_the_release() {
-        let targets = "http://a.test/sec bookworm-security\nhttp://a.test/d bookworm-updates\nhttp://b.test/d bookworm\n";
+        let targets =
+            "http://a.test/sec bookworm-security\nhttp://a.test/d bookworm-updates\nhttp://b.test/d bookworm\n";
         assert_eq!(mirror(targets, "bookworm").as_deref(), Some("http://b.test/d"));
     }
 

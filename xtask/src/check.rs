@@ -3,12 +3,12 @@
 
 use crate::ctx::Ctx;
 use crate::process::command;
-use crate::qemu::{Bootable, Machine, console_path};
+use crate::qemu::{console_path, Bootable, Machine};
 use crate::run::is_output;
 use crate::source::TESTED;
-use crate::step::{Step, clock};
+use crate::step::{clock, Step};
 use crate::{guest, kernel, lint, setup};
-use anyhow::{Result, bail};
+use anyhow::{bail, Result};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -165,7 +165,6 @@ fn source_checks(results: &mut Results<'_>) {
         cargo.args(["clippy", "--locked", "--target", "aarch64-unknown-none-softfloat", "--lib"]);
         cargo.args(BARE.map(|name| format!("--package={name}"))).args(["--", "-D", "warnings"]);
     });
-    results.check("lint: sources", |ctx, _| lint::sources(&ctx.root));
     results.command("unit and property tests", |cargo| {
         cargo.args(["test", "--locked", "--workspace"]);
     });

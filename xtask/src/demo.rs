@@ -2,11 +2,11 @@
 //! `cargo xtask demo`: a protected and an ordinary VM on a real pKVM, and what s2dump reads of them at EL2.
 
 use crate::ctx::Ctx;
-use crate::qemu::{Bootable, Machine, console_path};
+use crate::qemu::{console_path, Bootable, Machine};
 use crate::run::is_output;
 use crate::step::clock;
 use crate::{guest, kernel, setup};
-use anyhow::{Result, bail};
+use anyhow::{bail, Result};
 use std::time::Instant;
 
 /// Sets up, builds, boots, and shows the output of the guest's commands.

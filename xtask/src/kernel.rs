@@ -4,13 +4,13 @@
 //! Per source there is one directory: `source` (unpacked or copied, then given s2dump, which writes only what differs),
 //! and `build` (`make O=`). `make` itself decides by the files' times what is to be built again.
 
-use crate::ctx::{Ctx, hash};
+use crate::ctx::{hash, Ctx};
+use crate::linux::insertions::{without_ours, INSERTIONS, OWN_DIR};
 use crate::process::{command, output};
-use crate::linux::insertions::{INSERTIONS, OWN_DIR, without_ours};
 use crate::source::{self, Source};
 use crate::step::Step;
 use crate::{linux, setup};
-use anyhow::{Context, Result, bail};
+use anyhow::{bail, Context, Result};
 use std::path::{Path, PathBuf};
 
 /// What is built.
@@ -179,15 +179,15 @@ impl Kernel {
     }
 }
 
-/// Checks that the insertions fit a packaged series, without building it.
+/// Checks that the insertions fit a packaged series, without building it. Returns whether it can be had.
 ///
 /// # Errors
 ///
 /// If an anchor does not match, or the source cannot be fetched.
-pub(crate) fn check_anchors(ctx: &Ctx, series: source::Series) -> Result<()> {
-    let tree = source::anchored_files(ctx, series)?;
+pub(crate) fn check_anchors(ctx: &Ctx, series: source::Series) -> Result<bool> {
+    let Some(tree) = source::anchored_files(ctx, series)? else { return Ok(false) };
     linux::check(&tree, &ctx.root).with_context(|| format!("Linux {series}"))?;
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -197,7 +197,10 @@ mod tests {
     #[test]
     fn options_not_taken_are_told() {
         let fragment = "# note\nCONFIG_A=y\nCONFIG_B=8\nCONFIG_C=y\n";
-        assert_eq!(lost_options(fragment, "CONFIG_A=y\nCONFIG_B=4\n# CONFIG_C is not set\n"), ["CONFIG_B=8", "CONFIG_C=y"]);
+        assert_eq!(
+            lost_options(fragment, "CONFIG_A=y\nCONFIG_B=4\n# CONFIG_C is not set\n"),
+            ["CONFIG_B=8", "CONFIG_C=y"]
+        );
         assert!(lost_options(fragment, "CONFIG_C=y\nCONFIG_B=8\nCONFIG_A=y\n").is_empty());
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands: printed in full when they fail.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{bail, Context, Result};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -6,12 +6,12 @@ use crate::kernel::Kernel;
 use crate::process::{command, shown};
 use crate::setup;
 use crate::verdict::Watcher;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{anyhow, bail, Context, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// How long a machine that gave its verdict may take to switch off.

@@ -5,7 +5,7 @@ use crate::ctx::Ctx;
 use crate::qemu::{Bootable, Machine};
 use crate::verdict::is_kernel_log;
 use crate::{guest, kernel, setup};
-use anyhow::{Result, ensure};
+use anyhow::{ensure, Result};
 use std::time::Duration;
 
 /// Bytes of a kernel command line on arm64 (`COMMAND_LINE_SIZE`), with room for our own words.
@@ -95,7 +95,11 @@ fn shell_line(words: &[String]) -> String {
         [line] => line.clone(),
         _ => {
             let quote = |word: &String| {
-                if is_plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+                if is_plain(word) {
+                    word.clone()
+                } else {
+                    format!("'{}'", word.replace('\'', "'\\''"))
+                }
             };
             words.iter().map(quote).collect::<Vec<_>>().join(" ")
         }

@@ -5,14 +5,29 @@ use crate::apt;
 use crate::ctx::Ctx;
 use crate::process::{command, is_on_path, output};
 use crate::step::Step;
-use anyhow::{Context, Result, ensure};
+use anyhow::{ensure, Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Packages of the machine's own release.
 const PACKAGES: [&str; 17] = [
-    "bc", "bison", "clang-19", "flex", "gcc", "libc6-dev", "libclang-19-dev", "libelf-dev", "libssl-dev", "lld-19",
-    "llvm-19", "make", "patch", "perl", "rsync", "tar", "xz-utils",
+    "bc",
+    "bison",
+    "clang-19",
+    "flex",
+    "gcc",
+    "libc6-dev",
+    "libclang-19-dev",
+    "libelf-dev",
+    "libssl-dev",
+    "lld-19",
+    "llvm-19",
+    "make",
+    "patch",
+    "perl",
+    "rsync",
+    "tar",
+    "xz-utils",
 ];
 /// Where package `llvm-19` puts the tools under the names that the kernel's `LLVM=1` wants.
 const LLVM_BIN: &str = "/usr/lib/llvm-19/bin";
@@ -43,7 +58,8 @@ pub(crate) fn for_kernel(ctx: &Ctx) -> Result<()> {
 ///
 /// If it cannot be installed.
 pub(crate) fn qemu(ctx: &Ctx) -> Result<()> {
-    if is_on_path(QEMU) && qemu_major(&output(command(QEMU).arg("--version"))?).is_some_and(|major| major >= QEMU_MAJOR) {
+    if is_on_path(QEMU) && qemu_major(&output(command(QEMU).arg("--version"))?).is_some_and(|major| major >= QEMU_MAJOR)
+    {
         return Ok(());
     }
     // Bookworm's own QEMU is 7.2; later releases carry 10.
@@ -110,7 +126,8 @@ pub(crate) fn busybox(ctx: &Ctx) -> Result<PathBuf> {
         let package = apt.download(ctx, "busybox-static:arm64")?;
         std::fs::create_dir_all(ctx.cache.join("tools"))?;
         // /bin in Debian 12, /usr/bin later. Copied, then renamed: a file that is there is whole.
-        let found = ["bin/busybox", "usr/bin/busybox"].into_iter().map(|path| package.join(path)).find(|path| path.exists());
+        let found =
+            ["bin/busybox", "usr/bin/busybox"].into_iter().map(|path| package.join(path)).find(|path| path.exists());
         let part = busybox.with_extension("part");
         std::fs::copy(found.context("busybox-static holds no busybox")?, &part)?;
         std::fs::rename(part, &busybox)?;

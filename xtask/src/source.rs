@@ -5,20 +5,20 @@
 //! picked. A source in the cache is used for as long as it is there; delete it to look for a newer one.
 
 use crate::apt::PrivateApt;
-use crate::ctx::{Ctx, hash};
+use crate::ctx::{hash, Ctx};
 use crate::linux::insertions::INSERTIONS;
 use crate::process::{command, output};
 use crate::step::Step;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{bail, ensure, Context, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Suites that carry kernels newer than the machine's own: code names for today, roles for later.
-const SUITES: [&str; 5] = ["trixie-backports", "forky-backports", "stable-backports", "testing", "unstable"];
+const SUITES: [&str; 4] = ["trixie-backports", "stable-backports", "testing", "unstable"];
 
 /// Series that s2dump is tested on, best first.
 pub(crate) const TESTED: [Series; 2] = [Series(7, 3), Series(7, 2)];
-/// Oldest series that pKVM's encodings allow (facts: first with three hypercall bands).
+/// Oldest series with the encodings that the records speak of.
 const OLDEST: Series = Series(7, 2);
 
 /// A kernel series: major and minor.
@@ -91,7 +91,10 @@ fn packaged(ctx: &Ctx, wanted: Option<Series>) -> Result<Source> {
         }
     }
     let apt = PrivateApt::fetch(ctx, "kernel", &SUITES, None)?;
-    let Package { series, spec, name } = best_package(&apt, wanted)?;
+    let Some(Package { series, spec, name }) = best_package(&apt, wanted)? else {
+        let wanted = wanted.map_or("supported".into(), |series| series.to_string());
+        bail!("Debian carries no {wanted} kernel source (any more); name a tree with --kernel-src DIR");
+    };
     let tree = dir.join(&name).join("source");
     if !tree.is_dir() {
         unpack(ctx, &apt.download(ctx, &spec)?, series, &tree, &[])?;
@@ -100,33 +103,40 @@ fn packaged(ctx: &Ctx, wanted: Option<Series>) -> Result<Source> {
     Ok(Source { name, tree, is_ours: true })
 }
 
-/// Returns a directory with only those files of a packaged series that s2dump adds lines to.
+/// Returns a tree of a packaged series, of which only the files that s2dump adds lines to are sure to be there. None if
+/// Debian does not carry the series (any more).
 ///
 /// # Errors
 ///
-/// If Debian does not carry the series (any more), or it cannot be fetched.
-pub(crate) fn anchored_files(ctx: &Ctx, series: Series) -> Result<PathBuf> {
-    let dir = ctx.cache.join("linux").join(format!("anchors-{series}"));
+/// If it cannot be fetched.
+pub(crate) fn anchored_files(ctx: &Ctx, series: Series) -> Result<Option<PathBuf>> {
+    let dir = ctx.cache.join("linux");
+    for answer in ["source-best".into(), format!("source-{series}")] {
+        let name = std::fs::read_to_string(dir.join(answer)).unwrap_or_default();
+        let tree = dir.join(&name).join("source");
+        if name.starts_with(&format!("{series}.")) && tree.is_dir() {
+            return Ok(Some(tree));
+        }
+    }
     let files: BTreeSet<&str> = INSERTIONS.iter().map(|insertion| insertion.file).collect();
     // A list that grew makes a new directory.
-    let tree = dir.join(&hash(files.iter().map(|file| file.as_bytes()))[..12]);
+    let list = hash(files.iter().map(|file| file.as_bytes()));
+    let tree = dir.join(format!("anchors-{series}-{}", &list[..12]));
     if !tree.is_dir() {
         let apt = PrivateApt::fetch(ctx, "kernel", &SUITES, None)?;
-        let package = best_package(&apt, Some(series))?;
+        let Some(package) = best_package(&apt, Some(series))? else { return Ok(None) };
         let members: Vec<&str> = files.into_iter().collect();
         unpack(ctx, &apt.download(ctx, &package.spec)?, series, &tree, &members)?;
     }
-    Ok(tree)
+    Ok(Some(tree))
 }
 
-/// Picks among what the suites carry.
-fn best_package(apt: &PrivateApt, wanted: Option<Series>) -> Result<Package> {
+/// Picks among what the suites carry. None if there is nothing we want.
+fn best_package(apt: &PrivateApt, wanted: Option<Series>) -> Result<Option<Package>> {
     let names = output(apt.command("apt-cache").args(["search", "--names-only", "^linux-source-[0-9.]+$"]))?;
     let available: Vec<Series> = names.lines().filter_map(series_of_package).collect();
-    let Some(series) = pick(&available, wanted) else {
-        let shown = available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        bail!("Debian carries no kernel source we want (it has: {shown}); name a tree with --kernel-src DIR");
-    };
+    ensure!(!available.is_empty(), "the package lists show no kernel source at all: is the mirror reachable?");
+    let Some(series) = pick(&available, wanted) else { return Ok(None) };
     if !TESTED.contains(&series) {
         eprintln!("    note: s2dump is not tested on Linux {series}");
     }
@@ -138,7 +148,7 @@ fn best_package(apt: &PrivateApt, wanted: Option<Series>) -> Result<Package> {
     let sha256 = show.lines().find_map(|line| line.strip_prefix("SHA256: ")).context("apt-cache shows no SHA256")?;
     let version = version.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
     let short_hash = sha256.get(..12).context("apt-cache shows a SHA256 that is too short")?;
-    Ok(Package { series, spec, name: format!("{version}-{short_hash}") })
+    Ok(Some(Package { series, spec, name: format!("{version}-{short_hash}") }))
 }
 
 /// Unpacks the archive inside a source package, or some files of it. `tree` appears when it is whole.
