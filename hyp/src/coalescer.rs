@@ -199,8 +199,7 @@ impl<O: RecordOut> Coalescer<O> {
 impl<O: RecordOut> Sink for Coalescer<O> {
     #[inline(always)]
     fn take_row(&mut self, row: &Row<'_>) -> (usize, RowEnd) {
-        let level = row.level;
-        let shift = self.fold.geometry.granule().entry_shift(level);
+        let (level, shift) = (row.level, row.shift);
         let leaf_same = self.fold.same_mask(RecordKind::LEAF, level);
         let mut taken = 0;
         while let Some([first, rest @ ..]) = row.entries.get(taken..) {

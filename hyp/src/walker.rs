@@ -58,6 +58,8 @@ pub struct Row<'m> {
     pub ia: u64,
     /// Level of the table.
     pub level: Level,
+    /// What one entry spans, as a shift.
+    pub shift: u32,
     /// The entries. Each may be loaded once only for each time it is decided upon.
     pub entries: &'m [AtomicU64],
     /// What descriptors ending in 01 are.
@@ -159,6 +161,7 @@ pub fn walk_range<M: TableMemory, S: Sink>(
         let row = Row {
             ia: ia & (u64::MAX << shift),
             level,
+            shift,
             entries,
             block: if geometry.is_block_level(level) { EntryKind::Leaf } else { EntryKind::Reserved },
             table_or_page: if level.is_last() { EntryKind::Leaf } else { EntryKind::Table },
