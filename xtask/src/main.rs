@@ -4,6 +4,7 @@
 //! Every task does its own set-up and keeps everything big in the user's cache directory; see [`ctx::Ctx`].
 
 mod apt;
+mod bench;
 mod check;
 mod cpio;
 mod ctx;
@@ -47,6 +48,8 @@ enum Task {
     Run(run::Run),
     /// Check the rules for the sources, and for what s2dump adds to EL2
     Lint,
+    /// Print what a dump costs, in instructions and as ratios, beside the goals
+    Bench,
     /// Put s2dump into a kernel tree of yours
     #[command(subcommand)]
     Linux(Linux),
@@ -87,6 +90,7 @@ fn perform(ctx: &Ctx, task: Task) -> Result<i32> {
         Task::Kernel => kernel::run(ctx).map(|()| 0),
         Task::Run(run) => run::run(ctx, &run),
         Task::Lint => lint::run(ctx).map(|()| 0),
+        Task::Bench => bench::run(ctx).map(|()| 0),
         Task::Linux(Linux::Apply { dir }) => {
             let applied = linux::apply(&dir, &ctx.root)?;
             for file in &applied.changed {

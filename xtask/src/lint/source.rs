@@ -3,7 +3,7 @@
 //!
 //! - A license line in the first two lines of each file.
 //! - No path of one machine, and no host of a package registry or mirror: those come from the machine's own settings.
-//! - `unsafe` only in its homes (STYLE: a module opts in with its reason), said by a line `UNSAFETY:`.
+//! - `unsafe` only in its homes (STYLE: a module opts in with its reason), said by `UNSAFETY: reason` there.
 //! - A file over 400 lines gets a warning: is it two files?
 
 use anyhow::{bail, ensure, Context, Result};
@@ -84,8 +84,8 @@ fn violations(name: &str, text: &str) -> Vec<String> {
             }
         }
     }
-    if has_unsafe && !is_kbuild && !text.contains("// UNSAFETY: ") {
-        found.push(": unsafe without a line `// UNSAFETY: reason`".to_owned());
+    if has_unsafe && !is_kbuild && !text.contains("UNSAFETY: ") {
+        found.push(": unsafe without `UNSAFETY: reason` where it opts in".to_owned());
     }
     found
 }
