@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// CPUs the in-VM tests run on: hVHE; nVHE with 40-bit addresses and a concatenated root; LPA2 and FWB.
 const CPUS: [&str; 3] = ["neoverse-n1", "cortex-a53", "max"];
+/// How the in-VM tests boot: the guest knows by the kernel command line which tests apply.
+const BOOTS: [(Boot, &[&str]); 3] = [(Boot::On, &CPUS), (Boot::Off, &["neoverse-n1"]), (Boot::NoPkvm, &CPUS)];
 /// Time one CPU's tests may take.
 const VM_TIMEOUT: Duration = Duration::from_secs(900);
 /// Name of the check of what the kernel links at EL2.
@@ -23,9 +25,26 @@ const BARE: [&str; 3] = ["s2dump-abi", "s2dump-vmsa", "s2dump-hyp"];
 /// The same, as programs of the guest.
 const GUEST: [&str; 2] = ["s2dump", "s2dump-itest"];
 
-/// Returns the name of one CPU's in-VM tests.
-fn vm_name(cpu: &str) -> String {
-    format!("vm: {cpu}")
+/// How a machine is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Boot {
+    /// pKVM, and s2dump asked for.
+    On,
+    /// pKVM, and s2dump not asked for.
+    Off,
+    /// s2dump asked for, but KVM without protection.
+    NoPkvm,
+}
+
+/// Returns the in-VM checks: name, CPU, boot.
+fn vms() -> Vec<(String, &'static str, Boot)> {
+    let name = |cpu: &str, boot| match boot {
+        Boot::On => format!("vm: {cpu}"),
+        Boot::Off => format!("vm: {cpu}, s2dump off"),
+        Boot::NoPkvm => format!("vm: {cpu}, no pKVM"),
+    };
+    let all = BOOTS.iter().flat_map(|(boot, cpus)| cpus.iter().map(move |cpu| (*cpu, *boot)));
+    all.map(|(cpu, boot)| (name(cpu, boot), cpu, boot)).collect()
 }
 
 /// Which checks.
@@ -123,9 +142,11 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
     setup::rust(ctx)?;
     let mut results = Results { ctx, only: args.only.as_deref(), passed: 0, failed: Vec::new() };
     source_checks(&mut results);
-    let vms = CPUS.map(vm_name);
+    let vms = vms();
     let anchors = TESTED.map(|series| format!("linux: insertions fit {series}"));
-    let later = ["kernel", LINT_OBJECTS].into_iter().chain(vms.iter().chain(&anchors).map(String::as_str));
+    let later = ["kernel", LINT_OBJECTS]
+        .into_iter()
+        .chain(vms.iter().map(|(name, ..)| name).chain(&anchors).map(String::as_str));
     if !later.into_iter().any(|name| results.wants(name)) {
         return Ok(results.summary(started));
     }
@@ -177,7 +198,8 @@ fn source_checks(results: &mut Results<'_>) {
 /// What needs one.
 fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, filter: &str) -> Result<()> {
     results.check(LINT_OBJECTS, |_, _| lint::el2_objects(&kernel.el2_objects()));
-    if !CPUS.iter().any(|cpu| results.wants(&vm_name(cpu))) {
+    let vms = vms();
+    if !vms.iter().any(|(name, ..)| results.wants(name)) {
         return Ok(());
     }
     setup::qemu(results.ctx)?;
@@ -186,21 +208,26 @@ fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, filter: &st
         return Ok(());
     };
     let run = if filter.is_empty() { "test".to_owned() } else { format!("test={filter}") };
-    for cpu in CPUS {
-        results.check(&vm_name(cpu), |ctx, step| {
-            let machine = Machine { cpu: cpu.into(), timeout: VM_TIMEOUT, ..Machine::default() };
+    for (name, cpu, boot) in &vms {
+        results.check(name, |ctx, step| {
+            let mut machine = Machine { cpu: (*cpu).into(), timeout: VM_TIMEOUT, ..Machine::default() };
+            match boot {
+                Boot::On => {}
+                Boot::Off => machine.kernel_words.clear(),
+                Boot::NoPkvm => machine.mode = "nvhe",
+            }
             let boot = Bootable { kernel, initramfs: &initramfs };
-            let name = format!("test-{cpu}");
-            let code = machine.boot(ctx, &boot, &run, &name, |line| {
+            let console = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            let code = machine.boot(ctx, &boot, &run, &console, |line| {
                 if is_output(line) {
                     step.detail(line);
                     if line.contains(" passed") || line.contains("FAILED") {
-                        println!("vm: {cpu}: {line}");
+                        println!("{name}: {line}");
                     }
                 }
             })?;
             if code != 0 {
-                bail!("tests failed in the guest (exit code {code}); console: {}", console_path(ctx, &name)?.display());
+                bail!("tests failed (exit code {code}); console: {}", console_path(ctx, &console)?.display());
             }
             Ok(())
         });
