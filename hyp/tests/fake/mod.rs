@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A hypervisor of no substance: it counts what is held and checks the order in which it is taken.
+
+use crate::common::Tables;
+use s2dump_abi::slot::{encoding, table_features, vm_flags, Record, SlotHeader, VmRecord, SLOT_BYTES};
+use s2dump_hyp::platform::{LockedTable, PinnedSlot, Platform, TableRegisters};
+use s2dump_hyp::slot::{SlotPage, SLOT_WORDS};
+use s2dump_hyp::tables::{OutsideMemory, TableMemory};
+use s2dump_vmsa::{Granule, PhysAddr};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+/// The only page the host shares.
+pub(crate) const SLOT_PFN: u64 = 0x4_2042;
+/// What the page holds before a call.
+pub(crate) const STALE: u64 = 0xaaaa_aaaa_aaaa_aaaa;
+
+pub(crate) struct Hypervisor {
+    pub(crate) permitted: bool,
+    pub(crate) vms: BTreeMap<u16, Tables>,
+    /// In place of the VTCR_EL2 of the tables.
+    pub(crate) vtcr: Option<u64>,
+    page: Vec<AtomicU64>,
+    pinned: Cell<u32>,
+    locked: Cell<u32>,
+    /// Pins and locks there were.
+    pub(crate) pins: Cell<u32>,
+    pub(crate) locks: Cell<u32>,
+}
+
+impl Hypervisor {
+    pub(crate) fn new(vms: impl IntoIterator<Item = (u16, Tables)>) -> Self {
+        Self {
+            permitted: true,
+            vms: vms.into_iter().collect(),
+            vtcr: None,
+            page: (0..SLOT_WORDS).map(|_| AtomicU64::new(STALE)).collect(),
+            pinned: Cell::new(0),
+            locked: Cell::new(0),
+            pins: Cell::new(0),
+            locks: Cell::new(0),
+        }
+    }
+
+    /// Makes a call with a fresh slot page, and checks that nothing is held after it.
+    pub(crate) fn call(&self, x1_to_x7: [u64; 7]) -> Answer {
+        self.page.iter().for_each(|word| word.store(STALE, Ordering::Relaxed));
+        let mut registers = [0; 8];
+        registers[1..].copy_from_slice(&x1_to_x7);
+        let [status, x2, x3] = s2dump_hyp::entry::handle(&registers, self);
+        assert_eq!((self.pinned.get(), self.locked.get()), (0, 0), "still held");
+        let words: Vec<u64> = self.page.iter().map(|word| word.load(Ordering::Relaxed)).collect();
+        Answer { status, x2, x3, page: words.as_bytes().to_vec() }
+    }
+
+    fn registers(&self, tables: &Tables) -> TableRegisters {
+        TableRegisters {
+            vtcr: self.vtcr.unwrap_or(tables.shape.vtcr()),
+            root: tables.root_pa(),
+            table_features: table_features::FWB | if tables.shape.lpa2 { table_features::LPA2 } else { 0 },
+            vmid: 7,
+            encoding: encoding::PKVM_7_2,
+            is_protected: true,
+        }
+    }
+}
+
+/// What a call left.
+pub(crate) struct Answer {
+    pub(crate) status: u64,
+    pub(crate) x2: u64,
+    pub(crate) x3: u64,
+    pub(crate) page: Vec<u8>,
+}
+
+impl Answer {
+    /// The header, if the page holds a slot; and then the rest of the page as it was before.
+    pub(crate) fn header(&self) -> Option<SlotHeader> {
+        let header = SlotHeader::read_from_prefix(&self.page).unwrap().0;
+        (header.magic == s2dump_abi::slot::SLOT_MAGIC).then_some(header)
+    }
+
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.items()
+    }
+
+    pub(crate) fn vms(&self) -> Vec<VmRecord> {
+        self.items()
+    }
+
+    fn items<T: FromBytes>(&self) -> Vec<T> {
+        let header = self.header().expect("a slot");
+        assert_eq!(usize::from(header.record_bytes), size_of::<T>());
+        let used = header.used_bytes().unwrap();
+        assert!(self.page[used..].iter().all(|&byte| byte == STALE as u8), "written beyond the used bytes");
+        self.page[usize::from(header.header_bytes)..used]
+            .chunks_exact(size_of::<T>())
+            .map(|bytes| T::read_from_bytes(bytes).unwrap())
+            .collect()
+    }
+
+    /// The page is as it was, but perhaps for records of a slot that was given up.
+    pub(crate) fn assert_no_slot(&self) {
+        assert!(self.header().is_none());
+    }
+
+    pub(crate) fn assert_untouched(&self) {
+        assert_eq!(self.page, vec![STALE as u8; SLOT_BYTES]);
+    }
+}
+
+pub(crate) struct Pinned<'p>(&'p Hypervisor);
+
+impl PinnedSlot for Pinned<'_> {
+    fn page(&self) -> SlotPage<'_> {
+        SlotPage::new(self.0.page.as_slice().try_into().unwrap())
+    }
+}
+
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        assert_eq!(self.0.locked.get(), 0, "unpinned under a lock");
+        self.0.pinned.set(self.0.pinned.get() - 1);
+    }
+}
+
+pub(crate) struct Locked<'p>(&'p Hypervisor, &'p Tables);
+
+impl TableMemory for Locked<'_> {
+    fn table(&self, table: PhysAddr, granule: Granule) -> Result<&[AtomicU64], OutsideMemory> {
+        self.1.table(table, granule)
+    }
+}
+
+impl LockedTable for Locked<'_> {
+    fn registers(&self) -> TableRegisters {
+        self.0.registers(self.1)
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.locked.set(self.0.locked.get() - 1);
+    }
+}
+
+impl Platform for Hypervisor {
+    type Slot<'p> = Pinned<'p>;
+    type Table<'p> = Locked<'p>;
+
+    fn is_permitted(&self) -> bool {
+        self.permitted
+    }
+
+    fn pin_slot(&self, pfn: u64) -> Option<Pinned<'_>> {
+        assert_eq!(self.locked.get(), 0, "pinned under a lock");
+        assert_eq!(self.pinned.get(), 0, "two slots");
+        (pfn == SLOT_PFN).then(|| {
+            self.pinned.set(1);
+            self.pins.set(self.pins.get() + 1);
+            Pinned(self)
+        })
+    }
+
+    fn lock_table(&self, handle: u16) -> Option<Locked<'_>> {
+        assert_eq!(self.locked.get(), 0, "two tables");
+        self.vms.get(&handle).map(|tables| {
+            self.locked.set(1);
+            self.locks.set(self.locks.get() + 1);
+            Locked(self, tables)
+        })
+    }
+
+    fn vm_info(&self, handle: u16) -> Option<VmRecord> {
+        assert_eq!(self.locked.get(), 0, "VM table locked under a VM");
+        let registers = self.registers(self.vms.get(&handle)?);
+        let vm = VmRecord {
+            vtcr: registers.vtcr,
+            root: registers.root,
+            vcpus: 2,
+            handle,
+            flags: vm_flags::PROTECTED | vm_flags::CREATED,
+            vmid: registers.vmid,
+            ..VmRecord::new_zeroed()
+        };
+        Some(vm)
+    }
+}
