@@ -115,6 +115,17 @@ fn bad_table_loop_to_itself_and_parent() {
     assert_eq!(loops.iter().map(|entry| entry.ia).collect::<Vec<_>>(), [3 << 21, 4 << 21]);
 }
 
+#[test]
+fn good_table_right_behind_the_root() {
+    for &shape in SHAPES.iter().filter(|shape| shape.start_level < 3) {
+        let mut tables = Tables::new(shape);
+        let behind = tables.root_pa() + u64::max(tables.root_words() as u64 * 8, 1 << shape.page_shift);
+        tables.clear_page(behind);
+        tables.map(0, shape.start_level, behind, TABLE);
+        assert_eq!(all(&tables)[0].level.get(), shape.start_level + 1, "{}: entered", shape.name);
+    }
+}
+
 /// Two parents of one table are legal.
 #[test]
 fn good_shared_table() {

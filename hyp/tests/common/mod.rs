@@ -166,6 +166,11 @@ impl Tables {
         pa
     }
 
+    /// Zeroes the page at `pa`.
+    pub(crate) fn clear_page(&self, pa: u64) {
+        (0..1 << (self.shape.page_shift - 3)).for_each(|n| self.word(pa + n * 8).unwrap().store(0, Ordering::Relaxed));
+    }
+
     fn word(&self, pa: u64) -> Option<&AtomicU64> {
         self.words.get(usize::try_from(pa.checked_sub(BASE)? / 8).unwrap())
     }
