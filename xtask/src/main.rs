@@ -24,7 +24,6 @@ mod verdict;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ctx::{Ctx, Options};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -52,24 +51,7 @@ enum Task {
     Bench,
     /// Put s2dump into a kernel tree of yours
     #[command(subcommand)]
-    Linux(Linux),
-}
-
-#[derive(Subcommand)]
-enum Linux {
-    /// Add s2dump to the tree DIR; changes nothing if something does not fit
-    Apply {
-        /// Top of a kernel source tree
-        dir: PathBuf,
-    },
-    /// Write a `git am`-able series for the tree DIR, which is not changed
-    Patch {
-        /// Top of a kernel source tree
-        dir: PathBuf,
-        /// Where the patches go
-        #[arg(short, long, default_value = "s2dump-patches")]
-        output: PathBuf,
-    },
+    Linux(linux::Task),
 }
 
 fn main() -> ExitCode {
@@ -91,19 +73,6 @@ fn perform(ctx: &Ctx, task: Task) -> Result<i32> {
         Task::Run(run) => run::run(ctx, &run),
         Task::Lint => lint::run(ctx).map(|()| 0),
         Task::Bench => bench::run(ctx).map(|()| 0),
-        Task::Linux(Linux::Apply { dir }) => {
-            let applied = linux::apply(&dir, &ctx.root)?;
-            for file in &applied.changed {
-                println!("{}", file.display());
-            }
-            println!("{} files changed, {} were right already", applied.changed.len(), applied.kept);
-            Ok(0)
-        }
-        Task::Linux(Linux::Patch { dir, output }) => {
-            for patch in linux::patch(&dir, &ctx.root, &output)? {
-                println!("{}", patch.display());
-            }
-            Ok(0)
-        }
+        Task::Linux(task) => linux::run(ctx, &task).map(|()| 0),
     }
 }

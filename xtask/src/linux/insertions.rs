@@ -107,7 +107,10 @@ pub(crate) fn insert(file: &str, text: &str, insertions: &[Insertion]) -> Result
         let mut found = text.match_indices(insertion.anchor);
         let (first, more) = (found.next(), found.count());
         let Some((at, _)) = first else {
-            bail!("{file}: no line has `{}`: s2dump does not know where to add its lines in this tree", insertion.anchor);
+            bail!(
+                "{file}: no line has `{}`: s2dump does not know where to add its lines in this tree",
+                insertion.anchor
+            );
         };
         if more > 0 {
             bail!("{file}: `{}` occurs {} times, want once: ambiguous in this tree", insertion.anchor, more + 1);

@@ -3,7 +3,7 @@
 //!
 //! Made in a throw-away git repository of the touched files only, so the kernel tree need not be one.
 
-use super::insertions::{OWN_DIR, without_ours};
+use super::insertions::{without_ours, OWN_DIR};
 use super::tree::Files;
 use anyhow::{bail, Context, Result};
 use std::fs;

@@ -7,8 +7,8 @@
 use super::insertions::{insert, INSERTIONS, OWN_DIR};
 use anyhow::{bail, Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Parts of the repository that go into the kernel tree, and their directories under [`OWN_DIR`].
 const PARTS: &[(&str, &str)] = &[
@@ -78,7 +78,11 @@ pub(crate) fn write(tree: &Path, files: &Files) -> Result<Vec<PathBuf>> {
 
 /// Returns those of `files` that `tree` does not hold so already.
 pub(crate) fn changes(tree: &Path, files: &Files) -> Vec<PathBuf> {
-    files.iter().filter(|(path, bytes)| differs(&tree.join(path), bytes.as_deref())).map(|(path, _)| path.clone()).collect()
+    files
+        .iter()
+        .filter(|(path, bytes)| differs(&tree.join(path), bytes.as_deref()))
+        .map(|(path, _)| path.clone())
+        .collect()
 }
 
 fn differs(path: &Path, want: Option<&[u8]>) -> bool {
