@@ -112,7 +112,7 @@ pub(crate) struct Dump {
 
 const DUMP_HELP: &str = "\
 Columns: range size level rwx memory sh af state out  (usual)
-         start end bytes count raw kind contig dbm sw
+         start end bytes count raw kind contig dbm sw other
   rwx     read, write, execute: x EL1 and EL0, p EL1 only, u EL0 only
   out     output address; ~ means it does not run on through the row
   state   pKVM page state, or what an invalid entry says

@@ -5,7 +5,7 @@
 //! grows with the input: at most the events of one slot are held.
 
 use crate::model::{target_name, Outcome, Row, Table, TableFault};
-use crate::slot::{self, Records, SlotBuffer, SlotFault};
+use crate::slot::{self, Records, Slot, SlotBuffer, SlotFault};
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
@@ -88,12 +88,13 @@ pub(crate) struct Reader<S> {
     source: S,
     buffer: Box<SlotBuffer>,
     sections: Sections,
+    failed: Option<SourceError>,
 }
 
 impl<S: SlotSource> Reader<S> {
     /// Reads from `source`.
     pub(crate) fn new(source: S) -> Self {
-        Self { source, buffer: Box::new([0; SLOT_BYTES]), sections: Sections::default() }
+        Self { source, buffer: Box::new([0; SLOT_BYTES]), sections: Sections::default(), failed: None }
     }
 
     /// Returns the next event, or `None` at the end of the input.
@@ -102,15 +103,25 @@ impl<S: SlotSource> Reader<S> {
             if let Some(event) = self.sections.events.pop_front() {
                 return Ok(Some(event));
             }
-            match self.source.fetch(&mut self.buffer)? {
-                Fetched::End => {
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            match self.source.fetch(&mut self.buffer) {
+                Ok(Fetched::Slot(used)) => {
+                    self.sections.take_slot(self.buffer.get(..used).unwrap_or(&self.buffer[..]));
+                }
+                Ok(Fetched::Damage { offset, bytes, fault }) => {
+                    self.sections.issues.push_back(Issue::Skipped { offset, bytes, fault });
+                }
+                Ok(Fetched::End) => {
                     self.sections.close(None);
                     return Ok(self.sections.events.pop_front());
                 }
-                Fetched::Damage { offset, bytes, fault } => {
-                    self.sections.issues.push_back(Issue::Skipped { offset, bytes, fault });
+                // What has begun ends first, so that its rows are not lost.
+                Err(error) => {
+                    self.sections.close(None);
+                    self.failed = Some(error);
                 }
-                Fetched::Slot(used) => self.sections.take_slot(self.buffer.get(..used).unwrap_or(&self.buffer[..])),
             }
         }
     }
@@ -118,6 +129,11 @@ impl<S: SlotSource> Reader<S> {
     /// Returns an issue found since the last call, oldest first.
     pub(crate) fn next_issue(&mut self) -> Option<Issue> {
         self.sections.issues.pop_front()
+    }
+
+    /// Returns the failure of the source that ended what was open, if one did.
+    pub(crate) fn take_failure(&mut self) -> Option<SourceError> {
+        self.failed.take()
     }
 
     /// Returns the header of the last slot of the dump that is being read.
@@ -141,10 +157,13 @@ impl Sections {
     fn take_slot(&mut self, bytes: &[u8]) {
         let index = self.slots;
         self.slots += 1;
-        let (header, records) = match slot::parse(bytes) {
-            Ok(parsed) => parsed,
+        let Slot { header, records, cut_off } = match slot::parse(bytes) {
+            Ok(slot) => slot,
             Err(fault) => return self.issues.push_back(Issue::Slot(index, fault)),
         };
+        if let Some(fault) = cut_off {
+            self.issues.push_back(Issue::Slot(index, fault));
+        }
         let is_newer = AbiVersion::from_bits(header.version).minor > ABI_VERSION.minor;
         if !is_newer && header.reserved.iter().any(|&word| word != 0) {
             self.issues.push_back(Issue::Reserved(index));

@@ -70,18 +70,29 @@ pub(crate) enum Records<'a> {
     Unknown,
 }
 
-/// Checks a whole slot.
-pub(crate) fn parse(bytes: &[u8]) -> Result<(SlotHeader, Records<'_>), SlotFault> {
+/// A slot whose header was checked.
+pub(crate) struct Slot<'a> {
+    /// The header.
+    pub(crate) header: SlotHeader,
+    /// Its records, as far as they are there.
+    pub(crate) records: Records<'a>,
+    /// The slot is cut off: records at its end are missing.
+    pub(crate) cut_off: Option<SlotFault>,
+}
+
+/// Checks a whole slot, or the beginning of one.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Slot<'_>, SlotFault> {
     let (header, used) = frame(bytes)?;
-    let body =
-        bytes.get(usize::from(header.header_bytes)..used).ok_or(SlotFault::Truncated { have: bytes.len(), used })?;
+    let have = bytes.len();
+    let body = bytes.get(usize::from(header.header_bytes)..used.min(have)).unwrap_or_default();
     let records = match SlotKind(header.kind) {
         SlotKind::RANGES | SlotKind::WALK => Records::Runs(RecordIter::try_new(body, &header)?),
         SlotKind::VMS => Records::Vms(RecordIter::try_new(body, &header)?),
         SlotKind::END => Records::None,
         _ => Records::Unknown,
     };
-    Ok((header, records))
+    let cut_off = (have < used).then_some(SlotFault::Truncated { have, used });
+    Ok(Slot { header, records, cut_off })
 }
 
 /// Copies records out one by one; a newer minor version may have made them longer, the rest is skipped.

@@ -44,6 +44,8 @@ pub(crate) enum Column {
     Dbm,
     /// Software bits 58:55.
     Sw,
+    /// Bits no other column shows.
+    Other,
 }
 
 /// The columns shown unless others are asked for.
@@ -52,9 +54,9 @@ pub(crate) const USUAL: [Column; 9] = {
     [Range, Size, Level, Rwx, Memory, Sh, Af, State, Out]
 };
 
-const ALL: [Column; 18] = {
+const ALL: [Column; 19] = {
     use Column::*;
-    [Range, Size, Level, Rwx, Memory, Sh, Af, State, Out, Start, End, Bytes, Count, Raw, Kind, Contig, Dbm, Sw]
+    [Range, Size, Level, Rwx, Memory, Sh, Af, State, Out, Start, End, Bytes, Count, Raw, Kind, Contig, Dbm, Sw, Other]
 };
 
 /// No column has this name.
@@ -98,6 +100,7 @@ impl Column {
             Self::Contig => "contig",
             Self::Dbm => "dbm",
             Self::Sw => "sw",
+            Self::Other => "other",
         }
     }
 
@@ -122,6 +125,7 @@ impl Column {
             Self::Contig => "CT",
             Self::Dbm => "DBM",
             Self::Sw => "SW",
+            Self::Other => "OTHER",
         }
     }
 
@@ -129,7 +133,7 @@ impl Column {
     pub(crate) const fn width(self) -> usize {
         match self {
             Self::Range => 37,
-            Self::Start | Self::End | Self::Raw => 18,
+            Self::Start | Self::End | Self::Raw | Self::Other => 18,
             Self::Size => 9,
             Self::Bytes => 15,
             Self::Count => 10,
@@ -171,6 +175,7 @@ impl Column {
             Self::Contig => of_leaf(&|leaf| if leaf.contiguous() { "ct" } else { "-" }.into()),
             Self::Dbm => of_leaf(&|leaf| if leaf.dirty_bit_modifier() { "dbm" } else { "-" }.into()),
             Self::Sw => of_leaf(&|leaf| format!("{:#06b}", leaf.software_bits()).into()),
+            Self::Other => of_leaf(&|leaf| format!("{:#x}", leaf.other_bits()).into()),
             Self::State => words::state(row, table),
             Self::Out => output(row, table),
             Self::Raw => format!("{:#018x}", row.raw).into(),

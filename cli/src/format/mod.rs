@@ -90,7 +90,7 @@ impl Trailer {
             None => Some("the end is missing".into()),
             Some(Status::VM_GONE) => Some("the VM went away".into()),
             Some(Status::OK) if !self.outcome.covered => Some("not all that was asked for is there".into()),
-            Some(Status::OK) if self.issues > 0 => Some(format!("{} problems in the input", self.issues)),
+            Some(Status::OK) if self.issues > 0 => Some(format!("problems in the input: {}", self.issues)),
             Some(Status::OK) => None,
             Some(Status(other)) => Some(format!("ended with status {other}")),
         }

@@ -186,6 +186,7 @@ struct Totals {
     states: Vec<(&'static str, u64)>,
     other: Vec<(&'static str, u64)>,
     jumping: u64,
+    unshown: u64,
     rows: u64,
 }
 
@@ -195,6 +196,7 @@ impl Totals {
         if let Some(leaf) = words::leaf(row, table) {
             self.mapped_bytes += row.size();
             self.jumping += u64::from(!row.linear);
+            self.unshown += u64::from(leaf.other_bits() != 0);
             if let Some(entries) = self.entries.get_mut(usize::from(row.level.get().wrapping_add(1).unsigned_abs())) {
                 *entries += row.count;
             }
@@ -209,16 +211,23 @@ impl Totals {
     }
 
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        write!(out, "# {} rows; mapped {}", self.rows, Size(self.mapped_bytes))?;
+        write!(out, "# {}; mapped {}", plural(self.rows, "row"), Size(self.mapped_bytes))?;
         let levels = (-1..).zip(&self.entries).filter(|(_, &entries)| entries > 0);
         write_list(out, " in ", levels.map(|(level, entries)| format!("{entries} L{level}")))?;
         write_list(out, ": ", self.states.iter().map(|(state, bytes)| format!("{state} {}", Size(*bytes))))?;
         write_list(out, "; entries ", self.other.iter().map(|(what, count)| format!("{what} {count}")))?;
         if self.jumping > 0 {
-            write!(out, "; ~ {} rows of jumping output (--exact splits them)", self.jumping)?;
+            write!(out, "; ~ output jumps in {} (--exact splits)", plural(self.jumping, "row"))?;
+        }
+        if self.unshown > 0 {
+            write!(out, "; bits no column shows in {} (-o +other)", plural(self.unshown, "row"))?;
         }
         writeln!(out)
     }
+}
+
+fn plural(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn tally(list: &mut Vec<(&'static str, u64)>, word: &'static str, more: u64) {

@@ -106,14 +106,16 @@ impl SlotSource for FileSource {
         let fault = match slot::frame(window) {
             Ok((_, used)) => {
                 let window = self.fill(used)?;
-                match (into.get_mut(..used), window.get(..used)) {
+                // Less at the end of the input: the reader takes what is there.
+                let have = window.len().min(used);
+                match (into.get_mut(..have), window.get(..have)) {
                     (Some(into), Some(slot)) => {
                         into.copy_from_slice(slot);
-                        self.consume(used);
+                        self.consume(have);
                         self.found_slot = true;
-                        return Ok(Fetched::Slot(used));
+                        return Ok(Fetched::Slot(have));
                     }
-                    _ => SlotFault::Truncated { have: window.len(), used },
+                    _ => SlotFault::Truncated { have, used },
                 }
             }
             // Lengths of another major version mean nothing: what follows cannot be found.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
-use super::{list_vms, open_file, resolve, Context, Stop};
+use super::{list_vms, open_file, resolve, resolve_captured, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Format, Heading, Trailer, Verified};
@@ -165,12 +165,7 @@ impl<'a> Pass<'a> {
         loop {
             let event = reader.next_event();
             self.issues += context.tell_issues(reader);
-            let event = event.map_err(|error| {
-                let failure = error.into_failure("capture");
-                // Rows were already written: what follows is missing.
-                Failure { code: if self.rows > 0 { ExitCode::Partial } else { failure.code }, ..failure }
-            })?;
-            match event {
+            match event.map_err(|error| error.into_failure("capture"))? {
                 Some(Event::Vm(vm)) => self.vms.push(vm),
                 Some(Event::Dump(table)) => {
                     let chosen = match wanted {
@@ -185,6 +180,10 @@ impl<'a> Pass<'a> {
                 Some(Event::Row(row)) => self.row(row, context)?,
                 Some(Event::End(SlotKind::RANGES, outcome)) if self.dumping.is_some() => {
                     progress.clear(context.err);
+                    if let Some(error) = reader.take_failure() {
+                        self.issues += 1;
+                        context.note(error.into_failure("capture"));
+                    }
                     return self.last_rows(outcome, context);
                 }
                 Some(Event::End(SlotKind::END, outcome)) => {
@@ -207,7 +206,7 @@ impl<'a> Pass<'a> {
     fn choose(&self, first: Target) -> Result<Target, Failure> {
         match &self.plan.target {
             None => Ok(first),
-            Some(selector) => Ok(super::resolve(selector, &self.vms)?.0),
+            Some(selector) => Ok(resolve_captured(selector, &self.vms)?.0),
         }
     }
 

@@ -144,10 +144,19 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
     }
 }
 
+/// Returns the table `selector` names, by the list in a capture.
+fn resolve_captured(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRecord>), Failure> {
+    if vms.is_empty() && !matches!(selector, Selector::Handle(_)) {
+        let failure = Failure::new(ExitCode::UsageOrIo, format_args!("{selector}: the capture has no list of VMs"));
+        return Err(failure.hint("name the VM by its handle: vm:0x1000"));
+    }
+    resolve(selector, vms)
+}
+
 /// Says that a name fits several VMs, and which.
 fn ambiguous(name: &str, vms: &[&VmRecord]) -> Failure {
     let names: Vec<String> =
         vms.iter().map(|vm| format!("vm:{:#x} ({})", vm.handle, vm_name(vm).unwrap_or("no id"))).collect();
-    Failure::new(ExitCode::UsageOrIo, format_args!("{name} is {} VMs: {}", vms.len(), names.join(", ")))
+    Failure::new(ExitCode::UsageOrIo, format_args!("{name} fits {} VMs: {}", vms.len(), names.join(", ")))
         .hint("name one by its handle")
 }

@@ -3,18 +3,17 @@
 //!
 //! On a capture only the leaf level is known: a dump follows tables but does not show them.
 
-use super::{list_vms, open_file, resolve, Context, Stop};
+use super::{list_vms, open_file, resolve, resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::walk::Walk;
-use crate::model::{target_name, Row, Table};
+use crate::model::{Row, Table};
 use crate::reader::{Event, Reader};
 use crate::source::device::Request;
 use crate::source::SourceError;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{SlotKind, VmRecord};
-use s2dump_abi::target::Target;
 use std::path::Path;
 
 /// Walks on the device or a capture.
@@ -67,27 +66,26 @@ fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> 
 fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
     let mut reader = open_file(path)?;
     let mut vms: Vec<VmRecord> = Vec::new();
-    let mut wanted: Option<(Target, Option<VmRecord>)> = None;
+    let mut vm = None;
+    // The table that is being read, if it is the one asked for; the last such; and the entry of the address.
     let mut current: Option<Table> = None;
+    let mut known: Option<Table> = None;
     let mut found: Option<(Table, Row)> = None;
-    let mut covering: Option<Table> = None;
     let mut issues = 0;
     loop {
         let event = reader.next_event();
         issues += context.tell_issues(&mut reader);
         match event.map_err(|error| error.into_failure("capture"))? {
-            Some(Event::Vm(vm)) => vms.push(vm),
+            Some(Event::Vm(listed)) => vms.push(listed),
             Some(Event::Dump(table)) => {
-                let (target, vm) = resolve(selector, &vms)?;
-                wanted = Some((target, vm));
+                let (target, listed) = resolve_captured(selector, &vms)?;
+                vm = listed;
                 current = Some(table).filter(|table| table.target() == target);
-                if let Some(table) = current.filter(|table| address < table.geometry.ia_end()) {
-                    covering = Some(table);
-                }
+                known = current.or(known);
             }
             Some(Event::Row(row)) => {
                 if let (Some(table), None) = (current, &found) {
-                    found = row.clip(address, address + 1).map(|entry| (table, entry));
+                    found = row.clip(address, address.saturating_add(1)).map(|entry| (table, entry));
                 }
             }
             Some(Event::End(SlotKind::RANGES, _)) => current = None,
@@ -95,17 +93,15 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
             None => break,
         }
     }
-    let vm = wanted.and_then(|(_, vm)| vm);
-    match (found, covering, wanted) {
-        (Some((table, entry)), ..) => Ok((Walk { table, vm, address, steps: vec![entry], from_leaves: true }, issues)),
-        (None, Some(table), Some((target, _))) => {
-            let message = format!("{}: nothing captured at {address:#x}", target_name(target));
-            let hint = format!("the capture has {:#x}..{:#x}", table.header.start, table.end());
-            Err(Failure::new(ExitCode::Partial, message).hint(hint).into())
-        }
-        _ => {
-            let message = format!("{selector}: the capture holds no table of it that has {address:#x}");
-            Err(Failure::new(ExitCode::NoSuchVm, message).into())
+    if let Some((table, entry)) = found {
+        return Ok((Walk { table, vm, address, steps: vec![entry], from_leaves: true }, issues));
+    }
+    Err(match known {
+        None => Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: the capture holds no table of it")),
+        Some(table) if address >= table.geometry.ia_end() => Failure::from_status(Status::BAD_RANGE, &table.name()),
+        Some(table) => {
+            Failure::new(ExitCode::Partial, format_args!("{}: nothing captured at {address:#x}", table.name()))
         }
     }
+    .into())
 }
