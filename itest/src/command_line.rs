@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn bad_modes() {
-        for text in ["", "s2dump.run=", "s2dump.run=dance", "s2dump.run=exec", "s2dump.run=exec -- ", "-- s2dump.run=demo"] {
+        for text in ["", "s2dump.run=", "s2dump.run=dance", "s2dump.run=exec", "s2dump.run=exec -- ", "quiet -- s2dump.run=demo"] {
             assert!(matches!(parse(text), Run::Unknown(_)), "{text:?}");
         }
     }

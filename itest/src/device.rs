@@ -197,20 +197,23 @@ impl Device {
     /// As [`run`](Self::run).
     pub fn run_by_read(&mut self, start: &Start) -> Result<Dump> {
         self.start(start).map_err(StartRefused)?;
-        let mut bytes = Vec::new();
-        self.file.read_to_end(&mut bytes).context("read(2)")?;
         let mut dump = Dump::default();
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            let (header, _) = SlotHeader::ref_from_prefix(rest).ok().context("a cut header")?;
-            let used = header.used_bytes().context("a wrong header")?;
-            let (slot, after) = rest.split_at_checked(used).context("a cut slot")?;
-            let mut page = vec![0; SLOT_BYTES];
-            page[..used].copy_from_slice(slot);
-            dump.push(&page)?;
-            rest = after;
+        // Room for a few slots: a read gives whole ones only.
+        let mut buffer = vec![0; 3 * SLOT_BYTES];
+        loop {
+            let length = self.file.read(&mut buffer).context("read(2)")?;
+            let mut rest = &buffer[..length];
+            if rest.is_empty() {
+                return Ok(dump);
+            }
+            while !rest.is_empty() {
+                let (header, _) = SlotHeader::ref_from_prefix(rest).ok().context("a cut header")?;
+                let used = header.used_bytes().context("a wrong header")?;
+                let (slot, after) = rest.split_at_checked(used).context("a cut slot")?;
+                dump.push(slot)?;
+                rest = after;
+            }
         }
-        Ok(dump)
     }
 }
 
@@ -313,7 +316,6 @@ impl Dump {
             self.end = Some(header);
             return Ok(());
         }
-        ensure!(page[used..].iter().all(|&byte| byte == 0), "bytes after the records are not zero");
         ensure!(header.budget == 0 || header.visited <= header.budget, "over budget: {header:x?}");
         match SlotKind(header.kind) {
             SlotKind::VMS => self.vms.extend_from_slice(<[VmRecord]>::ref_from_bytes(bytes).ok().context("VMs")?),

@@ -9,7 +9,7 @@ use crate::program;
 use crate::vmm_process::VmmProcess;
 use anyhow::ensure;
 use s2dump_abi::hypercall::{DEFAULT_BUDGET, MAX_BUDGET};
-use s2dump_abi::slot::{vm_flags, SLOT_BYTES};
+use s2dump_abi::slot::{vm_flags, SLOT_BYTES, SLOT_VMS};
 use s2dump_abi::version::{features, ABI_VERSION};
 
 tests!(On: hello, list_is_empty_without_vms, list_tells_each_vm, list_of_many, program_probes_and_lists);
@@ -54,8 +54,8 @@ fn list_tells_each_vm(_: &Machine) -> Outcome {
 }
 
 fn list_of_many(_: &Machine) -> Outcome {
-    // More VMs than fit one slot (62), so that the list is continued.
-    const MANY: usize = 70;
+    // The list goes on in a second slot.
+    const MANY: usize = SLOT_VMS + 1;
     let vmms = (0..MANY).map(|_| VmmProcess::start("ordinary --mem 0x80000000+4K touch:1")).collect::<Result<Vec<_>, _>>()?;
     let vms = list()?;
     ensure!(vms.len() == MANY, "{} of {MANY}", vms.len());

@@ -14,6 +14,8 @@ mod listing;
 mod ptdump;
 mod support;
 
+pub(super) use support::handle_of;
+
 use crate::machine::{Boot, Machine};
 use crate::system::reserve_huge_pages;
 use anyhow::bail;

@@ -24,9 +24,9 @@ pub(super) const STOCK_GUEST: &str = "ordinary --mem 0x80000000+8M,huge --mem 0x
 
 /// What Linux 7.3.4 without our changes printed for [`STOCK_GUEST`] in `kvm-arm.mode=nvhe`, by input-address bits.
 const STOCK_TEXTS: [(u32, &str); 3] = [
-    (40, include_str!("../../../goldens/stock-40.ptdump")),
-    (48, include_str!("../../../goldens/stock-48.ptdump")),
-    (52, include_str!("../../../goldens/stock-52.ptdump")),
+    (40, include_str!("../../../goldens/stock-40.ptdump.txt")),
+    (48, include_str!("../../../goldens/stock-48.ptdump.txt")),
+    (52, include_str!("../../../goldens/stock-52.ptdump.txt")),
 ];
 
 pub(super) fn debugfs(vmm: &VmmProcess, file: &str) -> Result<String> {

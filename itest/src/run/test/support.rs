@@ -35,7 +35,7 @@ pub(super) fn vm_of(pid: u32) -> Result<VmRecord> {
 }
 
 /// Returns the handle of the VM of `vmm`.
-pub(super) fn handle_of(vmm: &VmmProcess) -> Result<u16> {
+pub(crate) fn handle_of(vmm: &VmmProcess) -> Result<u16> {
     Ok(vm_of(vmm.expected.pid)?.handle)
 }
 
