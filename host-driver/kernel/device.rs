@@ -169,21 +169,21 @@ impl MiscDevice for OpenFile {
             if iov.is_empty() {
                 break;
             }
-            let filled = match session.next_filled(&mut host, iov.len()) {
-                Ok(Some(filled)) => filled,
+            let unread = match session.next_unread(&mut host) {
+                Ok(Some(unread)) => unread,
                 Ok(None) => break,
                 // What was copied is told first; the error comes back at the next read.
                 Err(_) if total > 0 => break,
                 Err(error) => return Err(errno(error)),
             };
+            let wanted = unread.len_bytes.min(iov.len());
             // SAFETY: The mutex is held: nobody else makes calls or writes.
-            let copied = unsafe { me.slots.copy_to(filled.slot, filled.used_bytes, iov)? };
-            if copied < filled.used_bytes {
-                // A slot leaves whole or stays; `total` does not count the part.
+            let copied = unsafe { me.slots.copy_to(unread.slot, unread.offset, wanted, iov)? };
+            session.consume(unread, copied);
+            total += copied;
+            if copied < wanted {
                 return if total > 0 { Ok(total) } else { Err(EFAULT) };
             }
-            session.consume();
-            total += copied;
             if host.is_interrupted() {
                 break;
             }

@@ -108,19 +108,25 @@ impl Slots {
         unsafe { self.page(slot)?.page.write_raw(from.as_ptr(), offset, from.len()) }
     }
 
-    /// Copies the first `bytes` of a slot to a reader; returns how many got there.
+    /// Copies `len` bytes of a slot from `offset` on to a reader; returns how many got there.
     ///
     /// # Safety
     ///
     /// As for [`read`](Self::read).
-    pub(crate) unsafe fn copy_to(&self, slot: u32, bytes: usize, iov: &mut IovIterDest<'_>) -> Result<usize> {
+    pub(crate) unsafe fn copy_to(
+        &self,
+        slot: u32,
+        offset: usize,
+        len: usize,
+        iov: &mut IovIterDest<'_>,
+    ) -> Result<usize> {
         let mut copied = 0;
         let mut chunk = [0; 512];
-        while copied < bytes {
-            let part = chunk.len().min(bytes - copied);
+        while copied < len {
+            let part = chunk.len().min(len - copied);
             let Some(part) = chunk.get_mut(..part) else { break };
             // SAFETY: As the caller promises.
-            unsafe { self.read(slot, copied, part)? };
+            unsafe { self.read(slot, offset + copied, part)? };
             let done = iov.copy_to_iter(part);
             copied += done;
             if done < part.len() {

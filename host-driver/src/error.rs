@@ -18,11 +18,6 @@ pub enum SessionError {
     NotStarted,
     /// This start is read the other way: by `read(2)`, or through the mapping.
     OtherReader,
-    /// The next slot does not fit the caller's buffer.
-    NoRoom {
-        /// Bytes of the slot.
-        needed: usize,
-    },
     /// EL2 does not know the hypercall.
     NoHypercall,
     /// EL2 refused.
@@ -37,7 +32,7 @@ impl SessionError {
     pub const fn to_errno(self) -> Errno {
         match self {
             Self::Argument(error) => error.to_errno(),
-            Self::NotLent(_) | Self::NotStarted | Self::NoRoom { .. } => Errno::EINVAL,
+            Self::NotLent(_) | Self::NotStarted => Errno::EINVAL,
             Self::OtherReader => Errno::EBUSY,
             Self::NoHypercall => Errno::EOPNOTSUPP,
             Self::Refused(status) => Errno(status.to_errno()),

@@ -70,6 +70,7 @@ pub struct Progress {
     target: u64,
     start: u64,
     cursor: u64,
+    /// As asked for; after the first call as EL2 says, which knows where the space ends.
     end: u64,
     /// Slots filled so far.
     sequence: u64,
@@ -110,8 +111,9 @@ impl Progress {
             Job::Walk { handle } => {
                 let call = Call::Walk { handle, address: self.cursor };
                 let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(host, handle, error))?;
-                read_header(host, slot)?;
-                self.move_on(self.cursor, answer.visited, true)?;
+                let header = read_header(host, slot)?;
+                self.end = header.end;
+                self.move_on(header.next, answer.visited, true)?;
                 Next::End
             }
         };
@@ -127,6 +129,7 @@ impl Progress {
         let answer = Call::List { first: self.cursor }.make(host, slot, self.sequence)?;
         let header = read_header(host, slot)?;
         vms::fill_in(host, slot, &header, &mut listed)?;
+        self.end = header.end;
         let is_done = answer.next == 0;
         self.move_on(answer.next, answer.visited, is_done)?;
         Ok(if is_done { after_list(host, listed, 0) } else { Next::More(Job::List { listed }) })
@@ -163,8 +166,8 @@ impl Progress {
         if table.is_some_and(|first| first != id) {
             return Err(SessionError::Refused(Status::VM_GONE));
         }
-        let is_past_space = answer.next.checked_shr(u32::from(header.ia_bits)).is_some_and(|above| above != 0);
-        let is_done = answer.next == self.end || is_past_space;
+        self.end = header.end;
+        let is_done = answer.next == self.end;
         self.move_on(answer.next, answer.visited, is_done)?;
         match (is_done, flags.contains(DumpFlags::ATOMIC)) {
             (true, _) => Ok(Next::End),

@@ -22,13 +22,15 @@ use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::SLOT_BYTES;
 use s2dump_abi::version::ABI_VERSION;
 
-/// A filled slot to copy to a reader.
+/// What of a filled slot a reader has not got yet; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Filled {
+pub struct Unread {
     /// Index in the ring.
     pub slot: u32,
-    /// Bytes of header and records.
-    pub used_bytes: usize,
+    /// First byte the reader has not got.
+    pub offset: usize,
+    /// Bytes from there to the last of the records.
+    pub len_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +65,21 @@ pub struct Session {
     phase: Phase,
     reader: Reader,
     progress: Progress,
+    /// Bytes of the oldest filled slot that `read(2)` has given out.
+    taken_bytes: usize,
 }
 
 impl Session {
     /// Makes an idle session with a ring of `slots`.
     #[must_use]
     pub fn new(slots: u32) -> Self {
-        Self { ring: Ring::new(slots), phase: Phase::Idle, reader: Reader::Undecided, progress: Progress::default() }
+        Self {
+            ring: Ring::new(slots),
+            phase: Phase::Idle,
+            reader: Reader::Undecided,
+            progress: Progress::default(),
+            taken_bytes: 0,
+        }
     }
 
     /// Answers a [`Hello`].
@@ -130,12 +140,12 @@ impl Session {
         Ok(())
     }
 
-    /// Returns the oldest filled slot for `read(2)`, filling one if there is none, or `None` after the END slot.
+    /// Returns what is next for `read(2)`, filling a slot if none is, or `None` after the END slot.
     ///
     /// # Errors
     ///
-    /// Nothing started, a start that is read through the mapping, or more bytes than `room`; nothing is lost then.
-    pub fn next_filled<H: Host>(&mut self, host: &mut H, room: usize) -> Result<Option<Filled>, SessionError> {
+    /// Nothing started, or a start that is read through the mapping.
+    pub fn next_unread<H: Host>(&mut self, host: &mut H) -> Result<Option<Unread>, SessionError> {
         if self.phase == Phase::Idle {
             return Err(SessionError::NotStarted);
         }
@@ -145,15 +155,19 @@ impl Session {
         self.reader = Reader::Stream;
         while self.ring.oldest().is_none() && self.step(host)? {}
         let Some(slot) = self.ring.oldest() else { return Ok(None) };
-        let needed = used_bytes(host, slot)?;
-        if needed > room {
-            return Err(SessionError::NoRoom { needed });
-        }
-        Ok(Some(Filled { slot, used_bytes: needed }))
+        let offset = self.taken_bytes;
+        // The header is in a page that only EL2 and the driver write: it says the same each time.
+        let len_bytes = used_bytes(host, slot)?.saturating_sub(offset);
+        Ok(Some(Unread { slot, offset, len_bytes }))
     }
 
-    /// Frees the slot [`next_filled`](Self::next_filled) returned.
-    pub fn consume(&mut self) {
+    /// Counts `copied` bytes of `unread`, which [`next_unread`](Self::next_unread) returned last, as read.
+    pub fn consume(&mut self, unread: Unread, copied: usize) {
+        if copied < unread.len_bytes {
+            self.taken_bytes = unread.offset.saturating_add(copied);
+            return;
+        }
+        self.taken_bytes = 0;
         self.ring.lend();
         // Nothing filled is nothing to free.
         let _ = self.ring.release(1);

@@ -85,7 +85,7 @@ fn good_end_slot_says_what_was_asked() {
     session.start(&mut fake, &Start { budget: 1000, ..a_dump() }).expect("start");
     let end = check_dump(&read_stream(&mut session, &mut fake).expect("read"), SPACE);
     assert_eq!((end.magic, end.version, end.header_bytes), (SLOT_MAGIC, ABI_VERSION.to_bits(), 128));
-    assert_eq!((end.target, end.end, end.record_count), (Target::guest(0x1000).0, u64::MAX, 0));
+    assert_eq!((end.target, end.end, end.record_count), (Target::guest(0x1000).0, SPACE, 0));
     assert_eq!((end.used_bytes(), end.reserved), (Some(128), [0; 5]));
     assert_eq!(end.visited, 103, "the most of three calls, the last");
 }
@@ -147,29 +147,48 @@ fn bad_mixing_of_read_and_mapping() {
     let (mut session, mut fake) = (session(), fake(9));
     session.start(&mut fake, &a_dump()).expect("start");
     session.advance(&mut fake, &mut an_advance(0)).expect("advance");
-    assert_eq!(session.next_filled(&mut fake, 4096), Err(SessionError::OtherReader));
+    assert_eq!(session.next_unread(&mut fake), Err(SessionError::OtherReader));
 
     // A new start may be read the other way.
     session.start(&mut fake, &a_dump()).expect("start");
-    session.next_filled(&mut fake, 4096).expect("read");
+    session.next_unread(&mut fake).expect("read");
     let error = session.advance(&mut fake, &mut an_advance(0)).expect_err("mixed");
     assert_eq!((error, error.to_errno()), (SessionError::OtherReader, Errno::EBUSY));
 }
 
 #[test]
 fn bad_read_before_a_start() {
-    assert_eq!(session().next_filled(&mut fake(1), 4096), Err(SessionError::NotStarted));
+    assert_eq!(session().next_unread(&mut fake(1)), Err(SessionError::NotStarted));
 }
 
 #[test]
-fn bad_buffer_smaller_than_the_slot_loses_nothing() {
+fn good_read_with_any_buffer_gives_the_same_bytes() {
+    let read = |room: usize| {
+        let (mut session, mut fake) = (session(), fake(9));
+        session.start(&mut fake, &a_dump()).expect("start");
+        let mut bytes = Vec::new();
+        while let Some(unread) = session.next_unread(&mut fake).expect("read") {
+            assert_ne!(unread.len_bytes, 0);
+            let copied = unread.len_bytes.min(room);
+            bytes.extend_from_slice(&fake.slots[unread.slot as usize][unread.offset..][..copied]);
+            session.consume(unread, copied);
+        }
+        bytes
+    };
+    let whole = read(4096);
+    assert_eq!(whole.len(), 9 * 160 + 128);
+    for room in [1, 31, 127, 128, 129, 159, 160, 161] {
+        assert_eq!(read(room), whole, "{room} bytes at a time");
+    }
+}
+
+#[test]
+fn good_fault_while_copying_loses_nothing() {
     let (mut session, mut fake) = (session(), fake(2));
     session.start(&mut fake, &a_dump()).expect("start");
-    for room in [0, 127, 159] {
-        assert_eq!(session.next_filled(&mut fake, room), Err(SessionError::NoRoom { needed: 160 }));
-    }
-    assert_eq!(session.next_filled(&mut fake, 160).expect("fits").map(|filled| filled.used_bytes), Some(160));
-    check_dump(&read_stream(&mut session, &mut fake).expect("read"), SPACE);
+    let unread = session.next_unread(&mut fake).expect("read").expect("a slot");
+    session.consume(unread, 0);
+    assert_eq!(session.next_unread(&mut fake), Ok(Some(unread)));
 }
 
 #[test]
@@ -329,11 +348,11 @@ fn good_list_merges_both_sides() {
     ]);
     session.start(&mut fake, &a_start(Op::LIST)).expect("start");
     let mut records = Vec::new();
-    while let Some(filled) = session.next_filled(&mut fake, 4096).expect("read") {
-        if SlotKind(fake.header(filled.slot).kind) == SlotKind::VMS {
-            records.extend(fake.vm_records(filled.slot));
+    while let Some(unread) = session.next_unread(&mut fake).expect("read") {
+        if SlotKind(fake.header(unread.slot).kind) == SlotKind::VMS {
+            records.extend(fake.vm_records(unread.slot));
         }
-        session.consume();
+        session.consume(unread, unread.len_bytes);
     }
     let seen: Vec<_> = records.iter().map(|vm| (vm.handle, vm.pid, vm.flags, vm.vcpus)).collect();
     let created = vm_flags::CREATED;
@@ -355,10 +374,10 @@ fn good_list_of_all_handles_and_of_none() {
         session.start(&mut fake, &a_start(Op::LIST)).expect("start");
         let mut handles = Vec::new();
         let mut kinds = Vec::new();
-        while let Some(filled) = session.next_filled(&mut fake, 4096).expect("read") {
-            kinds.push(SlotKind(fake.header(filled.slot).kind));
-            handles.extend(fake.vm_records(filled.slot).iter().map(|vm| (vm.handle, vm.pid)));
-            session.consume();
+        while let Some(unread) = session.next_unread(&mut fake).expect("read") {
+            kinds.push(SlotKind(fake.header(unread.slot).kind));
+            handles.extend(fake.vm_records(unread.slot).iter().map(|vm| (vm.handle, vm.pid)));
+            session.consume(unread, unread.len_bytes);
         }
         let wanted: Vec<_> = (0..ran + reserved).map(|i| (0x1000 + i, u32::from(i))).collect();
         assert_eq!(handles, wanted, "{ran} ran, {reserved} reserved");
@@ -373,9 +392,9 @@ fn good_list_does_not_lose_a_vm_that_starts_to_run() {
     // Reserved at the look, created when EL2 is asked: once in the list, as EL2 says.
     fake.host_vms = vec![host_vm(0x1000, 100, 0)];
     session.start(&mut fake, &a_start(Op::LIST)).expect("start");
-    let filled = session.next_filled(&mut fake, 4096).expect("read").expect("a slot");
-    assert_eq!(fake.vm_records(filled.slot).len(), 1);
-    session.consume();
-    let filled = session.next_filled(&mut fake, 4096).expect("read").expect("END");
-    assert_eq!(SlotKind(fake.header(filled.slot).kind), SlotKind::END);
+    let unread = session.next_unread(&mut fake).expect("read").expect("a slot");
+    assert_eq!(fake.vm_records(unread.slot).len(), 1);
+    session.consume(unread, unread.len_bytes);
+    let unread = session.next_unread(&mut fake).expect("read").expect("END");
+    assert_eq!(SlotKind(fake.header(unread.slot).kind), SlotKind::END);
 }

@@ -183,12 +183,12 @@ impl Machine {
 /// Reads a start to its end: headers, and the record bytes of all slots.
 fn read_all(session: &mut Session, machine: &mut Machine) -> (Vec<SlotHeader>, Vec<u8>) {
     let (mut headers, mut records) = (Vec::new(), Vec::new());
-    while let Some(filled) = session.next_filled(machine, SLOT_BYTES).expect("read") {
-        headers.push(machine.header(filled.slot));
-        let mut bytes = vec![0; filled.used_bytes];
-        machine.read_slot(filled.slot, 0, &mut bytes).expect("inside");
+    while let Some(unread) = session.next_unread(machine).expect("read") {
+        headers.push(machine.header(unread.slot));
+        let mut bytes = vec![0; unread.len_bytes];
+        machine.read_slot(unread.slot, 0, &mut bytes).expect("inside");
         records.extend_from_slice(&bytes[128..]);
-        session.consume();
+        session.consume(unread, unread.len_bytes);
     }
     (headers, records)
 }
@@ -313,6 +313,7 @@ proptest! {
         let (end, ranges) = headers.split_last().expect("an END slot");
         prop_assert_eq!((SlotKind(end.kind), end.status, end.next), (SlotKind::END, 0, 1 << 39));
         prop_assert_eq!((end.sequence, ranges.len() as u64), (machine.calls, machine.calls));
+        prop_assert!(headers.iter().all(|header| (header.target, header.end) == (u64::from(HANDLE), 1 << 39)));
         prop_assert!(ranges.windows(2).all(|pair| pair[0].next == pair[1].start));
         let most = ranges.iter().map(|header| header.visited).max();
         prop_assert_eq!(Some(end.visited), most);

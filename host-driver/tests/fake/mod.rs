@@ -137,6 +137,7 @@ impl Fake {
                     record_count: 1,
                     visited,
                     next,
+                    end: x5.min(SPACE),
                     root: guest.root,
                     ia_bits: IA_BITS,
                     ..base
@@ -297,9 +298,9 @@ pub(crate) fn read_mapped(
 /// Reads all by `read(2)` with a buffer of one slot.
 pub(crate) fn read_stream(session: &mut Session, fake: &mut Fake) -> Result<Vec<SlotHeader>, SessionError> {
     let mut headers = Vec::new();
-    while let Some(filled) = session.next_filled(fake, SLOT_BYTES)? {
-        headers.push(fake.header(filled.slot));
-        session.consume();
+    while let Some(unread) = session.next_unread(fake)? {
+        headers.push(fake.header(unread.slot));
+        session.consume(unread, unread.len_bytes);
     }
     Ok(headers)
 }
