@@ -21,14 +21,25 @@ pub(crate) use source::check as sources;
 use crate::ctx::Ctx;
 use crate::kernel;
 use anyhow::{bail, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Checks the sources and, in the kernel of `ctx`, the EL2 objects.
+/// What to check.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Lint {
+    /// EL2 objects of a kernel of yours, all of s2dump's: s2dump_rs.nvhe.o and s2dump_el2.nvhe.o
+    #[arg(value_name = "OBJECT")]
+    objects: Vec<PathBuf>,
+}
+
+/// Checks the objects given; without any, the sources, and the EL2 objects of the kernel of `ctx`.
 ///
 /// # Errors
 ///
 /// If a rule is broken, or the kernel does not build.
-pub(crate) fn run(ctx: &Ctx) -> Result<()> {
+pub(crate) fn run(ctx: &Ctx, args: &Lint) -> Result<()> {
+    if !args.objects.is_empty() {
+        return el2_objects(&args.objects);
+    }
     let sources = sources(&ctx.root);
     let objects = kernel::build(ctx).and_then(|kernel| el2_objects(&kernel.el2_objects()));
     sources.and(objects)

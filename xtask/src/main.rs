@@ -46,7 +46,7 @@ enum Task {
     /// Boot for a shell, or for one command: run -- COMMAND
     Run(run::Run),
     /// Check the rules for the sources, and for what s2dump adds to EL2
-    Lint,
+    Lint(lint::Lint),
     /// Print what a dump costs, in instructions and as ratios, beside the goals
     Bench,
     /// Put s2dump into a kernel tree of yours
@@ -71,7 +71,7 @@ fn perform(ctx: &Ctx, task: Task) -> Result<i32> {
         Task::Test(check) => check::run(ctx, &check),
         Task::Kernel => kernel::run(ctx).map(|()| 0),
         Task::Run(run) => run::run(ctx, &run),
-        Task::Lint => lint::run(ctx).map(|()| 0),
+        Task::Lint(lint) => lint::run(ctx, &lint).map(|()| 0),
         Task::Bench => bench::run(ctx).map(|()| 0),
         Task::Linux(task) => linux::run(ctx, &task).map(|()| 0),
     }
