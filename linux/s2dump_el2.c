@@ -77,17 +77,22 @@ void s2dump_el2_slot_unpin(u64 *slot)
 	hyp_unpin_shared_mem(slot, (void *)slot + PAGE_SIZE);
 }
 
+/*
+ * Not cpus_have_final_cap() and what is made of it: that has a BUG() for the
+ * time before capabilities are final, which is long past when this can run.
+ * EL2 must have no panic path of ours.
+ */
 static u32 s2dump_table_features(void)
 {
 	u32 features = 0;
 
-	if (kvm_lpa2_is_enabled())
+	if (alternative_has_cap_unlikely(ARM64_HAS_LPA2))
 		features |= S2DUMP_TABLE_LPA2;
-	if (cpus_have_final_cap(ARM64_HAS_STAGE2_FWB))
+	if (alternative_has_cap_unlikely(ARM64_HAS_STAGE2_FWB))
 		features |= S2DUMP_TABLE_FWB;
-	if (cpus_have_final_cap(ARM64_HAS_XNX))
+	if (alternative_has_cap_unlikely(ARM64_HAS_XNX))
 		features |= S2DUMP_TABLE_XNX;
-	if (has_hvhe())
+	if (alternative_has_cap_unlikely(ARM64_KVM_HVHE))
 		features |= S2DUMP_TABLE_HVHE;
 
 	return features;
@@ -126,7 +131,7 @@ bool s2dump_el2_table_lock(u16 handle, struct s2dump_el2_table *table)
 		.table_features	= s2dump_table_features(),
 		.vmid		= atomic64_read(&mmu->vmid.id),
 		.encoding	= S2DUMP_ENCODING_PKVM_7_2,
-		.is_protected	= pkvm_hyp_vm_is_protected(vm),
+		.is_protected	= vm->kvm.arch.pkvm.is_protected,
 	};
 
 	return true;
@@ -172,7 +177,7 @@ bool s2dump_el2_vm_info(u16 handle, struct s2dump_vm_record *out)
 			.flags	= S2DUMP_VM_CREATED,
 			.vmid	= atomic64_read(&kvm->arch.mmu.vmid.id),
 		};
-		if (pkvm_hyp_vm_is_protected(vm))
+		if (kvm->arch.pkvm.is_protected)
 			out->flags |= S2DUMP_VM_PROTECTED;
 		if (kvm->arch.pkvm.is_dying)
 			out->flags |= S2DUMP_VM_DYING;
