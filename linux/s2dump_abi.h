@@ -46,6 +46,7 @@ struct s2dump_record {
 	u8	kind;		/* S2DUMP_RECORD_* */
 	u16	flags;
 };
+
 static_assert(sizeof(struct s2dump_record) == 32);
 
 #endif /* __ARM64_KVM_S2DUMP_ABI_H */

@@ -177,7 +177,7 @@ static int s2dump_tables_open(struct inode *inode, struct file *file)
 		return -ENOENT;
 
 	ret = -ENOMEM;
-	st = kzalloc(sizeof(*st), GFP_KERNEL_ACCOUNT);
+	st = kzalloc_obj(*st, GFP_KERNEL_ACCOUNT);
 	if (!st)
 		goto err_put_kvm;
 	st->kvm = kvm;

@@ -22,7 +22,6 @@
  * only while the command line is parsed, long before that.
  */
 static bool s2dump_asked_for __ro_after_init;
-extern bool kvm_nvhe_sym(s2dump_enabled);
 
 static int __init s2dump_early_param(char *arg)
 {

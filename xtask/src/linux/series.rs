@@ -23,7 +23,9 @@ const SERIES: &[Patch] = &[
         subject: "KVM: arm64: s2dump: Add the record format and stage-2 decoding",
         body: "Two Rust libraries without any I/O: what crosses from EL2 to EL1 and user\n\
                space, and what a stage-2 descriptor means. Nothing uses them yet.",
-        brings: |file| own(file).is_some_and(|own| own.starts_with("abi") || own.starts_with("vmsa")),
+        brings: |file| {
+            own(file).is_some_and(|own| ["abi", "vmsa", ".rustfmt.toml"].iter().any(|ours| own.starts_with(ours)))
+        },
     },
     Patch {
         subject: "KVM: arm64: s2dump: Walk guest stage-2 tables at EL2",

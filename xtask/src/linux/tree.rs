@@ -45,6 +45,9 @@ pub(crate) fn plan(tree: &Path, repo: &Path) -> Result<Files> {
             files.insert(Path::new(OWN_DIR).join(dir).join(source), Some(bytes));
         }
     }
+    // Or else `make rustfmtcheck` measures our lines by the kernel's rule.
+    let format = fs::read(repo.join("rustfmt.toml")).context("reading rustfmt.toml")?;
+    files.insert(Path::new(OWN_DIR).join(".rustfmt.toml"), Some(format));
     // What an older version of s2dump had and this one has not.
     let own = tree.join(OWN_DIR);
     if own.is_dir() {
