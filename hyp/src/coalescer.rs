@@ -7,6 +7,7 @@
 
 use crate::digest;
 use crate::walker::{Entry, EntryKind, Row, RowEnd, Sink};
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
 use s2dump_vmsa::{Geometry, Level, PhysAddr, RawDescriptor};
@@ -64,14 +65,65 @@ pub fn merge(a: &Record, b: &Record, fold: &Fold) -> Option<Record> {
 #[must_use]
 #[inline(always)]
 pub fn single(entry: &Entry) -> Record {
-    Record {
-        ia: entry.ia,
-        oa: entry.oa.get(),
-        descriptor: entry.raw.to_bits(),
-        count: 1,
-        level: entry.level.get(),
-        kind: entry.kind as u8,
-        flags: record_flags::LINEAR,
+    Run::single(entry).record()
+}
+
+/// A run as the words of its record.
+///
+/// Fields of one word that are written one by one and soon read as a whole stall many CPUs, at every end of a run.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    ia: u64,
+    oa: u64,
+    descriptor: u64,
+    /// Count, level, kind and flags.
+    tail: u64,
+}
+
+const LEVEL_SHIFT: u32 = 8 * (offset_of!(Record, level) - offset_of!(Record, count)) as u32;
+const KIND_SHIFT: u32 = 8 * (offset_of!(Record, kind) - offset_of!(Record, count)) as u32;
+const FLAGS_SHIFT: u32 = 8 * (offset_of!(Record, flags) - offset_of!(Record, count)) as u32;
+const LEVEL_AND_KIND: u64 = 0xff << LEVEL_SHIFT | 0xff << KIND_SHIFT;
+const LINEAR: u64 = (record_flags::LINEAR as u64) << FLAGS_SHIFT;
+const _: () = assert!(offset_of!(Record, count) == 24 && LEVEL_SHIFT >= u32::BITS);
+
+impl Run {
+    /// No run: of a kind nothing is of, and of no entry.
+    const NONE: Self = Self { ia: 0, oa: 0, descriptor: 0, tail: 0xff << KIND_SHIFT };
+
+    #[inline(always)]
+    fn single(entry: &Entry) -> Self {
+        let [level] = entry.level.get().to_le_bytes();
+        let tail = LINEAR | (entry.kind as u64) << KIND_SHIFT | u64::from(level) << LEVEL_SHIFT | 1;
+        Self { ia: entry.ia, oa: entry.oa.get(), descriptor: entry.raw.to_bits(), tail }
+    }
+
+    #[inline(always)]
+    fn count(&self) -> u64 {
+        self.tail & u64::from(u32::MAX)
+    }
+
+    #[inline(always)]
+    fn is_linear(&self) -> bool {
+        self.tail & LINEAR != 0
+    }
+
+    /// Returns whether entries of `level` and `kind` are those of this run.
+    #[inline(always)]
+    fn is_of(&self, level: Level, kind: EntryKind) -> bool {
+        let [level] = level.get().to_le_bytes();
+        self.tail & LEVEL_AND_KIND == u64::from(level) << LEVEL_SHIFT | (kind as u64) << KIND_SHIFT
+    }
+
+    /// Adds entries: no more than a count has room for.
+    #[inline(always)]
+    fn add(&mut self, count: u64) {
+        self.tail = self.tail.wrapping_add(count);
+    }
+
+    #[inline(always)]
+    fn record(&self) -> Record {
+        zerocopy::transmute!([self.ia, self.oa, self.descriptor, self.tail])
     }
 }
 
@@ -88,8 +140,10 @@ pub trait RecordOut {
 #[derive(Debug)]
 pub struct Coalescer<O> {
     fold: Fold,
-    /// The run being built; none if its count is 0.
-    run: Record,
+    /// The run being built.
+    run: Run,
+    /// The last descriptor of `run`, as long as that is linear.
+    last: u64,
     /// The output address with which `run` would run on.
     next_oa: u64,
     /// Flags of the next run.
@@ -98,100 +152,95 @@ pub struct Coalescer<O> {
     out: O,
 }
 
-/// What the entries of a run share.
-#[derive(Clone, Copy)]
-struct Traits {
-    level: Level,
-    kind: EntryKind,
-    /// Bits that agree.
-    same: u64,
-    /// What an entry spans, as a shift.
-    shift: u32,
-}
-
-impl Traits {
-    /// Returns what the output address grows by from entry to entry.
-    #[inline(always)]
-    fn step(&self) -> u64 {
-        match self.kind {
-            EntryKind::Leaf => 1 << self.shift,
-            _ => 0,
-        }
-    }
-}
-
 impl<O: RecordOut> Coalescer<O> {
     /// Makes one that writes to `out`. The first record gets `first_flags`; with `digest` the entries are summed.
     #[inline(always)]
     pub fn new(fold: Fold, first_flags: u16, digest: bool, out: O) -> Self {
-        let run = Record { ia: 0, oa: 0, descriptor: 0, count: 0, level: 0, kind: 0, flags: 0 };
-        Self { fold, run, next_oa: 0, flags: first_flags, digest: digest.then_some(0), out }
+        Self { fold, run: Run::NONE, last: 0, next_oa: 0, flags: first_flags, digest: digest.then_some(0), out }
     }
 
     /// Writes the last run and returns the output and the digest.
     #[inline(always)]
     pub fn finish(mut self) -> (O, Option<u64>) {
-        if self.run.count != 0 {
-            self.out.put(&self.run);
+        if self.run.count() != 0 {
+            self.out.put(&self.run.record());
         }
         (self.out, self.digest)
     }
 
     /// Takes one entry: goes on with the run, or begins another. Returns whether there was room.
+    ///
+    /// Entries of a run agree in the bits of `same`; each is `step` further in output addresses.
     #[inline(always)]
-    fn take_one(&mut self, entry: &Entry, traits: Traits) -> bool {
-        let is_same = self.run.count != 0
-            && self.run.level == traits.level.get()
-            && self.run.kind == traits.kind as u8
-            && (self.run.descriptor ^ entry.raw.to_bits()) & traits.same == 0
-            && self.run.count != u32::MAX;
-        let is_linear = self.run.flags & record_flags::LINEAR != 0 && self.next_oa == entry.oa.get();
+    fn take_one(&mut self, entry: &Entry, same: u64, step: u64) -> bool {
+        let raw = entry.raw.to_bits();
+        let is_same = self.run.is_of(entry.level, entry.kind)
+            && (self.run.descriptor ^ raw) & same == 0
+            && self.run.count() != u64::from(u32::MAX);
+        let is_linear = self.run.is_linear() && self.next_oa == entry.oa.get();
         if is_same && (is_linear || !self.fold.exact) {
-            self.run.count += 1;
+            self.run.add(1);
             if !is_linear {
-                self.run.flags &= !record_flags::LINEAR;
+                self.run.tail &= !LINEAR;
             }
         } else {
             // The run that now begins will need a place as well as the one that ends.
-            if self.out.room() < 1 + usize::from(self.run.count != 0) {
+            let has_ended = self.run.count() != 0;
+            if self.out.room() < 1 + usize::from(has_ended) {
                 return false;
             }
-            if self.run.count != 0 {
-                self.out.put(&self.run);
+            if has_ended {
+                self.out.put(&self.run.record());
             }
-            self.run = single(entry);
-            self.run.flags |= core::mem::take(&mut self.flags);
+            self.run = Run::single(entry);
+            self.run.tail |= u64::from(core::mem::take(&mut self.flags)) << FLAGS_SHIFT;
         }
-        self.next_oa = entry.oa.get().wrapping_add(traits.step());
+        self.last = raw;
+        self.next_oa = entry.oa.get().wrapping_add(step);
         if let Some(sum) = &mut self.digest {
-            *sum = sum.wrapping_add(digest::mix(entry.ia, entry.level.get(), entry.raw.to_bits()));
+            *sum = sum.wrapping_add(digest::mix(entry.ia, entry.level.get(), raw));
         }
         true
     }
 
-    /// Takes those of `rest` that go on with the run whose last entry is `last`, and returns how many.
+    /// Returns how many entries of `row` from `first` on go on with the run, and takes them.
     #[inline(always)]
-    fn take_more(&mut self, last: &Entry, rest: &[AtomicU64], traits: Traits) -> usize {
-        let raw = last.raw.to_bits();
-        let rest = shorten(rest, u64::from(u32::MAX - self.run.count));
-
-        // Descriptors agree with `expected + i * step`: in all bits while the run is linear, else in their attributes.
-        let step = traits.step();
-        let (same, rest) = if self.run.flags & record_flags::LINEAR == 0 {
-            (Same { expected: raw, step: 0, mask: traits.same }, rest)
-        } else if step == 0 {
-            (Same { expected: raw, step, mask: u64::MAX }, rest)
+    fn take_more(&mut self, row: &Row<'_>, first: usize, leaf_same: u64) -> usize {
+        // What a wrong table descriptor leads to depends on the tables above it, so those come one by one.
+        let is_leaf = self.run.is_of(row.level, EntryKind::Leaf);
+        let is_whole = self.run.is_of(row.level, EntryKind::Invalid) || self.run.is_of(row.level, EntryKind::Reserved);
+        if !is_leaf && !is_whole {
+            return 0;
+        }
+        let rest = row.entries.get(first..).unwrap_or_default();
+        let rest = shorten(rest, u64::from(u32::MAX) - self.run.count());
+        let (same, rest) = if is_whole {
+            (Same { expected: self.run.descriptor, step: 0, mask: u64::MAX }, rest)
+        } else if !self.run.is_linear() {
+            (Same { expected: self.run.descriptor, step: 0, mask: leaf_same }, rest)
         } else {
             // Only as far as the address field goes: a carry out of it would look like another attribute.
-            let steps = (!raw & self.fold.geometry.low_address_mask(traits.level)) >> traits.shift;
-            (Same { expected: raw.wrapping_add(step), step, mask: u64::MAX }, shorten(rest, steps))
+            let steps = (!self.last & self.fold.geometry.low_address_mask(row.level)) >> row.shift;
+            let step = 1 << row.shift;
+            (Same { expected: self.last.wrapping_add(step), step, mask: u64::MAX }, shorten(rest, steps))
         };
+        // Where hardly two entries are alike, nothing else is touched.
+        if rest.first().is_none_or(|cell| same.difference(cell, 0) & same.mask != 0) {
+            return 0;
+        }
         let more = match &mut self.digest {
             None => same.count(rest),
-            Some(sum) => same.count_and_sum(rest, last, traits.shift, sum),
+            Some(sum) => {
+                let ia = row.ia.wrapping_add((first as u64) << row.shift);
+                let (more, share) = same.count_and_sum(rest, ia, row.shift, row.level);
+                *sum = sum.wrapping_add(share);
+                more
+            }
         };
-        self.next_oa = self.next_oa.wrapping_add(step.wrapping_mul(more as u64));
-        self.run.count += u32::try_from(more).unwrap_or(0); // Fits by the first `shorten`.
+        let distance = same.step.wrapping_mul(more as u64);
+        self.last = self.last.wrapping_add(distance);
+        self.next_oa = self.next_oa.wrapping_add(distance);
+        self.run.add(more as u64); // Fits by the first `shorten`.
         more
     }
 }
@@ -202,27 +251,27 @@ impl<O: RecordOut> Sink for Coalescer<O> {
         let (level, shift) = (row.level, row.shift);
         let leaf_same = self.fold.same_mask(RecordKind::LEAF, level);
         let mut taken = 0;
-        while let Some([first, rest @ ..]) = row.entries.get(taken..) {
-            let raw = RawDescriptor::from_bits(first.load(Ordering::Relaxed));
+        loop {
+            taken += self.take_more(row, taken, leaf_same);
+            let Some(cell) = row.entries.get(taken) else { return (taken, RowEnd::All) };
+            let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
             let kind = row.kind(raw);
-            let (oa, same) = match kind {
+            let (oa, same, step) = match kind {
                 EntryKind::Table => return (taken, RowEnd::Table(raw)),
-                EntryKind::Leaf => (raw.output_address(level, &self.fold.geometry), leaf_same),
-                _ => (PhysAddr::default(), u64::MAX),
+                EntryKind::Leaf => (raw.output_address(level, &self.fold.geometry), leaf_same, 1 << shift),
+                _ => (PhysAddr::default(), u64::MAX, 0),
             };
-            let traits = Traits { level, kind, same, shift };
-            let entry = Entry { ia: row.ia.wrapping_add((taken as u64) << shift), oa, raw, level, kind };
-            if !self.take_one(&entry, traits) {
+            let ia = row.ia.wrapping_add((taken as u64) << shift);
+            if !self.take_one(&Entry { ia, oa, raw, level, kind }, same, step) {
                 return (taken, RowEnd::Full);
             }
-            taken += 1 + self.take_more(&entry, rest, traits);
+            taken += 1;
         }
-        (taken, RowEnd::All)
     }
 
     #[inline(always)]
     fn take_wrong(&mut self, entry: &Entry) -> bool {
-        self.take_one(entry, Traits { level: entry.level, kind: entry.kind, same: u64::MAX, shift: 0 })
+        self.take_one(entry, u64::MAX, 0)
     }
 }
 
@@ -232,7 +281,8 @@ fn shorten(entries: &[AtomicU64], count: u64) -> &[AtomicU64] {
     usize::try_from(count).ok().and_then(|count| entries.get(..count)).unwrap_or(entries)
 }
 
-/// What the next descriptors of a run look like.
+/// What the next descriptors of a run look like: the `i`th agrees with `expected + i * step` in the bits of `mask`, which
+/// are all while the run is linear, else its attributes.
 #[derive(Clone, Copy)]
 struct Same {
     expected: u64,
@@ -241,32 +291,28 @@ struct Same {
 }
 
 impl Same {
-    /// Returns in which of the bits that count `cell` differs from the `i`th expected descriptor.
+    /// Returns in which bits `cell` differs from the `i`th expected descriptor.
     #[inline(always)]
     fn difference(&self, cell: &AtomicU64, i: u64) -> u64 {
-        (cell.load(Ordering::Relaxed) ^ self.expected.wrapping_add(self.step.wrapping_mul(i))) & self.mask
+        cell.load(Ordering::Relaxed) ^ self.expected.wrapping_add(self.step.wrapping_mul(i))
     }
 
     /// Returns how many of `entries` are as expected, from the first on. This is the loop that meets nearly all entries.
     #[inline(always)]
     fn count(mut self, entries: &[AtomicU64]) -> usize {
-        const AT_ONCE: usize = 4;
-        // Where hardly two entries are alike, nothing else is touched.
-        if entries.first().is_none_or(|cell| self.difference(cell, 0) != 0) {
-            return 0;
-        }
+        const AT_ONCE: usize = 8;
         let mut count = 0;
         for chunk in entries.chunks_exact(AT_ONCE) {
             // Collects the differences of some entries before it branches.
             let different = chunk.iter().zip(0..).fold(0, |all, (cell, i)| all | self.difference(cell, i));
-            if different != 0 {
+            if different & self.mask != 0 {
                 break;
             }
             count += AT_ONCE;
             self.expected = self.expected.wrapping_add(self.step.wrapping_mul(AT_ONCE as u64));
         }
         for cell in entries.get(count..).unwrap_or_default() {
-            if self.difference(cell, 0) != 0 {
+            if self.difference(cell, 0) & self.mask != 0 {
                 break;
             }
             count += 1;
@@ -275,22 +321,20 @@ impl Same {
         count
     }
 
-    /// As [`Self::count`], for entries behind `last`, and adds their shares to `sum`.
+    /// As [`Self::count`], for entries from `ia` on, and also returns the sum of their shares of the digest.
     #[inline(always)]
-    fn count_and_sum(mut self, entries: &[AtomicU64], last: &Entry, shift: u32, sum: &mut u64) -> usize {
-        let size = 1 << shift;
-        let mut ia = last.ia;
-        let mut count = 0;
+    fn count_and_sum(mut self, entries: &[AtomicU64], mut ia: u64, shift: u32, level: Level) -> (usize, u64) {
+        let (mut count, mut sum) = (0, 0_u64);
         for cell in entries {
             let raw = cell.load(Ordering::Relaxed);
             if (raw ^ self.expected) & self.mask != 0 {
                 break;
             }
             count += 1;
-            ia = ia.wrapping_add(size);
-            *sum = sum.wrapping_add(digest::mix(ia, last.level.get(), raw));
+            sum = sum.wrapping_add(digest::mix(ia, level.get(), raw));
+            ia = ia.wrapping_add(1 << shift);
             self.expected = self.expected.wrapping_add(self.step);
         }
-        count
+        (count, sum)
     }
 }

@@ -96,8 +96,8 @@ impl RecordOut for SlotWriter<'_> {
 
     #[inline(always)]
     fn put(&mut self, record: &Record) {
-        let words: &[u64; RECORD_WORDS] = zerocopy::transmute_ref!(record);
-        self.page.write(HEADER_WORDS + self.records * RECORD_WORDS, words);
+        let words: [u64; RECORD_WORDS] = zerocopy::transmute!(*record);
+        self.page.write(HEADER_WORDS + self.records * RECORD_WORDS, &words);
         self.records += 1;
     }
 }
