@@ -20,12 +20,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("hyp_unpin_shared_mem", "gives the slot page back before the call returns"),
     ("hyp_physvirt_offset", "from physical to EL2 addresses"),
     ("__hyp_vmemmap", "page states: which pages EL2 owns alone"),
-    ("hyp_memory", "bounds of RAM, in addr_is_memory() where it is inlined"),
-    ("hyp_memblock_nr", "as hyp_memory"),
     ("addr_is_memory", "whether an address a table names is RAM"),
-    ("arm64_use_ng_mappings", "nothing of ours; what PROT constants expand to"),
-    ("system_cpucaps", "CPU features (LPA2, FWB, XNX) as the kernel settled them"),
-    ("alt_cb_patch_nops", "named by .altinstructions, run at EL1 during boot, never by EL2"),
     ("memcpy", "what the compiler makes of copying a struct; no bound of ours to check"),
     ("memset", "what the compiler makes of clearing a struct"),
 ];

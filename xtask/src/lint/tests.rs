@@ -68,6 +68,23 @@ impl Builder {
         self
     }
 
+    /// Adds words behind the functions, as alternatives are (`$x`), or as data between code (`$d`).
+    fn loose(mut self, mark: &str, words: &[u32]) -> Self {
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let value = self.object.append_section_data(self.text, &bytes, 4);
+        self.object.add_symbol(Symbol {
+            name: mark.as_bytes().to_vec(),
+            value,
+            size: 0,
+            kind: SymbolKind::Label,
+            scope: SymbolScope::Compilation,
+            weak: false,
+            section: SymbolSection::Section(self.text),
+            flags: SymbolFlags::None,
+        });
+        self
+    }
+
     fn section(mut self, name: &str, kind: SectionKind, bytes: u64) -> Self {
         let id = self.object.add_section(Vec::new(), name.as_bytes().to_vec(), kind);
         if kind == SectionKind::UninitializedData {
@@ -133,6 +150,26 @@ fn good_tail_call_costs_nothing() {
         .function("next", &[SUB_SP_512, ADD_SP_512, RET], &[])
         .bytes();
     assert_eq!(figure("stack", vec![object]), format!("512 of 1024 bytes: {ENTRY} 0 -> next 512"));
+}
+
+#[test]
+fn good_data_between_code_is_no_code() {
+    let object = entry(&[]).loose("$d", &[0xd61f_0100, 0x3dc0_0000, 0]).bytes();
+    assert_eq!(figure("fp", vec![object]), "0 of 5 instructions");
+}
+
+#[test]
+fn good_alternatives_are_plain_instructions() {
+    let object = entry(&[]).loose("$x.1", &[0xb8e0_0020, NOP]).bytes(); // ldaddal w0, w0, [x1]
+    assert_eq!(figure("fp", vec![object]), "0 of 7 instructions");
+}
+
+#[test]
+fn bad_alternatives_that_call_or_move_sp() {
+    for word in [BL | 2, SUB_SP_512] {
+        let (_, violation) = assert_breaks("stack", vec![entry(&[]).loose("$x", &[word, NOP]).bytes()]);
+        assert!(violation.contains("outside any function"), "{violation}");
+    }
 }
 
 #[test]
