@@ -4,7 +4,8 @@
 //! [`Hello`] first; then any number of: [`Start`] (a dump, walk or list), then [`Advance`] until its state is
 //! [`SessionState::DONE`]. The last slot of each start is an END slot. `mmap` of offset 0 gives all slots, read-only;
 //! who does not map calls `read(2)`, which advances by itself and gives the slots as one stream of bytes, each cut to its
-//! used bytes, and 0 after the END slot. The two ways may not be mixed within one start (`EBUSY`).
+//! used bytes, and 0 after the END slot; with room for a slot (4096 bytes) each read gives whole slots. The two ways may
+//! not be mixed within one start (`EBUSY`).
 //!
 //! Each argument begins with `size` (the caller's `size_of`) and `version`. A size the driver does not know is `E2BIG`
 //! (larger) or `EINVAL` (smaller); another major version is `EPROTO`; non-zero reserved fields are `EINVAL`.

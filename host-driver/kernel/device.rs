@@ -176,6 +176,10 @@ impl MiscDevice for OpenFile {
                 Err(_) if total > 0 => break,
                 Err(error) => return Err(errno(error)),
             };
+            if total > 0 && unread.len_bytes > iov.len() {
+                // Whole slots to who has room for one; who has not gets a slot piece by piece.
+                break;
+            }
             let wanted = unread.len_bytes.min(iov.len());
             // SAFETY: The mutex is held: nobody else makes calls or writes.
             let copied = unsafe { me.slots.copy_to(unread.slot, unread.offset, wanted, iov)? };
