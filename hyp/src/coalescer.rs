@@ -225,7 +225,7 @@ impl<O: RecordOut> Coalescer<O> {
             (Same { expected: self.last.wrapping_add(step), step, mask: u64::MAX }, shorten(rest, steps))
         };
         // Where hardly two entries are alike, nothing else is touched.
-        if rest.first().is_none_or(|cell| same.difference(cell, 0) & same.mask != 0) {
+        if !rest.first().is_some_and(|cell| same.is_next(cell)) {
             return 0;
         }
         let more = match &mut self.digest {
@@ -291,34 +291,19 @@ struct Same {
 }
 
 impl Same {
-    /// Returns in which bits `cell` differs from the `i`th expected descriptor.
+    /// Returns whether `cell` is the next.
     #[inline(always)]
-    fn difference(&self, cell: &AtomicU64, i: u64) -> u64 {
-        cell.load(Ordering::Relaxed) ^ self.expected.wrapping_add(self.step.wrapping_mul(i))
+    fn is_next(&self, cell: &AtomicU64) -> bool {
+        (cell.load(Ordering::Relaxed) ^ self.expected) & self.mask == 0
     }
 
-    /// Returns how many of `entries` are as expected, from the first on. This is the loop that meets nearly all entries.
+    /// Returns how many of `entries` are as expected, from the first on.
     #[inline(always)]
-    fn count(mut self, entries: &[AtomicU64]) -> usize {
-        const AT_ONCE: usize = 8;
-        let mut count = 0;
-        for chunk in entries.chunks_exact(AT_ONCE) {
-            // Collects the differences of some entries before it branches.
-            let different = chunk.iter().zip(0..).fold(0, |all, (cell, i)| all | self.difference(cell, i));
-            if different & self.mask != 0 {
-                break;
-            }
-            count += AT_ONCE;
-            self.expected = self.expected.wrapping_add(self.step.wrapping_mul(AT_ONCE as u64));
+    fn count(&self, entries: &[AtomicU64]) -> usize {
+        match self.step {
+            0 => count_run::<false>(self.expected, 0, self.mask, entries),
+            step => count_run::<true>(self.expected, step, self.mask, entries),
         }
-        for cell in entries.get(count..).unwrap_or_default() {
-            if self.difference(cell, 0) & self.mask != 0 {
-                break;
-            }
-            count += 1;
-            self.expected = self.expected.wrapping_add(self.step);
-        }
-        count
     }
 
     /// As [`Self::count`], for entries from `ia` on, and also returns the sum of their shares of the digest.
@@ -337,4 +322,30 @@ impl Same {
         }
         (count, sum)
     }
+}
+
+/// The loop that meets nearly all entries: see [`Same`]. `MOVES` is whether `step` is not 0. Not inlined, so that it has
+/// all registers to itself.
+#[inline(never)]
+fn count_run<const MOVES: bool>(mut expected: u64, step: u64, mask: u64, entries: &[AtomicU64]) -> usize {
+    const AT_ONCE: usize = 8;
+    let nth = |expected: u64, n: u64| if MOVES { expected.wrapping_add(step.wrapping_mul(n)) } else { expected };
+    let mut count = 0;
+    for chunk in entries.chunks_exact(AT_ONCE) {
+        // Collects the differences of some entries before it branches.
+        let differ = |all, (cell, n): (&AtomicU64, u64)| all | (cell.load(Ordering::Relaxed) ^ nth(expected, n));
+        if chunk.iter().zip(0..).fold(0, differ) & mask != 0 {
+            break;
+        }
+        count += AT_ONCE;
+        expected = nth(expected, AT_ONCE as u64);
+    }
+    for cell in entries.get(count..).unwrap_or_default() {
+        if (cell.load(Ordering::Relaxed) ^ expected) & mask != 0 {
+            break;
+        }
+        count += 1;
+        expected = nth(expected, 1);
+    }
+    count
 }
