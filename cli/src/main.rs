@@ -16,6 +16,8 @@ mod progress;
 mod reader;
 mod slot;
 mod source;
+#[cfg(test)]
+mod tests;
 mod verbs;
 mod words;
 
@@ -40,6 +42,7 @@ fn main() -> std::process::ExitCode {
         err: &mut err,
         open_session: &verbs::open_real_session,
         out_has_color,
+        json: false,
         err_is_terminal,
     };
     run(&arguments, &mut context).into()
@@ -47,33 +50,32 @@ fn main() -> std::process::ExitCode {
 
 /// Runs the command line `arguments` and returns the exit code.
 fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
-    let (plan, wants_json) = match args::Cli::try_parse_from(arguments) {
+    context.json = seems_json(arguments);
+    let plan = match args::Cli::try_parse_from(arguments) {
         Ok(cli) => match Plan::new(cli) {
-            Ok(plan) => {
-                let json = plan.is_json();
-                (plan, json)
-            }
-            Err(failure) => return report(&failure, seems_json(arguments), context),
+            Ok(plan) => plan,
+            Err(failure) => return report(&failure, context),
         },
         Err(error) if !error.use_stderr() => {
             // --help and --version.
             return written(write!(context.out, "{error}").and_then(|()| context.out.flush()), context);
         }
-        Err(error) if seems_json(arguments) => {
+        Err(error) if context.json => {
             let text = error.to_string();
             let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            return report(&Failure::new(ExitCode::UsageOrIo, message), true, context);
+            return report(&Failure::new(ExitCode::UsageOrIo, message), context);
         }
         Err(error) => {
             let _ = write!(context.err, "{error}");
             return ExitCode::UsageOrIo;
         }
     };
+    context.json = plan.is_json();
     let result = verbs::run(&plan, context);
     let flushed = context.out.flush();
     match result {
         Ok(code) => written(flushed, context).max(code),
-        Err(Stop::Failure(failure)) => report(&failure, wants_json, context),
+        Err(Stop::Failure(failure)) => report(&failure, context),
         Err(Stop::Output(error)) => written(Err(error), context),
     }
 }
@@ -83,17 +85,17 @@ fn written(result: io::Result<()>, context: &mut Context<'_>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::Ok,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
-        Err(error) => report(&Failure::io("standard output", &error), false, context),
+        Err(error) => report(&Failure::io("standard output", &error), context),
     }
 }
 
-fn report(failure: &Failure, json: bool, context: &mut Context<'_>) -> ExitCode {
+fn report(failure: &Failure, context: &mut Context<'_>) -> ExitCode {
     // Nothing can be done when standard error is gone.
-    let _ = failure.report(context.err, json);
+    let _ = failure.report(context.err, context.json);
     failure.code
 }
 
-/// Returns whether arguments that cannot be parsed ask for JSON.
+/// Returns whether arguments that may not be right ask for JSON.
 fn seems_json(arguments: &[OsString]) -> bool {
     arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
         matches!(argument, "--json" | "json" | "ndjson" | "-fjson" | "-fndjson" | "--format=json" | "--format=ndjson")

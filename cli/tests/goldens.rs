@@ -1,116 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Each capture x each command = one golden transcript. `SNAPSHOTS=overwrite cargo test -p s2dump` blesses them anew.
 
-#[allow(dead_code, reason = "shared with unit tests, each uses a part")]
+#[allow(dead_code, unreachable_pub, reason = "shared with unit tests, each uses a part")]
 mod support;
 
-use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{encoding, slot_flags, table_features, Record, RecordKind, SlotHeader, SlotKind};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::*;
-
-/// What a table should not have, and what is rare.
-fn odd_table() -> Vec<Record> {
-    let at = |page: u64| 0x8000_0000 + page * 0x1000;
-    let reserved = |ia, raw| run(ia, 3, 1, RecordKind::RESERVED, 0, raw, 1);
-    vec![
-        hole(0, 0, 0),
-        run(0, 1, 1, RecordKind::TABLE_OUTSIDE, 0xff_0000_0000, 0xff_0000_0003, 1),
-        run(0x4000_0000, 1, 1, RecordKind::TABLE_LOOP, 0x4100_0000, 0x4100_0003, 1),
-        reserved(at(0), 0x4000_07fd),
-        leaves(at(1), 3, 1, 0x5000_0000, PAGE & !(0xf << 2) | 4 << 2),
-        leaves(at(2), 3, 1, 0x5000_1000, PAGE & !(0xf << 2) | 7 << 2),
-        leaves(at(3), 3, 1, 0x5000_2000, PAGE & !(3 << 8) | 1 << 8),
-        leaves(at(4), 3, 1, 0x5000_3000, PAGE & !(1 << 10)),
-        leaves(at(5), 3, 1, 0x5000_4000, PAGE & !(1 << 6) | 1 << 53),
-        leaves(at(6), 3, 1, 0x5000_5000, PAGE | 3 << 53),
-        leaves(at(7), 3, 1, 0x5000_6000, PAGE | 1 << 51 | 1 << 52 | 1 << 59),
-        leaves(at(8), 3, 1, 0x5000_7000, PAGE | 3 << 55),
-        leaves(at(9), 3, 1, 0xf0_5000_8000_u64 << 4, PAGE),
-        annotated(at(10), 3, 1, 1 << 60),
-        annotated(at(11), 3, 1, 2 << 60 | 2),
-        annotated(at(12), 3, 1, 2 << 60 | 0x1000 << 4 | 2 << 1),
-        annotated(at(13), 3, 1, POISONED | 0x100),
-        annotated(at(14), 3, 1, 0x400),
-        hole(at(15), 3, 512 - 15),
-        hole(0x8020_0000, 2, 511),
-        hole(0xc000_0000, 1, 1021),
-    ]
-}
-
-/// A 52-bit table with FWB: an address above 48 bits in descriptor bits 9:8, and types that differ from those without.
-fn lpa2_table() -> Vec<Record> {
-    let normal = 1 << 10 | 3 << 6 | 6 << 2 | 0b01;
-    let device = normal & !(0xf << 2) | 1 << 2;
-    vec![
-        hole(0, 2, 1),
-        run(0x20_0000, 2, 1, RecordKind::LEAF, 0xc_0000_0020_0000, 0x20_0000 | 3 << 8 | normal, 1),
-        run(0x40_0000, 2, 1, RecordKind::LEAF, 0x4040_0000, 0x4040_0000 | device | XN, 1),
-        hole(0x60_0000, 2, 509),
-        hole(0x4000_0000, 1, 511),
-        hole(1 << 39, 0, 8191),
-    ]
-}
-
-fn captures(directory: &Path) {
-    let save = |name: &str, capture: &Capture| {
-        std::fs::write(directory.join(name), &capture.bytes).unwrap();
-    };
-    let empty = || Capture::default();
-    let whole = two_vms();
-    let protected = || dump_header(0x1000, VTCR_40);
-    save("two.s2d", &whole);
-    save("odd.s2d", empty().dump(protected(), &odd_table()[1..], 200, Status::OK));
-    save(
-        "untyped.s2d",
-        empty().dump(SlotHeader { encoding: encoding::NONE, ..protected() }, &odd_table()[1..], 200, Status::OK),
-    );
-    let lpa2 = dump_header(0x1000, VTCR_52);
-    let lpa2 = SlotHeader { table_features: lpa2.table_features | table_features::FWB, ..lpa2 };
-    save("lpa2.s2d", empty().dump(lpa2, &lpa2_table(), 200, Status::OK));
-    let folded = [
-        hole(0, 1, 2),
-        jumping(0x8000_0000, 3, 512, 0x40a1_2000, PAGE),
-        hole(0x8020_0000, 2, 511),
-        hole(0xc000_0000, 1, 1021),
-    ];
-    save(
-        "folded.s2d",
-        empty().dump(SlotHeader { flags: slot_flags::PROTECTED, ..protected() }, &folded, 200, Status::OK),
-    );
-    save("gone.s2d", empty().list(&three_vms()).dump(protected(), &protected_table()[..4], 2, Status::VM_GONE));
-    save("truncated.s2d", &Capture { bytes: whole.bytes[..whole.bytes.len() - 500].to_vec() });
-
-    let mut corrupt = whole.clone();
-    // The magic of the third slot: list, its end, the first of the protected table.
-    let third = 128 + 3 * 64 + 128;
-    corrupt.bytes[third] = b'X';
-    save("corrupt.s2d", &corrupt);
-    let mut lengths = whole.clone();
-    lengths.bytes[third + 10..third + 12].copy_from_slice(&0xffff_u16.to_le_bytes());
-    save("lengths.s2d", &lengths);
-
-    let newer = SlotHeader { version: 2 << 16, ..protected() };
-    save("major2.s2d", empty().dump(newer, &protected_table(), 3, Status::OK));
-    save(
-        "major2-later.s2d",
-        empty().list(&three_vms()).ranges(protected(), &protected_table(), 3).ranges(newer, &protected_table(), 3),
-    );
-    let mut minor = empty();
-    let strange = [run(0, 1, 1024, RecordKind(77), 0, 0, 0)];
-    let minor_header = SlotHeader { version: 1 << 16 | 9, ..protected() };
-    minor
-        .slot(SlotHeader { kind: 99, version: 1 << 16 | 9, record_count: 1, ..slot_header(SlotKind(99)) }, &strange)
-        .dump(SlotHeader { reserved: [7; 5], ..minor_header }, &protected_table(), 200, Status::OK);
-    save("minor9.s2d", &minor);
-    let mut unknown = protected_table();
-    unknown[3].kind = 77;
-    save("unknown-record.s2d", empty().dump(protected(), &unknown, 200, Status::OK));
-    save("empty.s2d", &empty());
-    save("text.s2d", &Capture { bytes: b"---[ Guest IPA ]---\n".to_vec() });
-}
+use support::captures::save_all;
 
 /// Runs `s2dump` in `directory` and returns a transcript.
 fn transcript(directory: &Path, command: &str) -> String {
@@ -253,7 +150,7 @@ const CASES: &[(&str, &[&str])] = &[
 #[test]
 fn transcripts() {
     let directory = directory();
-    captures(&directory);
+    save_all(&directory);
     for (name, commands) in CASES {
         let text: Vec<String> = commands.iter().map(|command| transcript(&directory, command)).collect();
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/goldens/{name}.txt"));

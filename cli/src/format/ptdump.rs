@@ -2,8 +2,8 @@
 //! The text of the kernel's debugfs file `stage2_page_tables`, byte for byte.
 //!
 //! As there (srctree/arch/arm64/kvm/ptdump.c over srctree/arch/arm64/mm/ptdump.c), neighbors merge when level and shown
-//! bits are equal, output addresses and page states are not shown, and a run of unmapped entries has no columns. Invalid
-//! entries count as zero, as in our repaired file, so that what software keeps there is not shown as rights.
+//! bits are equal, output addresses and page states are not shown, and a run of unmapped entries has no columns. All
+//! but leaves counts as zero, as in our repaired file, so that what software keeps there is not shown as rights.
 //!
 //! [`Dialect::V10`] is the text of Linux 6.13 to 6.17, from the series' tenth version: one XN bit, and `X` where
 //! execution is *denied* (the kernel had it inverted). Those kernels lost the last run; here it is printed.
@@ -120,7 +120,7 @@ impl Format for Ptdump {
     }
 
     fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()> {
-        let shown = if row.kind == RecordKind::INVALID { 0 } else { row.raw & self.mask };
+        let shown = if row.kind == RecordKind::LEAF { row.raw & self.mask } else { 0 };
         match &mut self.run {
             // Damaged input may have a gap: no run spans it.
             Some(run) if run.level == row.level && run.shown == shown && run.end == row.ia => run.end = row.end(),

@@ -23,7 +23,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Opens the device. Tests put a fake in its place.
-pub(crate) type OpenSession = dyn Fn() -> Result<Box<dyn Session>, SourceError>;
+pub(crate) type OpenSession<'a> = dyn Fn() -> Result<Box<dyn Session>, SourceError> + 'a;
 
 /// What a verb works with.
 pub(crate) struct Context<'a> {
@@ -32,9 +32,11 @@ pub(crate) struct Context<'a> {
     /// For notes, progress and errors.
     pub(crate) err: &'a mut dyn Write,
     /// Opens the device.
-    pub(crate) open_session: &'a OpenSession,
+    pub(crate) open_session: &'a OpenSession<'a>,
     /// Whether `out` is a terminal that wants color, unless the user says otherwise.
     pub(crate) out_has_color: bool,
+    /// Whether notes and errors are to be JSON.
+    pub(crate) json: bool,
     /// Whether `err` is a terminal, so that progress may be shown.
     pub(crate) err_is_terminal: bool,
 }
@@ -91,10 +93,14 @@ impl Context<'_> {
         }
     }
 
-    /// Writes a note for people.
+    /// Writes a note on standard error.
     fn note(&mut self, text: impl std::fmt::Display) {
+        let line = match self.json {
+            true => serde_json::json!({ "type": "note", "message": text.to_string() }).to_string(),
+            false => format!("s2dump: {text}"),
+        };
         // Nothing can be done when standard error is gone.
-        let _ = writeln!(self.err, "s2dump: {text}");
+        let _ = writeln!(self.err, "{line}");
     }
 
     /// Writes the issues a reader has found; returns how many.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Makes captures by hand, from the structs of the ABI: what tests read must not come from what they test.
 
+pub mod captures;
+
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{
     encoding, record_flags, slot_flags, table_features, vm_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord,

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The verbs on a device: what is asked, how failures end, that output does not depend on how slots come.
+
+use super::fake::Script;
+use super::support::*;
+use super::{run_with, run_without_device, Ran, TempFile};
+use crate::exit_code::ExitCode;
+use s2dump_abi::hypercall::{DumpFlags, Op, Status};
+use s2dump_abi::slot::{slot_flags, RecordKind, SlotHeader, SlotKind};
+use s2dump_abi::target::Target;
+use s2dump_abi::version::AbiVersion;
+
+fn list() -> Capture {
+    let mut list = Capture::default();
+    list.list(&three_vms()).clone()
+}
+
+/// The protected table in slots of `per_slot` records, as EL2 answers with `flags`.
+fn dump(per_slot: usize, flags: u16, status: Status) -> Capture {
+    let header = SlotHeader { flags: slot_flags::PROTECTED | flags, digest: 5, ..dump_header(0x1000, VTCR_40) };
+    Capture::default().dump(header, &protected_table(), per_slot, status).clone()
+}
+
+fn exact(per_slot: usize) -> Capture {
+    dump(per_slot, slot_flags::EXACT, Status::OK)
+}
+
+fn run(script: &Script, command_line: &str) -> Ran {
+    run_with(command_line, &|| Ok(script.open()))
+}
+
+#[test]
+fn list_names_all_vms() {
+    let ran = run(&Script::new(list(), Capture::default()), "list -n");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    let names: Vec<&str> = ran.out.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(names, ["vm:0x1000", "vm:0x1001", "vm:0x1002"]);
+}
+
+#[test]
+fn dump_asks_for_what_was_typed() {
+    let script = Script::new(list(), dump(3, slot_flags::DIGEST, Status::OK));
+    let ran = run(&script, "dump vm:421-11 --range 2G+2M --exact --verify --budget 77");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    let started = script.started.borrow();
+    let ops: Vec<u32> = started.iter().map(|start| start.op).collect();
+    assert_eq!(ops, [Op::LIST.0, Op::DUMP.0, Op::DUMP.0]);
+    let start = started[1];
+    assert_eq!(start.target, Target::guest(0x1000).0);
+    assert_eq!((start.start, start.end, start.budget), (0x8000_0000, 0x8020_0000, 77));
+    assert_eq!(start.flags, DumpFlags::EXACT.union(DumpFlags::DIGEST).0);
+    assert_eq!(started[2], start, "the second pass asks for the same");
+}
+
+#[test]
+fn dump_of_all_is_folded_and_leaves_the_budget_to_el2() {
+    let script = Script::new(list(), exact(3));
+    assert_eq!(run(&script, "dump vm:0x1000").code, ExitCode::Ok);
+    let start = script.started.borrow()[1];
+    assert_eq!((start.start, start.end, start.budget, start.flags), (0, u64::MAX, 0, 0));
+}
+
+/// Where slots end depends on the budget; the rows must not.
+#[test]
+fn rows_do_not_depend_on_the_slots() {
+    for format in ["table -n", "ptdump", "ptdump-v10", "ndjson", "table -n --exact"] {
+        let rows = |ran: Ran| {
+            assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+            ran.out.lines().filter(|line| !line.contains("\"trailer\"")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let command = format!("dump vm:0x1000 --format {format}");
+        let whole = rows(run(&Script::new(list(), exact(200)), &command));
+        assert!(whole.len() > 6, "{whole:?}");
+        for (per_slot, ring, at_once) in [(1, 1, 1), (1, 2, 2), (2, 3, 2), (3, 64, 64), (4, 3, 1)] {
+            let script = Script { ring, at_once, ..Script::new(list(), exact(per_slot)) };
+            assert_eq!(rows(run(&script, &command)), whole, "{format}, {per_slot} rows a slot, ring of {ring}");
+        }
+    }
+}
+
+#[test]
+fn dump_equals_dump_of_its_capture() {
+    let mut bytes = list();
+    bytes.bytes.extend(exact(2).bytes);
+    let file = TempFile::new("same", &bytes.bytes);
+    for options in ["", " --exact", " --format ptdump", " --format json"] {
+        let live = run(&Script::new(list(), exact(2)), &format!("dump vm:0x1000{options}"));
+        let saved = run_without_device(&format!("dump -i {} vm:0x1000{options}", file.path()));
+        assert_eq!((live.code, live.out), (saved.code, saved.out));
+    }
+}
+
+#[test]
+fn walk_shows_each_level() {
+    let table = |ia, level, oa| run_of(ia, level, RecordKind::TABLE, oa, oa | 3);
+    let steps = [
+        table(0x8000_0000, 1, 0x4200_1000),
+        table(0x8000_0000, 2, 0x4200_2000),
+        leaves(0x8000_8000, 3, 1, 0x5000_0000, PAGE),
+    ];
+    let header =
+        SlotHeader { kind: SlotKind::WALK.0, record_count: 3, start: 0x8000_8123, ..dump_header(0x1000, VTCR_40) };
+    let walk = Capture::default().slot(header, &steps).end(header.target, 1, Status::OK).clone();
+    let script = Script::new(list(), walk);
+    let ran = run(&script, "walk vm:421-11 0x8000_8123");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    let start = script.started.borrow()[1];
+    assert_eq!((start.op, start.start, start.end), (Op::WALK.0, 0x8000_8123, 0));
+    let expected = "\
+vm:0x1000 input address 0x80008123
+LV TABLE              INDEX DESCRIPTOR         MEANING
+L1 0x0000000041000000     2 0x0000000042001003 table -> 0x42001000
+L2 0x0000000042001000     0 0x0000000042002003 table -> 0x42002000
+L3 0x0000000042002000     8 0x00000000500007ff page rwx normal-wb ish af owned -> 0x50000000
+output address 0x50000123
+";
+    assert_eq!(ran.out, expected);
+}
+
+fn run_of(ia: u64, level: i8, kind: RecordKind, oa: u64, raw: u64) -> s2dump_abi::slot::Record {
+    super::support::run(ia, level, 1, kind, oa, raw, 1)
+}
+
+#[test]
+fn verify_finds_a_change() {
+    let first = dump(3, slot_flags::DIGEST, Status::OK);
+    let mut second = first.clone();
+    second.bytes[80] ^= 1; // The digest of the first slot.
+    let same = Script { starts: vec![Ok(first.clone()), Ok(first.clone())], ..Script::new(list(), first.clone()) };
+    let ran = run(&same, "dump vm:0x1000 --verify");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    assert!(ran.out.contains("a second pass found it unchanged"), "{}", ran.out);
+
+    let changed = Script { starts: vec![Ok(first.clone()), Ok(second)], ..Script::new(list(), first) };
+    let ran = run(&changed, "dump vm:0x1000 --verify --format ptdump");
+    assert_eq!(ran.code, ExitCode::Finding);
+    assert!(ran.err.contains("the table changed between two passes"), "{}", ran.err);
+    let ran = run(&changed, "dump vm:0x1000 --verify --format json");
+    assert_eq!(ran.code, ExitCode::Finding);
+    assert!(ran.out.contains("\"verify\":\"changed\""), "{}", ran.out);
+}
+
+/// A driver that ignores DIGEST must not pass as "unchanged".
+#[test]
+fn verify_without_digest_is_an_error() {
+    let ran = run(&Script::new(list(), exact(3)), "dump vm:0x1000 --verify");
+    assert_eq!(ran.code, ExitCode::UsageOrIo, "{}", ran.out);
+}
+
+#[test]
+fn refusals_have_their_codes() {
+    let cases = [
+        (Status::NOT_PERMITTED, ExitCode::NotPermitted, "kvm-arm.s2dump=on"),
+        (Status::UNKNOWN_OP, ExitCode::Unsupported, "does not know"),
+        (Status::NO_SUCH_VM, ExitCode::NoSuchVm, "no such VM"),
+        (Status::VM_NOT_RUN, ExitCode::NoSuchVm, "never ran"),
+        (Status::BAD_RANGE, ExitCode::UsageOrIo, "range"),
+        (Status::TOO_BIG, ExitCode::UsageOrIo, "narrow it with --range"),
+        (Status::VERSION_MISMATCH, ExitCode::Unsupported, "versions"),
+        (Status::VM_GONE, ExitCode::Partial, "went away"),
+    ];
+    for (status, code, text) in cases {
+        let script = Script::refusing(list(), status);
+        for command in ["dump vm:0x1000", "dump vm:0x1000 --format json", "walk vm:0x1000 0"] {
+            let ran = run(&script, command);
+            assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{status:?} {command}: {}", ran.err);
+            assert!(ran.err.contains(text), "{status:?} {command}: {}", ran.err);
+            assert_eq!(ran.err.starts_with('{'), command.contains("json"), "{}", ran.err);
+        }
+        // The same as the status of an END slot, before any other.
+        let end = Capture::default().end(Target::guest(0x1000).0, 0, status).clone();
+        let ran = run(&Script::new(list(), end), "dump vm:0x1000");
+        assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{status:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn vm_gone_in_mid_dump_is_partial() {
+    let mut slots = Capture::default();
+    let header = dump_header(0x1000, VTCR_40);
+    slots.ranges(header, &protected_table()[..4], 2).end(header.target, 2, Status::VM_GONE);
+    for format in ["table", "ptdump", "json"] {
+        let ran = run(&Script::new(list(), slots.clone()), &format!("dump vm:0x1000 --format {format}"));
+        assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+        assert!(ran.out.contains("80000000"), "the rows before are there: {}", ran.out);
+        assert!(ran.err.contains("went away"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn hello_decides() {
+    let cases = [
+        (Ok(AbiVersion { major: 2, minor: 0 }.to_bits()), ExitCode::UsageOrIo),
+        (Ok(AbiVersion { major: 1, minor: 7 }.to_bits()), ExitCode::Ok),
+        (Err(Status::NOT_PERMITTED.to_errno()), ExitCode::NotPermitted),
+        (Err(Status::UNKNOWN_OP.to_errno()), ExitCode::Unsupported),
+        (Err(Status::VERSION_MISMATCH.to_errno()), ExitCode::Unsupported),
+    ];
+    for (hello, code) in cases {
+        let script = Script { hello, ..Script::new(list(), exact(3)) };
+        assert_eq!(run(&script, "list").code, code, "{hello:?}");
+    }
+}
+
+#[test]
+fn no_device_is_unsupported_and_no_rights_not_permitted() {
+    let ran = run_without_device("list");
+    assert_eq!(ran.code, ExitCode::Unsupported);
+    assert!(ran.err.contains("s2dump probe"), "{}", ran.err);
+    let denied = || Err(crate::source::SourceError::Open(std::io::Error::from_raw_os_error(13)));
+    let ran = run_with("dump vm:0x1000", &denied);
+    assert_eq!(ran.code, ExitCode::NotPermitted);
+    assert!(ran.err.contains("run as root"), "{}", ran.err);
+}
+
+/// What a driver says is input: no answer may hang, panic or read outside the ring.
+#[test]
+fn a_mad_driver_is_an_error() {
+    let spoils: [fn(&mut s2dump_abi::ioctl::Advance); 4] =
+        [|a| a.first = 3, |a| a.filled = 4, |a| a.filled = 0, |a| (a.first, a.filled) = (u32::MAX, u32::MAX)];
+    for spoil in spoils {
+        let script = Script { spoil, ..Script::new(list(), exact(1)) };
+        let ran = run(&script, "dump vm:0x1000");
+        assert_eq!(ran.code, ExitCode::UsageOrIo, "{}", ran.out);
+        assert!(ran.err.contains("makes no sense"), "{}", ran.err);
+    }
+    for ring in [0, 1 << 20] {
+        let script = Script { ring, ..Script::new(list(), exact(1)) };
+        assert_eq!(run(&script, "list").code, ExitCode::UsageOrIo);
+    }
+    // Filled slots that are no slots: a state of DONE without END.
+    let script =
+        Script::new(list(), Capture::default().ranges(dump_header(0x1000, VTCR_40), &protected_table(), 2).clone());
+    assert_eq!(run(&script, "dump vm:0x1000").code, ExitCode::Partial);
+}
+
+#[test]
+fn capture_can_be_read_back() {
+    let file = TempFile::new("capture", b"an older file");
+    let script = Script::new(list(), exact(2));
+    let ran = run(&script, &format!("capture vm:421-11 -O {}", file.path()));
+    assert_eq!((ran.code, ran.out.as_str()), (ExitCode::Ok, ""), "{}", ran.err);
+    let start = *script.started.borrow().last().unwrap();
+    assert_eq!((start.flags, start.start, start.end), (DumpFlags::EXACT.0, 0, u64::MAX));
+
+    let live = run(&script, "dump vm:0x1000");
+    let saved = run_without_device(&format!("dump -i {}", file.path()));
+    assert_eq!((saved.code, saved.out), (live.code, live.out));
+    assert_eq!(run_without_device(&format!("list -i {}", file.path())).out, run(&script, "list").out);
+}
+
+#[test]
+fn capture_of_all_takes_those_that_ran() {
+    let file = TempFile::new("all", b"");
+    let script = Script::new(list(), exact(2));
+    assert_eq!(run(&script, &format!("capture -O {}", file.path())).code, ExitCode::Ok);
+    let targets: Vec<u64> = script.started.borrow()[2..].iter().map(|start| start.target).collect();
+    assert_eq!(targets, [0x1000, 0x1001]);
+}
+
+#[test]
+fn capture_goes_on_when_a_vm_goes_away() {
+    let file = TempFile::new("gone", b"");
+    let gone = Err(Status::NO_SUCH_VM.to_errno());
+    let script = Script { starts: vec![gone, Ok(exact(2))], ..Script::new(list(), exact(2)) };
+    let ran = run(&script, &format!("capture -O {}", file.path()));
+    assert_eq!(ran.code, ExitCode::Partial);
+    assert!(ran.err.contains("vm:0x1000: no such VM"), "{}", ran.err);
+    assert_eq!(run_without_device(&format!("dump -i {}", file.path())).code, ExitCode::Ok);
+}
+
+#[test]
+fn failed_capture_leaves_the_old_file_and_nothing_else() {
+    let file = TempFile::new("old", b"an older file");
+    let script = Script::refusing(list(), Status::NOT_PERMITTED);
+    let ran = run(&script, &format!("capture vm:0x1000 -O {}", file.path()));
+    assert_eq!(ran.code, ExitCode::NotPermitted);
+    assert_eq!(std::fs::read(&file.0).unwrap(), b"an older file");
+    let name = file.0.file_name().unwrap().to_str().unwrap();
+    let directory = std::fs::read_dir(file.0.parent().unwrap()).unwrap();
+    let left = directory.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with(name));
+    assert_eq!(left.count(), 1);
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A device that answers from prepared slots, and can misbehave.
+
+use super::support::Capture;
+use crate::slot::{frame, SlotBuffer};
+use crate::source::device::Session;
+use s2dump_abi::hypercall::{Op, Status};
+use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
+use s2dump_abi::slot::SLOT_BYTES;
+use s2dump_abi::version::{features, ABI_VERSION};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+
+/// What a fake device does.
+#[derive(Clone)]
+pub(super) struct Script {
+    /// Slots of the ring.
+    pub(super) ring: u32,
+    /// Most slots one advance fills.
+    pub(super) at_once: u32,
+    /// Answer to hello.
+    pub(super) hello: Result<u32, i32>,
+    /// Slots, or errno, of a list.
+    pub(super) list: Result<Capture, i32>,
+    /// Slots, or errno, of each walk or dump in turn; the last one repeats.
+    pub(super) starts: Vec<Result<Capture, i32>>,
+    /// Changes the answer of each advance.
+    pub(super) spoil: fn(&mut Advance),
+    /// What was started.
+    pub(super) started: Rc<RefCell<Vec<Start>>>,
+}
+
+impl Script {
+    /// Answers `list` and `start`.
+    pub(super) fn new(list: Capture, start: Capture) -> Self {
+        Self {
+            ring: 3,
+            at_once: 2,
+            hello: Ok(ABI_VERSION.to_bits()),
+            list: Ok(list),
+            starts: vec![Ok(start)],
+            spoil: |_| (),
+            started: Rc::default(),
+        }
+    }
+
+    /// Refuses every dump and walk with `status`, as the driver does.
+    pub(super) fn refusing(list: Capture, status: Status) -> Self {
+        Self { starts: vec![Err(status.to_errno())], ..Self::new(list, Capture::default()) }
+    }
+
+    /// Opens a session.
+    pub(super) fn open(&self) -> Box<dyn Session> {
+        Box::new(Fake {
+            script: self.clone(),
+            ring: Vec::new(),
+            waiting: VecDeque::new(),
+            first: 0,
+            filled: 0,
+            tables_started: 0,
+        })
+    }
+}
+
+struct Fake {
+    script: Script,
+    ring: Vec<SlotBuffer>,
+    waiting: VecDeque<Vec<u8>>,
+    first: u32,
+    filled: u32,
+    tables_started: usize,
+}
+
+fn slots_of(capture: &Capture) -> VecDeque<Vec<u8>> {
+    let mut rest = capture.bytes.as_slice();
+    let mut slots = VecDeque::new();
+    while !rest.is_empty() {
+        let (_, used) = frame(rest).unwrap();
+        let (slot, after) = rest.split_at(used);
+        slots.push_back(slot.to_vec());
+        rest = after;
+    }
+    slots
+}
+
+impl Session for Fake {
+    fn hello(&mut self, hello: &mut Hello) -> io::Result<()> {
+        assert_eq!(hello.size as usize, size_of::<Hello>());
+        hello.version = self.script.hello.map_err(io::Error::from_raw_os_error)?;
+        hello.el2_version = hello.version;
+        hello.features = features::EXACT | features::DIGEST | features::GUEST_STAGE2 | 1 << 60;
+        (hello.default_budget, hello.slots, hello.slot_bytes) = (4096, self.script.ring, SLOT_BYTES as u32);
+        Ok(())
+    }
+
+    fn map(&mut self, slots: u32) -> io::Result<()> {
+        self.ring = vec![[0xaa; SLOT_BYTES]; slots as usize];
+        Ok(())
+    }
+
+    fn start(&mut self, start: &Start) -> io::Result<()> {
+        assert_eq!((start.size as usize, start.version), (size_of::<Start>(), ABI_VERSION.to_bits()));
+        assert_eq!((start.reserved0, start.reserved), (0, [0; 2]));
+        self.script.started.borrow_mut().push(*start);
+        let answer = if start.op == Op::LIST.0 {
+            &self.script.list
+        } else {
+            self.tables_started += 1;
+            &self.script.starts[(self.tables_started - 1).min(self.script.starts.len() - 1)]
+        };
+        let capture = answer.as_ref().map_err(|&errno| io::Error::from_raw_os_error(errno))?;
+        self.waiting = slots_of(capture);
+        (self.first, self.filled) = (0, 0);
+        Ok(())
+    }
+
+    fn advance(&mut self, advance: &mut Advance) -> io::Result<()> {
+        assert_eq!(advance.size as usize, size_of::<Advance>());
+        assert!(advance.release <= self.filled, "more given back than lent");
+        self.first = (self.first + advance.release) % self.script.ring;
+        self.filled -= advance.release;
+        for _ in 0..self.script.at_once {
+            if self.filled == self.script.ring {
+                break;
+            }
+            let Some(slot) = self.waiting.pop_front() else { break };
+            let at = (self.first + self.filled) % self.script.ring;
+            // The rest of the page is whatever was there: only used bytes count.
+            self.ring[at as usize][..slot.len()].copy_from_slice(&slot);
+            self.filled += 1;
+        }
+        let state = if self.waiting.is_empty() { SessionState::DONE } else { SessionState::RUNNING };
+        (advance.first, advance.filled, advance.state) = (self.first, self.filled, state);
+        (self.script.spoil)(advance);
+        Ok(())
+    }
+
+    fn copy_slot(&self, index: u32, into: &mut SlotBuffer) -> bool {
+        let Some(slot) = self.ring.get(index as usize) else { return false };
+        into.copy_from_slice(slot);
+        true
+    }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `probe` says what is there, and the next step.
+
+use super::fake::Script;
+use super::support::{three_vms, Capture};
+use super::{run_with, run_without_device};
+use crate::exit_code::ExitCode;
+use s2dump_abi::hypercall::Status;
+
+#[test]
+fn ready() {
+    let script = Script::new(Capture::default().list(&three_vms()).clone(), Capture::default());
+    let ran = run_with("probe", &|| Ok(script.open()));
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    assert!(ran.out.ends_with("\nready\n"), "{}", ran.out);
+    // ATOMIC is not among the fake's features, and bits from the future are ignored.
+    assert!(ran.out.contains("exact digest guest-stage2\n"), "{}", ran.out);
+}
+
+#[test]
+fn gate_off() {
+    let script =
+        Script { hello: Err(Status::NOT_PERMITTED.to_errno()), ..Script::new(Capture::default(), Capture::default()) };
+    let ran = run_with("probe", &|| Ok(script.open()));
+    assert_eq!(ran.code, ExitCode::NotPermitted);
+    assert!(ran.out.contains("next: boot with kvm-arm.s2dump=on"), "{}", ran.out);
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+#[test]
+fn other_machines_are_told_plainly() {
+    let ran = run_without_device("probe");
+    assert_eq!(ran.code, ExitCode::Unsupported);
+    assert!(ran.out.contains("next: this is not a pKVM machine"), "{}", ran.out);
+    let ran = run_without_device("probe --json");
+    assert!(ran.out.contains("\"ready\":false"), "{}", ran.out);
+}
+
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn a_kernel_without_it_is_told_the_next_step() {
+    let ran = run_without_device("probe");
+    assert_eq!(ran.code, ExitCode::Unsupported);
+    assert!(ran.out.contains("next: "), "{}", ran.out);
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Properties: no bytes make the program panic or hang; splitting and rejoining runs changes nothing.
+
+use super::support::*;
+use crate::merge::Merger;
+use crate::model::{Row, Table};
+use crate::reader::{Event, Reader};
+use crate::source::file::FileSource;
+use proptest::prelude::*;
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::{record_flags, Record};
+use s2dump_hyp::coalescer::Fold;
+use std::io::Cursor;
+
+/// Reads `bytes` as a capture to its end; returns the events, and how many issues there were.
+fn read(bytes: Vec<u8>) -> (Vec<Event>, u64) {
+    let mut reader = Reader::new(FileSource::new(Box::new(Cursor::new(bytes)), "test".into()));
+    let (mut events, mut issues) = (Vec::new(), 0);
+    loop {
+        let event = reader.next_event();
+        while let Some(issue) = reader.next_issue() {
+            assert!(!issue.to_string().is_empty());
+            issues += 1;
+        }
+        match event {
+            Ok(Some(event)) => events.push(event),
+            Ok(None) => return (events, issues),
+            Err(_) => return (events, issues + 1),
+        }
+    }
+}
+
+/// Writes all events in all formats.
+fn write_all(events: &[Event]) {
+    use crate::args::{Color, Selector};
+    use crate::format::{vms, walk::Walk, Heading, Trailer};
+    use crate::plan::Plan;
+    use clap::Parser;
+    assert_eq!(Selector::Handle(1).to_string(), "vm:0x1");
+    for format in ["table", "ptdump", "ptdump-v10", "json", "ndjson"] {
+        let cli = crate::args::Cli::try_parse_from(["s2dump", "dump", "vm:0x1000", "--format", format]).unwrap();
+        let Plan::Dump(plan) = Plan::new(cli).unwrap() else { unreachable!() };
+        assert_eq!(plan.color, Color::Auto);
+        let mut writer = plan.style.writer();
+        let (mut out, mut rows) = (Vec::new(), 0);
+        for event in events {
+            match event {
+                Event::Dump(table) => {
+                    writer = plan.style.writer();
+                    rows = 0;
+                    let heading = Heading { table: *table, vm: None, exact: false, color: true, headings: true };
+                    writer.begin(&mut out, &heading).unwrap();
+                }
+                Event::Row(row) => {
+                    rows += 1;
+                    writer.row(&mut out, row).unwrap();
+                }
+                Event::End(_, outcome) => {
+                    writer.end(&mut out, &Trailer { outcome: *outcome, rows, verified: None, issues: 0 }).unwrap();
+                }
+                Event::Vm(vm) => {
+                    vms::write_table(&mut out, &[*vm], true).unwrap();
+                    vms::write_json(&mut out, &[*vm], true).unwrap();
+                }
+                Event::Walk(table) => {
+                    let walk = Walk { table: *table, vm: None, address: 0, steps: Vec::new(), from_leaves: false };
+                    walk.write_text(&mut out).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// Rows ascend and stay inside the space, whatever the input was.
+fn check_rows(events: &[Event]) {
+    let mut current: Option<(Table, u64)> = None;
+    for event in events {
+        match (event, &mut current) {
+            (Event::Dump(table), _) => current = Some((*table, 0)),
+            (Event::Walk(_), _) => current = None,
+            (Event::Row(row), Some((table, end))) => {
+                assert!(row.ia >= *end && row.count > 0 && row.end() > row.ia, "{row:?}");
+                // The last entry of a space smaller than an entry may stick out; the start level has no such.
+                assert!(row.ia < table.geometry.ia_end(), "{row:?}");
+                *end = row.end();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn whole_capture_has_no_issue() {
+    let (events, issues) = read(two_vms().bytes);
+    assert_eq!(issues, 0);
+    check_rows(&events);
+}
+
+/// A cut at any byte loses what is behind it and nothing before.
+#[test]
+fn cut_anywhere() {
+    let whole = two_vms().bytes;
+    let (all, _) = read(whole.clone());
+    for length in 1..whole.len() {
+        let (events, issues) = read(whole[..length].to_vec());
+        check_rows(&events);
+        let kept = events.iter().zip(&all).take_while(|(event, expected)| event == expected).count();
+        let ends = |event: &&Event| matches!(event, Event::End(..));
+        assert!(kept + events.iter().filter(ends).count() >= events.len(), "cut at {length}");
+        let is_between = all.iter().zip(&events).all(|(a, b)| a == b) && !matches!(events.last(), Some(Event::Row(_)));
+        assert!(issues > 0 || is_between, "cut at {length}: silent loss");
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let (events, _) = read(bytes);
+        check_rows(&events);
+    }
+
+    #[test]
+    fn mutated_captures_do_no_harm(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        words in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>()), 0..4),
+    ) {
+        let mut bytes = two_vms().bytes;
+        for (at, word) in words {
+            let at = at.index(bytes.len() / 8) * 8;
+            bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let (events, _) = read(bytes);
+        check_rows(&events);
+        write_all(&events);
+    }
+
+    #[test]
+    fn splitting_runs_changes_no_row(cuts in prop::collection::vec(1..9_u32, 64), exact: bool) {
+        let whole = protected_table();
+        let split = split(&whole, &cuts);
+        prop_assert!(split.len() > whole.len());
+        prop_assert_eq!(merged(&split, exact), merged(&whole, exact));
+    }
+}
+
+/// Cuts runs into pieces of the given sizes.
+fn split(records: &[Record], cuts: &[u32]) -> Vec<Record> {
+    let mut pieces = Vec::new();
+    let mut cuts = cuts.iter().copied().cycle();
+    for record in records {
+        let shift = 12 + 9 * (3 - record.level as u32);
+        let (mut done, mut left) = (0, record.count);
+        while left > 0 {
+            // Long holes stay a few pieces.
+            let count = left.min(cuts.next().unwrap().max(record.count / 16));
+            let bytes = u64::from(done) << shift;
+            let moved = if record.oa != 0 { bytes } else { 0 };
+            let (oa, descriptor) = (record.oa + moved, record.descriptor + moved);
+            pieces.push(Record { ia: record.ia + bytes, oa, descriptor, count, ..*record });
+            (done, left) = (done + count, left - count);
+        }
+    }
+    pieces
+}
+
+/// Reads `records` one per slot and merges them.
+fn merged(records: &[Record], exact: bool) -> Vec<Row> {
+    let capture = Capture::default().dump(dump_header(0x1000, VTCR_40), records, 1, Status::OK).clone();
+    let (events, issues) = read(capture.bytes);
+    assert_eq!(issues, 0);
+    let Some(Event::Dump(table)) = events.first().copied() else { panic!("no dump") };
+    let mut merger = Merger::new(Fold { geometry: table.geometry, exact });
+    let mut rows = Vec::new();
+    for event in &events {
+        if let Event::Row(row) = event {
+            rows.extend(merger.push(*row));
+        }
+    }
+    rows.extend(merger.finish());
+    assert!(records.iter().all(|record| record.flags & record_flags::LINEAR != 0));
+    rows
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Everything that is printed as JSON is what `docs/s2dump.schema.json` says, and says nothing the schema does not know.
+
+#[allow(dead_code, unreachable_pub, reason = "shared with unit tests, each uses a part")]
+mod support;
+
+use boon::{Compiler, Schemas};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use support::captures::save_all;
+
+const NAMES: [&str; 14] = [
+    "two.s2d",
+    "odd.s2d",
+    "untyped.s2d",
+    "lpa2.s2d",
+    "folded.s2d",
+    "gone.s2d",
+    "truncated.s2d",
+    "corrupt.s2d",
+    "lengths.s2d",
+    "major2.s2d",
+    "major2-later.s2d",
+    "minor9.s2d",
+    "unknown-record.s2d",
+    "text.s2d",
+];
+
+fn schema() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/s2dump.schema.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// All names of properties the schema has.
+fn known_keys(schema: &Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::Object(properties)) = object.get("properties") {
+                keys.extend(properties.keys().cloned());
+            }
+            object.values().for_each(|value| known_keys(value, keys));
+        }
+        Value::Array(values) => values.iter().for_each(|value| known_keys(value, keys)),
+        _ => {}
+    }
+}
+
+fn check_keys(value: &Value, known: &BTreeSet<String>) {
+    match value {
+        Value::Object(object) => object.iter().for_each(|(key, value)| {
+            assert!(known.contains(key), "the schema does not know `{key}`");
+            check_keys(value, known);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| check_keys(value, known)),
+        _ => {}
+    }
+}
+
+#[test]
+fn output_is_what_the_schema_says() {
+    let schema = schema();
+    let mut known = BTreeSet::new();
+    known_keys(&schema, &mut known);
+    let mut schemas = Schemas::new();
+    let mut compiler = Compiler::new();
+    compiler.add_resource("s2dump.json", schema).unwrap();
+    let index = compiler.compile("s2dump.json", &mut schemas).unwrap();
+    let mut types = BTreeSet::new();
+    let mut check = |text: &str, command: &str| {
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{command}: {error}: {text}"));
+        if let Err(error) = schemas.validate(&value, index) {
+            panic!("{command}: {error:#}\n{text}");
+        }
+        check_keys(&value, &known);
+        types.insert(value.get("type").and_then(Value::as_str).unwrap_or("document").to_owned());
+    };
+
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("schema-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    save_all(&directory);
+    let mut commands: Vec<String> = vec!["probe --json".into(), "dump vm:0x1000 --format json --range x".into()];
+    for name in NAMES {
+        commands.push(format!("list -i {name} --json"));
+        commands.push(format!("dump -i {name} vm:0x1000 --format json"));
+        commands.push(format!("dump -i {name} vm:0x1000 --format ndjson --exact"));
+        commands.extend(
+            [0_u64, 0x20_0000, 0x8000_0000, 0x8001_2000].map(|at| format!("walk -i {name} vm:0x1000 {at} --json")),
+        );
+    }
+    for command in commands {
+        let output = Command::new(env!("CARGO_BIN_EXE_s2dump"))
+            .args(command.split_whitespace())
+            .current_dir(&directory)
+            .output()
+            .unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        if command.contains("ndjson") {
+            out.lines().for_each(|line| check(line, &command));
+        } else if !out.is_empty() {
+            check(&out, &command);
+        }
+        String::from_utf8(output.stderr).unwrap().lines().for_each(|line| check(line, &command));
+    }
+    std::fs::remove_dir_all(directory).unwrap();
+    let all = ["document", "error", "header", "list", "note", "probe", "range", "trailer", "walk"];
+    assert_eq!(types.into_iter().collect::<Vec<_>>(), all, "a type was never seen");
+}
