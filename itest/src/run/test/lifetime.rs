@@ -24,8 +24,8 @@ tests!(On:
     heavy: thousand_sessions
 );
 
-/// A guest with a record for each page of 8 MiB: far more than the ring, a pipe and some buffers hold together.
-const CHECKERED_PAGES: u64 = 2048;
+/// A guest with a record for each page of 4 MiB: far more than the ring, a pipe and some buffers hold together.
+const CHECKERED_PAGES: u64 = 1024;
 
 fn checkered() -> Result<VmmProcess> {
     let mut vmm = VmmProcess::start(&format!("protected touch:{CHECKERED_PAGES}"))?;
