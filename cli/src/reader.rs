@@ -79,7 +79,8 @@ struct Section {
     table: Option<Table>,
     next_sequence: u64,
     next_ia: u64,
-    row_end: u64,
+    /// End of the last row, if there was one.
+    row_end: Option<u64>,
     outcome: Outcome,
 }
 
@@ -233,7 +234,7 @@ impl Sections {
             table,
             next_sequence: 0,
             next_ia: header.start,
-            row_end: 0,
+            row_end: None,
             outcome: Outcome { target, ..Outcome::default() },
         });
         true
@@ -254,7 +255,6 @@ impl Sections {
         }
         section.next_sequence = header.sequence.wrapping_add(1);
         section.next_ia = header.next;
-        section.row_end = section.row_end.max(header.start);
         let outcome = &mut section.outcome;
         outcome.calls += 1;
         outcome.records += u64::from(header.record_count);
@@ -271,7 +271,7 @@ impl Sections {
         let Some(Section { kind, name, table: Some(table), row_end, .. }) = &mut self.section else { return };
         match check_run(table, header, record, *kind, *row_end) {
             Ok(row) => {
-                *row_end = row.end();
+                *row_end = Some(row.end());
                 self.events.push_back(Event::Row(row));
             }
             Err(fault) => self.issues.push_back(Issue::Record(name.clone(), record.ia, fault)),
@@ -315,7 +315,7 @@ fn check_run(
     header: &SlotHeader,
     record: &Record,
     kind: SlotKind,
-    row_end: u64,
+    row_end: Option<u64>,
 ) -> Result<Row, &'static str> {
     let record_kind = RecordKind(record.kind);
     if record.kind > RecordKind::TABLE_LOOP.0 {
@@ -350,7 +350,7 @@ fn check_run(
         return Err("a table that is followed is no run");
     }
     // The first entry of a dump may begin before the address asked for.
-    if record.ia < row_end && row.end() <= header.start || record.ia < row_end && row_end > header.start {
+    if row_end.map_or(row.end() <= header.start, |row_end| record.ia < row_end) {
         return Err("it does not follow the one before");
     }
     Ok(row)

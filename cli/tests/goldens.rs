@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Each capture x each command = one golden transcript. `SNAPSHOTS=overwrite cargo test -p s2dump` blesses them anew.
 
-#[allow(dead_code, unreachable_pub, reason = "shared with unit tests, each uses a part")]
+#[expect(dead_code, unreachable_pub, reason = "shared with unit tests, each uses a part")]
 mod support;
 
 use std::fmt::Write as _;

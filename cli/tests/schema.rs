@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Everything that is printed as JSON is what `docs/s2dump.schema.json` says, and says nothing the schema does not know.
 
-#[allow(dead_code, unreachable_pub, reason = "shared with unit tests, each uses a part")]
+#[expect(dead_code, unreachable_pub, reason = "shared with unit tests, each uses a part")]
 mod support;
 
 use boon::{Compiler, Schemas};

@@ -139,7 +139,7 @@ pub(crate) struct NewFile {
 impl NewFile {
     /// Creates a temporary file beside `path`.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(name);
         let file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;

@@ -7,7 +7,7 @@ mod probe;
 mod properties;
 mod ptdump;
 #[path = "../../tests/support/mod.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs, reason = "shared with the golden tests, each uses a part")]
+#[expect(dead_code, unreachable_pub, reason = "shared with the golden tests, each uses a part")]
 mod support;
 
 use crate::exit_code::ExitCode;
