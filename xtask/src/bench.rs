@@ -55,7 +55,7 @@ pub(crate) fn run(ctx: &Ctx) -> Result<()> {
 
     println!("\nnative (cargo bench -p s2dump-hyp):");
     let mut cargo = command("cargo");
-    cargo.current_dir(&ctx.root).args(["bench", "--locked", "--package", "s2dump-hyp"]);
+    cargo.current_dir(&ctx.root).args(["bench", "--quiet", "--locked", "--package", "s2dump-hyp", "--bench", "walk"]);
     let status = cargo.status().context("cannot run cargo")?;
     ensure!(status.success(), "cargo bench failed ({status})");
     Ok(())
