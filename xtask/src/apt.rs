@@ -4,20 +4,26 @@
 //! Packages of other suites come through a private apt configuration in the cache. It uses the mirror that the machine
 //! itself uses and the archive's own keyring; the machine's list of sources is read, never written.
 
-use crate::ctx::Ctx;
+use crate::ctx::{lock, Ctx};
 use crate::process::{command, is_on_path, output};
 use crate::step::Step;
 use anyhow::{bail, ensure, Context, Result};
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 
 /// Keyring of package `debian-archive-keyring`, part of every Debian.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// How packages are installed; a machine that just booted may be upgrading itself.
+const INSTALL: [&str; 5] = ["install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"];
+
 /// A private apt configuration: suites, lists and nothing of the machine's sources.
 pub(crate) struct PrivateApt {
     dir: PathBuf,
     architecture: Option<&'static str>,
+    /// Held for as long as the lists and downloads are in use.
+    _lock: File,
 }
 
 impl PrivateApt {
@@ -27,10 +33,11 @@ impl PrivateApt {
     ///
     /// If the machine names no mirror, or no list can be had. A suite that does not exist (any more) is no error.
     pub(crate) fn fetch(ctx: &Ctx, name: &str, suites: &[&str], architecture: Option<&'static str>) -> Result<Self> {
-        let apt = Self { dir: ctx.cache.join("apt").join(name), architecture };
+        let dir = ctx.cache.join("apt").join(name);
         for sub in ["lists/partial", "cache/archives/partial"] {
-            std::fs::create_dir_all(apt.dir.join(sub))?;
+            std::fs::create_dir_all(dir.join(sub))?;
         }
+        let apt = Self { _lock: lock(&dir)?, dir, architecture };
         let mirror = machine_mirror()?;
         let arch = architecture.map(|arch| format!("arch={arch} ")).unwrap_or_default();
         let sources: String =
@@ -107,9 +114,12 @@ pub(crate) fn install(ctx: &Ctx, packages: &[&str]) -> Result<()> {
         return Ok(());
     }
     let step = Step::start(format!("apt: install {}", missing.join(" ")));
-    step.run(as_root("apt-get")?.arg("update"), &ctx.log("apt-update"))?;
+    // A broken third-party source makes `update` fail; whether it matters, the installation tells.
+    if let Err(error) = step.run(as_root("apt-get")?.arg("update"), &ctx.log("apt-update")) {
+        eprintln!("    note: {error:#}");
+    }
     let mut install = as_root("apt-get")?;
-    step.run(install.args(["install", "-y", "--no-install-recommends"]).args(missing), &ctx.log("apt-install"))?;
+    step.run(install.args(INSTALL).args(missing), &ctx.log("apt-install"))?;
     step.done();
     Ok(())
 }
@@ -125,7 +135,7 @@ pub(crate) fn install_from_backports(ctx: &Ctx, package: &str) -> Result<()> {
     let apt = PrivateApt::fetch(ctx, "backports", &[&codename, &backports], None)?;
     let step = Step::start(format!("apt: install {package} from {backports}"));
     let mut install = as_root("apt-get")?;
-    install.args(apt.options()).args(["install", "-y", "--no-install-recommends", "-t", &backports, package]);
+    install.args(apt.options()).args(INSTALL).args(["-t", &backports, package]);
     step.run(&mut install, &ctx.log("apt-install-backports"))?;
     step.done();
     Ok(())

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Options that every task takes.
@@ -44,6 +45,9 @@ impl Ctx {
                 .join(".cache"),
         }
         .join("s2dump");
+        if !cache.is_dir() {
+            eprintln!("cache: {}", cache.display());
+        }
         std::fs::create_dir_all(cache.join("logs")).with_context(|| format!("cannot make {}", cache.display()))?;
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
         let jobs = std::thread::available_parallelism().map_or(2, usize::from);
@@ -54,6 +58,21 @@ impl Ctx {
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.cache.join("logs").join(format!("{name}.log"))
     }
+}
+
+/// Takes the lock of a directory in the cache, until the file is dropped: two runs at once would break each other's work.
+///
+/// # Errors
+///
+/// If the directory cannot be written.
+pub(crate) fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(".lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    if file.try_lock().is_err() {
+        eprintln!("    waiting for another run that works in {}", dir.display());
+        file.lock()?;
+    }
+    Ok(file)
 }
 
 /// Returns the SHA-256 of some parts as hexadecimal digits; the parts' borders count.

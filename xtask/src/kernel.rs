@@ -4,7 +4,7 @@
 //! Per source there is one directory: `source` (unpacked or copied, then given s2dump, which writes only what differs),
 //! and `build` (`make O=`). `make` itself decides by the files' times what is to be built again.
 
-use crate::ctx::{hash, Ctx};
+use crate::ctx::{hash, lock, Ctx};
 use crate::linux::insertions::{without_ours, INSERTIONS, OWN_DIR};
 use crate::process::{command, output};
 use crate::source::{self, Source};
@@ -67,16 +67,6 @@ pub(crate) fn build(ctx: &Ctx) -> Result<Kernel> {
     std::fs::write(key_file, key)?;
     step.done();
     Ok(kernel)
-}
-
-/// Takes the lock of one source's directory: two runs at once would break each other's build.
-fn lock(home: &Path) -> Result<std::fs::File> {
-    let file = std::fs::File::create(home.join(".lock"))?;
-    if file.try_lock().is_err() {
-        eprintln!("    waiting for another run that builds in {}", home.display());
-        file.lock()?;
-    }
-    Ok(file)
 }
 
 /// Puts s2dump into our copy of the source; returns a hash of what it put there.
