@@ -9,8 +9,8 @@ const ALL: Features = Features { lpa2: true, fwb: true, xnx: true, ttst: true, p
 /// TG0, SL2:SL0, start level, legal input sizes without and with LPA2 descriptors.
 type LegalRow = (u64, u64, i8, RangeInclusive<u8>, RangeInclusive<u8>);
 
-/// An empty range: never legal.
-const NEVER: RangeInclusive<u8> = 1..=0;
+/// No input size is legal: there is none of so many bits.
+const NEVER: RangeInclusive<u8> = 255..=255;
 
 /// DDI 0487, "Stage 2 translation": start level and concatenation, for a CPU with all features and 52 address bits.
 const LEGAL: &[LegalRow] = &[
