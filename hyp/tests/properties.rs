@@ -107,7 +107,7 @@ proptest! {
         }
         prop_assert_eq!(ia, shape.ia_end());
         for page in pages {
-            let ia = page % (shape.ia_end() >> shape.page_shift) << shape.page_shift;
+            let ia = (page % (shape.ia_end() >> shape.page_shift)) << shape.page_shift;
             let at = found.partition_point(|entry| entry.ia <= ia) - 1;
             prop_assert_eq!(found[at].raw.to_bits(), translate(&tables, ia).raw, "at {:#x}", ia);
         }
