@@ -154,9 +154,10 @@ impl RecordKind {
 
 /// Bits of [`Record::flags`]. Unknown bits are ignored.
 pub mod record_flags {
-    /// The output addresses of the run are contiguous, each entry following the one before. Set for a run of one.
+    /// The output addresses of the run are contiguous, each entry following the one before. Set for a run of one, and for
+    /// every kind that has no pages: those runs have one descriptor throughout.
     pub const LINEAR: u16 = 1 << 0;
-    /// The run began before the slot: its first entry may continue the last record of the slot before.
+    /// First record of any slot but the first: its first entry may continue the last record of the slot before.
     pub const CONTINUES: u16 = 1 << 1;
 }
 
