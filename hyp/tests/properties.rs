@@ -87,8 +87,6 @@ fn singles(tables: &Tables) -> Vec<Record> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     /// Each page of each entry near a border says what the naive translator says; the entries tile the space.
     #[test]
     fn walker_equals_naive_translator(tables in random::tables(), pages in proptest::collection::vec(any::<u64>(), 64)) {
