@@ -10,7 +10,7 @@ pub enum Run {
     Test(String),
     /// A shell on the console.
     Shell,
-    /// The words after ` -- `, joined, as a shell command.
+    /// The text after ` -- `, which may be in quotes, as a shell command.
     Exec(String),
     /// Measurements, for a machine started with `-icount`; the argument picks them.
     Bench(String),
@@ -22,7 +22,7 @@ pub enum Run {
 #[must_use]
 pub fn parse(text: &str) -> Run {
     let (kernel, command) = match text.trim().split_once(" -- ") {
-        Some((kernel, command)) => (kernel, command.trim()),
+        Some((kernel, command)) => (kernel, unquoted(command.trim())),
         None => (text.trim(), ""),
     };
     let Some(value) = kernel.split_whitespace().filter_map(|word| word.strip_prefix("s2dump.run=")).next_back() else {
@@ -40,6 +40,11 @@ pub fn parse(text: &str) -> Run {
     }
 }
 
+/// Takes off one pair of quotes: to the kernel a quoted command is one argument of init, and it takes 32 at most.
+fn unquoted(command: &str) -> &str {
+    command.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(command)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +55,8 @@ mod tests {
         assert_eq!(parse("s2dump.run=test quiet"), Run::Test(String::new()));
         assert_eq!(parse("s2dump.run=test=ptdump"), Run::Test("ptdump".into()));
         assert_eq!(parse("s2dump.run=exec -- s2dump list --format json"), Run::Exec("s2dump list --format json".into()));
+        assert_eq!(parse("s2dump.run=exec -- \"echo \"a b\"; ls\""), Run::Exec("echo \"a b\"; ls".into()));
+        assert_eq!(parse("s2dump.run=exec -- echo \"a b\"; ls"), Run::Exec("echo \"a b\"; ls".into()));
         assert_eq!(parse("s2dump.run=demo s2dump.run=shell"), Run::Shell);
     }
 

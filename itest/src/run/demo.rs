@@ -43,7 +43,10 @@ fn show() -> Result<()> {
 
 fn command(program: &str, arguments: &[&str]) -> Result<()> {
     println!("\n$ {program} {}", arguments.join(" "));
-    let status = Command::new(program).args(arguments).stdin(Stdio::null()).status().context(program.to_owned())?;
+    let mut child = Command::new(program);
+    // What is shown is kept in files and documents.
+    child.args(arguments).env("NO_COLOR", "1").stdin(Stdio::null());
+    let status = child.status().context(program.to_owned())?;
     anyhow::ensure!(status.success(), "{program} {}: {status}", arguments.join(" "));
     Ok(())
 }

@@ -12,6 +12,7 @@ mod leaves;
 mod lifetime;
 mod listing;
 mod ptdump;
+mod rows;
 mod support;
 
 pub(super) use support::handle_of;
@@ -80,6 +81,7 @@ const ALL: &[&[Test]] = &[
     listing::TESTS,
     leaves::TESTS,
     ptdump::TESTS,
+    rows::TESTS,
     errors::TESTS,
     lifetime::TESTS,
     concurrency::TESTS,

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The program's rows, walks and captures say what the VMM says.
+
+use super::support::handle_of;
+use super::{tests, Outcome};
+use crate::expect::{Entry, Run, State, Table};
+use crate::machine::Machine;
+use crate::program::{self, exit};
+use crate::vmm_process::VmmProcess;
+use anyhow::{ensure, Context as _, Result};
+use serde::Deserialize;
+use std::fs;
+
+tests!(On: rows_are_the_leaves, rows_of_a_range, rows_of_a_capture, damaged_capture, walk_finds_each_leaf, verify_and_atomic);
+
+/// A guest with all a table can hold.
+const GUEST: &str = "protected --physical touch:16 share:4 unshare:0x80001000+1 poison:0x80008000+2 touch-share:0x80200000+3";
+
+/// A line of `--format ndjson`, or a step of a walk: what the tests look at.
+#[derive(Debug, Deserialize)]
+struct Row {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    start: String,
+    #[serde(default)]
+    end: String,
+    #[serde(default)]
+    count: u64,
+    #[serde(default)]
+    level: i8,
+    output: Option<String>,
+    attributes: Option<Attributes>,
+    state: Option<State>,
+    annotation: Option<String>,
+    complete: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Attributes {
+    read: bool,
+    write: bool,
+    execute: Option<String>,
+}
+
+fn hex(text: &str) -> Result<u64> {
+    let digits = text.strip_prefix("0x").with_context(|| format!("{text:?} has no 0x"))?;
+    u64::from_str_radix(digits, 16).with_context(|| format!("{text:?}"))
+}
+
+impl Row {
+    /// The run a row stands for; none for a hole.
+    fn run(&self) -> Result<Option<Run>> {
+        let (level, ia, count) = (self.level, hex(&self.start)?, self.count);
+        let entry = match (&self.attributes, self.annotation.as_deref()) {
+            (None, None) => return Ok(None),
+            (None, Some("poisoned")) => {
+                Entry { level, read: false, write: false, execute: false, state: State::Poisoned, oa: None }
+            }
+            (Some(attributes), None) => Entry {
+                level,
+                read: attributes.read,
+                write: attributes.write,
+                execute: attributes.execute.as_deref() == Some("el1+el0"),
+                state: self.state.context("a leaf without state")?,
+                oa: self.output.as_deref().map(hex).transpose()?,
+            },
+            other => anyhow::bail!("a row that makes no sense: {other:?}"),
+        };
+        ensure!(hex(&self.end)? - ia == count * entry.size_bytes(), "{self:?} has another size");
+        Ok(Some(Run { ia, count, entry }))
+    }
+}
+
+fn rows(text: &str) -> Result<Vec<Row>> {
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
+
+/// Unfolds the rows of an ndjson dump that must be complete.
+fn table(text: &str) -> Result<Table> {
+    let rows = rows(text)?;
+    let kinds = [rows.first(), rows.last()].map(|row| row.map(|row| row.kind.as_str()));
+    ensure!(kinds == [Some("header"), Some("trailer")], "begins and ends with {kinds:?}");
+    ensure!(rows.last().is_some_and(|row| row.complete == Some(true)), "not complete: {:?}", rows.last());
+    let runs = rows.iter().filter(|row| row.kind == "range").filter_map(|row| row.run().transpose());
+    Ok(Table::from_runs(&runs.collect::<Result<Vec<_>>>()?))
+}
+
+fn same(expected: &Table, actual: &Table) -> Outcome {
+    let differences = expected.differences(actual);
+    ensure!(differences.is_empty(), "{}", differences.join("; "));
+    Ok(())
+}
+
+fn target(vmm: &VmmProcess) -> String {
+    format!("vm:{}", vmm.expected.pid)
+}
+
+fn rows_are_the_leaves(_: &Machine) -> Outcome {
+    let blocks = "ordinary --physical --mem 0x80000000+8M,huge --mem 0x90000000+1M touch:1 touch:0x90000000+3 read:0x90008000+1";
+    for guest in [GUEST, blocks] {
+        let vmm = VmmProcess::start(guest)?;
+        for budget in ["7", "4096"] {
+            let text = program::run(&["dump", &target(&vmm), "--exact", "--format", "ndjson", "--budget", budget])?.ok()?;
+            same(&Table::from_runs(&vmm.expected.runs), &table(&text)?).with_context(|| format!("budget {budget}"))?;
+        }
+        vmm.end()?;
+    }
+    Ok(())
+}
+
+fn rows_of_a_range(_: &Machine) -> Outcome {
+    let vmm = VmmProcess::start(GUEST)?;
+    let (from, to) = (0x8000_2000, 0x8000_9000);
+    let range = format!("{from:#x}..{to:#x}");
+    let arguments = ["dump", &target(&vmm), "--exact", "--format", "ndjson", "--range", &range];
+    let mut expected = Table::from_runs(&vmm.expected.runs);
+    expected.0.retain(|ia, _| (from..to).contains(ia));
+    same(&expected, &table(&program::run(&arguments)?.ok()?)?)?;
+    vmm.end()
+}
+
+fn rows_of_a_capture(_: &Machine) -> Outcome {
+    const PATH: &str = "/tmp/capture.s2d";
+    let vmm = VmmProcess::start(GUEST)?;
+    let handle = format!("vm:{:#x}", handle_of(&vmm)?);
+    program::run(&["capture", "-O", PATH])?.ok()?;
+    for format in ["ptdump", "ndjson", "table"] {
+        let live = program::run(&["dump", &handle, "--exact", "--format", format])?.ok()?;
+        let saved = program::run(&["dump", "-i", PATH, &handle, "--exact", "--format", format])?.ok()?;
+        let row = |line: &&str| line.starts_with("{\"type\":\"range\"") || line.starts_with("0x");
+        let (live, saved): (Vec<_>, Vec<_>) = (live.lines().filter(row).collect(), saved.lines().filter(row).collect());
+        ensure!(!live.is_empty() && live == saved, "{format}: {} rows live, {} captured", live.len(), saved.len());
+    }
+    vmm.end()?;
+    let list = program::run(&["list", "-i", PATH])?.ok()?;
+    ensure!(list.contains(&handle), "the captured list lacks {handle}: {list}");
+    fs::remove_file(PATH)?;
+    Ok(())
+}
+
+fn damaged_capture(_: &Machine) -> Outcome {
+    const PATH: &str = "/tmp/damaged.s2d";
+    let vmm = VmmProcess::start(GUEST)?;
+    program::run(&["capture", &target(&vmm), "-O", PATH])?.ok()?;
+    vmm.end()?;
+    let whole = fs::read(PATH)?;
+    let cuts = [0, 1, 64, whole.len() / 2, whole.len() - 1];
+    let garbled = [0, 8, whole.len() / 2, whole.len() - 120];
+    let damaged = cuts.iter().map(|&cut| whole[..cut].to_vec()).chain(garbled.iter().map(|&at| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0xff;
+        bytes
+    }));
+    for (number, bytes) in damaged.enumerate() {
+        fs::write(PATH, &bytes)?;
+        let ran = program::run(&["dump", "-i", PATH, "--format", "ndjson"])?;
+        ensure!(
+            number >= cuts.len() || matches!(ran.code, exit::USAGE_OR_IO | exit::PARTIAL),
+            "cut {number}: exit code {}: {}",
+            ran.code,
+            ran.stderr
+        );
+        ensure!(ran.code >= 0 && !ran.stderr.contains("panicked"), "damage {number}: {ran:?}");
+    }
+    fs::remove_file(PATH)?;
+    Ok(())
+}
+
+fn walk_finds_each_leaf(_: &Machine) -> Outcome {
+    #[derive(Deserialize)]
+    struct Walk {
+        mapped: bool,
+        output: Option<String>,
+        steps: Vec<Row>,
+    }
+    let vmm = VmmProcess::start(GUEST)?;
+    for run in &vmm.expected.runs {
+        // Inside the page, so that the offset must be kept.
+        let walk = program::run(&["walk", &target(&vmm), &format!("{:#x}", run.ia + 0x123), "--json"])?;
+        let poisoned = run.entry.state == State::Poisoned;
+        let walk: Walk = serde_json::from_str(&walk.stdout).with_context(|| format!("{walk:?}"))?;
+        ensure!(walk.mapped != poisoned, "{run:x?}: mapped {}", walk.mapped);
+        let leaf = walk.steps.last().context("no steps")?;
+        let found = leaf.run()?.with_context(|| format!("{run:x?} is a hole: {leaf:?}"))?;
+        ensure!(found == Run { ia: run.ia, count: 1, entry: run.entry }, "{run:x?}: walk found {found:x?}");
+        let output = walk.output.as_deref().map(hex).transpose()?;
+        let exact = run.entry.oa.map(|oa| oa + 0x123);
+        ensure!(output == exact || output == run.entry.oa, "{run:x?}: leads to {output:x?}");
+    }
+    vmm.end()
+}
+
+fn verify_and_atomic(_: &Machine) -> Outcome {
+    let vmm = VmmProcess::start(GUEST)?;
+    for option in ["--verify", "--atomic"] {
+        let text = program::run(&["dump", &target(&vmm), "--exact", "--format", "ndjson", option])?.ok()?;
+        same(&Table::from_runs(&vmm.expected.runs), &table(&text)?).context(option)?;
+        let said = if option == "--verify" { "\"verify\":\"" } else { "\"consistency\":\"atomic\"" };
+        ensure!(text.contains(said), "{option} is not told of: {}", text.lines().last().unwrap_or_default());
+    }
+    vmm.end()
+}
