@@ -325,7 +325,7 @@ impl Same {
 }
 
 /// The loop that meets nearly all entries: see [`Same`]. `MOVES` is whether `step` is not 0. Not inlined, so that it has
-/// all registers to itself.
+/// all registers to itself. (The crate of the EL2 object makes its code, since it is generic: this one is metadata there.)
 #[inline(never)]
 fn count_run<const MOVES: bool>(mut expected: u64, step: u64, mask: u64, entries: &[AtomicU64]) -> usize {
     const AT_ONCE: usize = 8;

@@ -329,6 +329,20 @@ fn good_exact_breaks_where_output_does() {
     assert_eq!(runs(DumpFlags::default()), [(0x8000_0000, 3, false)]);
 }
 
+/// Two descriptors whose difference is that of neighboring pages, but by a carry out of the address field: the second
+/// maps page 0 and has a reserved bit set. They are not one run.
+#[test]
+fn good_no_run_across_the_end_of_the_address_field() {
+    for (name, top) in [("4k_48", 48), ("4k_52_sixteen_roots", 50)] {
+        let mut tables = Tables::new(shape(name));
+        tables.set(0, 3, (1 << top) - 0x1000 | PAGE);
+        tables.set(0x1000, 3, 1 << top | PAGE);
+        let hypervisor = Hypervisor::new([(HANDLE, tables)]);
+        let records = dump(&hypervisor, DumpFlags::default(), 0, 0x2000, 0, 0).records();
+        assert_eq!(records.iter().map(|record| record.count).collect::<Vec<_>>(), [1, 1], "{name}");
+    }
+}
+
 #[test]
 fn good_digest_adds_up() {
     let hypervisor = hypervisor(unfoldable);

@@ -86,6 +86,13 @@ fn singles(tables: &Tables) -> Vec<Record> {
         .collect()
 }
 
+fn record() -> impl Strategy<Value = Record> {
+    let count = prop_oneof![1..1000_u32, any::<u32>()];
+    (any::<[u64; 3]>(), count, -2..5_i8, 0..7_u8, 0..4_u16).prop_map(
+        |([ia, oa, descriptor], count, level, kind, flags)| Record { ia, oa, descriptor, count, level, kind, flags },
+    )
+}
+
 proptest! {
     /// Each page of each entry near a border says what the naive translator says; the entries tile the space.
     #[test]
@@ -172,6 +179,27 @@ proptest! {
         let at = which.index(singles.len());
         singles[at].descriptor ^= 1 << bit;
         prop_assert_ne!(sum(&singles), digest);
+    }
+
+    /// Records may come from a file anybody wrote.
+    #[test]
+    fn merge_survives_any_records(
+        (shape, exact) in (random::shape(), any::<bool>()),
+        a in record(),
+        b in record(),
+        follows: bool,
+    ) {
+        let fold = Fold { geometry: shape.geometry(), exact };
+        let mut b = b;
+        if follows && (-1..=3).contains(&a.level) {
+            let span = u64::from(a.count).checked_shl(shape.shift(a.level)).unwrap_or(0);
+            b = Record { ia: a.ia.wrapping_add(span), count: b.count, ..a };
+        }
+        if let Some(joined) = merge(&a, &b, &fold) {
+            prop_assert_eq!(Some(joined.count), a.count.checked_add(b.count));
+            let expected = Record { count: joined.count, flags: joined.flags, ..a };
+            prop_assert_eq!(joined, expected);
+        }
     }
 
     /// A walk that begins anywhere finds what the whole walk finds from there on.
