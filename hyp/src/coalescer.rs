@@ -6,9 +6,9 @@
 //! Invariant: the fast path never takes in what `merge` would not, so chunked, merged and unchunked dumps are equal.
 
 use crate::digest;
+use crate::run::{shorten, Run, Same};
 use crate::walker::{Entry, EntryKind, Row, RowEnd, Sink};
-use core::mem::offset_of;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
 use s2dump_vmsa::{Geometry, Level, PhysAddr, RawDescriptor};
 
@@ -68,65 +68,6 @@ pub fn single(entry: &Entry) -> Record {
     Run::single(entry).record()
 }
 
-/// A run as the words of its record.
-///
-/// Fields of one word that are written one by one and soon read as a whole stall many CPUs, at every end of a run.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    ia: u64,
-    oa: u64,
-    descriptor: u64,
-    /// Count, level, kind and flags.
-    tail: u64,
-}
-
-const LEVEL_SHIFT: u32 = 8 * (offset_of!(Record, level) - offset_of!(Record, count)) as u32;
-const KIND_SHIFT: u32 = 8 * (offset_of!(Record, kind) - offset_of!(Record, count)) as u32;
-const FLAGS_SHIFT: u32 = 8 * (offset_of!(Record, flags) - offset_of!(Record, count)) as u32;
-const LEVEL_AND_KIND: u64 = 0xff << LEVEL_SHIFT | 0xff << KIND_SHIFT;
-const LINEAR: u64 = (record_flags::LINEAR as u64) << FLAGS_SHIFT;
-const _: () = assert!(offset_of!(Record, count) == 24 && LEVEL_SHIFT >= u32::BITS);
-
-impl Run {
-    /// No run: of a kind nothing is of, and of no entry.
-    const NONE: Self = Self { ia: 0, oa: 0, descriptor: 0, tail: 0xff << KIND_SHIFT };
-
-    #[inline(always)]
-    fn single(entry: &Entry) -> Self {
-        let [level] = entry.level.get().to_le_bytes();
-        let tail = LINEAR | (entry.kind as u64) << KIND_SHIFT | u64::from(level) << LEVEL_SHIFT | 1;
-        Self { ia: entry.ia, oa: entry.oa.get(), descriptor: entry.raw.to_bits(), tail }
-    }
-
-    #[inline(always)]
-    fn count(&self) -> u64 {
-        self.tail & u64::from(u32::MAX)
-    }
-
-    #[inline(always)]
-    fn is_linear(&self) -> bool {
-        self.tail & LINEAR != 0
-    }
-
-    /// Returns whether entries of `level` and `kind` are those of this run.
-    #[inline(always)]
-    fn is_of(&self, level: Level, kind: EntryKind) -> bool {
-        let [level] = level.get().to_le_bytes();
-        self.tail & LEVEL_AND_KIND == u64::from(level) << LEVEL_SHIFT | (kind as u64) << KIND_SHIFT
-    }
-
-    /// Adds entries: no more than a count has room for.
-    #[inline(always)]
-    fn add(&mut self, count: u64) {
-        self.tail = self.tail.wrapping_add(count);
-    }
-
-    #[inline(always)]
-    fn record(&self) -> Record {
-        zerocopy::transmute!([self.ia, self.oa, self.descriptor, self.tail])
-    }
-}
-
 /// Where finished runs go.
 pub trait RecordOut {
     /// Returns how many more records there is room for.
@@ -181,7 +122,7 @@ impl<O: RecordOut> Coalescer<O> {
         if is_same && (is_linear || !self.fold.exact) {
             self.run.add(1);
             if !is_linear {
-                self.run.tail &= !LINEAR;
+                self.run.set_not_linear();
             }
         } else {
             // The run that now begins will need a place as well as the one that ends.
@@ -193,7 +134,7 @@ impl<O: RecordOut> Coalescer<O> {
                 self.out.put(&self.run.record());
             }
             self.run = Run::single(entry);
-            self.run.tail |= u64::from(core::mem::take(&mut self.flags)) << FLAGS_SHIFT;
+            self.run.set_flags(core::mem::take(&mut self.flags));
         }
         self.last = raw;
         self.next_oa = entry.oa.get().wrapping_add(step);
@@ -273,79 +214,4 @@ impl<O: RecordOut> Sink for Coalescer<O> {
     fn take_wrong(&mut self, entry: &Entry) -> bool {
         self.take_one(entry, u64::MAX, 0)
     }
-}
-
-/// Returns at most the first `count` entries.
-#[inline(always)]
-fn shorten(entries: &[AtomicU64], count: u64) -> &[AtomicU64] {
-    usize::try_from(count).ok().and_then(|count| entries.get(..count)).unwrap_or(entries)
-}
-
-/// What the next descriptors of a run look like: the `i`th agrees with `expected + i * step` in the bits of `mask`, which
-/// are all while the run is linear, else its attributes.
-#[derive(Clone, Copy)]
-struct Same {
-    expected: u64,
-    step: u64,
-    mask: u64,
-}
-
-impl Same {
-    /// Returns whether `cell` is the next.
-    #[inline(always)]
-    fn is_next(&self, cell: &AtomicU64) -> bool {
-        (cell.load(Ordering::Relaxed) ^ self.expected) & self.mask == 0
-    }
-
-    /// Returns how many of `entries` are as expected, from the first on.
-    #[inline(always)]
-    fn count(&self, entries: &[AtomicU64]) -> usize {
-        match self.step {
-            0 => count_run::<false>(self.expected, 0, self.mask, entries),
-            step => count_run::<true>(self.expected, step, self.mask, entries),
-        }
-    }
-
-    /// As [`Self::count`], for entries from `ia` on, and also returns the sum of their shares of the digest.
-    #[inline(always)]
-    fn count_and_sum(mut self, entries: &[AtomicU64], mut ia: u64, shift: u32, level: Level) -> (usize, u64) {
-        let (mut count, mut sum) = (0, 0_u64);
-        for cell in entries {
-            let raw = cell.load(Ordering::Relaxed);
-            if (raw ^ self.expected) & self.mask != 0 {
-                break;
-            }
-            count += 1;
-            sum = sum.wrapping_add(digest::mix(ia, level.get(), raw));
-            ia = ia.wrapping_add(1 << shift);
-            self.expected = self.expected.wrapping_add(self.step);
-        }
-        (count, sum)
-    }
-}
-
-/// The loop that meets nearly all entries: see [`Same`]. `MOVES` is whether `step` is not 0. Not inlined, so that it has
-/// all registers to itself. (The crate of the EL2 object makes its code, since it is generic: this one is metadata there.)
-#[inline(never)]
-fn count_run<const MOVES: bool>(mut expected: u64, step: u64, mask: u64, entries: &[AtomicU64]) -> usize {
-    const AT_ONCE: usize = 8;
-    let nth = |expected: u64, n: u64| if MOVES { expected.wrapping_add(step.wrapping_mul(n)) } else { expected };
-    let mut count = 0;
-    for chunk in entries.chunks_exact(AT_ONCE) {
-        // Collects the differences of some entries before it branches.
-        let differ = |all, (cell, n): (&AtomicU64, u64)| all | (cell.load(Ordering::Relaxed) ^ nth(expected, n));
-        if chunk.iter().zip(0..).fold(0, differ) & mask != 0 {
-            break;
-        }
-        count += AT_ONCE;
-        expected = nth(expected, AT_ONCE as u64);
-    }
-    for cell in entries.get(count..).unwrap_or_default() {
-        if (cell.load(Ordering::Relaxed) ^ expected) & mask != 0 {
-            break;
-        }
-        count += 1;
-        expected = nth(expected, 1);
-    }
-    count
 }

@@ -18,6 +18,7 @@ pub mod entry;
 mod header;
 pub mod list;
 pub mod platform;
+mod run;
 pub mod slot;
 pub mod tables;
 mod walk;
