@@ -13,7 +13,7 @@ use s2dump_abi::slot::SLOT_BYTES;
 
 /// Slots of a ring: an `advance` makes at most this many calls.
 ///
-/// Counted in instructions under QEMU: the least call takes 4,500, the ioctl around it 750, a page 3,300 to share, map,
+/// Counted in instructions under QEMU: the least call takes 4,500, the ioctl around it 750, a page 2,000 to share, map,
 /// unmap and give back. So 8 slots leave 2 % of a long dump to the ioctls; 16 would save one of them, and cost each
 /// short session twice as much as it does anything else.
 pub(crate) const SLOTS: u32 = 8;
