@@ -25,24 +25,22 @@ impl TableFormat {
         Self { columns, table: None, color: false, headings: true, totals: Totals::default() }
     }
 
-    fn style(&self, row: &Row, column: Column, table: &Table) -> Style {
+    /// Returns the style of a whole row, or of one cell of it.
+    fn style(&self, row: &Row, column: Option<Column>, table: &Table) -> Style {
         let plain = Style::new();
         if !self.color {
             return plain;
         }
-        if row.is_hole() {
-            return plain.dimmed();
-        }
         let color = |color: AnsiColor| plain.fg_color(Some(color.into()));
         match column {
-            Column::State => match words::state(row, table).as_ref() {
+            None if row.is_hole() => plain.dimmed(),
+            Some(Column::State) => match words::state(row, table).as_ref() {
                 "owned" => color(AnsiColor::Green),
                 "shared-owned" => color(AnsiColor::Yellow),
                 "shared-borrowed" => color(AnsiColor::Cyan),
                 "-" => plain,
                 _ => color(AnsiColor::Red).bold(),
             },
-            Column::Range | Column::Start | Column::End => plain.bold(),
             _ => plain,
         }
     }
@@ -68,11 +66,13 @@ impl Format for TableFormat {
         let Some(table) = &self.table else { return Ok(()) };
         self.totals.add(row, table);
         let cells = self.columns.iter().map(|&column| (column, column.cell(row, table)));
+        let style = self.style(row, None, table);
+        write!(out, "{style}")?;
         write_cells(out, cells, |out, text, column| {
-            let style = self.style(row, column, table);
+            let style = self.style(row, Some(column), table);
             write!(out, "{style}{text}{style:#}")
         })?;
-        writeln!(out)
+        writeln!(out, "{style:#}")
     }
 
     fn end(&mut self, out: &mut dyn Write, trailer: &Trailer) -> io::Result<()> {
@@ -127,7 +127,7 @@ fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
     }
     writeln!(
         out,
-        ": {} guest, stage 2, {}-bit input, {}-bit output, {} pages, levels {} to 3",
+        ", {}: {}-bit input, {}-bit output, {} pages, levels {} to 3",
         if table.is_protected() { "protected" } else { "ordinary" },
         header.ia_bits,
         header.pa_bits,
@@ -216,13 +216,14 @@ impl Totals {
         write_list(out, " in ", levels.map(|(level, entries)| format!("{entries} L{level}")))?;
         write_list(out, ": ", self.states.iter().map(|(state, bytes)| format!("{state} {}", Size(*bytes))))?;
         write_list(out, "; entries ", self.other.iter().map(|(what, count)| format!("{what} {count}")))?;
+        writeln!(out)?;
         if self.jumping > 0 {
-            write!(out, "; ~ output jumps in {} (--exact splits)", plural(self.jumping, "row"))?;
+            writeln!(out, "# ~ in {}: output addresses jump there, --exact splits them", plural(self.jumping, "row"))?;
         }
         if self.unshown > 0 {
-            write!(out, "; bits no column shows in {} (-o +other)", plural(self.unshown, "row"))?;
+            writeln!(out, "# bits that no column shows in {}: -o +other", plural(self.unshown, "row"))?;
         }
-        writeln!(out)
+        Ok(())
     }
 }
 

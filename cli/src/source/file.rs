@@ -70,28 +70,28 @@ impl FileSource {
         self.offset += bytes as u64;
     }
 
-    /// Skips to the next magic number behind the current place.
+    /// Skips to the next place where a slot can begin, or to the end.
     fn resync(&mut self, fault: SlotFault) -> Result<Fetched, SourceError> {
         let offset = self.offset;
-        self.consume(1);
         let magic = SLOT_MAGIC.to_le_bytes();
+        self.consume(1);
         loop {
             let window = self.fill(SLOT_BYTES)?;
-            if window.len() < magic.len() {
+            let Some(at) = window.windows(magic.len()).position(|bytes| bytes == magic) else {
+                // The last bytes may be the beginning of a magic number, unless they are the last of all.
                 let rest = window.len();
-                self.consume(rest);
-                break;
-            }
-            match window.windows(magic.len()).position(|bytes| bytes == magic) {
-                Some(at) => {
-                    self.consume(at);
+                let keep = if rest < SLOT_BYTES { 0 } else { magic.len() - 1 };
+                self.consume(rest - keep);
+                if keep == 0 {
                     break;
                 }
-                None => {
-                    let skip = window.len() + 1 - magic.len();
-                    self.consume(skip);
-                }
+                continue;
+            };
+            self.consume(at);
+            if slot::frame(self.fill(HEADER_BYTES)?).is_ok() {
+                break;
             }
+            self.consume(1);
         }
         Ok(Fetched::Damage { offset, bytes: self.offset - offset, fault })
     }
@@ -118,14 +118,14 @@ impl SlotSource for FileSource {
                     _ => SlotFault::Truncated { have, used },
                 }
             }
-            // Lengths of another major version mean nothing: what follows cannot be found.
-            Err(fault @ SlotFault::Version(_)) => return Err(SourceError::Format(self.name.clone(), fault)),
             Err(fault) => fault,
         };
-        if !self.found_slot && matches!(fault, SlotFault::NoMagic(_) | SlotFault::Short(_)) {
-            return Err(SourceError::NotACapture(self.name.clone()));
+        match fault {
+            _ if self.found_slot => self.resync(fault),
+            SlotFault::Version(_) => Err(SourceError::Format(self.name.clone(), fault)),
+            SlotFault::NoMagic(_) | SlotFault::Short(_) => Err(SourceError::NotACapture(self.name.clone())),
+            _ => self.resync(fault),
         }
-        self.resync(fault)
     }
 }
 

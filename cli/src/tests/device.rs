@@ -175,6 +175,16 @@ fn refusals_have_their_codes() {
 }
 
 #[test]
+fn an_address_beyond_the_space_is_told() {
+    let script = Script::refusing(list(), Status::BAD_RANGE);
+    for command in ["dump vm:0x1000 --range 1T+4K", "walk vm:0x1000 1T"] {
+        let ran = run(&script, command);
+        assert_eq!(ran.code, ExitCode::UsageOrIo);
+        assert!(ran.err.contains("0x10000000000 is beyond its input addresses of 40 bits"), "{}", ran.err);
+    }
+}
+
+#[test]
 fn vm_gone_in_mid_dump_is_partial() {
     let mut slots = Capture::default();
     let header = dump_header(0x1000, VTCR_40);

@@ -6,6 +6,7 @@ mod fake;
 mod probe;
 mod properties;
 mod ptdump;
+mod reader;
 #[path = "../../tests/support/mod.rs"]
 #[expect(dead_code, unreachable_pub, reason = "shared with the golden tests, each uses a part")]
 mod support;

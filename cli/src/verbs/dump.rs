@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
-use super::{list_vms, open_file, resolve, resolve_captured, Context, Stop};
+use super::{list_vms, open_file, outside_space, resolve, resolve_captured, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Format, Heading, Trailer, Verified};
@@ -71,7 +71,8 @@ fn from_device(plan: &DumpPlan, writer: &mut dyn Format, context: &mut Context<'
         .union(flag(plan.verify, DumpFlags::DIGEST));
     let request = Request::Dump { target, flags, start: plan.range.start, end: plan.range.end, budget: plan.budget };
 
-    let slots = device.start(request).map_err(fail)?;
+    let start = plan.range.start;
+    let slots = device.start(request).map_err(|error| outside_space(fail(error), start, vm.as_ref()))?;
     let mut pass = Pass::new(plan, writer, vm);
     let mut trailer = pass.run(&mut Reader::new(slots), Some(target), context)?;
     if plan.verify && trailer.incomplete().is_none() {

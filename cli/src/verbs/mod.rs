@@ -150,6 +150,15 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
     }
 }
 
+/// Says what is wrong with an address EL2 refused, where the list tells how many bits it may have.
+fn outside_space(failure: Failure, address: u64, vm: Option<&VmRecord>) -> Failure {
+    let Some(vm) = vm.filter(|vm| address.checked_shr(vm.ia_bits.into()).is_some_and(|above| above != 0)) else {
+        return failure;
+    };
+    let message = format!("vm:{:#x}: {address:#x} is beyond its input addresses of {} bits", vm.handle, vm.ia_bits);
+    Failure { message, hint: None, ..failure }
+}
+
 /// Returns the table `selector` names, by the list in a capture.
 fn resolve_captured(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRecord>), Failure> {
     if vms.is_empty() && !matches!(selector, Selector::Handle(_)) {

@@ -3,7 +3,7 @@
 //!
 //! On a capture only the leaf level is known: a dump follows tables but does not show them.
 
-use super::{list_vms, open_file, resolve, resolve_captured, Context, Stop};
+use super::{list_vms, open_file, outside_space, resolve, resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -41,7 +41,8 @@ fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> 
     let mut device = context.device().map_err(fail)?;
     let vms = list_vms(&mut device).map_err(fail)?;
     let (target, vm) = resolve(selector, &vms)?;
-    let mut reader = Reader::new(device.start(Request::Walk { target, address }).map_err(fail)?);
+    let slots = device.start(Request::Walk { target, address });
+    let mut reader = Reader::new(slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?);
     let (mut table, mut steps, mut issues) = (None, Vec::new(), 0);
     loop {
         let event = reader.next_event();
@@ -98,7 +99,14 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
     }
     Err(match known {
         None => Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: the capture holds no table of it")),
-        Some(table) if address >= table.geometry.ia_end() => Failure::from_status(Status::BAD_RANGE, &table.name()),
+        Some(table) if address >= table.geometry.ia_end() => Failure::new(
+            ExitCode::UsageOrIo,
+            format_args!(
+                "{}: {address:#x} is beyond its input addresses of {} bits",
+                table.name(),
+                table.geometry.ia_bits()
+            ),
+        ),
         Some(table) => {
             Failure::new(ExitCode::Partial, format_args!("{}: nothing captured at {address:#x}", table.name()))
         }

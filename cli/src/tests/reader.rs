@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can be wrong with slots, one thing at a time: each is told, and the good rows stay.
+
+use super::support::*;
+use crate::reader::{Event, Reader};
+use crate::source::file::FileSource;
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::{encoding, Record, RecordKind, SlotHeader, SlotKind};
+use std::io::Cursor;
+
+/// Reads `capture`; returns how many rows there were, whether it is complete, and the issues.
+fn read(capture: &Capture) -> (usize, bool, Vec<String>) {
+    let source = FileSource::new(Box::new(Cursor::new(capture.bytes.clone())), "test".into());
+    let mut reader = Reader::new(source);
+    let (mut rows, mut is_complete, mut issues) = (0, false, Vec::new());
+    while let Some(event) = reader.next_event().unwrap() {
+        match event {
+            Event::Row(_) => rows += 1,
+            Event::End(_, outcome) => is_complete = outcome.is_complete(),
+            _ => {}
+        }
+        issues.extend(std::iter::from_fn(|| reader.next_issue()).map(|issue| issue.to_string()));
+    }
+    issues.extend(std::iter::from_fn(|| reader.next_issue()).map(|issue| issue.to_string()));
+    (rows, is_complete, issues)
+}
+
+/// The protected table of nine rows in slots of three, with `change` done to each header and each record.
+fn changed(change: impl Fn(usize, &mut SlotHeader, &mut [Record])) -> Capture {
+    let mut capture = Capture::default();
+    let (table, header) = (protected_table(), dump_header(0x1000, VTCR_40));
+    let bounds = [(0, 0x8001_0000), (0x8001_0000, 0x8001_4000), (0x8001_4000, 1 << 40)];
+    for (at, (chunk, (start, next))) in table.chunks(3).zip(bounds).enumerate() {
+        let mut records = chunk.to_vec();
+        let mut header = SlotHeader { record_count: 3, sequence: at as u64, start, next, ..header };
+        change(at, &mut header, &mut records);
+        capture.slot(header, &records);
+    }
+    capture.end(header.target, 3, Status::OK);
+    capture
+}
+
+#[test]
+fn good_unchanged() {
+    assert_eq!(read(&changed(|_, _, _| ())), (9, true, vec![]));
+}
+
+/// Name, change, rows that stay, a text among the issues.
+type Case = (&'static str, fn(usize, &mut SlotHeader, &mut [Record]), usize, &'static str);
+
+const BAD: &[Case] = &[
+    ("gap", |at, h, _| h.sequence += u64::from(at > 0), 9, "slot 2 follows, where slot 1 was due"),
+    ("seam", |at, h, _| h.start -= if at == 1 { 0x1000 } else { 0 }, 9, "begins at 0x8000f000"),
+    ("not_covered", |at, h, _| h.next -= if at == 2 { 1 << 30 } else { 0 }, 9, "nothing from 0xffc0000000 on"),
+    ("registers", |at, h, _| h.root += if at == 1 { 0x1000 } else { 0 }, 9, "registers changed"),
+    ("encoding", |at, h, _| h.encoding = if at == 1 { encoding::NONE } else { h.encoding }, 9, "registers changed"),
+    ("reserved", |at, h, _| h.reserved[4] = u32::from(at == 1), 9, "reserved fields are not zero"),
+    ("record_size", |at, h, _| h.record_bytes -= if at == 1 { 8 } else { 0 }, 6, "too small"),
+    ("header_size", |at, h, _| h.header_bytes -= if at == 1 { 8 } else { 0 }, 6, "are not a slot"),
+    ("level_above_root", |at, _, r| r[0].level = if at == 1 { 0 } else { r[0].level }, 8, "above the root"),
+    ("no_such_level", |at, _, r| r[0].level = if at == 1 { 4 } else { r[0].level }, 8, "no such level"),
+    ("no_entries", |at, _, r| r[0].count = if at == 1 { 0 } else { r[0].count }, 8, "no entries"),
+    ("too_many", |at, _, r| r[2].count = if at == 2 { u32::MAX } else { r[2].count }, 8, "outside the input"),
+    ("outside", |at, _, r| r[2].ia = if at == 2 { 1 << 40 } else { r[2].ia }, 8, "outside the input"),
+    ("overlap", |at, _, r| r[1].ia -= if at == 1 { 0x1000 } else { 0 }, 8, "does not follow"),
+    ("backwards", |at, _, r| r.swap(0, usize::from(at == 1)), 8, "does not follow"),
+    ("unknown_kind", |at, _, r| r[0].kind = if at == 1 { 6 } else { r[0].kind }, 8, "does not know"),
+    ("table", |at, _, r| r[0].kind = if at == 1 { RecordKind::TABLE.0 } else { r[0].kind }, 8, "is no run"),
+];
+
+#[test]
+fn bad_slots_are_told_and_good_rows_stay() {
+    for (name, change, rows, text) in BAD {
+        let (found, _, issues) = read(&changed(change));
+        assert_eq!(found, *rows, "{name}: {issues:?}");
+        assert!(issues.iter().any(|issue| issue.contains(text)), "{name}: {issues:?}");
+    }
+}
+
+#[test]
+fn bad_first_header_loses_only_its_slot() {
+    let cases: [fn(&mut SlotHeader); 5] = [
+        |h| h.vtcr |= 1 << 38,
+        |h| h.vtcr |= 3 << 14,
+        |h| h.ia_bits = 41,
+        |h| h.start_level = 0,
+        |h| h.page_shift = 14,
+    ];
+    for change in cases {
+        let (rows, is_complete, issues) = read(&changed(|at, header, _| {
+            if at == 0 {
+                change(header);
+            }
+        }));
+        assert_eq!((rows, is_complete), (6, true));
+        assert_eq!(issues.len(), 2, "the table, and the gap: {issues:?}");
+    }
+}
+
+/// A dump that is not ended ends where another begins.
+#[test]
+fn bad_no_end_between() {
+    let mut capture = Capture::default();
+    let header = dump_header(0x1000, VTCR_40);
+    capture.ranges(header, &protected_table(), 200).dump(header, &protected_table(), 200, Status::OK);
+    assert_eq!(read(&capture), (18, true, vec!["vm:0x1000: the end is missing".into()]));
+}
+
+#[test]
+fn bad_rubbish_between_slots_is_skipped() {
+    let mut capture = two_vms();
+    let (rows, ..) = read(&capture);
+    capture.bytes.extend(b"S2D rubbish S2D\x1a more");
+    capture.bytes.extend(&two_vms().bytes);
+    let (found, is_complete, issues) = read(&capture);
+    assert_eq!((found, is_complete), (2 * rows, true));
+    assert!(!issues.is_empty() && issues.iter().all(|issue| issue.starts_with("skipped")), "{issues:?}");
+}
+
+/// Later minor versions may append fields: to headers and to records.
+#[test]
+fn good_longer_headers_and_records() {
+    let mut capture = Capture::default();
+    let header = dump_header(0x1000, VTCR_40);
+    let table = protected_table();
+    let longer = SlotHeader {
+        version: 1 << 16 | 3,
+        header_bytes: 144,
+        record_bytes: 40,
+        record_count: table.len() as u32,
+        next: 1 << 40,
+        ..header
+    };
+    capture.slot::<u64>(longer, &[u64::MAX; 2]);
+    for record in &table {
+        capture.bytes.extend(zerocopy::IntoBytes::as_bytes(record));
+        capture.bytes.extend([0xff; 8]);
+    }
+    capture.end(header.target, 1, Status::OK);
+    assert_eq!(read(&capture), (9, true, vec![]));
+}
+
+/// The first entry may begin before the address asked for, as a block does.
+#[test]
+fn good_first_entry_begins_earlier() {
+    let mut capture = Capture::default();
+    let header = SlotHeader { start: 0x8001_0000, end: 0x8002_0000, ..dump_header(0x1000, VTCR_40) };
+    let block = leaves(0x8000_0000, 2, 1, 0x4000_0000, BLOCK);
+    capture.slot(SlotHeader { record_count: 1, next: 0x8002_0000, ..header }, &[block]);
+    capture.end(header.target, 1, Status::OK);
+    assert_eq!(read(&capture), (1, true, vec![]));
+}
+
+/// Many lists and END slots in a row: sections do not leak into each other.
+#[test]
+fn good_lists_and_ends() {
+    let mut capture = Capture::default();
+    capture.list(&three_vms()).end(0, 0, Status::OK).list(&three_vms());
+    let (rows, _, issues) = read(&capture);
+    assert_eq!((rows, issues), (0, vec![]));
+    assert_eq!(SlotKind::END.0, 4);
+}

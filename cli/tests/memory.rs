@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Memory does not grow with the dump: a long one is streamed through the program while it is watched.
+#![cfg(target_os = "linux")]
+
+#[expect(dead_code, unreachable_pub, reason = "shared with unit tests, each uses a part")]
+mod support;
+
+use s2dump_abi::slot::SlotHeader;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use support::*;
+use zerocopy::IntoBytes;
+
+/// 4 MiB of slots: some 127,000 rows.
+const SLOTS: u64 = 1024;
+/// By then all buffers have their size.
+const WARM_SLOTS: u64 = 128;
+/// What the peak may still rise by: noise of the allocator, a fraction of what follows.
+const MOST_RISE_KIB: u64 = 512;
+
+fn peak_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn long_dumps_are_streamed() {
+    for format in ["table", "ndjson", "ptdump"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_s2dump"))
+            .args(["dump", "-i", "-", "--exact", "--format", format])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let (mut buffer, mut total) = (vec![0; 1 << 16], 0);
+            while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+                total += count;
+            }
+            total
+        });
+        let mut stdin = child.stdin.take().unwrap();
+        let header = SlotHeader { record_count: 124, ..dump_header(0x1000, VTCR_48) };
+        let mut warm_peak = 0;
+        for sequence in 0..SLOTS {
+            // A pipe holds 16 slots at most: the rest was taken in.
+            if sequence == WARM_SLOTS {
+                warm_peak = peak_kib(child.id());
+            }
+            let at = |page: u64| (sequence * 124 + page) * 0x1000;
+            // No two neighbors join: the output addresses jump, and so do the rights, for ptdump.
+            let page = |n: u64| leaves(at(n), 3, 1, (at(n) * 2 + 0x1000) & ((1 << 48) - 1), PAGE & !((n & 1) << 7));
+            let records: Vec<_> = (0..124).map(page).collect();
+            stdin.write_all(SlotHeader { sequence, start: at(0), next: at(124), ..header }.as_bytes()).unwrap();
+            stdin.write_all(records.as_bytes()).unwrap();
+        }
+        // The program still waits for more: its peak can be read.
+        let peak = peak_kib(child.id());
+        drop(stdin);
+        assert_eq!(child.wait().unwrap().code(), Some(6), "{format}: no END slot");
+        let total = reader.join().unwrap();
+        assert!(total > 8 << 20, "{format}: {total} bytes");
+        assert!(peak < warm_peak + MOST_RISE_KIB, "{format}: {warm_peak} KiB, then {peak} KiB");
+    }
+}
