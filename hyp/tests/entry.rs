@@ -375,6 +375,16 @@ fn bad_atomic_too_many_records_or_descriptors() {
     }
 }
 
+/// A slot of an earlier call must not look like the answer.
+#[test]
+fn bad_atomic_leaves_no_earlier_slot() {
+    let hypervisor = hypervisor(unfoldable);
+    assert!(dump(&hypervisor, DumpFlags::default(), 0, 1 << 40, 0, 0).header().is_some());
+    let answer = hypervisor.call_again([op(Op::DUMP, DumpFlags::ATOMIC), SLOT_PFN, VM, 0, 1 << 40, 0, 0]);
+    assert_status(&answer, Status::TOO_BIG);
+    answer.assert_no_slot();
+}
+
 #[test]
 fn good_wrong_tables_are_reported() {
     let hypervisor = hypervisor(|tables| {

@@ -47,6 +47,11 @@ impl Hypervisor {
     /// Makes a call with a fresh slot page, and checks that nothing is held after it.
     pub(crate) fn call(&self, x1_to_x7: [u64; 7]) -> Answer {
         self.page.iter().for_each(|word| word.store(STALE, Ordering::Relaxed));
+        self.call_again(x1_to_x7)
+    }
+
+    /// As [`Self::call`], on the page as the call before left it.
+    pub(crate) fn call_again(&self, x1_to_x7: [u64; 7]) -> Answer {
         let mut registers = [0; 8];
         registers[1..].copy_from_slice(&x1_to_x7);
         let [status, x2, x3] = s2dump_hyp::entry::handle(&registers, self);
