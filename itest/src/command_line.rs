@@ -54,7 +54,10 @@ mod tests {
         assert_eq!(parse("console=ttyAMA0 s2dump.run=demo\n"), Run::Demo);
         assert_eq!(parse("s2dump.run=test quiet"), Run::Test(String::new()));
         assert_eq!(parse("s2dump.run=test=ptdump"), Run::Test("ptdump".into()));
-        assert_eq!(parse("s2dump.run=exec -- s2dump list --format json"), Run::Exec("s2dump list --format json".into()));
+        assert_eq!(
+            parse("s2dump.run=exec -- s2dump list --format json"),
+            Run::Exec("s2dump list --format json".into())
+        );
         assert_eq!(parse("s2dump.run=exec -- \"echo \"a b\"; ls\""), Run::Exec("echo \"a b\"; ls".into()));
         assert_eq!(parse("s2dump.run=exec -- echo \"a b\"; ls"), Run::Exec("echo \"a b\"; ls".into()));
         assert_eq!(parse("s2dump.run=demo s2dump.run=shell"), Run::Shell);
@@ -62,7 +65,14 @@ mod tests {
 
     #[test]
     fn bad_modes() {
-        for text in ["", "s2dump.run=", "s2dump.run=dance", "s2dump.run=exec", "s2dump.run=exec -- ", "quiet -- s2dump.run=demo"] {
+        for text in [
+            "",
+            "s2dump.run=",
+            "s2dump.run=dance",
+            "s2dump.run=exec",
+            "s2dump.run=exec -- ",
+            "quiet -- s2dump.run=demo",
+        ] {
             assert!(matches!(parse(text), Run::Unknown(_)), "{text:?}");
         }
     }

@@ -23,8 +23,7 @@ pub fn entry(record: &Record) -> Result<Option<Entry>> {
         RecordKind::INVALID => {
             ensure!(raw >> 60 != LOCKED_TYPE, "a LOCKED entry was seen: {record:x?}");
             ensure!(raw == 0 || raw == POISONED, "an invalid entry pKVM never writes: {record:x?}");
-            let poisoned =
-                Entry { level, read: false, write: false, execute: false, state: State::Poisoned, oa: None };
+            let poisoned = Entry { level, read: false, write: false, execute: false, state: State::Poisoned, oa: None };
             Ok((raw == POISONED).then_some(poisoned))
         }
         RecordKind::LEAF => {
@@ -69,13 +68,24 @@ mod tests {
     use super::*;
 
     fn record(descriptor: u64, kind: RecordKind, count: u32) -> Record {
-        Record { ia: 0x8000_0000, oa: 0x409d_b000, descriptor, count, level: 3, kind: kind.0, flags: record_flags::LINEAR }
+        Record {
+            ia: 0x8000_0000,
+            oa: 0x409d_b000,
+            descriptor,
+            count,
+            level: 3,
+            kind: kind.0,
+            flags: record_flags::LINEAR,
+        }
     }
 
     #[test]
     fn leaves_seen_on_real_machines() {
         let protected = entry(&record(0x409d_b7ff, RecordKind::LEAF, 1)).unwrap().unwrap();
-        assert_eq!((protected.state, protected.read, protected.write, protected.execute), (State::Owned, true, true, true));
+        assert_eq!(
+            (protected.state, protected.read, protected.write, protected.execute),
+            (State::Owned, true, true, true)
+        );
         let ordinary = entry(&record(0x0140_0000_409e_27ff, RecordKind::LEAF, 1)).unwrap().unwrap();
         assert_eq!((ordinary.state, ordinary.write, ordinary.execute), (State::SharedBorrowed, true, false));
     }

@@ -2,7 +2,7 @@
 //! `/dev/s2dump` without the s2dump program: the ABI as it is, and checks of what every dump promises.
 
 // UNSAFETY: ioctls and a mapping of the ring.
-#![expect(unsafe_code)]
+#![expect(unsafe_code, reason = "ioctls and a mapping")]
 
 use anyhow::{bail, ensure, Context as _, Result};
 use rustix::io::Errno;
@@ -102,7 +102,11 @@ impl Device {
         unsafe { ioctl(&self.file, Raw { command, argument }) }
     }
 
-    fn ioctl<T: IntoBytes + FromBytes + Immutable + KnownLayout>(&self, command: u32, argument: &mut T) -> Result<(), Errno> {
+    fn ioctl<T: IntoBytes + FromBytes + Immutable + KnownLayout>(
+        &self,
+        command: u32,
+        argument: &mut T,
+    ) -> Result<(), Errno> {
         self.raw_ioctl(command, argument.as_mut_bytes())
     }
 
@@ -112,7 +116,8 @@ impl Device {
     ///
     /// The errno of the ioctl.
     pub fn hello(&self) -> Result<Hello, Errno> {
-        let mut hello = Hello { size: size_of::<Hello>() as u32, version: ABI_VERSION.to_bits(), ..Hello::new_zeroed() };
+        let mut hello =
+            Hello { size: size_of::<Hello>() as u32, version: ABI_VERSION.to_bits(), ..Hello::new_zeroed() };
         self.ioctl(HELLO, &mut hello)?;
         Ok(hello)
     }
@@ -306,7 +311,12 @@ impl Dump {
         ensure!(header.magic == SLOT_MAGIC, "magic is {:#x}", header.magic);
         ensure!(header.version == ABI_VERSION.to_bits(), "version is {:#x}", header.version);
         ensure!(header.reserved == [0; 5], "reserved fields are not zero: {header:x?}");
-        ensure!(header.sequence == self.headers.len() as u64, "slot {} came as number {}", header.sequence, self.headers.len());
+        ensure!(
+            header.sequence == self.headers.len() as u64,
+            "slot {} came as number {}",
+            header.sequence,
+            self.headers.len()
+        );
         ensure!(self.end.is_none(), "a slot after END");
         let used = header.used_bytes().with_context(|| format!("wrong sizes: {header:x?}"))?;
         let bytes = &page[usize::from(header.header_bytes)..used];
@@ -319,7 +329,9 @@ impl Dump {
         ensure!(header.budget == 0 || header.visited <= header.budget, "over budget: {header:x?}");
         match SlotKind(header.kind) {
             SlotKind::VMS => self.vms.extend_from_slice(<[VmRecord]>::ref_from_bytes(bytes).ok().context("VMs")?),
-            SlotKind::WALK => self.records.extend_from_slice(<[Record]>::ref_from_bytes(bytes).ok().context("records")?),
+            SlotKind::WALK => {
+                self.records.extend_from_slice(<[Record]>::ref_from_bytes(bytes).ok().context("records")?)
+            }
             SlotKind::RANGES => {
                 let records = <[Record]>::ref_from_bytes(bytes).ok().context("records")?;
                 check_cover(&header, records, self.headers.last())?;
@@ -342,7 +354,13 @@ pub fn entry_bytes(level: i8) -> Option<u64> {
 /// Checks that the records cover exactly what the header says, without a gap or overlap.
 fn check_cover(header: &SlotHeader, records: &[Record], before: Option<&SlotHeader>) -> Result<()> {
     if let Some(before) = before {
-        ensure!(header.start == before.next, "slot {} starts at {:#x}, not {:#x}", header.sequence, header.start, before.next);
+        ensure!(
+            header.start == before.next,
+            "slot {} starts at {:#x}, not {:#x}",
+            header.sequence,
+            header.start,
+            before.next
+        );
         ensure!(header.root == before.root && header.vtcr == before.vtcr, "another table: {header:x?}");
     }
     let mut at = header.start;
@@ -350,9 +368,16 @@ fn check_cover(header: &SlotHeader, records: &[Record], before: Option<&SlotHead
         let size = entry_bytes(record.level).with_context(|| format!("level of {record:x?}"))?;
         // The first entry of all may be a block that begins before the range asked for.
         let begins_well = record.ia == at || (n == 0 && record.ia < at && at - record.ia < size);
-        ensure!(begins_well && record.count > 0, "record {n} of slot {} is torn: {record:x?} at {at:#x}", header.sequence);
+        ensure!(
+            begins_well && record.count > 0,
+            "record {n} of slot {} is torn: {record:x?} at {at:#x}",
+            header.sequence
+        );
         at = record.ia + u64::from(record.count) * size;
     }
-    ensure!(at == header.next || (at > header.next && header.next == header.end), "records end at {at:#x}: {header:x?}");
+    ensure!(
+        at == header.next || (at > header.next && header.next == header.end),
+        "records end at {at:#x}: {header:x?}"
+    );
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! is at an address without memory, which always exits to the VMM.
 
 // UNSAFETY: `extern` symbols around the guest's code.
-#![expect(unsafe_code)]
+#![expect(unsafe_code, reason = "symbols around the guest's code")]
 
 /// Where the guest's code is loaded and starts: a page of its own.
 pub const CODE_IPA: u64 = 0x4000_0000;

@@ -98,6 +98,6 @@ mod tests {
     #[test]
     fn memory_is_what_iomem_says() {
         let text = "09000000-09000fff : pl011\n40000000-7fffffff : System RAM\n  40210000-40ffffff : Kernel code\n";
-        assert_eq!(system_ram(text), [0x4000_0000..0x8000_0000]);
+        assert_eq!(system_ram(text), vec![Range { start: 0x4000_0000, end: 0x8000_0000 }]);
     }
 }

@@ -5,7 +5,7 @@
 //! kernel's access, which poisons) or `/proc/self/pagemap` (no access at all).
 
 // UNSAFETY: maps memory that is given to KVM.
-#![expect(unsafe_code)]
+#![expect(unsafe_code, reason = "mappings for KVM")]
 
 use crate::script::{Backing, MemorySpec, PAGE_BYTES};
 use anyhow::{ensure, Context as _, Result};

@@ -4,7 +4,7 @@
 //! Single-threaded: a vCPU runs only while it obeys an order, so between two calls the guest is idle.
 
 // UNSAFETY: gives host memory to KVM and reads CTR_EL0.
-#![expect(unsafe_code)]
+#![expect(unsafe_code, reason = "KVM and CTR_EL0")]
 
 use crate::expect::{Entry, Expected, State, Table};
 use crate::guest;
@@ -103,7 +103,8 @@ impl Vm {
     pub fn step(&mut self, step: &Step) -> Result<()> {
         let default_ipa = self.memory.get(1).map(|piece| piece.spec.ipa);
         let ipa = step.ipa.or(default_ipa).context("no memory (--mem) and no address")?;
-        let end = step.pages.checked_mul(PAGE_BYTES).and_then(|bytes| ipa.checked_add(bytes)).context("too many pages")?;
+        let end =
+            step.pages.checked_mul(PAGE_BYTES).and_then(|bytes| ipa.checked_add(bytes)).context("too many pages")?;
         for page in (ipa..end).step_by(PAGE_BYTES as usize) {
             ensure!(self.host_address_of(page).is_some(), "{page:#x} is not in any --mem");
         }

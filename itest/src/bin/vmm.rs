@@ -16,7 +16,6 @@ use s2dump_itest::script::{MemorySpec, Step};
 /// Makes a VM in a known state and tells what its stage-2 table must hold.
 #[derive(Debug, Parser)]
 #[command(version)]
-#[cfg_attr(not(target_arch = "aarch64"), expect(dead_code, reason = "there is no KVM for it to speak to"))]
 struct Args {
     /// Kind of VM.
     kind: Kind,
@@ -50,8 +49,7 @@ fn main() -> anyhow::Result<()> {
     use std::io::Write as _;
 
     let args = Args::parse();
-    let config =
-        Config { protected: args.kind == Kind::Protected, vcpus: args.vcpus, memory: args.memory };
+    let config = Config { protected: args.kind == Kind::Protected, vcpus: args.vcpus, memory: args.memory };
     let mut vm = Vm::new(&config)?;
     let print = |vm: &Vm| -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();

@@ -12,7 +12,7 @@
 //! the ioctl around it, and the descriptors it visited. Without pKVM there is only `debugfs`, of an ordinary guest.
 
 // UNSAFETY: reads the virtual counter.
-#![cfg_attr(target_arch = "aarch64", expect(unsafe_code))]
+#![cfg_attr(target_arch = "aarch64", expect(unsafe_code, reason = "the virtual counter"))]
 
 use super::test::handle_of;
 use crate::device::{dump_request, Device};

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 /// Touched, then some shared, some taken back, one poisoned: a little of everything a table can show.
 const PROTECTED: &str = "protected touch:64 share:8 unshare:0x80004000+2 poison:0x80020000+1 touch-share:0x80200000+4";
 /// A 2 MiB block, and pages the guest only reads.
-const ORDINARY: &str = "ordinary --mem 0x80000000+8M,huge --mem 0x90000000+1M touch:1 touch:0x90000000+16 read:0x90080000+4";
+const ORDINARY: &str =
+    "ordinary --mem 0x80000000+8M,huge --mem 0x90000000+1M touch:1 touch:0x90000000+16 read:0x90080000+4";
 
 /// Shows each command with its output; fails if one of them does.
 pub fn run() -> i32 {

@@ -59,14 +59,18 @@ fn budget_is_kept_for_256_mib(_: &Machine) -> Outcome {
     const PAGES: usize = 65536;
     let vmm = VmmProcess::start(&format!("protected --mem 0x80000000+256M touch:{PAGES}"))?;
     let handle = handle_of(&vmm)?;
-    let budgets = [(0, DEFAULT_BUDGET), (1, LEAST_BUDGET), (1000, 1000), (MAX_BUDGET, MAX_BUDGET), (u32::MAX, MAX_BUDGET)];
+    let budgets =
+        [(0, DEFAULT_BUDGET), (1, LEAST_BUDGET), (1000, 1000), (MAX_BUDGET, MAX_BUDGET), (u32::MAX, MAX_BUDGET)];
     for (asked, cap) in budgets {
         // A few descriptors at a time take too long for all of it.
         let end = if asked == 1 { 0x8040_0000 } else { u64::MAX };
         let (dump, table) = dump_table(&Start { budget: asked, end, ..dump_request(handle) })?;
         let most = dump.end.context("no END slot")?.visited;
         ensure!(most <= cap && most > 0, "asked for {asked}: a call visited {most}, more than {cap}");
-        ensure!(dump.headers.iter().all(|slot| slot.budget == cap), "asked for {asked}: the budget in force is not {cap}");
+        ensure!(
+            dump.headers.iter().all(|slot| slot.budget == cap),
+            "asked for {asked}: the budget in force is not {cap}"
+        );
         ensure!(end != u64::MAX || table.0.len() == PAGES + 1, "{} entries", table.0.len());
         println!("  budget {asked}: {} calls, {most} descriptors at most", dump.headers.len());
     }

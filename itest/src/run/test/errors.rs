@@ -85,7 +85,11 @@ fn bad_range(machine: &Machine) -> Outcome {
     for (what, start, end) in ranges {
         refused(what, device.start(&Start { start, end, ..good }), Errno::RANGE)?;
     }
-    refused("walk past the space", device.start(&Start { op: Op::WALK.0, start: space, end: 0, ..good }), Errno::RANGE)?;
+    refused(
+        "walk past the space",
+        device.start(&Start { op: Op::WALK.0, start: space, end: 0, ..good }),
+        Errno::RANGE,
+    )?;
     let target = format!("vm:{}", vmm.expected.pid);
     let ran = program::run(&["dump", &target, "--range", &format!("{space:#x}+4K")])?;
     ran.fails(exit::USAGE_OR_IO, &["range"])?;
@@ -210,7 +214,10 @@ fn map_elsewhere(machine: &Machine) -> Outcome {
     let length = hello.slots as usize * hello.slot_bytes as usize;
     for wrong in [length + 4096, length * 2, 1 << 30] {
         let result = device.map_as(wrong, ProtFlags::READ).map(drop);
-        ensure!(matches!(result, Err(Errno::INVAL | Errno::NXIO)), "mapping {wrong:#x} of {length:#x} bytes: {result:?}");
+        ensure!(
+            matches!(result, Err(Errno::INVAL | Errno::NXIO)),
+            "mapping {wrong:#x} of {length:#x} bytes: {result:?}"
+        );
     }
     // A mapping outlives its file, but not the session's memory.
     let mapping = device.map()?;

@@ -39,7 +39,8 @@ fn list_tells_each_vm(_: &Machine) -> Outcome {
         let (vm, expected) = (vm_of(vmm.expected.pid)?, &vmm.expected);
         let name = String::from_utf8_lossy(&vm.name);
         ensure!(name.trim_end_matches('\0') == expected.debugfs, "named {name}: {expected:x?}");
-        let flags = [(vm_flags::PROTECTED, expected.protected), (vm_flags::CREATED, expected.ran), (vm_flags::DYING, false)];
+        let flags =
+            [(vm_flags::PROTECTED, expected.protected), (vm_flags::CREATED, expected.ran), (vm_flags::DYING, false)];
         for (flag, set) in flags {
             ensure!((vm.flags & flag != 0) == set, "{vm:x?} is not {expected:x?}");
         }
@@ -57,7 +58,8 @@ fn list_tells_each_vm(_: &Machine) -> Outcome {
 fn list_of_many(_: &Machine) -> Outcome {
     // The list goes on in a second slot.
     const MANY: usize = SLOT_VMS + 1;
-    let vmms = (0..MANY).map(|_| VmmProcess::start("ordinary --mem 0x80000000+4K touch:1")).collect::<Result<Vec<_>, _>>()?;
+    let vmms =
+        (0..MANY).map(|_| VmmProcess::start("ordinary --mem 0x80000000+4K touch:1")).collect::<Result<Vec<_>, _>>()?;
     let vms = list()?;
     ensure!(vms.len() == MANY, "{} of {MANY}", vms.len());
     ensure!(vms.windows(2).all(|pair| pair[0].handle < pair[1].handle), "not in the order of handles");

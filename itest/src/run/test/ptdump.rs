@@ -76,7 +76,11 @@ fn debugfs_range_and_levels(_: &Machine) -> Outcome {
     for kind in ["protected", "ordinary"] {
         let vmm = VmmProcess::start(&format!("{kind} touch:1"))?;
         let bits = vmm.expected.ipa_bits;
-        ensure!(debugfs(&vmm, "ipa_range")? == format!("{bits}\n"), "ipa_range of {kind}: {}", debugfs(&vmm, "ipa_range")?);
+        ensure!(
+            debugfs(&vmm, "ipa_range")? == format!("{bits}\n"),
+            "ipa_range of {kind}: {}",
+            debugfs(&vmm, "ipa_range")?
+        );
         // 40 bits start at level 1 with a concatenated root, 48 and 52 at level 0.
         let levels = if bits <= 43 { 3 } else { 4 };
         ensure!(debugfs(&vmm, "stage2_levels")? == format!("{levels}\n"), "{}", debugfs(&vmm, "stage2_levels")?);

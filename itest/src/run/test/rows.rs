@@ -14,7 +14,8 @@ use std::fs;
 tests!(On: rows_are_the_leaves, rows_of_a_range, rows_of_a_capture, damaged_capture, walk_finds_each_leaf, verify_and_atomic);
 
 /// A guest with all a table can hold.
-const GUEST: &str = "protected --physical touch:16 share:4 unshare:0x80001000+1 poison:0x80008000+2 touch-share:0x80200000+3";
+const GUEST: &str =
+    "protected --physical touch:16 share:4 unshare:0x80001000+1 poison:0x80008000+2 touch-share:0x80200000+3";
 
 /// A line of `--format ndjson`, or a step of a walk: what the tests look at.
 #[derive(Debug, Deserialize)]
@@ -97,11 +98,13 @@ fn target(vmm: &VmmProcess) -> String {
 }
 
 fn rows_are_the_leaves(_: &Machine) -> Outcome {
-    let blocks = "ordinary --physical --mem 0x80000000+8M,huge --mem 0x90000000+1M touch:1 touch:0x90000000+3 read:0x90008000+1";
+    let blocks =
+        "ordinary --physical --mem 0x80000000+8M,huge --mem 0x90000000+1M touch:1 touch:0x90000000+3 read:0x90008000+1";
     for guest in [GUEST, blocks] {
         let vmm = VmmProcess::start(guest)?;
         for budget in ["7", "4096"] {
-            let text = program::run(&["dump", &target(&vmm), "--exact", "--format", "ndjson", "--budget", budget])?.ok()?;
+            let text =
+                program::run(&["dump", &target(&vmm), "--exact", "--format", "ndjson", "--budget", budget])?.ok()?;
             same(&Table::from_runs(&vmm.expected.runs), &table(&text)?).with_context(|| format!("budget {budget}"))?;
         }
         vmm.end()?;
