@@ -4,7 +4,7 @@
 //! Knows only what pKVM of Linux 7.2 and 7.3 writes (`asm/kvm_pgtable.h`); anything else is an error, so a test that
 //! meets it fails.
 
-use crate::device::entry_bytes;
+use crate::dump::entry_bytes;
 use crate::expect::{Entry, State, Table};
 use anyhow::{bail, ensure, Context as _, Result};
 use s2dump_abi::slot::{record_flags, Record, RecordKind};

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `/dev/s2dump` without the s2dump program: the ABI as it is, and checks of what every dump promises.
+//! `/dev/s2dump` without the s2dump program: the ABI as it is, asked as the ABI says, or otherwise.
 
 // UNSAFETY: ioctls and a mapping of the ring.
 #![expect(unsafe_code, reason = "ioctls and a mapping")]
 
-use anyhow::{bail, ensure, Context as _, Result};
+use crate::dump::Dump;
+use anyhow::{ensure, Context as _, Result};
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, Ioctl, IoctlOutput, Opcode};
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
-use s2dump_abi::hypercall::{Op, Status};
+use s2dump_abi::hypercall::Op;
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start, ADVANCE, HELLO, START};
-use s2dump_abi::slot::{Record, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC};
+use s2dump_abi::slot::{SlotHeader, SLOT_BYTES};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::ABI_VERSION;
 use std::fs::{File, OpenOptions};
@@ -276,108 +277,4 @@ impl Drop for Mapping {
         // SAFETY: exactly the mapping made in `map_as`, to which no reference exists.
         let _ = unsafe { munmap(self.start, self.length) };
     }
-}
-
-/// All slots of one start, each checked as it came.
-#[derive(Clone, Debug, Default)]
-pub struct Dump {
-    /// Headers of all slots but END.
-    pub headers: Vec<SlotHeader>,
-    /// Records, in order.
-    pub records: Vec<Record>,
-    /// VMs, in order.
-    pub vms: Vec<VmRecord>,
-    /// The END slot.
-    pub end: Option<SlotHeader>,
-}
-
-impl Dump {
-    /// Returns how it ended.
-    ///
-    /// # Errors
-    ///
-    /// If it did not.
-    pub fn status(&self) -> Result<Status> {
-        Ok(Status(self.end.context("no END slot")?.status))
-    }
-
-    /// Adds a slot. Checks what the ABI promises of each: magic, version, zeros, order, cover, budget.
-    ///
-    /// # Errors
-    ///
-    /// Names the promise broken.
-    pub fn push(&mut self, page: &[u8]) -> Result<()> {
-        let (header, _) = SlotHeader::read_from_prefix(page).ok().context("a slot shorter than its header")?;
-        ensure!(header.magic == SLOT_MAGIC, "magic is {:#x}", header.magic);
-        ensure!(header.version == ABI_VERSION.to_bits(), "version is {:#x}", header.version);
-        ensure!(header.reserved == [0; 5], "reserved fields are not zero: {header:x?}");
-        ensure!(
-            header.sequence == self.headers.len() as u64,
-            "slot {} came as number {}",
-            header.sequence,
-            self.headers.len()
-        );
-        ensure!(self.end.is_none(), "a slot after END");
-        let used = header.used_bytes().with_context(|| format!("wrong sizes: {header:x?}"))?;
-        let bytes = &page[usize::from(header.header_bytes)..used];
-        if header.kind == SlotKind::END.0 {
-            let most = self.headers.iter().map(|slot| slot.visited).max().unwrap_or(0);
-            ensure!(header.visited == most, "END says {} visited, the most was {most}", header.visited);
-            self.end = Some(header);
-            return Ok(());
-        }
-        ensure!(header.budget == 0 || header.visited <= header.budget, "over budget: {header:x?}");
-        match SlotKind(header.kind) {
-            SlotKind::VMS => self.vms.extend_from_slice(<[VmRecord]>::ref_from_bytes(bytes).ok().context("VMs")?),
-            SlotKind::WALK => {
-                self.records.extend_from_slice(<[Record]>::ref_from_bytes(bytes).ok().context("records")?)
-            }
-            SlotKind::RANGES => {
-                let records = <[Record]>::ref_from_bytes(bytes).ok().context("records")?;
-                check_cover(&header, records, self.headers.last())?;
-                self.records.extend_from_slice(records);
-            }
-            kind => bail!("a slot of kind {kind:?}"),
-        }
-        self.headers.push(header);
-        Ok(())
-    }
-}
-
-/// Returns the bytes an entry of `level` maps, or `None` for a level that cannot be.
-#[must_use]
-pub fn entry_bytes(level: i8) -> Option<u64> {
-    let above_pages = u32::try_from(3 - i32::from(level)).ok()?;
-    4096_u64.checked_shl(9 * above_pages)
-}
-
-/// Checks that the records cover exactly what the header says, without a gap or overlap.
-fn check_cover(header: &SlotHeader, records: &[Record], before: Option<&SlotHeader>) -> Result<()> {
-    if let Some(before) = before {
-        ensure!(
-            header.start == before.next,
-            "slot {} starts at {:#x}, not {:#x}",
-            header.sequence,
-            header.start,
-            before.next
-        );
-        ensure!(header.root == before.root && header.vtcr == before.vtcr, "another table: {header:x?}");
-    }
-    let mut at = header.start;
-    for (n, record) in records.iter().enumerate() {
-        let size = entry_bytes(record.level).with_context(|| format!("level of {record:x?}"))?;
-        // The first entry of all may be a block that begins before the range asked for.
-        let begins_well = record.ia == at || (n == 0 && record.ia < at && at - record.ia < size);
-        ensure!(
-            begins_well && record.count > 0,
-            "record {n} of slot {} is torn: {record:x?} at {at:#x}",
-            header.sequence
-        );
-        at = record.ia + u64::from(record.count) * size;
-    }
-    ensure!(
-        at == header.next || (at > header.next && header.next == header.end),
-        "records end at {at:#x}: {header:x?}"
-    );
-    Ok(())
 }

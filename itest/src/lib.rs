@@ -19,6 +19,7 @@ pub mod vm;
 pub mod command_line;
 pub mod decode;
 pub mod device;
+pub mod dump;
 pub mod expect;
 pub mod machine;
 pub mod memory;

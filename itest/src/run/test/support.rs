@@ -2,7 +2,8 @@
 //! What most tests do: find the VM, dump it, compare with what the VMM said.
 
 use crate::decode;
-use crate::device::{dump_request, Device, Dump};
+use crate::device::{dump_request, Device};
+use crate::dump::Dump;
 use crate::expect::{Expected, State, Table};
 use crate::machine::Machine;
 use crate::vmm_process::VmmProcess;

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! All that came of one start, with what the ABI promises of every slot checked as it comes: magic, version, zeros,
+//! order, budget, and that records follow each other without a gap or overlap.
+
+use anyhow::{bail, ensure, Context as _, Result};
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::{Record, SlotHeader, SlotKind, VmRecord, SLOT_MAGIC};
+use s2dump_abi::version::ABI_VERSION;
+use zerocopy::FromBytes as _;
+
+/// All slots of one start, each checked as it came.
+#[derive(Clone, Debug, Default)]
+pub struct Dump {
+    /// Headers of all slots but END.
+    pub headers: Vec<SlotHeader>,
+    /// Records, in order.
+    pub records: Vec<Record>,
+    /// VMs, in order.
+    pub vms: Vec<VmRecord>,
+    /// The END slot.
+    pub end: Option<SlotHeader>,
+}
+
+impl Dump {
+    /// Returns how it ended.
+    ///
+    /// # Errors
+    ///
+    /// If it did not.
+    pub fn status(&self) -> Result<Status> {
+        Ok(Status(self.end.context("no END slot")?.status))
+    }
+
+    /// Adds a slot. Checks what the ABI promises of each: magic, version, zeros, order, cover, budget.
+    ///
+    /// # Errors
+    ///
+    /// Names the promise broken.
+    pub fn push(&mut self, page: &[u8]) -> Result<()> {
+        let (header, _) = SlotHeader::read_from_prefix(page).ok().context("a slot shorter than its header")?;
+        ensure!(header.magic == SLOT_MAGIC, "magic is {:#x}", header.magic);
+        ensure!(header.version == ABI_VERSION.to_bits(), "version is {:#x}", header.version);
+        ensure!(header.reserved == [0; 5], "reserved fields are not zero: {header:x?}");
+        ensure!(
+            header.sequence == self.headers.len() as u64,
+            "slot {} came as number {}",
+            header.sequence,
+            self.headers.len()
+        );
+        ensure!(self.end.is_none(), "a slot after END");
+        let used = header.used_bytes().with_context(|| format!("wrong sizes: {header:x?}"))?;
+        let bytes = &page[usize::from(header.header_bytes)..used];
+        if header.kind == SlotKind::END.0 {
+            let most = self.headers.iter().map(|slot| slot.visited).max().unwrap_or(0);
+            ensure!(header.visited == most, "END says {} visited, the most was {most}", header.visited);
+            self.end = Some(header);
+            return Ok(());
+        }
+        ensure!(header.budget == 0 || header.visited <= header.budget, "over budget: {header:x?}");
+        match SlotKind(header.kind) {
+            SlotKind::VMS => self.vms.extend_from_slice(<[VmRecord]>::ref_from_bytes(bytes).ok().context("VMs")?),
+            SlotKind::WALK => {
+                self.records.extend_from_slice(<[Record]>::ref_from_bytes(bytes).ok().context("records")?)
+            }
+            SlotKind::RANGES => {
+                let records = <[Record]>::ref_from_bytes(bytes).ok().context("records")?;
+                check_cover(&header, records, self.headers.last())?;
+                self.records.extend_from_slice(records);
+            }
+            kind => bail!("a slot of kind {kind:?}"),
+        }
+        self.headers.push(header);
+        Ok(())
+    }
+}
+
+/// Returns the bytes an entry of `level` maps, or `None` for a level that cannot be.
+#[must_use]
+pub fn entry_bytes(level: i8) -> Option<u64> {
+    let above_pages = u32::try_from(3 - i32::from(level)).ok()?;
+    4096_u64.checked_shl(9 * above_pages)
+}
+
+/// Checks that the records cover exactly what the header says, without a gap or overlap.
+fn check_cover(header: &SlotHeader, records: &[Record], before: Option<&SlotHeader>) -> Result<()> {
+    if let Some(before) = before {
+        ensure!(
+            header.start == before.next,
+            "slot {} starts at {:#x}, not {:#x}",
+            header.sequence,
+            header.start,
+            before.next
+        );
+        ensure!(header.root == before.root && header.vtcr == before.vtcr, "another table: {header:x?}");
+    }
+    let mut at = header.start;
+    for (n, record) in records.iter().enumerate() {
+        let size = entry_bytes(record.level).with_context(|| format!("level of {record:x?}"))?;
+        // The first entry of all may be a block that begins before the range asked for.
+        let begins_well = record.ia == at || (n == 0 && record.ia < at && at - record.ia < size);
+        ensure!(
+            begins_well && record.count > 0,
+            "record {n} of slot {} is torn: {record:x?} at {at:#x}",
+            header.sequence
+        );
+        at = record.ia + u64::from(record.count) * size;
+    }
+    ensure!(
+        at == header.next || (at > header.next && header.next == header.end),
+        "records end at {at:#x}: {header:x?}"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use s2dump_abi::slot::RecordKind;
+    use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    const PAGE: Record =
+        Record { ia: 0, oa: 0, descriptor: 0, count: 4, level: 3, kind: RecordKind::INVALID.0, flags: 0 };
+
+    fn header(sequence: u64, start: u64, next: u64, records: u32) -> SlotHeader {
+        SlotHeader {
+            magic: SLOT_MAGIC,
+            version: ABI_VERSION.to_bits(),
+            header_bytes: size_of::<SlotHeader>() as u16,
+            record_bytes: size_of::<Record>() as u16,
+            kind: SlotKind::RANGES.0,
+            record_count: records,
+            sequence,
+            start,
+            next,
+            visited: 4,
+            budget: 4,
+            ..SlotHeader::new_zeroed()
+        }
+    }
+
+    fn slot(header: SlotHeader, records: &[Record]) -> Vec<u8> {
+        [header.as_bytes(), records.as_bytes()].concat()
+    }
+
+    fn end(visited: u32, sequence: u64) -> Vec<u8> {
+        slot(SlotHeader { kind: SlotKind::END.0, visited, record_bytes: 0, ..header(sequence, 0, 0, 0) }, &[])
+    }
+
+    fn dump(slots: &[Vec<u8>]) -> Result<Dump> {
+        let mut dump = Dump::default();
+        slots.iter().try_for_each(|slot| dump.push(slot))?;
+        Ok(dump)
+    }
+
+    #[test]
+    fn good_dump() {
+        let second = Record { ia: 0x4000, ..PAGE };
+        let slots = [slot(header(0, 0, 0x4000, 1), &[PAGE]), slot(header(1, 0x4000, 0x8000, 1), &[second]), end(4, 2)];
+        let dump = dump(&slots).unwrap();
+        assert_eq!((dump.records.len(), dump.status().unwrap()), (2, Status::OK));
+    }
+
+    #[test]
+    fn good_first_entry_begins_before_the_range() {
+        let block = Record { level: 2, count: 1, ..PAGE };
+        dump(&[slot(header(0, 0x1000, 0x20_0000, 1), &[block])]).unwrap();
+    }
+
+    #[test]
+    fn bad_torn_runs() {
+        let gap = Record { ia: 0x5000, ..PAGE };
+        let overlap = Record { ia: 0x3000, ..PAGE };
+        for second in [gap, overlap] {
+            assert!(dump(&[slot(header(0, 0, 0x9000, 2), &[PAGE, second])]).is_err(), "{second:x?}");
+        }
+        assert!(dump(&[slot(header(0, 0, 0x5000, 1), &[PAGE])]).is_err(), "short of what the header says");
+        assert!(dump(&[slot(header(0, 0, 0x3000, 1), &[PAGE])]).is_err(), "past what the header says");
+        assert!(dump(&[slot(header(0, 0, 0, 1), &[Record { count: 0, ..PAGE }])]).is_err(), "an empty run");
+        assert!(
+            dump(&[slot(header(0, 0, 0x4000, 1), &[Record { level: 4, ..PAGE }])]).is_err(),
+            "a level that cannot be"
+        );
+    }
+
+    #[test]
+    fn bad_order_and_budget() {
+        let first = slot(header(0, 0, 0x4000, 1), &[PAGE]);
+        assert!(dump(&[slot(header(1, 0, 0x4000, 1), &[PAGE])]).is_err(), "begins with number 1");
+        assert!(dump(&[first.clone(), slot(header(1, 0x5000, 0x5000, 0), &[])]).is_err(), "a slot is missing");
+        assert!(dump(&[slot(SlotHeader { visited: 5, ..header(0, 0, 0x4000, 1) }, &[PAGE])]).is_err(), "over budget");
+        assert!(dump(&[first.clone(), end(3, 1)]).is_err(), "END says less than the most");
+        assert!(dump(&[first.clone(), end(4, 1), first]).is_err(), "a slot after END");
+    }
+}
