@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The copies of our numbers that C needs (`linux/s2dump_abi.h`) are ours.
 
-use s2dump_abi::hypercall::{Op, Status};
+use s2dump_abi::hypercall::{Op, Status, ATOMIC_BUDGET};
 use s2dump_abi::slot::{encoding, table_features, vm_flags, RecordKind, SlotHeader, SLOT_RECORDS};
 
 const HEADER: &str = include_str!("../../linux/s2dump_abi.h");
@@ -9,7 +9,12 @@ const HEADER: &str = include_str!("../../linux/s2dump_abi.h");
 /// Returns what Rust says a C name is.
 fn ours(name: &str) -> Option<u64> {
     Some(match name {
+        "OP_HELLO" => Op::HELLO.0.into(),
+        "OP_LIST" => Op::LIST.0.into(),
         "OP_DUMP" => Op::DUMP.0.into(),
+        "OP_WALK" => Op::WALK.0.into(),
+        "ATOMIC_BUDGET" => ATOMIC_BUDGET.into(),
+        "BAD_GEOMETRY" => Status::BAD_GEOMETRY.0.into(),
         "OK" => Status::OK.0.into(),
         "NOT_PERMITTED" => Status::NOT_PERMITTED.0.into(),
         "NO_SUCH_VM" => Status::NO_SUCH_VM.0.into(),
