@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 /// Shows the page tables that pKVM keeps from the host.
 ///
-/// s2dump reads a guest's stage-2 table at EL2 and prints it: addresses, level, rights, memory type, page state.
+/// Reads a guest's stage-2 table at EL2 and prints addresses, level, rights, memory type and page state.
 #[derive(Parser, Debug)]
 #[command(name = "s2dump", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -76,15 +76,21 @@ pub(crate) struct List {
 #[derive(Args, Debug)]
 #[command(after_help = DUMP_HELP)]
 pub(crate) struct Dump {
-    /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name). May be left out with -i if the file holds one table.
+    /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
+    ///
+    /// May be left out with -i if the file holds one table; of standard input the first one is taken.
     pub(crate) target: Option<Selector>,
     /// Read a capture instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Only these input addresses: A..B, A.., ..B or A+LENGTH; 0x, underscores and K, M, G, T are understood.
+    /// Only these input addresses: A..B, A.., ..B or A+LENGTH.
+    ///
+    /// 0x, underscores and K, M, G, T are understood. An entry that spans a part of the range is shown whole.
     #[arg(long, value_parser = parse_range, value_name = "RANGE")]
     pub(crate) range: Option<AddressRange>,
-    /// One row for what differs in nothing but the output address (the default); `~` marks rows where it jumps.
+    /// One row for what differs in nothing but the output address (the default).
+    ///
+    /// `~` marks rows in which the output address jumps.
     #[arg(long, overrides_with = "exact")]
     pub(crate) fold: bool,
     /// Also begin a row where the output address does not run on.
@@ -142,6 +148,7 @@ pub(crate) enum FormatName {
 
 /// Arguments of `walk`.
 #[derive(Args, Debug)]
+#[command(after_help = "An address that is not mapped is an answer: exit code 0.")]
 pub(crate) struct Walk {
     /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
     pub(crate) target: Selector,

@@ -35,7 +35,8 @@ fn main() -> std::process::ExitCode {
     let stdout = io::stdout();
     let out_has_color = AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
     let mut err = io::stderr();
-    let err_is_terminal = err.is_terminal();
+    // Rows on the same terminal show progress themselves.
+    let shows_progress = err.is_terminal() && !stdout.is_terminal();
     let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
     let mut context = Context {
         out: &mut out,
@@ -43,7 +44,7 @@ fn main() -> std::process::ExitCode {
         open_session: &verbs::open_real_session,
         out_has_color,
         json: false,
-        err_is_terminal,
+        shows_progress,
     };
     run(&arguments, &mut context).into()
 }

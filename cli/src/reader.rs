@@ -127,6 +127,11 @@ impl<S: SlotSource> Reader<S> {
         }
     }
 
+    /// Returns whether there are issues to be told.
+    pub(crate) fn has_issues(&self) -> bool {
+        !self.sections.issues.is_empty()
+    }
+
     /// Returns an issue found since the last call, oldest first.
     pub(crate) fn next_issue(&mut self) -> Option<Issue> {
         self.sections.issues.pop_front()

@@ -40,7 +40,7 @@ fn run_into(
 ) -> ExitCode {
     let arguments: Vec<OsString> = std::iter::once("s2dump").chain(command_line.split(' ')).map(Into::into).collect();
     let mut context =
-        Context { out, err, open_session: open, out_has_color: false, json: false, err_is_terminal: false };
+        Context { out, err, open_session: open, out_has_color: false, json: false, shows_progress: false };
     crate::run(&arguments, &mut context)
 }
 

@@ -161,11 +161,14 @@ impl<'a> Pass<'a> {
         target: Option<Target>,
         context: &mut Context<'_>,
     ) -> Result<Trailer, Stop> {
-        let mut progress = Progress::new(context.err_is_terminal);
+        let mut progress = Progress::new(context.shows_progress);
         let mut wanted = target;
         loop {
             let event = reader.next_event();
-            self.issues += context.tell_issues(reader);
+            if reader.has_issues() {
+                progress.clear(context.err);
+                self.issues += context.tell_issues(reader);
+            }
             match event.map_err(|error| error.into_failure("capture"))? {
                 Some(Event::Vm(vm)) => self.vms.push(vm),
                 Some(Event::Dump(table)) => {

@@ -32,6 +32,9 @@ pub(super) fn run(
         let failure = Failure::new(ExitCode::UsageOrIo, format_args!("{}: holds no list of VMs", path.display()));
         return Err(failure.into());
     }
+    if !json && found.vms.is_empty() {
+        context.note("no VMs");
+    }
     match json {
         true => vms::write_json(context.out, &found.vms, is_complete)?,
         false => vms::write_table(context.out, &found.vms, headings)?,

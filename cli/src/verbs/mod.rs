@@ -37,8 +37,8 @@ pub(crate) struct Context<'a> {
     pub(crate) out_has_color: bool,
     /// Whether notes and errors are to be JSON.
     pub(crate) json: bool,
-    /// Whether `err` is a terminal, so that progress may be shown.
-    pub(crate) err_is_terminal: bool,
+    /// Whether progress may be shown on `err`.
+    pub(crate) shows_progress: bool,
 }
 
 /// Opens the real device.
