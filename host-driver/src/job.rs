@@ -3,15 +3,14 @@
 
 use crate::argument::Request;
 use crate::call::{Call, CallError};
-use crate::errno::Errno;
 use crate::error::SessionError;
 use crate::host::Host;
+use crate::slot;
 use crate::vms::{self, Listed};
 use s2dump_abi::hypercall::{DumpFlags, Status};
-use s2dump_abi::slot::{SlotHeader, SlotKind, VmRecord, SLOT_MAGIC};
+use s2dump_abi::slot::{SlotHeader, SlotKind, VmRecord};
 use s2dump_abi::target::Target;
-use s2dump_abi::version::ABI_VERSION;
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
 /// What tells one VM's table from that of another VM which got the same handle between two calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +19,12 @@ pub struct TableId {
     vtcr: u64,
     flags: u16,
     vmid: u16,
+}
+
+impl TableId {
+    const fn of(header: &SlotHeader) -> Self {
+        Self { root: header.root, vtcr: header.vtcr, flags: header.flags, vmid: header.vmid }
+    }
 }
 
 /// The work that is left.
@@ -45,7 +50,7 @@ pub enum Job {
         handle: u16,
         /// Descriptors per call.
         budget: u32,
-        /// The table of the first chunk.
+        /// The table of the chunks so far.
         table: Option<TableId>,
     },
     /// Walk to an address.
@@ -75,20 +80,16 @@ pub struct Progress {
     /// Slots filled so far.
     sequence: u64,
     most_visited: u32,
+    /// Who made the VM that is dumped, and its name.
+    owner: Option<(u32, [u8; 24])>,
 }
 
 impl Progress {
     /// Returns the job for `request`, and progress at its beginning.
     #[must_use]
     pub fn begin(request: Request) -> (Self, Job) {
-        let aim = |handle, start, end| Self {
-            target: Target::guest(handle).0,
-            start,
-            cursor: start,
-            end,
-            sequence: 0,
-            most_visited: 0,
-        };
+        let aim =
+            |handle, start, end| Self { target: Target::guest(handle).0, start, cursor: start, end, ..Self::default() };
         match request {
             Request::List => (Self::default(), Job::List { listed: Listed::default() }),
             Request::Dump { flags, handle, start, end, budget } => {
@@ -111,7 +112,7 @@ impl Progress {
             Job::Walk { handle } => {
                 let call = Call::Walk { handle, address: self.cursor };
                 let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(host, handle, error))?;
-                let header = read_header(host, slot)?;
+                let header = slot::read_header(host, slot)?;
                 self.end = header.end;
                 self.move_on(header.next, answer.visited, true)?;
                 Next::End
@@ -127,7 +128,7 @@ impl Progress {
             host.look_at_vms()?;
         }
         let answer = Call::List { first: self.cursor }.make(host, slot, self.sequence)?;
-        let header = read_header(host, slot)?;
+        let header = slot::read_header(host, slot)?;
         vms::fill_in(host, slot, &header, &mut listed)?;
         self.end = header.end;
         let is_done = answer.next == 0;
@@ -159,15 +160,20 @@ impl Progress {
         (flags, handle, budget): (DumpFlags, u16, u32),
         table: Option<TableId>,
     ) -> Result<Next, SessionError> {
+        if self.sequence == 0 {
+            self.owner = vms::look_for(host, handle)?;
+        }
         let call = Call::Dump { flags, handle, cursor: self.cursor, end: self.end, budget };
         let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(host, handle, error))?;
-        let header = read_header(host, slot)?;
-        let id = TableId { root: header.root, vtcr: header.vtcr, flags: header.flags, vmid: header.vmid };
-        if table.is_some_and(|first| first != id) {
-            return Err(SessionError::Refused(Status::VM_GONE));
-        }
+        let header = slot::read_header(host, slot)?;
+        let id = TableId::of(&header);
         self.end = header.end;
         let is_done = answer.next == self.end;
+        // A handle may be given to another VM between two calls, and the pages of its table may be the same ones.
+        let is_other_table = table.is_some_and(|table| table != id);
+        if is_other_table || is_done && table.is_some() && vms::look_for(host, handle)? != self.owner {
+            return Err(SessionError::Refused(Status::VM_GONE));
+        }
         self.move_on(answer.next, answer.visited, is_done)?;
         match (is_done, flags.contains(DumpFlags::ATOMIC)) {
             (true, _) => Ok(Next::End),
@@ -210,19 +216,14 @@ impl Progress {
         Ok(host.write_slot(slot, 0, end.as_bytes())?)
     }
 
-    /// Returns the header of a slot the driver writes: no table, no records.
     fn header(&self, kind: SlotKind) -> SlotHeader {
         SlotHeader {
-            magic: SLOT_MAGIC,
-            version: ABI_VERSION.to_bits(),
-            header_bytes: size_of::<SlotHeader>() as u16,
-            kind: kind.0,
             sequence: self.sequence,
             target: self.target,
             start: self.start,
             next: self.cursor,
             end: self.end,
-            ..SlotHeader::new_zeroed()
+            ..slot::new_header(kind)
         }
     }
 }
@@ -232,23 +233,4 @@ fn after_list<H: Host>(host: &H, listed: Listed, from: usize) -> Next {
         Some(from) => Next::More(Job::ListReserved { listed, from }),
         None => Next::End,
     }
-}
-
-fn read_header<H: Host>(host: &H, slot: u32) -> Result<SlotHeader, SessionError> {
-    let mut bytes = [0; size_of::<SlotHeader>()];
-    host.read_slot(slot, 0, &mut bytes)?;
-    let header = SlotHeader::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)?;
-    match header.used_bytes() {
-        Some(_) if header.magic == SLOT_MAGIC => Ok(header),
-        _ => Err(SessionError::Refused(Status::BAD_ANSWER)),
-    }
-}
-
-/// Returns the bytes used of a filled slot.
-///
-/// # Errors
-///
-/// [`Status::BAD_ANSWER`] if the slot is not one.
-pub fn used_bytes<H: Host>(host: &H, slot: u32) -> Result<usize, SessionError> {
-    read_header(host, slot)?.used_bytes().ok_or(SessionError::Refused(Status::BAD_ANSWER))
 }

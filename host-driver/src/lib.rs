@@ -24,4 +24,5 @@ pub mod host;
 pub mod job;
 pub mod ring;
 pub mod session;
+pub mod slot;
 pub mod vms;

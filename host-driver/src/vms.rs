@@ -40,6 +40,16 @@ pub fn is_reserved<H: Host>(host: &H, handle: u16) -> bool {
     host.vms().iter().any(|vm| vm.handle == handle && is_not_run(vm))
 }
 
+/// Returns who made the VM with `handle`, and its name, by a new look: what tells it from a later VM with that handle.
+///
+/// # Errors
+///
+/// The host cannot look.
+pub fn look_for<H: Host>(host: &mut H, handle: u16) -> Result<Option<(u32, [u8; 24])>, Errno> {
+    host.look_at_vms()?;
+    Ok(host.vms().iter().find(|vm| vm.handle == handle).map(|vm| (vm.pid, vm.name)))
+}
+
 // A VM that is created or dying for the host, yet unknown to EL2, is gone: its handle may be another's by now.
 fn is_not_run(vm: &HostVm) -> bool {
     vm.handle != 0 && vm.flags & (vm_flags::CREATED | vm_flags::DYING) == 0

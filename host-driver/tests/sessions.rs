@@ -239,8 +239,11 @@ fn bad_no_memory_for_the_list() {
     fake.no_memory = true;
     let error = session.start(&mut fake, &a_start(Op::LIST)).expect_err("no memory");
     assert_eq!(error.to_errno(), Errno(12));
-    // A dump asks for it only to say more, and says less without.
-    let error = session.start(&mut fake, &Start { target: 0x1002, ..a_dump() }).expect_err("no VM");
+    let error = session.start(&mut fake, &a_dump()).expect_err("no memory");
+    assert_eq!(error.to_errno(), Errno(12));
+    // A walk asks for it only to say more, and says less without.
+    let walk = Start { target: 0x1002, ..a_start(Op::WALK) };
+    let error = session.start(&mut fake, &walk).expect_err("no VM");
     assert_eq!(error, SessionError::Refused(Status::NO_SUCH_VM));
 }
 
@@ -248,7 +251,7 @@ fn bad_no_memory_for_the_list() {
 fn bad_vm_gone_at_every_moment() {
     for kill_at in 0..9 {
         let (mut session, mut fake) = (session(), fake(9));
-        fake.kill_at = Some(kill_at);
+        fake.change_at = Some((kill_at, |fake| fake.guests.clear()));
         let started = session.start(&mut fake, &a_dump());
         if kill_at == 0 {
             assert_eq!(started, Err(SessionError::Refused(Status::NO_SUCH_VM)));
@@ -266,13 +269,33 @@ fn bad_vm_gone_at_every_moment() {
 fn bad_handle_reused_in_mid_dump() {
     for reuse_at in 1..9 {
         let (mut session, mut fake) = (session(), fake(9));
-        fake.reuse_at = Some(reuse_at);
+        fake.change_at = Some((reuse_at, |fake| fake.guests[0].root += 0x1000));
         session.start(&mut fake, &a_dump()).expect("start");
         let headers = read_stream(&mut session, &mut fake).expect("read");
         let (end, ranges) = headers.split_last().expect("an END slot");
         assert_eq!((Status(end.status), ranges.len() as u64), (Status::VM_GONE, reuse_at));
         assert!(ranges.iter().all(|header| header.root == 0x8000_0000), "no chunk of the other VM");
     }
+}
+
+#[test]
+fn bad_handle_and_root_reused_in_mid_dump() {
+    // The other VM's table has the same address: only the host can tell, and the dump does not end well.
+    for reuse_at in 1..9 {
+        let (mut session, mut fake) = (session(), fake(9));
+        fake.change_at = Some((reuse_at, |fake| fake.host_vms[0] = host_vm(0x1000, 101, vm_flags::CREATED)));
+        session.start(&mut fake, &a_dump()).expect("start");
+        let headers = read_stream(&mut session, &mut fake).expect("read");
+        assert_eq!(headers.last().map(|end| Status(end.status)), Some(Status::VM_GONE), "before call {reuse_at}");
+    }
+}
+
+#[test]
+fn good_vm_the_host_does_not_list() {
+    let (mut session, mut fake) = (session(), fake(9));
+    fake.host_vms.clear();
+    session.start(&mut fake, &a_dump()).expect("start");
+    check_dump(&read_stream(&mut session, &mut fake).expect("read"), SPACE);
 }
 
 #[test]

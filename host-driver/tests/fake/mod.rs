@@ -32,6 +32,9 @@ pub(crate) struct Guest {
 /// Changes registers and slot of an answer.
 pub(crate) type Spoil = fn(&mut [u64; 8], &mut [u8; SLOT_BYTES]);
 
+/// Changes the fake between two calls.
+pub(crate) type Change = fn(&mut Fake);
+
 pub(crate) struct Fake {
     pub(crate) slots: Vec<[u8; SLOT_BYTES]>,
     pub(crate) guests: Vec<Guest>,
@@ -41,10 +44,8 @@ pub(crate) struct Fake {
     pub(crate) step: u64,
     /// Calls made.
     pub(crate) calls: u64,
-    /// Removes all guests before the call of this number.
-    pub(crate) kill_at: Option<u64>,
-    /// Gives the guests another root before the call of this number.
-    pub(crate) reuse_at: Option<u64>,
+    /// Changes something before the call of this number.
+    pub(crate) change_at: Option<(u64, Change)>,
     /// A signal waits from this number of calls on.
     pub(crate) interrupt_at: Option<u64>,
     /// Spoils each answer.
@@ -71,8 +72,7 @@ impl Fake {
             looked: Vec::new(),
             step: SPACE.div_ceil(calls).next_multiple_of(4096),
             calls: 0,
-            kill_at: None,
-            reuse_at: None,
+            change_at: None,
             interrupt_at: None,
             spoil: None,
             no_memory: false,
@@ -190,11 +190,8 @@ fn vm_record(guest: &Guest) -> VmRecord {
 
 impl Host for Fake {
     fn call(&mut self, regs: &mut [u64; 8]) {
-        if self.kill_at == Some(self.calls) {
-            self.guests.clear();
-        }
-        if self.reuse_at == Some(self.calls) {
-            self.guests.iter_mut().for_each(|guest| guest.root += 0x1000);
+        if let Some((_, change)) = self.change_at.filter(|(at, _)| *at == self.calls) {
+            change(self);
         }
         self.calls += 1;
         if regs[1] == u64::from(Op::HELLO.0) {

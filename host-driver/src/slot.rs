@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Headers of slots: of those EL2 filled, and of those the driver fills.
+
+use crate::errno::Errno;
+use crate::error::SessionError;
+use crate::host::Host;
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_MAGIC};
+use s2dump_abi::version::ABI_VERSION;
+use zerocopy::{FromBytes, FromZeros};
+
+/// Reads the header of a filled slot: its records lie within the slot.
+///
+/// # Errors
+///
+/// [`Status::BAD_ANSWER`] if the slot is none.
+pub fn read_header<H: Host>(host: &H, slot: u32) -> Result<SlotHeader, SessionError> {
+    let mut bytes = [0; size_of::<SlotHeader>()];
+    host.read_slot(slot, 0, &mut bytes)?;
+    let header = SlotHeader::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)?;
+    match header.used_bytes() {
+        Some(_) if header.magic == SLOT_MAGIC => Ok(header),
+        _ => Err(SessionError::Refused(Status::BAD_ANSWER)),
+    }
+}
+
+/// Returns the bytes used of a filled slot.
+///
+/// # Errors
+///
+/// [`Status::BAD_ANSWER`] if the slot is none.
+pub fn used_bytes<H: Host>(host: &H, slot: u32) -> Result<usize, SessionError> {
+    read_header(host, slot)?.used_bytes().ok_or(SessionError::Refused(Status::BAD_ANSWER))
+}
+
+/// Returns the header of a slot the driver writes: about no table, without records.
+#[must_use]
+pub fn new_header(kind: SlotKind) -> SlotHeader {
+    SlotHeader {
+        magic: SLOT_MAGIC,
+        version: ABI_VERSION.to_bits(),
+        header_bytes: size_of::<SlotHeader>() as u16,
+        kind: kind.0,
+        ..SlotHeader::new_zeroed()
+    }
+}
