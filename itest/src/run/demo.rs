@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One protected and one ordinary VM, and what s2dump shows of them.
 
+use super::test::handle_of;
 use crate::system::reserve_huge_pages;
 use crate::vmm_process::VmmProcess;
 use anyhow::{Context as _, Result};
@@ -31,10 +32,9 @@ fn show() -> Result<()> {
     let ordinary = VmmProcess::start(ORDINARY)?;
     command("s2dump", &["probe"])?;
     command("s2dump", &["list"])?;
-    let (protected_pid, ordinary_pid) =
-        (format!("vm:{}", protected.expected.pid), format!("vm:{}", ordinary.expected.pid));
-    command("s2dump", &["dump", &protected_pid])?;
-    command("s2dump", &["dump", &ordinary_pid])?;
+    for vmm in [&protected, &ordinary] {
+        command("s2dump", &["dump", &format!("vm:{:#x}", handle_of(vmm)?)])?;
+    }
     for file in ["ipa_range", "stage2_page_tables"] {
         show_file(&format!("/sys/kernel/debug/kvm/{}/{file}", protected.expected.debugfs))?;
     }

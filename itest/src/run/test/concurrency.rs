@@ -1,23 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Dumps at the same time as other dumps, and as the guest changes its table.
 
-use super::support::{check_leaves, dump_table, handle_of};
+use super::ptdump::debugfs;
+use super::support::{check_leaves, check_nothing_broken, dump_table, handle_of};
 use super::{tests, Outcome};
-use crate::device::dump_request;
+use crate::device::{dump_request, Device, StartRefused};
 use crate::expect::State;
 use crate::machine::Machine;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
+use rustix::io::Errno;
 use rustix::thread::{sched_setaffinity, CpuSet};
-use s2dump_abi::hypercall::DumpFlags;
+use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::ioctl::Start;
+use std::time::Duration;
 
-tests!(On: two_dumps_at_once; heavy: dumps_while_the_guest_runs);
+tests!(On:
+    two_dumps_at_once,
+    two_threads_of_one_session,
+    dumps_race_with_teardown,
+    debugfs_while_the_guest_runs;
+    heavy: dumps_while_the_guest_runs
+);
 
 fn two_dumps_at_once(machine: &Machine) -> Outcome {
-    const TIMES: usize = 50;
+    const TIMES: usize = 20;
     let vmm = VmmProcess::start("protected touch:512 share:64 poison:0x80100000+8")?;
-    let request = Start { budget: 64, flags: DumpFlags::EXACT.0, ..dump_request(handle_of(&vmm)?) };
+    let request = Start { budget: 256, flags: DumpFlags::EXACT.0, ..dump_request(handle_of(&vmm)?) };
     let (_, idle) = dump_table(&request)?;
     let dump_on = |cpu: usize| -> Result<()> {
         let mut set = CpuSet::new();
@@ -60,5 +69,88 @@ fn dumps_while_the_guest_runs(machine: &Machine) -> Outcome {
     vmm.wait_done().context("the guest did not finish")?;
     println!("  {changing} of {DUMPS} dumps saw the table change");
     check_leaves(machine, &vmm)?;
+    vmm.end()
+}
+
+/// Whatever two threads do to one session, each call ends in a known way, and the session works afterwards.
+fn two_threads_of_one_session(machine: &Machine) -> Outcome {
+    const TIMES: u32 = 300;
+    let vmm = VmmProcess::start("protected touch:64 share:8")?;
+    let device = Device::open()?;
+    let request = Start { budget: 16, ..dump_request(handle_of(&vmm)?) };
+    let mess = |seed: u32| -> Result<()> {
+        let mut random = seed;
+        for _ in 0..TIMES {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let result = match random >> 30 {
+                0 => device.start(&request),
+                1 => device.hello().map(drop),
+                // Mostly more than is lent: refused.
+                more => device.advance((random >> 20) % (more * 2)).map(drop),
+            };
+            ensure!(matches!(result, Ok(()) | Err(Errno::INVAL)), "{result:?}");
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let both = [1, 2].map(|seed| scope.spawn(move || mess(seed)));
+        both.into_iter().try_for_each(|thread| thread.join().expect("the thread returns its panics as errors"))
+    })?;
+    ensure!(device.run(&request)?.status()? == Status::OK, "the session does not work afterwards");
+    check_leaves(machine, &vmm)?;
+    vmm.end()
+}
+
+/// A VM dies while another thread dumps it as fast as it can: either side may win, and nobody warns.
+fn dumps_race_with_teardown(machine: &Machine) -> Outcome {
+    const VMS: usize = 8;
+    let (mut dumps, mut cut) = (0, 0);
+    for number in 0..VMS {
+        let kind = ["protected", "ordinary"][number % 2];
+        let mut vmm = VmmProcess::start(&format!("{kind} touch:256"))?;
+        let request = Start { budget: 64, ..dump_request(handle_of(&vmm)?) };
+        let dumper = std::thread::spawn(move || -> Result<(usize, usize)> {
+            let device = Device::open()?;
+            for dumps in 0.. {
+                match device.run(&request) {
+                    Ok(dump) if dump.status()? == Status::OK => {}
+                    Ok(dump) if dump.status()? == Status::VM_GONE => return Ok((dumps, 1)),
+                    Err(error) if error.downcast_ref() == Some(&StartRefused(Errno::NOENT)) => return Ok((dumps, 0)),
+                    other => anyhow::bail!("dump {dumps} ended with {other:?}"),
+                }
+            }
+            Ok((0, 0))
+        });
+        // Killed while it runs the guest, every other time.
+        if number % 4 < 2 {
+            vmm.tell("touch:0x80100000+2048")?;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        vmm.kill();
+        let (complete, gone) = dumper.join().expect("the thread returns its panics as errors")?;
+        dumps += complete;
+        cut += gone;
+    }
+    println!("  {dumps} dumps, {cut} of {VMS} VMs gone in the middle of one");
+    check_nothing_broken(machine)
+}
+
+/// The file of a VM at work is always whole: rows that follow each other over the whole space.
+fn debugfs_while_the_guest_runs(_: &Machine) -> Outcome {
+    const READS: usize = 40;
+    let mut vmm = VmmProcess::start("protected touch:1")?;
+    let end = format!("{:#018x}", 1_u64 << vmm.expected.ipa_bits);
+    vmm.tell("touch-share:0x80001000+2047")?;
+    for number in 0..READS {
+        let text = debugfs(&vmm, "stage2_page_tables")?;
+        let mut at = format!("{:#018x}", 0);
+        for line in text.lines().skip(1) {
+            let (first, rest) = line.split_once('-').with_context(|| format!("read {number}: {line}"))?;
+            ensure!(first == at, "read {number}: after {at} comes {line}");
+            at = rest.split_whitespace().next().unwrap_or_default().to_owned();
+        }
+        ensure!(at == end, "read {number} ends at {at}");
+    }
+    vmm.wait_done()?;
     vmm.end()
 }

@@ -8,6 +8,7 @@ mod budget;
 mod concurrency;
 mod errors;
 mod gate;
+mod hostile;
 mod leaves;
 mod lifetime;
 mod listing;
@@ -86,6 +87,8 @@ const ALL: &[&[Test]] = &[
     lifetime::TESTS,
     concurrency::TESTS,
     budget::TESTS,
+    hostile::TESTS,
+    hostile::OFF_TESTS,
     gate::OFF_TESTS,
     gate::NO_PKVM_TESTS,
     gate::LOCKDOWN_TESTS,
