@@ -74,7 +74,8 @@ pub(crate) fn run(ctx: &Ctx, args: &Run) -> Result<i32> {
     }
     let command = shell_line(&args.command);
     ensure!(command.len() <= MAX_COMMAND_BYTES, "the command is too long for a kernel command line");
-    machine.boot(ctx, &boot, &format!("exec -- {command}"), "run", |line| {
+    // Quoted, it is one argument of init for the kernel, which panics on more than 32.
+    machine.boot(ctx, &boot, &format!("exec -- \"{command}\""), "run", |line| {
         if args.verbose || is_output(line) {
             println!("{line}");
         }
