@@ -64,7 +64,7 @@ impl Failure {
             Status::TOO_BIG => (
                 UsageOrIo,
                 format!("{target}: too big for one atomic call (65536 descriptors, 124 runs)"),
-                "narrow it with --range, or drop --atomic and use --verify",
+                "narrow it with --range, drop --exact, or use --verify in place of --atomic",
             ),
             Status::VERSION_MISMATCH => (
                 Unsupported,
@@ -76,6 +76,9 @@ impl Failure {
                 format!("{target}: the walker does not handle this table's geometry (VTCR_EL2)"),
                 "see docs/abi.md",
             ),
+            Status::BAD_ANSWER => {
+                (UsageOrIo, format!("{target}: EL2 gave an answer the driver does not take: a bug"), "please report it")
+            }
             Status::VM_GONE => {
                 (Partial, format!("{target}: the VM went away during the dump"), "what was printed is what it had")
             }

@@ -146,11 +146,14 @@ impl Row {
             let bytes = skipped << self.entry_shift;
             self.ia += bytes;
             self.count -= skipped;
-            if self.linear && self.oa.is_some() {
-                self.oa = self.oa.map(|oa| oa.wrapping_add(bytes));
-                self.raw = self.raw.wrapping_add(bytes);
-            } else if skipped > 0 {
-                self.oa = None;
+            // What is no leaf has one descriptor throughout.
+            match (self.kind == RecordKind::LEAF, self.linear) {
+                (true, true) => {
+                    self.oa = self.oa.map(|oa| oa.wrapping_add(bytes));
+                    self.raw = self.raw.wrapping_add(bytes);
+                }
+                (true, false) if skipped > 0 => self.oa = None,
+                _ => {}
             }
         }
         let entries = (end - self.ia).div_ceil(1 << self.entry_shift);
@@ -241,6 +244,13 @@ mod tests {
         let jumping = Row { linear: false, ..PAGES };
         assert_eq!(jumping.clip(0x8000_1000, u64::MAX).unwrap().oa, None);
         assert_eq!(jumping.clip(0x8000_0000, u64::MAX).unwrap().oa, PAGES.oa);
+    }
+
+    #[test]
+    fn clip_leaves_the_one_descriptor_of_other_kinds() {
+        let outside = Row { kind: RecordKind::TABLE_OUTSIDE, ..PAGES };
+        let clipped = outside.clip(0x8000_2000, u64::MAX).unwrap();
+        assert_eq!((clipped.count, clipped.oa, clipped.raw), (6, outside.oa, outside.raw));
     }
 
     /// An entry is not split: a 2 MiB block asked for by one of its pages is shown whole.

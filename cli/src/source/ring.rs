@@ -99,3 +99,26 @@ impl Drop for Mapping {
         debug_assert!(result.is_ok());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file maps like the device: what is copied is the slot asked for, and nothing outside the mapping.
+    #[test]
+    fn copies_slots_of_the_mapping_only() {
+        let path = std::env::temp_dir().join(format!("s2dump-ring-{}", std::process::id()));
+        let bytes: Vec<u8> = (0..3 * SLOT_BYTES).map(|at| (at / SLOT_BYTES) as u8).collect();
+        std::fs::write(&path, bytes).unwrap();
+        let mut ring = Ring { file: File::open(&path).unwrap(), mapping: None };
+        std::fs::remove_file(path).unwrap();
+        let mut slot = [0xaa; SLOT_BYTES];
+        assert!(!ring.copy_slot(0, &mut slot), "nothing is mapped yet");
+        ring.map(2).unwrap();
+        assert!(ring.copy_slot(1, &mut slot));
+        assert_eq!(slot, [1; SLOT_BYTES]);
+        assert!(!ring.copy_slot(2, &mut slot), "the file has a third slot, the mapping has not");
+        // A file knows no ioctl of ours.
+        assert!(ring.advance(&mut zerocopy::FromZeros::new_zeroed()).is_err());
+    }
+}

@@ -38,6 +38,13 @@ fn list_names_all_vms() {
 }
 
 #[test]
+fn half_a_list_names_no_vm() {
+    let half = Capture { bytes: list().bytes[..128 + 3 * 64].to_vec() };
+    let ran = run(&Script::new(half, exact(3)), "dump vm:430-9");
+    assert_eq!((ran.code, ran.out.as_str()), (ExitCode::UsageOrIo, ""), "{}", ran.err);
+}
+
+#[test]
 fn dump_asks_for_what_was_typed() {
     let script = Script::new(list(), dump(3, slot_flags::DIGEST, Status::OK));
     let ran = run(&script, "dump vm:421-11 --range 2G+2M --exact --verify --budget 77");

@@ -82,6 +82,21 @@ impl Write for Failing {
     }
 }
 
+/// A hopeless input does not flood the terminal.
+#[test]
+fn many_issues_are_counted_not_told() {
+    let mut capture = support::Capture::default();
+    for _ in 0..100 {
+        capture.bytes.extend(b"rubbish ");
+        capture.list(&support::three_vms());
+    }
+    let capture = TempFile::new("issues", &capture.bytes[8..]);
+    let ran = run_without_device(&format!("dump -i {} vm:0x1000", capture.path()));
+    assert_eq!(ran.code, ExitCode::NoSuchVm);
+    assert_eq!(ran.err.lines().filter(|line| line.contains("skipped")).count(), 19, "{}", ran.err);
+    assert!(ran.err.contains("more problems"), "{}", ran.err);
+}
+
 /// Each format and verb writes at other places: a closed pipe is quiet success at all of them.
 #[test]
 fn closed_pipe_is_quiet_success() {

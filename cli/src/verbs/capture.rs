@@ -26,7 +26,7 @@ pub(super) fn run(
 ) -> Result<ExitCode, Stop> {
     let fail = |error: SourceError| error.into_failure("capture");
     let mut device = context.device().map_err(fail)?;
-    let vms = list_vms(&mut device).map_err(fail)?;
+    let vms = list_vms(&mut device)?;
     let chosen: Vec<Target> = if targets.is_empty() {
         vms.iter().filter(|vm| vm.flags & vm_flags::CREATED != 0).map(|vm| Target::guest(vm.handle)).collect()
     } else {

@@ -63,7 +63,7 @@ fn from_device(plan: &DumpPlan, writer: &mut dyn Format, context: &mut Context<'
     let name = selector.to_string();
     let fail = |error: SourceError| error.into_failure(&name);
     let mut device = context.device().map_err(fail)?;
-    let vms = list_vms(&mut device).map_err(fail)?;
+    let vms = list_vms(&mut device)?;
     let (target, vm) = resolve(selector, &vms)?;
     let flag = |wanted: bool, flag: DumpFlags| if wanted { flag } else { DumpFlags::default() };
     let flags = flag(plan.exact, DumpFlags::EXACT)
@@ -167,7 +167,7 @@ impl<'a> Pass<'a> {
             let event = reader.next_event();
             if reader.has_issues() {
                 progress.clear(context.err);
-                self.issues += context.tell_issues(reader);
+                context.tell_issues(reader, &mut self.issues);
             }
             match event.map_err(|error| error.into_failure("capture"))? {
                 Some(Event::Vm(vm)) => self.vms.push(vm),

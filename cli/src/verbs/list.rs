@@ -56,7 +56,7 @@ fn read<S: SlotSource>(reader: &mut Reader<S>, context: &mut Context<'_>) -> Res
     let mut found = Found { vms: Vec::new(), end: None, issues: 0 };
     loop {
         let event = reader.next_event();
-        found.issues += context.tell_issues(reader);
+        context.tell_issues(reader, &mut found.issues);
         match event.map_err(|error| error.into_failure("list"))? {
             Some(Event::Vm(vm)) => found.vms.push(vm),
             Some(Event::End(SlotKind::VMS, outcome)) => {

@@ -13,12 +13,14 @@ use crate::failure::Failure;
 use crate::model::vm_name;
 use crate::plan::Plan;
 use crate::reader::{Event, Reader};
-use crate::source::device::{Device, Session};
+use crate::source::device::{Device, Request, Session};
 use crate::source::file::FileSource;
 use crate::source::ring::Ring;
 use crate::source::{SlotSource, SourceError};
+use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
+use std::cmp::Ordering;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -103,16 +105,21 @@ impl Context<'_> {
         let _ = writeln!(self.err, "{line}");
     }
 
-    /// Writes the issues a reader has found; returns how many.
-    fn tell_issues<S: SlotSource>(&mut self, reader: &mut Reader<S>) -> u64 {
-        let mut count = 0;
+    /// Writes the issues a reader has found and adds their number to `count`.
+    fn tell_issues<S: SlotSource>(&mut self, reader: &mut Reader<S>, count: &mut u64) {
         while let Some(issue) = reader.next_issue() {
-            self.note(issue);
-            count += 1;
+            *count += 1;
+            match (*count).cmp(&MOST_ISSUES) {
+                Ordering::Less => self.note(issue),
+                Ordering::Equal => self.note("there are more problems; they are counted, not told"),
+                Ordering::Greater => {}
+            }
         }
-        count
     }
 }
+
+/// Issues that are told of one input: who reads the hundredth knows no more than after the first few.
+const MOST_ISSUES: u64 = 20;
 
 /// Opens a capture.
 fn open_file(path: &Path) -> Result<Reader<FileSource>, Failure> {
@@ -120,12 +127,19 @@ fn open_file(path: &Path) -> Result<Reader<FileSource>, Failure> {
 }
 
 /// Reads the list of VMs from the device.
-fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, SourceError> {
-    let mut reader = Reader::new(device.start(crate::source::device::Request::List)?);
+fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
+    let fail = |error: SourceError| error.into_failure("list");
+    let mut reader = Reader::new(device.start(Request::List).map_err(fail)?);
     let mut vms = Vec::new();
-    while let Some(event) = reader.next_event()? {
-        if let Event::Vm(vm) = event {
-            vms.push(vm);
+    while let Some(event) = reader.next_event().map_err(fail)? {
+        match event {
+            Event::Vm(vm) => vms.push(vm),
+            // Half a list would make "no such VM" a lie.
+            Event::End(_, outcome) if outcome.status != Some(Status::OK) => {
+                let status = outcome.status.unwrap_or(Status::BAD_ANSWER);
+                return Err(Failure::from_status(status, "list"));
+            }
+            _ => {}
         }
     }
     Ok(vms)

@@ -30,8 +30,6 @@ pub(crate) struct Report {
     vms: Option<usize>,
     ready: bool,
     next_step: Option<String>,
-    #[serde(skip)]
-    code: u8,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,7 +74,6 @@ fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
         vms: None,
         ready: false,
         next_step: None,
-        code: 0,
     };
     let opened = (context.open_session)();
     let code = match opened {
@@ -85,17 +82,18 @@ fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
             match say_hello(session.as_mut()) {
                 Ok(hello) => {
                     report.driver = Some(Driver::new(&hello));
-                    let vms = Device::new(session).and_then(|mut device| list_vms(&mut device));
+                    let device = Device::new(session).map_err(|error| error.into_failure("probe"));
+                    let vms = device.and_then(|mut device| list_vms(&mut device));
                     match vms {
                         Ok(vms) => {
                             report.vms = Some(vms.len());
                             report.ready = true;
                             ExitCode::Ok
                         }
-                        Err(error) => report.fails(error),
+                        Err(failure) => report.fails(failure),
                     }
                 }
-                Err(error) => report.fails(error),
+                Err(error) => report.fails(error.into_failure("probe")),
             }
         }
         Err(error @ SourceError::Open(_)) => {
@@ -109,9 +107,8 @@ fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
             report.next_step = step;
             failure.code
         }
-        Err(error) => report.fails(error),
+        Err(error) => report.fails(error.into_failure("probe")),
     };
-    report.code = code as u8;
     (report, code)
 }
 
@@ -139,8 +136,7 @@ fn missing_step(system: &System) -> Option<String> {
 }
 
 impl Report {
-    fn fails(&mut self, error: SourceError) -> ExitCode {
-        let failure: Failure = error.into_failure("probe");
+    fn fails(&mut self, failure: Failure) -> ExitCode {
         self.device = format!("present, but: {}", failure.message);
         self.next_step = failure.hint;
         failure.code

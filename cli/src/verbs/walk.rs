@@ -39,14 +39,14 @@ fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> 
     let name = selector.to_string();
     let fail = |error: SourceError| error.into_failure(&name);
     let mut device = context.device().map_err(fail)?;
-    let vms = list_vms(&mut device).map_err(fail)?;
+    let vms = list_vms(&mut device)?;
     let (target, vm) = resolve(selector, &vms)?;
     let slots = device.start(Request::Walk { target, address });
     let mut reader = Reader::new(slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?);
     let (mut table, mut steps, mut issues) = (None, Vec::new(), 0);
     loop {
         let event = reader.next_event();
-        issues += context.tell_issues(&mut reader);
+        context.tell_issues(&mut reader, &mut issues);
         match event.map_err(fail)? {
             Some(Event::Walk(found)) => table = Some(found),
             Some(Event::Row(step)) => steps.push(step),
@@ -75,7 +75,7 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
     let mut issues = 0;
     loop {
         let event = reader.next_event();
-        issues += context.tell_issues(&mut reader);
+        context.tell_issues(&mut reader, &mut issues);
         match event.map_err(|error| error.into_failure("capture"))? {
             Some(Event::Vm(listed)) => vms.push(listed),
             Some(Event::Dump(table)) => {
