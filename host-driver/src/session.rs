@@ -123,7 +123,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The argument, more slots than lent, or a start that is read by `read(2)`; nothing is done then.
+    /// The argument, more slots than lent, or a start that is read by `read(2)`: nothing is done then. Or the END slot
+    /// cannot be written.
     pub fn advance<H: Host>(&mut self, host: &mut H, advance: &mut Advance) -> Result<(), SessionError> {
         let release = check_advance(advance)?;
         if self.reader == Reader::Stream {
