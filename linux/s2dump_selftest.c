@@ -19,7 +19,7 @@
 #include "s2dump_abi.h"
 #include "s2dump_el1.h"
 
-#define S2DUMP_CALLS		100000
+#define S2DUMP_CALLS		20000
 #define S2DUMP_PATTERN		0x5a
 
 /* EL2 knows no status and no operation behind these. */
@@ -128,16 +128,26 @@ static u64 s2dump_hostile_number(struct s2dump_selftest *st)
 static void s2dump_honest_call(struct s2dump_selftest *st, u64 args[8])
 {
 	u64 op = S2DUMP_OP_LIST + get_random_u32_below(S2DUMP_LAST_OP);
-	bool dump = op == S2DUMP_OP_DUMP;
-	u64 ipa = (get_random_u64() & PAGE_MASK) >> (24 + get_random_u32_below(8));
+	u64 handle = 0x1000 + get_random_u32_below(2);
 
-	args[1] = op | (dump ? (u64)get_random_u32_below(8) << 32 : 0);
+	args[1] = op;
 	args[2] = page_to_pfn(get_random_u32() & 1 ? st->shared : s2dump_contested);
-	args[3] = op == S2DUMP_OP_LIST ? 0 : 0x1000 + get_random_u32_below(2);
-	args[4] = op == S2DUMP_OP_LIST ? 0x1000 : ipa & PAGE_MASK;
-	args[5] = dump ? U64_MAX : 0;
-	args[6] = op == S2DUMP_OP_WALK ? 0 : get_random_u32() >> get_random_u32_below(32);
+	args[3] = handle;
+	args[4] = (get_random_u64() >> (24 + get_random_u32_below(8))) & PAGE_MASK;
+	args[5] = 0;
+	args[6] = 0;
 	args[7] = 0;
+
+	if (op == S2DUMP_OP_LIST) {
+		args[3] = 0;
+		args[4] = handle;
+		/* Each takes and drops a lock that all CPUs want, with interrupts masked. */
+		args[6] = 1 + get_random_u32_below(4);
+	} else if (op == S2DUMP_OP_DUMP) {
+		args[1] |= (u64)get_random_u32_below(8) << 32;
+		args[5] = U64_MAX;
+		args[6] = get_random_u32() >> get_random_u32_below(32);
+	}
 }
 
 static void s2dump_hostile_numbers(struct s2dump_selftest *st)

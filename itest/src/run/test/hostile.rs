@@ -40,7 +40,7 @@ fn hostile_host(machine: &Machine) -> Outcome {
     let there = other.join().map_err(|_| anyhow!("panicked"))??;
     for answers in [here, there] {
         let kinds = answers.iter().filter(|(_, count)| *count > 0).count();
-        ensure!(count(&answers, OK) > 1000 && kinds >= 7, "hardly a test: {answers:?}");
+        ensure!(count(&answers, OK) > 500 && kinds >= 7, "hardly a test: {answers:?}");
     }
     for guest in guests {
         guest.end()?;
