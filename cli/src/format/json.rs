@@ -191,6 +191,7 @@ impl TrailerJson {
         let (verify, second_digest) = match trailer.verified {
             None => ("not-asked", None),
             Some(Verified::Same) => ("same", None),
+            Some(Verified::Failed) => ("failed", None),
             Some(Verified::Changed { second, .. }) => ("changed", Some(Hex(second))),
         };
         Self {

@@ -46,6 +46,8 @@ pub(crate) struct Trailer {
 pub(crate) enum Verified {
     /// Both digests are equal.
     Same,
+    /// The second pass came to no end.
+    Failed,
     /// They differ.
     Changed {
         /// Of the pass whose rows were written.

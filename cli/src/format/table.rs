@@ -84,6 +84,7 @@ impl Format for TableFormat {
         match trailer.verified {
             Some(Verified::Same) => writeln!(out, "; a second pass found it unchanged")?,
             Some(Verified::Changed { .. }) => writeln!(out, "; a second pass found it CHANGED")?,
+            Some(Verified::Failed) => writeln!(out, "; a second pass came to no end")?,
             None => writeln!(out)?,
         }
         match trailer.incomplete() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
-use super::{list_vms, open_file, outside_space, resolve, resolve_captured, Context, Stop};
+use super::{list_vms, open_file, outside_space, remember, resolve, resolve_captured, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Format, Heading, Trailer, Verified};
@@ -22,16 +22,21 @@ use std::path::Path;
 /// Dumps from a capture or the device.
 pub(super) fn run(plan: &DumpPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     let mut writer = plan.style.writer();
-    let trailer = match &plan.input {
-        Some(path) => from_file(plan, path, writer.as_mut(), context)?,
+    let (trailer, failure) = match &plan.input {
+        Some(path) => (from_file(plan, path, writer.as_mut(), context)?, None),
         None => from_device(plan, writer.as_mut(), context)?,
     };
     context.out.flush()?;
-    finish(plan, &trailer, writer.tells_consistency(), context)
+    let code = finish(&trailer, writer.tells_consistency(), context)?;
+    match failure {
+        // The rows are there; that they were verified is not.
+        Some(failure) => Err(Failure { code: ExitCode::Partial, ..failure }.into()),
+        None => Ok(code),
+    }
 }
 
 /// Tells what the output could not, and returns the exit code.
-fn finish(plan: &DumpPlan, trailer: &Trailer, is_told: bool, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
+fn finish(trailer: &Trailer, is_told: bool, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     if !is_told {
         context.note(trailer.consistency());
     }
@@ -48,7 +53,7 @@ fn finish(plan: &DumpPlan, trailer: &Trailer, is_told: bool, context: &mut Conte
     match (trailer.incomplete(), trailer.verified) {
         (Some(why), _) => Err(Failure::new(ExitCode::Partial, format_args!("{name}: incomplete: {why}")).into()),
         (None, Some(Verified::Changed { .. })) => Ok(ExitCode::Finding),
-        (None, Some(Verified::Same)) if plan.verify && !is_told => {
+        (None, Some(Verified::Same)) if !is_told => {
             context.note("a second pass found it unchanged");
             Ok(ExitCode::Ok)
         }
@@ -56,7 +61,12 @@ fn finish(plan: &DumpPlan, trailer: &Trailer, is_told: bool, context: &mut Conte
     }
 }
 
-fn from_device(plan: &DumpPlan, writer: &mut dyn Format, context: &mut Context<'_>) -> Result<Trailer, Stop> {
+/// Writes the dump; returns its trailer, and why a second pass failed if one did.
+fn from_device(
+    plan: &DumpPlan,
+    writer: &mut dyn Format,
+    context: &mut Context<'_>,
+) -> Result<(Trailer, Option<Failure>), Stop> {
     let Some(selector) = &plan.target else {
         return Err(Failure::new(ExitCode::UsageOrIo, "name a VM to dump").into());
     };
@@ -75,11 +85,20 @@ fn from_device(plan: &DumpPlan, writer: &mut dyn Format, context: &mut Context<'
     let slots = device.start(request).map_err(|error| outside_space(fail(error), start, vm.as_ref()))?;
     let mut pass = Pass::new(plan, writer, vm);
     let mut trailer = pass.run(&mut Reader::new(slots), Some(target), context)?;
+    let mut failure = None;
     if plan.verify && trailer.incomplete().is_none() {
-        trailer.verified = Some(second_pass(&mut device, request, trailer.outcome.digest).map_err(fail)?);
+        trailer.verified = Some(match second_pass(&mut device, request, trailer.outcome.digest) {
+            Ok(verified) => verified,
+            Err(error) => {
+                let why = fail(error);
+                let message = format!("the second pass failed: {}", why.message);
+                failure = Some(Failure { message, ..why });
+                Verified::Failed
+            }
+        });
     }
     pass.end(&trailer, context)?;
-    Ok(trailer)
+    Ok((trailer, failure))
 }
 
 /// Reads the table again and compares digests.
@@ -125,6 +144,10 @@ fn only_table(path: &Path) -> Result<(), Failure> {
             Event::Dump(table) if !targets.contains(&table.target()) => targets.push(table.target()),
             _ => {}
         }
+        // Enough to see what is in it.
+        if targets.len() == 8 {
+            break;
+        }
     }
     if targets.len() < 2 {
         return Ok(());
@@ -132,7 +155,7 @@ fn only_table(path: &Path) -> Result<(), Failure> {
     let names: Vec<String> = targets.into_iter().map(target_name).collect();
     let failure = Failure::new(
         ExitCode::UsageOrIo,
-        format_args!("{} holds {} tables: {}", path.display(), names.len(), names.join(", ")),
+        format_args!("{} holds several tables: {}", path.display(), names.join(", ")),
     );
     Err(failure.hint("name one of them"))
 }
@@ -170,7 +193,7 @@ impl<'a> Pass<'a> {
                 context.tell_issues(reader, &mut self.issues);
             }
             match event.map_err(|error| error.into_failure("capture"))? {
-                Some(Event::Vm(vm)) => self.vms.push(vm),
+                Some(Event::Vm(vm)) => remember(&mut self.vms, vm),
                 Some(Event::Dump(table)) => {
                     let chosen = match wanted {
                         Some(target) => target,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump list`: the VMs EL2 knows, and those that are reserved and never ran.
 
-use super::{open_file, Context, Stop};
+use super::{open_file, remember, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::vms;
@@ -58,7 +58,7 @@ fn read<S: SlotSource>(reader: &mut Reader<S>, context: &mut Context<'_>) -> Res
         let event = reader.next_event();
         context.tell_issues(reader, &mut found.issues);
         match event.map_err(|error| error.into_failure("list"))? {
-            Some(Event::Vm(vm)) => found.vms.push(vm),
+            Some(Event::Vm(vm)) => remember(&mut found.vms, vm),
             Some(Event::End(SlotKind::VMS, outcome)) => {
                 found.end = outcome.status;
                 return Ok(found);

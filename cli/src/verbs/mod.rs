@@ -126,6 +126,15 @@ fn open_file(path: &Path) -> Result<Reader<FileSource>, Failure> {
     FileSource::open(path).map(Reader::new).map_err(|error| error.into_failure("capture"))
 }
 
+/// Keeps a VM of a list; a list that has more than there can be VMs is not kept to its end.
+fn remember(vms: &mut Vec<VmRecord>, vm: VmRecord) {
+    // pKVM has 255 handles, and the driver adds VMs without a table.
+    const MOST_VMS: usize = 4096;
+    if vms.len() < MOST_VMS {
+        vms.push(vm);
+    }
+}
+
 /// Reads the list of VMs from the device.
 fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
     let fail = |error: SourceError| error.into_failure("list");
@@ -133,7 +142,7 @@ fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
     let mut vms = Vec::new();
     while let Some(event) = reader.next_event().map_err(fail)? {
         match event {
-            Event::Vm(vm) => vms.push(vm),
+            Event::Vm(vm) => remember(&mut vms, vm),
             // Half a list would make "no such VM" a lie.
             Event::End(_, outcome) if outcome.status != Some(Status::OK) => {
                 let status = outcome.status.unwrap_or(Status::BAD_ANSWER);

@@ -3,7 +3,7 @@
 //!
 //! On a capture only the leaf level is known: a dump follows tables but does not show them.
 
-use super::{list_vms, open_file, outside_space, resolve, resolve_captured, Context, Stop};
+use super::{list_vms, open_file, outside_space, remember, resolve, resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -77,7 +77,7 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
         let event = reader.next_event();
         context.tell_issues(&mut reader, &mut issues);
         match event.map_err(|error| error.into_failure("capture"))? {
-            Some(Event::Vm(listed)) => vms.push(listed),
+            Some(Event::Vm(listed)) => remember(&mut vms, listed),
             Some(Event::Dump(table)) => {
                 let (target, listed) = resolve_captured(selector, &vms)?;
                 vm = listed;
