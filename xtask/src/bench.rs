@@ -22,7 +22,7 @@ const STOCK_REFERENCE: f64 = 88.0;
 /// How far the longest call of the larger guest may be from that of the smaller one to be called the same.
 const SAME: f64 = 1.02;
 /// Time of one machine; the larger guest touches 131072 pages first.
-const TIMEOUT: Duration = Duration::from_secs(1200);
+const TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// One line of the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
