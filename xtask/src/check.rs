@@ -72,14 +72,17 @@ impl Results<'_> {
         self.only.is_none_or(|only| name.contains(only))
     }
 
-    /// Makes what other checks need, and counts it as a check; it has its own steps.
+    /// Does what has steps of its own, and counts it as a check: asked for or not, others need it.
     fn needed<T>(&mut self, name: &str, make: impl FnOnce(&Ctx) -> Result<T>) -> Option<T> {
+        let step = Step::around(name);
         match make(self.ctx) {
             Ok(made) => {
+                step.done();
                 self.passed += 1;
                 Some(made)
             }
             Err(error) => {
+                drop(step);
                 self.fail(name, &error);
                 None
             }
@@ -152,12 +155,10 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
     }
     let kernel = results.needed("kernel", kernel::build);
     for (series, name) in TESTED.into_iter().zip(&anchors) {
-        let mut is_there = true;
-        results.check(name, |ctx, _| {
-            is_there = kernel::check_anchors(ctx, series)?;
-            Ok(())
-        });
-        if !is_there {
+        if !results.wants(name) {
+            continue;
+        }
+        if results.needed(name, |ctx| kernel::check_anchors(ctx, series)) == Some(false) {
             println!("note: Debian carries no Linux {series} any more: its insertions are not checked");
         }
     }
@@ -222,7 +223,7 @@ fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, filter: &st
                 if is_output(line) {
                     step.detail(line);
                     if line.contains(" passed") || line.contains("FAILED") {
-                        println!("{name}: {line}");
+                        step.result(&format!("{name}: {line}"));
                     }
                 }
             })?;

@@ -62,6 +62,21 @@ impl Step {
         Self { name, started, detail, ticker: Some((stop, thread)), is_done: false }
     }
 
+    /// Prints the first line only and starts the clock: for work that consists of steps, which have their own tickers.
+    pub(crate) fn around(name: impl Into<String>) -> Self {
+        let name = name.into();
+        eprintln!("==> {name}");
+        Self { name, started: Instant::now(), detail: Arc::default(), ticker: None, is_done: false }
+    }
+
+    /// Prints a result to standard output without mixing it with the ticker's line.
+    pub(crate) fn result(&self, line: &str) {
+        if self.ticker.is_some() && std::io::stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
+        println!("{line}");
+    }
+
     /// Sets what the ticker shows.
     pub(crate) fn detail(&self, text: impl Into<String>) {
         if let Ok(mut detail) = self.detail.lock() {
