@@ -78,7 +78,7 @@ pub(crate) struct List {
 pub(crate) struct Dump {
     /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
     ///
-    /// May be left out if there is one VM, or the file holds one table; of standard input the first one is taken.
+    /// May be left out with -i if the file holds one table; of standard input the first one is taken.
     pub(crate) target: Option<Selector>,
     /// Read a capture instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]

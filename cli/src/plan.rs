@@ -56,7 +56,7 @@ pub(crate) enum Plan {
 /// How to dump.
 #[derive(Debug)]
 pub(crate) struct DumpPlan {
-    /// Which VM; `None` for the only one there is.
+    /// Which VM; `None` for the only one of a capture.
     pub(crate) target: Option<Selector>,
     /// A capture, else the device.
     pub(crate) input: Option<PathBuf>,
@@ -134,6 +134,8 @@ impl DumpPlan {
             if let Some((name, _)) = option.iter().find(|(_, given)| *given) {
                 return usage(&format!("{name} asks EL2: it does not go with -i FILE"));
             }
+        } else if dump.target.is_none() {
+            return Err(Failure::new(ExitCode::UsageOrIo, "name a VM to dump").hint("see `s2dump list`"));
         }
         if dump.atomic && dump.budget.is_some() {
             return usage("--atomic is one call of its own size: it does not go with --budget");

@@ -129,6 +129,7 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "usage",
         &[
+            "dump",
             "dump -i two.s2d vm:0x1000 --verify",
             "dump -i two.s2d vm:0x1000 --atomic",
             "dump -i two.s2d vm:0x1000 --format json -o raw",

@@ -45,19 +45,6 @@ fn half_a_list_names_no_vm() {
 }
 
 #[test]
-fn dump_without_a_name_takes_the_only_vm() {
-    let listed = |vms: &[_]| Capture::default().list(vms).clone();
-    let [first, second, never_run] = three_vms();
-    let named = run(&Script::new(list(), exact(3)), "dump vm:0x1000");
-    let only = run(&Script::new(listed(&[first, never_run]), exact(3)), "dump");
-    assert_eq!((only.code, only.out), (ExitCode::Ok, named.out), "{}", only.err);
-    let several = run(&Script::new(listed(&[first, second]), exact(3)), "dump");
-    assert_eq!(several.code, ExitCode::UsageOrIo);
-    assert!(several.err.contains("fits 2 VMs: vm:0x1000 (421-11), vm:0x1001 (421-14)"), "{}", several.err);
-    assert_eq!(run(&Script::new(listed(&[never_run]), exact(3)), "dump").code, ExitCode::NoSuchVm);
-}
-
-#[test]
 fn dump_asks_for_what_was_typed() {
     let script = Script::new(list(), dump(3, slot_flags::DIGEST, Status::OK));
     let ran = run(&script, "dump vm:421-11 --range 2G+2M --exact --verify --budget 77");

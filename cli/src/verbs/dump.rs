@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
-use super::{list_vms, open_file, outside_space, remember, resolve, resolve_captured, the_only, Context, Stop};
+use super::{list_vms, open_file, outside_space, remember, resolve, resolve_captured, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Format, Heading, Trailer, Verified};
@@ -67,14 +67,14 @@ fn from_device(
     writer: &mut dyn Format,
     context: &mut Context<'_>,
 ) -> Result<(Trailer, Option<Failure>), Stop> {
-    let mut device = context.device().map_err(|error| error.into_failure("dump"))?;
-    let vms = list_vms(&mut device)?;
-    let (target, vm) = match &plan.target {
-        Some(selector) => resolve(selector, &vms)?,
-        None => the_only(&vms)?,
+    let Some(selector) = &plan.target else {
+        return Err(Failure::new(ExitCode::UsageOrIo, "name a VM to dump").into());
     };
-    let name = plan.target.as_ref().map_or_else(|| target_name(target), ToString::to_string);
+    let name = selector.to_string();
     let fail = |error: SourceError| error.into_failure(&name);
+    let mut device = context.device().map_err(fail)?;
+    let vms = list_vms(&mut device)?;
+    let (target, vm) = resolve(selector, &vms)?;
     let flag = |wanted: bool, flag: DumpFlags| if wanted { flag } else { DumpFlags::default() };
     let flags = flag(plan.exact, DumpFlags::EXACT)
         .union(flag(plan.atomic, DumpFlags::ATOMIC))

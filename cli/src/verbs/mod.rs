@@ -18,7 +18,7 @@ use crate::source::file::FileSource;
 use crate::source::ring::Ring;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{vm_flags, VmRecord};
+use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
 use std::cmp::Ordering;
 use std::io::{self, Write};
@@ -170,16 +170,6 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
             Err(failure.hint("a number is the pid of the process that made the VM; see `s2dump list`"))
         }
         (_, several) => Err(ambiguous(&selector.to_string(), several)),
-    }
-}
-
-/// Returns the table of the only VM that has one.
-fn the_only(vms: &[VmRecord]) -> Result<(Target, Option<VmRecord>), Failure> {
-    let found: Vec<&VmRecord> = vms.iter().filter(|vm| vm.flags & vm_flags::CREATED != 0).collect();
-    match found.as_slice() {
-        [vm] => Ok((Target::guest(vm.handle), Some(**vm))),
-        [] => Err(Failure::new(ExitCode::NoSuchVm, "there is no VM that ever ran").hint("see `s2dump list`")),
-        several => Err(ambiguous("no name", several)),
     }
 }
 
