@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The guest: some twenty instructions that fetch orders from a device the VMM plays, and obey.
 //!
-//! Runs at EL1 with the MMU off, position independent, without a stack. An order is three loads from the port (verb,
-//! address, pages); its end is a store of the number of refused hypercalls. Works for protected guests because the port
+//! Runs at EL1 with the MMU off, position independent, without a stack. An order is four loads from the port (verb,
+//! address, pages, stride); its end is a store of the number of refused hypercalls. Works for protected guests because the port
 //! is at an address without memory, which always exits to the VMM.
 
 // UNSAFETY: `extern` symbols around the guest's code.
@@ -18,8 +18,10 @@ pub const PORT_VERB: u64 = PORT_IPA;
 pub const PORT_ADDRESS: u64 = PORT_IPA + 8;
 /// Loads from here give the number of pages.
 pub const PORT_PAGES: u64 = PORT_IPA + 16;
+/// Loads from here give the bytes from one page to the next.
+pub const PORT_STRIDE: u64 = PORT_IPA + 24;
 /// Stores to here end an order.
-pub const PORT_REFUSED: u64 = PORT_IPA + 24;
+pub const PORT_REFUSED: u64 = PORT_IPA + 32;
 
 /// Verb: store to each page.
 pub const VERB_STORE: u64 = 1;
@@ -42,6 +44,7 @@ core::arch::global_asm!(
     "0:  ldr  x21, [x20]",       // verb
     "    ldr  x22, [x20, #8]",   // address
     "    ldr  x23, [x20, #16]",  // pages
+    "    ldr  x25, [x20, #24]", // stride
     "    mov  x24, #0",          // hypercalls refused
     "1:  cbz  x23, 9f",
     "    cmp  x21, #{load}",
@@ -66,10 +69,10 @@ core::arch::global_asm!(
     "    hvc  #0",
     "    cbz  x0, 8f",
     "    add  x24, x24, #1",
-    "8:  add  x22, x22, #0x1000",
+    "8:  add  x22, x22, x25",
     "    sub  x23, x23, #1",
     "    b    1b",
-    "9:  str  x24, [x20, #24]",
+    "9:  str  x24, [x20, #32]",
     "    b    0b",
     "s2dump_guest_end:",
     ".popsection",

@@ -84,7 +84,7 @@ pub enum Verb {
     Poison,
 }
 
-/// A step: `[VCPU/]VERB:[IPA+]PAGES`; without an address it starts at the first memory.
+/// A step: `[VCPU/]VERB:[IPA+]PAGES[*STRIDE]`; without an address it starts at the first memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Which vCPU does it.
@@ -95,6 +95,18 @@ pub struct Step {
     pub ipa: Option<u64>,
     /// On how many pages.
     pub pages: u64,
+    /// Pages from one to the next: 2 is every other page.
+    pub stride: u64,
+}
+
+impl Step {
+    /// Returns the input address of each page, or nothing if there are more than addresses.
+    #[must_use]
+    pub fn addresses(&self, first: u64) -> Option<impl Iterator<Item = u64> + use<>> {
+        let (stride, pages) = (self.stride.checked_mul(PAGE_BYTES)?, self.pages);
+        stride.checked_mul(pages)?.checked_add(first)?;
+        Some((0..pages).map(move |n| first + n * stride))
+    }
 }
 
 impl FromStr for Step {
@@ -105,7 +117,8 @@ impl FromStr for Step {
             Some((vcpu, rest)) => (vcpu.parse().with_context(|| format!("step {text:?}: vCPU"))?, rest),
             None => (0, text),
         };
-        let (verb, place) = rest.split_once(':').with_context(|| format!("step {text:?} is not VERB:[IPA+]PAGES"))?;
+        let (verb, place) =
+            rest.split_once(':').with_context(|| format!("step {text:?} is not VERB:[IPA+]PAGES[*STRIDE]"))?;
         let verb = match verb {
             "touch" => Verb::Touch,
             "read" => Verb::Read,
@@ -120,7 +133,10 @@ impl FromStr for Step {
             None => (None, place),
         };
         ensure!(ipa.is_none_or(|ipa| ipa % PAGE_BYTES == 0), "step {text:?}: address is not page aligned");
-        Ok(Self { vcpu, verb, ipa, pages: parse_number(pages)? })
+        let (pages, stride) = pages.split_once('*').unwrap_or((pages, "1"));
+        let (pages, stride) = (parse_number(pages)?, parse_number(stride)?);
+        ensure!(stride > 0, "step {text:?}: a stride of no pages");
+        Ok(Self { vcpu, verb, ipa, pages, stride })
     }
 }
 
@@ -167,14 +183,18 @@ mod tests {
     #[test]
     fn good_steps() {
         let step: Step = "touch:16".parse().unwrap();
-        assert_eq!(step, Step { vcpu: 0, verb: Verb::Touch, ipa: None, pages: 16 });
-        let step: Step = "1/unshare:0x2000+1".parse().unwrap();
-        assert_eq!(step, Step { vcpu: 1, verb: Verb::Unshare, ipa: Some(0x2000), pages: 1 });
+        assert_eq!(step, Step { vcpu: 0, verb: Verb::Touch, ipa: None, pages: 16, stride: 1 });
+        let step: Step = "1/unshare:0x2000+3*2".parse().unwrap();
+        assert_eq!(step, Step { vcpu: 1, verb: Verb::Unshare, ipa: Some(0x2000), pages: 3, stride: 2 });
+        assert_eq!(step.addresses(0x2000).unwrap().collect::<Vec<_>>(), [0x2000, 0x4000, 0x6000]);
+        assert!(step.addresses(u64::MAX - 0x4000).is_none());
     }
 
     #[test]
     fn bad_steps() {
-        for text in ["touch", "jump:1", "touch:0x10+1", "x/touch:1", "touch:16777216T", "touch:-1"] {
+        for text in
+            ["touch", "jump:1", "touch:0x10+1", "x/touch:1", "touch:16777216T", "touch:-1", "touch:1*0", "touch:1*"]
+        {
             assert!(text.parse::<Step>().is_err(), "{text:?}");
         }
     }

@@ -103,9 +103,8 @@ impl Vm {
     pub fn step(&mut self, step: &Step) -> Result<()> {
         let default_ipa = self.memory.get(1).map(|piece| piece.spec.ipa);
         let ipa = step.ipa.or(default_ipa).context("no memory (--mem) and no address")?;
-        let end =
-            step.pages.checked_mul(PAGE_BYTES).and_then(|bytes| ipa.checked_add(bytes)).context("too many pages")?;
-        for page in (ipa..end).step_by(PAGE_BYTES as usize) {
+        let pages: Vec<u64> = step.addresses(ipa).context("too many pages")?.collect();
+        for &page in &pages {
             ensure!(self.host_address_of(page).is_some(), "{page:#x} is not in any --mem");
         }
         let hypercall = matches!(step.verb, Verb::Share | Verb::Unshare | Verb::TouchShare);
@@ -116,11 +115,11 @@ impl Vm {
             Verb::Share => guest::VERB_SHARE,
             Verb::Unshare => guest::VERB_UNSHARE,
             Verb::TouchShare => guest::VERB_STORE_SHARE,
-            Verb::Poison => return self.poison(ipa, end),
+            Verb::Poison => return self.poison(&pages),
         };
-        let refused = self.order(step.vcpu, verb, ipa, step.pages)?;
+        let refused = self.order(verb, ipa, step)?;
         ensure!(refused == 0, "the hypervisor refused {refused} of {} hypercalls of {step:?}", step.pages);
-        for page in (ipa..end).step_by(PAGE_BYTES as usize) {
+        for page in pages {
             self.note(page, step.verb);
         }
         Ok(())
@@ -160,8 +159,8 @@ impl Vm {
         self.piece_of(ipa)?.host_address_of(ipa)
     }
 
-    fn poison(&mut self, ipa: u64, end: u64) -> Result<()> {
-        for page in (ipa..end).step_by(PAGE_BYTES as usize) {
+    fn poison(&mut self, pages: &[u64]) -> Result<()> {
+        for &page in pages {
             kernel_read(self.host_address_of(page).context("checked by the caller")?)?;
             if let Some(entry) = self.table.get_mut(page).filter(|entry| entry.state == State::Owned) {
                 *entry =
@@ -172,9 +171,9 @@ impl Vm {
     }
 
     /// Runs a vCPU until it has obeyed; returns how many hypercalls were refused.
-    fn order(&mut self, vcpu: usize, verb: u64, address: u64, pages: u64) -> Result<u64> {
+    fn order(&mut self, verb: u64, address: u64, step: &Step) -> Result<u64> {
         let count = self.vcpus.len();
-        let vcpu = self.vcpus.get_mut(vcpu).with_context(|| format!("vCPU {vcpu} of {count}"))?;
+        let vcpu = self.vcpus.get_mut(step.vcpu).with_context(|| format!("vCPU {} of {count}", step.vcpu))?;
         self.ran = true;
         // The guest may still be in its closing store, so an order begins at its first load of the verb.
         let mut given = false;
@@ -185,7 +184,8 @@ impl Vm {
                     answer(data, verb)?;
                 }
                 Ok(VcpuExit::MmioRead(guest::PORT_ADDRESS, data)) => answer(data, address)?,
-                Ok(VcpuExit::MmioRead(guest::PORT_PAGES, data)) => answer(data, pages)?,
+                Ok(VcpuExit::MmioRead(guest::PORT_PAGES, data)) => answer(data, step.pages)?,
+                Ok(VcpuExit::MmioRead(guest::PORT_STRIDE, data)) => answer(data, step.stride * PAGE_BYTES)?,
                 Ok(VcpuExit::MmioWrite(guest::PORT_REFUSED, data)) if given => {
                     let refused = u64::from_le_bytes(data.try_into().context("a short store to the port")?);
                     self.note_code();
@@ -195,7 +195,7 @@ impl Vm {
                 Ok(VcpuExit::MmioWrite(at, _)) if at >= guest::CODE_IPA => {}
                 Ok(exit) => bail!("the guest stopped with {exit:?}"),
                 Err(error) if matches!(error.errno(), 4 | 11) => {} // EINTR, EAGAIN
-                Err(error) => bail!("KVM_RUN: {error} (verb {verb}, address {address:#x}, {pages} pages)"),
+                Err(error) => bail!("KVM_RUN: {error} ({step:x?} at {address:#x})"),
             }
         }
     }

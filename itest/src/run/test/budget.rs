@@ -26,9 +26,7 @@ fn atomic_dump(_: &Machine) -> Outcome {
     vmm.end()?;
 
     // One record more than a slot holds.
-    let mut vmm = VmmProcess::start("protected touch:256")?;
-    let every_other = (0..256).step_by(2).map(|n| format!("share:{:#x}+1", 0x8000_0000_u64 + n * 4096));
-    vmm.steps(&every_other.collect::<Vec<_>>().join(" "))?;
+    let vmm = VmmProcess::start("protected touch:256 share:128*2")?;
     let device = Device::open()?;
     let request = Start { flags: DumpFlags::ATOMIC.0, ..dump_request(handle_of(&vmm)?) };
     let result = device.run(&request).and_then(|dump| dump.status());

@@ -92,7 +92,7 @@ fn bad_range(machine: &Machine) -> Outcome {
     )?;
     let target = format!("vm:{}", vmm.expected.pid);
     let ran = program::run(&["dump", &target, "--range", &format!("{space:#x}+4K")])?;
-    ran.fails(exit::USAGE_OR_IO, &["range"])?;
+    ran.fails(exit::USAGE_OR_IO, &[&format!("{space:#x}")])?;
     vmm.end()?;
     check_nothing_broken(machine)
 }

@@ -102,7 +102,7 @@ fn rows_are_the_leaves(_: &Machine) -> Outcome {
         "ordinary --physical --mem 0x80000000+8M,huge --mem 0x90000000+1M touch:1 touch:0x90000000+3 read:0x90008000+1";
     for guest in [GUEST, blocks] {
         let vmm = VmmProcess::start(guest)?;
-        for budget in ["7", "4096"] {
+        for budget in ["101", "4096"] {
             let text =
                 program::run(&["dump", &target(&vmm), "--exact", "--format", "ndjson", "--budget", budget])?.ok()?;
             same(&Table::from_runs(&vmm.expected.runs), &table(&text)?).with_context(|| format!("budget {budget}"))?;

@@ -14,7 +14,7 @@ use s2dump_abi::slot::{slot_flags, VmRecord};
 use std::collections::BTreeSet;
 
 /// A small budget that divides nothing: chunks end anywhere.
-const ODD_BUDGET: u32 = 37;
+const ODD_BUDGET: u32 = 211;
 
 /// Lists the VMs.
 pub(super) fn list() -> Result<Vec<VmRecord>> {
