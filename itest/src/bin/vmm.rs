@@ -19,9 +19,9 @@ use s2dump_itest::script::{MemorySpec, Step};
 struct Args {
     /// Kind of VM.
     kind: Kind,
-    /// Steps: [VCPU/]VERB:[IPA+]PAGES[*STRIDE] with VERB touch, read, share, unshare, touch-share or poison.
+    /// Steps: `[VCPU/]VERB:[IPA+]PAGES[*STRIDE]` with VERB touch, read, share, unshare, touch-share or poison.
     steps: Vec<Step>,
-    /// Memory as IPA+SIZE[,huge|,file=PATH][,ro]; the first is where steps without an address go.
+    /// Memory as `IPA+SIZE[,huge|,file=PATH][,ro]`; the first is where steps without an address go.
     #[arg(long = "mem", default_value = "0x80000000+64M")]
     memory: Vec<MemorySpec>,
     /// Number of vCPUs.
