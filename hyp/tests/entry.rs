@@ -335,7 +335,7 @@ fn good_exact_breaks_where_output_does() {
 fn good_no_run_across_the_end_of_the_address_field() {
     for (name, top) in [("4k_48", 48), ("4k_52_sixteen_roots", 50)] {
         let mut tables = Tables::new(shape(name));
-        tables.set(0, 3, (1 << top) - 0x1000 | PAGE);
+        tables.set(0, 3, ((1 << top) - 0x1000) | PAGE);
         tables.set(0x1000, 3, 1 << top | PAGE);
         let hypervisor = Hypervisor::new([(HANDLE, tables)]);
         let records = dump(&hypervisor, DumpFlags::default(), 0, 0x2000, 0, 0).records();

@@ -12,11 +12,13 @@ const ATTRS: &[u64] = &[0, 1 << 55, 1 << 56, 1 << 54, 1 << 52, 1 << 10, 1 << 50]
 pub(crate) enum Filling {
     /// Leaves whose output addresses run on.
     Linear { attrs: usize, frame: u64 },
+    /// The same, beginning so many below bit 50.
+    LinearAcross { attrs: usize, below: u64 },
     /// Leaves whose output addresses do not.
     Scattered { attrs: usize, frame: u64 },
     /// Invalid entries with this type.
     Annotated { kind: u64 },
-    /// Tables at this frame: outside memory mostly, or at the start of it, where the root is.
+    /// Tables at this frame of memory, which begins with the root at 16; or outside of it.
     WrongTable { frame: u64 },
     /// A descriptor out of a hat.
     Any { raw: u64 },
@@ -36,11 +38,11 @@ pub(crate) struct Patch {
 fn filling() -> impl Strategy<Value = Filling> {
     prop_oneof![
         4 => (0..ATTRS.len(), any::<u64>()).prop_map(|(attrs, frame)| Filling::Linear { attrs, frame }),
-        // Right below the end of each address field, where a carry would go into other bits.
-        1 => (0..ATTRS.len(), 1..12_u64).prop_map(|(attrs, below)| Filling::Linear { attrs, frame: below.wrapping_neg() }),
+        // Where the address goes on in other bits, or ends.
+        1 => (0..ATTRS.len(), 1..12_u64).prop_map(|(attrs, below)| Filling::LinearAcross { attrs, below }),
         3 => (0..ATTRS.len(), any::<u64>()).prop_map(|(attrs, frame)| Filling::Scattered { attrs, frame }),
         2 => (0..16_u64).prop_map(|kind| Filling::Annotated { kind }),
-        1 => prop_oneof![0..40_u64, any::<u64>()].prop_map(|frame| Filling::WrongTable { frame }),
+        2 => prop_oneof![16..18_u64, 0..40_u64, any::<u64>()].prop_map(|frame| Filling::WrongTable { frame }),
         1 => any::<u64>().prop_map(|raw| Filling::Any { raw }),
     ]
 }
@@ -57,7 +59,7 @@ pub(crate) fn shape() -> impl Strategy<Value = Shape> {
 }
 
 pub(crate) fn tables() -> impl Strategy<Value = Tables> {
-    (shape(), proptest::collection::vec(patch(), 1..8)).prop_map(|(shape, patches)| {
+    (shape(), proptest::collection::vec(patch(), 1..6)).prop_map(|(shape, patches)| {
         let mut tables = Tables::new(shape);
         patches.iter().for_each(|patch| apply(&mut tables, patch));
         tables
@@ -76,6 +78,7 @@ fn apply(tables: &mut Tables, patch: &Patch) {
         let leaf_at = |frame: u64, attrs: usize| shape.encode(frame << shift) | ATTRS[attrs] | 0x4f0 | leaf;
         let raw = match patch.filling {
             Filling::Linear { attrs, frame } => leaf_at(frame.wrapping_add(n - first), attrs),
+            Filling::LinearAcross { attrs, below } => leaf_at(((1 << 50) >> shift) + (n - first) - below, attrs),
             Filling::Scattered { attrs, frame } => leaf_at(frame.wrapping_mul(n | 1), attrs),
             Filling::Annotated { kind } => kind << 60,
             Filling::WrongTable { frame } if level < 3 => {
