@@ -85,6 +85,8 @@ pub struct Coalescer<O> {
     run: Run,
     /// The last descriptor of `run`, as long as that is linear.
     last: u64,
+    /// The output address with which `run` would run on.
+    next_oa: u64,
     /// Flags of the next run.
     flags: u16,
     digest: Option<u64>,
@@ -95,7 +97,7 @@ impl<O: RecordOut> Coalescer<O> {
     /// Makes one that writes to `out`. The first record gets `first_flags`; with `digest` the entries are summed.
     #[inline(always)]
     pub fn new(fold: Fold, first_flags: u16, digest: bool, out: O) -> Self {
-        Self { fold, run: Run::NONE, last: 0, flags: first_flags, digest: digest.then_some(0), out }
+        Self { fold, run: Run::NONE, last: 0, next_oa: 0, flags: first_flags, digest: digest.then_some(0), out }
     }
 
     /// Writes the last run and returns the output and the digest.
@@ -116,9 +118,7 @@ impl<O: RecordOut> Coalescer<O> {
         let is_same = self.run.is_of(entry.level, entry.kind)
             && (self.run.descriptor ^ raw) & same == 0
             && self.run.count() != u64::from(u32::MAX);
-        let last_oa = RawDescriptor::from_bits(self.last).output_address(entry.level, &self.fold.geometry);
-        let runs_on = entry.kind != EntryKind::Leaf || last_oa.wrapping_add(step) == entry.oa;
-        let is_linear = self.run.is_linear() && runs_on;
+        let is_linear = self.run.is_linear() && self.next_oa == entry.oa.get();
         if is_same && (is_linear || !self.fold.exact) {
             self.run.add(1);
             if !is_linear {
@@ -137,6 +137,7 @@ impl<O: RecordOut> Coalescer<O> {
             self.run.set_flags(core::mem::take(&mut self.flags));
         }
         self.last = raw;
+        self.next_oa = entry.oa.get().wrapping_add(step);
         if let Some(sum) = &mut self.digest {
             *sum = sum.wrapping_add(digest::mix(entry.ia, entry.level.get(), raw));
         }
@@ -177,7 +178,9 @@ impl<O: RecordOut> Coalescer<O> {
                 more
             }
         };
-        self.last = self.last.wrapping_add(same.step.wrapping_mul(more as u64));
+        let distance = same.step.wrapping_mul(more as u64);
+        self.last = self.last.wrapping_add(distance);
+        self.next_oa = self.next_oa.wrapping_add(distance);
         self.run.add(more as u64); // Fits by the first `shorten`.
         more
     }
