@@ -103,12 +103,12 @@ fn two_threads_of_one_session(machine: &Machine) -> Outcome {
 
 /// A VM dies while another thread dumps it as fast as it can: either side may win, and nobody warns.
 fn dumps_race_with_teardown(machine: &Machine) -> Outcome {
-    const VMS: usize = 8;
+    const VMS: usize = 6;
     let (mut dumps, mut cut) = (0, 0);
     for number in 0..VMS {
         let kind = ["protected", "ordinary"][number % 2];
         let mut vmm = VmmProcess::start(&format!("{kind} touch:256"))?;
-        let request = Start { budget: 64, ..dump_request(handle_of(&vmm)?) };
+        let request = Start { budget: 256, ..dump_request(handle_of(&vmm)?) };
         let dumper = std::thread::spawn(move || -> Result<(usize, usize)> {
             let device = Device::open()?;
             for dumps in 0.. {
