@@ -392,14 +392,17 @@ fn good_wrong_tables_are_reported() {
         tables.map(1 << 30, 1, 0x1000, TABLE);
         tables.map(2 << 30, 1, 0x1000, TABLE);
         tables.map(3 << 30, 1, 0x2000, TABLE);
+        // As far from the one before as a block would be.
+        tables.map(4 << 30, 1, 0x4000_2000, TABLE);
     });
-    let records = dump(&hypervisor, DumpFlags::default(), 0, 4 << 30, 0, 0).records();
+    let records = dump(&hypervisor, DumpFlags::default(), 0, 5 << 30, 0, 0).records();
     let seen: Vec<_> = records.iter().map(|record| (RecordKind(record.kind), record.count, record.oa)).collect();
     let root = BASE + 0x1_0000;
     let expected = [
         (RecordKind::TABLE_LOOP, 1, root),
         (RecordKind::TABLE_OUTSIDE, 2, 0x1000),
         (RecordKind::TABLE_OUTSIDE, 1, 0x2000),
+        (RecordKind::TABLE_OUTSIDE, 1, 0x4000_2000),
     ];
     assert_eq!(seen, expected, "the same wrong descriptor folds, another does not");
 }
