@@ -2,8 +2,8 @@
 //! Walks a stage-2 table without recursion, from an input address on, within a budget of descriptors.
 //!
 //! Invariants others rely on:
-//! - At most `budget` descriptors are read, those on the way down to the cursor and invalid ones included, and at most
-//!   one more table page is looked up than that.
+//! - At most `budget` descriptors are read, those on the way down to the cursor and invalid ones included, and for each
+//!   at most two table pages are looked up: one to enter, one to climb back to.
 //! - With a budget of [`MIN_BUDGET`] or more and a sink that takes one entry, the returned cursor is beyond the given one.
 //! - Resuming at the returned cursor continues as if there had been no stop: no entry is lost or seen twice, as long as
 //!   the table did not change in between.
@@ -110,14 +110,10 @@ pub struct Progress {
     pub visited: u32,
 }
 
-/// A table on the way from the root to the cursor.
-#[derive(Clone, Copy)]
-struct Frame<'m> {
-    entries: &'m [AtomicU64],
-    table: PhysAddr,
-}
-
-type Path<'m> = [Frame<'m>; Level::MAX_DEPTH];
+/// The tables on the way from the root to the cursor, by depth; the first place stands for the root and is not used.
+///
+/// Addresses only, to save stack: a table is looked up again when the walk climbs back to it.
+type Path = [PhysAddr; Level::MAX_DEPTH];
 
 /// Walks the entries that span any address of `cursor..end`, reading at most `budget` descriptors.
 ///
@@ -148,13 +144,14 @@ pub fn walk_range<M: TableMemory, S: Sink>(
     let mut level = geometry.start_level();
     let mut shift = granule.entry_shift(level);
     let mut depth = 0;
-    let mut path: Path<'_> = [Frame { entries: root.entries(memory, ia)?, table: root.base() }; Level::MAX_DEPTH];
+    let mut table = root.entries(memory, ia)?;
+    let mut path: Path = [root.base(); Level::MAX_DEPTH];
 
     while ia < end_ia {
         let index = (ia >> shift) & ((1 << index_bits) - 1);
         let wanted = ((end_ia - 1) >> shift) - (ia >> shift) + 1;
         let count = u64::min(wanted, u64::from(budget - visited));
-        let entries = path.get(depth).and_then(|frame| part(frame.entries, index, count)).unwrap_or_default();
+        let entries = part(table, index, count).unwrap_or_default();
         if entries.is_empty() {
             break; // The budget is used up.
         }
@@ -182,12 +179,13 @@ pub fn walk_range<M: TableMemory, S: Sink>(
                 visited += 1;
                 let oa = raw.next_table(geometry);
                 match (enter(memory, root, &path, depth, oa), level.child()) {
-                    (Ok(frame), Some(child)) => {
+                    (Ok(entered), Some(child)) => {
                         depth += 1;
                         level = child;
                         shift -= index_bits;
-                        if let Some(slot) = path.get_mut(depth) {
-                            *slot = frame;
+                        table = entered;
+                        if let Some(place) = path.get_mut(depth) {
+                            *place = oa;
                         }
                         continue;
                     }
@@ -203,23 +201,20 @@ pub fn walk_range<M: TableMemory, S: Sink>(
             }
         }
 
-        // Climb out of the tables that end here.
+        // Climb out of the tables that end here, at least to the next of those a root concatenates.
+        let mut has_ended = false;
         while ia & ((1 << (shift + index_bits)) - 1) == 0 && ia < end_ia {
-            match (level.parent(), depth.checked_sub(1)) {
-                (Some(parent), Some(above)) => {
-                    depth = above;
-                    level = parent;
-                    shift += index_bits;
-                }
-                _ => {
-                    // The next of the tables a root concatenates.
-                    let entries = root.entries(memory, ia)?;
-                    if let Some(top) = path.first_mut() {
-                        top.entries = entries;
-                    }
-                    break;
-                }
-            }
+            has_ended = true;
+            let (Some(parent), Some(above)) = (level.parent(), depth.checked_sub(1)) else { break };
+            depth = above;
+            level = parent;
+            shift += index_bits;
+        }
+        if has_ended {
+            table = match path.get(depth) {
+                Some(&address) if depth != 0 => memory.table(address, granule)?,
+                _ => root.entries(memory, ia)?,
+            };
         }
     }
     Ok(Progress { next: Ipa::try_new(u64::min(ia, end_ia)).unwrap_or(end), visited })
@@ -241,19 +236,20 @@ pub fn walk_address<M: TableMemory>(
     let granule = geometry.granule();
     let ia = ia.get();
     let mut level = geometry.start_level();
-    let mut path: Path<'_> = [Frame { entries: root.entries(memory, ia)?, table: root.base() }; Level::MAX_DEPTH];
+    let mut table = root.entries(memory, ia)?;
+    let mut path: Path = [root.base(); Level::MAX_DEPTH];
     for depth in 0..Level::MAX_DEPTH {
         let shift = granule.entry_shift(level);
         let index = (ia >> shift) & ((1 << granule.index_bits()) - 1);
-        let cell = path.get(depth).and_then(|frame| part(frame.entries, index, 1)?.first());
-        let Some(cell) = cell else { break };
+        let Some(cell) = part(table, index, 1).and_then(<[_]>::first) else { break };
         let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
         let (mut kind, oa) = classify(raw, level, geometry);
         let mut below = None;
         if let (EntryKind::Table, Some(child)) = (kind, level.child()) {
             match (enter(memory, root, &path, depth, oa), path.get_mut(depth + 1)) {
-                (Ok(frame), Some(slot)) => {
-                    *slot = frame;
+                (Ok(entered), Some(place)) => {
+                    table = entered;
+                    *place = oa;
                     below = Some(child);
                 }
                 (Ok(_), None) => {}
@@ -290,20 +286,17 @@ fn classify(raw: RawDescriptor, level: Level, geometry: &Geometry) -> (EntryKind
 fn enter<'m, M: TableMemory>(
     memory: &'m M,
     root: &Root,
-    path: &Path<'m>,
+    path: &Path,
     depth: usize,
     table: PhysAddr,
-) -> Result<Frame<'m>, EntryKind> {
+) -> Result<&'m [AtomicU64], EntryKind> {
     // The root is compared as a whole: it may be several pages, or less than one.
-    if root.contains(table) || path.iter().take(depth + 1).skip(1).any(|frame| frame.table == table) {
+    if root.contains(table) || path.iter().take(depth + 1).skip(1).any(|&above| above == table) {
         return Err(EntryKind::TableLoop);
     }
     let geometry = root.geometry();
     if !table.fits(u32::from(geometry.pa_bits())) {
         return Err(EntryKind::TableOutside);
     }
-    match memory.table(table, geometry.granule()) {
-        Ok(entries) => Ok(Frame { entries, table }),
-        Err(OutsideMemory { .. }) => Err(EntryKind::TableOutside),
-    }
+    memory.table(table, geometry.granule()).map_err(|OutsideMemory { .. }| EntryKind::TableOutside)
 }
