@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Packages of the machine's own release.
-const PACKAGES: [&str; 17] = [
+const PACKAGES: [&str; 15] = [
     "bc",
     "bison",
     "clang-19",
@@ -23,10 +23,8 @@ const PACKAGES: [&str; 17] = [
     "lld-19",
     "llvm-19",
     "make",
-    "patch",
     "perl",
     "rsync",
-    "tar",
     "xz-utils",
 ];
 /// Where package `llvm-19` puts the tools under the names that the kernel's `LLVM=1` wants.
