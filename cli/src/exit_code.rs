@@ -15,7 +15,7 @@ pub(crate) enum ExitCode {
     Unsupported = 3,
     /// No VM is meant, or it has no table yet.
     NoSuchVm = 4,
-    /// Not root, or s2dump is off or locked down.
+    /// Not root, locked down, or a kernel that has s2dump was booted without `kvm-arm.s2dump=on`.
     NotPermitted = 5,
     /// Something was printed, but not everything there was.
     Partial = 6,

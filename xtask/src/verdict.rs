@@ -4,7 +4,8 @@
 /// How the guest's init starts its verdict.
 const VERDICT: &str = "s2dump-verdict: ";
 /// What a healthy kernel never prints.
-const TROUBLE: [&str; 6] = ["WARNING:", "BUG:", "Oops", "Kernel panic", "HYP panic", "Call trace:"];
+const TROUBLE: [&str; 7] =
+    ["WARNING:", "BUG:", "Oops", "Kernel panic", "HYP panic", "Call trace:", "stays shared with EL2"];
 
 /// What is known of a run so far.
 #[derive(Debug, Default)]

@@ -98,9 +98,13 @@ impl SourceError {
             }
             Self::Format(..) => Failure::new(ExitCode::UsageOrIo, self).hint("read it with the s2dump that wrote it"),
             Self::Open(error) => match error.raw_os_error() {
+                Some(errno::ENOENT | errno::ENODEV | errno::ENXIO) if system::System::read().is_off() => {
+                    Failure::new(ExitCode::NotPermitted, "/dev/s2dump is not there: s2dump was not asked for at boot")
+                        .hint("boot with kvm-arm.s2dump=on on the kernel command line")
+                }
                 Some(errno::ENOENT | errno::ENODEV | errno::ENXIO) => Failure::new(
                     ExitCode::Unsupported,
-                    "/dev/s2dump is not there: this kernel has no s2dump, or it is off",
+                    "/dev/s2dump is not there: this kernel has no s2dump, or pKVM is not running",
                 )
                 .hint("`s2dump probe` tells what is missing; a capture is read by -i FILE anywhere"),
                 Some(errno::EACCES | errno::EPERM) => Failure::new(ExitCode::NotPermitted, &self)

@@ -52,6 +52,13 @@ impl System {
         Some(self.cmdline.as_ref()?.split_whitespace().any(|word| word == argument))
     }
 
+    /// Returns whether all is there but the boot's permission.
+    pub(crate) fn is_off(&self) -> bool {
+        self.config == Setting::Set
+            && self.has_argument("kvm-arm.mode=protected") == Some(true)
+            && self.has_s2dump_argument() == Some(false)
+    }
+
     /// Returns whether the command line lets s2dump be used; the last setting counts, and a value the kernel takes for
     /// true counts as `on`.
     pub(crate) fn has_s2dump_argument(&self) -> Option<bool> {
@@ -105,6 +112,10 @@ mod tests {
         assert_eq!(booted.has_s2dump_argument(), Some(true));
         assert_eq!(system("kvm-arm.s2dump=on kvm-arm.s2dump=off").has_s2dump_argument(), Some(false));
         assert_eq!(system("quiet").has_s2dump_argument(), Some(false));
+        let off = |cmdline| System { config: Setting::Set, ..system(cmdline) }.is_off();
+        assert!(off("kvm-arm.mode=protected"));
+        assert!(!off("kvm-arm.mode=protected kvm-arm.s2dump=on"));
+        assert!(!off("quiet"), "without pKVM it is not the gate that is missing");
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn program_tells_of_a_vm_destroyed_mid_dump(machine: &Machine) -> Outcome {
 }
 
 fn dumper_killed_mid_dump(machine: &Machine) -> Outcome {
-    const TIMES: u32 = 10;
+    const TIMES: u32 = 100;
     let vmm = checkered()?;
     let mut before = 0;
     for time in 0..TIMES {
@@ -150,9 +150,10 @@ fn thousand_sessions(machine: &Machine) -> Outcome {
     check_nothing_broken(machine)
 }
 
-/// A leak of one page in each session would show; what the allocator keeps here and there must not.
+/// A leak of half the ring in each of a hundred sessions, or of one page in each of a thousand, would show; what the
+/// allocator keeps here and there must not. A page that cannot be unshared is leaked on purpose, and said on the console.
 fn check_no_leak(before_kib: u64, sessions: u32) -> Result<()> {
-    const NOISE_KIB: u64 = 1024;
+    const NOISE_KIB: u64 = 1536;
     let after = free_kib()?;
     let lost = before_kib.saturating_sub(after);
     let limit = NOISE_KIB.max(u64::from(sessions) * 4 / 2);
