@@ -103,13 +103,16 @@ static int s2dump_note_chunk(struct s2dump_tables *st, u64 *cursor)
 	};
 	u64 next;
 
-	/* Its memory is being taken back: any answer would be half the truth. */
-	if (READ_ONCE(arch->pkvm.is_dying))
-		return -ESTALE;
-
 	s2dump_el1_call(regs);
 	if (regs[0])
 		return -EOPNOTSUPP;
+
+	/*
+	 * Its memory is being taken back: any answer may be half the truth. Said
+	 * before the first page goes, so an answer before that is whole.
+	 */
+	if (READ_ONCE(arch->pkvm.is_dying))
+		return -ESTALE;
 
 	next = regs[2];
 	switch (regs[1]) {
@@ -145,6 +148,11 @@ static int s2dump_tables_show(struct seq_file *m, void *unused)
 	u64 cursor = 0;
 	int ret;
 
+	/* The file may have been open since before the kernel was locked down. */
+	ret = s2dump_el1_open_allowed();
+	if (ret)
+		return ret;
+
 	s2dump_init_parser(st, m);
 
 	/* An overflow means that seq_file will ask again with more room. */
@@ -173,13 +181,10 @@ static int s2dump_tables_open(struct inode *inode, struct file *file)
 	if (ret)
 		return ret;
 
-	if (!kvm_get_kvm_safe(kvm))
-		return -ENOENT;
-
 	ret = -ENOMEM;
 	st = kzalloc_obj(*st, GFP_KERNEL_ACCOUNT);
 	if (!st)
-		goto err_put_kvm;
+		return ret;
 	st->kvm = kvm;
 
 	st->slot = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
@@ -191,17 +196,25 @@ static int s2dump_tables_open(struct inode *inode, struct file *file)
 		goto err_free_slot;
 
 	ret = single_open(file, s2dump_tables_show, st);
-	if (!ret)
+	if (ret)
+		goto err_unshare;
+
+	/*
+	 * Last, so that nothing after it fails: the last reference must not be
+	 * put here, as the VM's end waits for all who are opening its files.
+	 */
+	if (kvm_get_kvm_safe(kvm))
 		return 0;
 
+	ret = -ENOENT;
+	single_release(inode, file);
+err_unshare:
 	if (s2dump_el1_unshare(st->slot))
 		goto err_free;
 err_free_slot:
 	__free_page(st->slot);
 err_free:
 	kfree(st);
-err_put_kvm:
-	kvm_put_kvm(kvm);
 	return ret;
 }
 
@@ -249,14 +262,17 @@ static int s2dump_geometry_open(struct inode *inode, struct file *file,
 	struct kvm *kvm = inode->i_private;
 	int ret;
 
-	if (!kvm_get_kvm_safe(kvm))
-		return -ENOENT;
-
 	ret = single_open(file, show, kvm);
 	if (ret)
-		kvm_put_kvm(kvm);
+		return ret;
 
-	return ret;
+	/* Last, as in s2dump_tables_open(). */
+	if (kvm_get_kvm_safe(kvm))
+		return 0;
+
+	single_release(inode, file);
+
+	return -ENOENT;
 }
 
 static int s2dump_range_open(struct inode *inode, struct file *file)

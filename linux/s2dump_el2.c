@@ -143,17 +143,24 @@ void s2dump_el2_table_unlock(void *vm)
 }
 
 /*
- * Returns the page of a table as EL2 sees it, or NULL if EL2 may not read it:
- * RAM that the hypervisor owns alone is always mapped at EL2, and only such
- * pages become tables. The lock of the table that names @pa is held, so a true
- * table page cannot change hands meanwhile.
+ * Returns the page of a table as EL2 sees it, or NULL if EL2 may not read it.
+ *
+ * Tables are pages that the hypervisor owns alone and that one of its pools
+ * counts a user of; those are mapped in its linear map. The count keeps out
+ * what it owns but maps elsewhere only (its stacks), or needs nobody to see
+ * (its data). The lock of the table that names @pa is held, so a true table
+ * page cannot change hands meanwhile. What a corrupt table names has no such
+ * lock: the check is then no more than a very good guess.
  */
 const u64 *s2dump_el2_table_page(u64 pa)
 {
+	struct hyp_page *page;
+
 	if (!PAGE_ALIGNED(pa) || !addr_is_memory(pa))
 		return NULL;
 
-	if (get_hyp_state(hyp_phys_to_page(pa)) != PKVM_PAGE_OWNED)
+	page = hyp_phys_to_page(pa);
+	if (get_hyp_state(page) != PKVM_PAGE_OWNED || !page->refcount)
 		return NULL;
 
 	return hyp_phys_to_virt(pa);

@@ -162,8 +162,9 @@ impl TableMemory for Table {
         let page = unsafe { s2dump_el2_table_page(table.get()) };
         let page = NonNull::new(page.cast_mut()).ok_or(outside)?;
         // SAFETY:
-        // - A page of RAM that the hypervisor owns alone, so aligned and mapped readable at EL2. It may be any such page
-        //   if the table is wrong: then what is read is shown raw.
+        // - A page of RAM that the hypervisor owns alone and a pool counts, so aligned and mapped readable at EL2. It may
+        //   be any such page if the table is wrong: then what is read is shown raw, and only the check of a moment ago
+        //   says that it is still so (see `s2dump_el2_table_page`).
         // - A page that is a table stays one while the table's lock is held, which outlives the reference.
         // - The MMU, and for other pages other CPUs at EL2, may write it: atomics are made for that.
         Ok(unsafe { page.cast::<[AtomicU64; TABLE_ENTRIES]>().as_ref() })
