@@ -212,7 +212,11 @@ pub fn walk_range<M: TableMemory, S: Sink>(
         }
         if has_ended {
             table = match path.get(depth) {
-                Some(&address) if depth != 0 => memory.table(address, granule)?,
+                Some(&above) if depth != 0 => match memory.table(above, granule) {
+                    Ok(entries) => entries,
+                    // No true table stops being one under its lock. Who goes on from here is told what it is now.
+                    Err(OutsideMemory { .. }) => break,
+                },
                 _ => root.entries(memory, ia)?,
             };
         }
