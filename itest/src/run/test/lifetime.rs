@@ -102,17 +102,23 @@ fn program_tells_of_a_vm_destroyed_mid_dump(machine: &Machine) -> Outcome {
 
 fn dumper_killed_mid_dump(machine: &Machine) -> Outcome {
     const TIMES: u32 = 100;
+    const ROUNDS: u32 = 4;
     let vmm = checkered()?;
-    let mut before = 0;
-    for time in 0..TIMES {
-        let mut child = stuck_program(&vmm)?;
-        child.kill()?;
-        child.wait()?;
-        if time == 0 {
-            before = free_kib()?;
+    let mut outcome = Ok(());
+    // The first hundreds fill stocks of the allocator's own, and then no more is lost; a leak loses as much in each round.
+    for _ in 0..ROUNDS {
+        let before = free_kib()?;
+        for _ in 0..TIMES {
+            let mut child = stuck_program(&vmm)?;
+            child.kill()?;
+            child.wait()?;
+        }
+        outcome = check_no_leak(before, TIMES);
+        if outcome.is_ok() {
+            break;
         }
     }
-    check_no_leak(before, TIMES)?;
+    outcome?;
     vmm.end()?;
     check_nothing_broken(machine)
 }
@@ -156,7 +162,7 @@ fn thousand_sessions(machine: &Machine) -> Outcome {
 /// A page that cannot be unshared is leaked on purpose, and said on the console.
 fn check_no_leak(before_kib: u64, sessions: u32) -> Result<()> {
     const NOISE_KIB: u64 = 1536;
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const PATIENCE: Duration = Duration::from_secs(3);
     let limit = NOISE_KIB.max(u64::from(sessions) * 4 / 2);
     let begin = Instant::now();
     loop {
