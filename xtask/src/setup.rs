@@ -34,7 +34,7 @@ const LLVM_LIB: &str = "/usr/lib/llvm-19/lib";
 const BINDGEN_VERSION: &str = "0.72.1";
 /// Oldest QEMU known to boot pKVM here.
 const QEMU_MAJOR: u32 = 10;
-/// Targets: EL2 rules and the bare-metal image, then the guest's programs.
+/// Targets: clippy of what runs at EL2, then the guest's programs.
 const TARGETS: [&str; 2] = ["aarch64-unknown-none-softfloat", "aarch64-unknown-linux-musl"];
 /// The machine emulator.
 pub(crate) const QEMU: &str = "qemu-system-aarch64";
