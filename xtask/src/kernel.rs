@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Builds the kernel with s2dump in it, in the cache; rebuilds what changed, and nothing if nothing did.
+//! Builds kernels in the cache; rebuilds what changed, and nothing if nothing did.
 //!
 //! Per source there is one directory: `source` (unpacked or copied, then given s2dump, which writes only what differs),
-//! and `build` (`make O=`). `make` itself decides by the files' times what is to be built again.
+//! and one for `make O=` per [`Flavor`]. `make` itself decides by the files' times what is to be built again.
 
 use crate::ctx::{hash, lock, Ctx};
 use crate::linux::insertions::{without_ours, INSERTIONS, OWN_DIR};
@@ -17,10 +17,68 @@ use std::path::{Path, PathBuf};
 const CONFIG: &str = "xtask/kernel.config";
 /// Behind this line of it are options that not every series has.
 const SOME_SERIES: &str = "\n# Known to some series only";
-/// Options without which there is nothing to show.
-const NEEDED: [&str; 3] = ["CONFIG_RUST=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y", "CONFIG_PKVM_S2DUMP=y"];
 /// Lines that a whole build prints, measured on 7.3; for the ticker only.
 const EXPECTED_LINES: usize = 1_380;
+
+/// A kernel to build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Flavor {
+    /// 4 KiB pages, with s2dump
+    #[value(name = "4k")]
+    S2dump,
+    /// 16 KiB pages, without s2dump: what it says of its tables is its own word
+    #[value(name = "16k")]
+    Plain16K,
+    /// 64 KiB pages, without s2dump
+    #[value(name = "64k")]
+    Plain64K,
+}
+
+/// Which kernel to build.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Build {
+    /// Size of its pages
+    #[arg(long, value_enum, default_value = "4k", value_name = "SIZE")]
+    pages: Flavor,
+}
+
+impl Flavor {
+    /// Returns the name of its build directory and its logs.
+    fn name(self) -> &'static str {
+        match self {
+            Self::S2dump => "kernel",
+            Self::Plain16K => "kernel-16k",
+            Self::Plain64K => "kernel-64k",
+        }
+    }
+
+    /// Returns the directory for `make O=`, beside the source.
+    fn build_dir(self) -> &'static str {
+        match self {
+            Self::S2dump => "build",
+            Self::Plain16K => "build-16k",
+            Self::Plain64K => "build-64k",
+        }
+    }
+
+    /// Returns the file with what it has different from [`CONFIG`].
+    fn overlay(self) -> Option<&'static str> {
+        match self {
+            Self::S2dump => None,
+            Self::Plain16K => Some("xtask/kernel-16k.config"),
+            Self::Plain64K => Some("xtask/kernel-64k.config"),
+        }
+    }
+
+    /// Returns the options without which there is nothing to show.
+    fn needed(self) -> &'static [&'static str] {
+        match self {
+            Self::S2dump => &["CONFIG_RUST=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y", "CONFIG_PKVM_S2DUMP=y"],
+            Self::Plain16K => &["CONFIG_ARM64_16K_PAGES=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y"],
+            Self::Plain64K => &["CONFIG_ARM64_64K_PAGES=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y"],
+        }
+    }
+}
 
 /// A built kernel.
 pub(crate) struct Kernel {
@@ -30,22 +88,35 @@ pub(crate) struct Kernel {
     pub(crate) build: PathBuf,
 }
 
-/// Builds the kernel the user asked for, or the best.
+/// Builds the kernel with s2dump, of the source the user asked for, or the best.
+///
+/// # Errors
+///
+/// As [`build_flavor`].
+pub(crate) fn build(ctx: &Ctx) -> Result<Kernel> {
+    build_flavor(ctx, Flavor::S2dump)
+}
+
+/// Builds a kernel of the source the user asked for, or the best.
 ///
 /// # Errors
 ///
 /// If set-up, an insertion or the build fails.
-pub(crate) fn build(ctx: &Ctx) -> Result<Kernel> {
+pub(crate) fn build_flavor(ctx: &Ctx, flavor: Flavor) -> Result<Kernel> {
     setup::for_kernel(ctx)?;
     let source = source::find(ctx)?;
     let home = ctx.cache.join("linux").join(&source.name);
-    let (tree, build) = (home.join("source"), home.join("build"));
+    let (tree, build) = (home.join("source"), home.join(flavor.build_dir()));
     std::fs::create_dir_all(&build)?;
     let _lock = lock(&home)?;
     let added = insert(ctx, &source, &tree)?;
-    let config = std::fs::read(ctx.root.join(CONFIG))?;
+    let config = config(ctx, flavor)?;
     let rustc = output(command("rustc").arg("-vV"))?;
-    let key = hash([added.as_bytes(), &config, rustc.as_bytes()]);
+    let key = match flavor {
+        Flavor::S2dump => hash([added.as_bytes(), config.as_bytes(), rustc.as_bytes()]),
+        // Without the option our lines are nothing to the compiler: a change of ours is no reason to look.
+        Flavor::Plain16K | Flavor::Plain64K => hash([config.as_bytes()]),
+    };
     let kernel = Kernel { image: build.join("arch/arm64/boot/Image"), build: build.clone() };
     let key_file = build.join(".s2dump-key");
     // A user's own tree may have changed anywhere: there `make` has to look.
@@ -54,13 +125,13 @@ pub(crate) fn build(ctx: &Ctx) -> Result<Kernel> {
     }
     // A run that is cut short must not leave the key of one that was not.
     let _ = std::fs::remove_file(&key_file);
-    let step = Step::start(format!("kernel: build {}", source.name));
-    configure(ctx, &step, &tree, &build)?;
+    let step = Step::start(format!("{}: build {}", flavor.name(), source.name));
+    configure(ctx, &step, flavor, &config, &tree, &build)?;
     let mut lines = 0_usize;
     let mut image = make(ctx, &tree, &build)?;
     // One job more than CPUs: something is always waiting for the disk.
     image.arg(format!("-j{}", ctx.jobs + 1)).arg("Image");
-    step.run_with(&mut image, &ctx.log("kernel"), |line| {
+    step.run_with(&mut image, &ctx.log(flavor.name()), |line| {
         let line = line.strip_prefix("  ")?;
         lines += 1;
         let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -115,15 +186,34 @@ fn copy_user_tree(ctx: &Ctx, from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Returns what a flavor's configuration is made from.
+fn config(ctx: &Ctx, flavor: Flavor) -> Result<String> {
+    let read = |path: &str| std::fs::read_to_string(ctx.root.join(path)).with_context(|| format!("cannot read {path}"));
+    let base = read(CONFIG)?;
+    flavor.overlay().map_or(Ok(base.clone()), |overlay| Ok(overlaid(&base, &read(overlay)?)))
+}
+
+/// Returns `base` with its lines about an option replaced by those of `overlay`, which come first.
+fn overlaid(base: &str, overlay: &str) -> String {
+    let option = |line: &str| {
+        let line = line.strip_prefix("# ").filter(|line| line.ends_with(" is not set")).unwrap_or(line);
+        line.starts_with("CONFIG_").then(|| line.split(['=', ' ']).next().unwrap_or(line).to_owned())
+    };
+    let said: Vec<String> = overlay.lines().filter_map(option).collect();
+    let kept = base.lines().filter(|line| option(line).is_none_or(|option| !said.contains(&option)));
+    overlay.lines().chain(kept).flat_map(|line| [line, "\n"]).collect()
+}
+
 /// Makes the configuration and checks what of it was taken.
-fn configure(ctx: &Ctx, step: &Step, tree: &Path, build: &Path) -> Result<()> {
-    let fragment = ctx.root.join(CONFIG);
+fn configure(ctx: &Ctx, step: &Step, flavor: Flavor, fragment: &str, tree: &Path, build: &Path) -> Result<()> {
+    let file = build.join(".s2dump-config");
+    std::fs::write(&file, fragment)?;
     let mut config = make(ctx, tree, build)?;
-    config.env("KCONFIG_ALLCONFIG", &fragment).arg("allnoconfig");
-    step.run(&mut config, &ctx.log("kernel-config"))?;
-    let (fragment, taken) = (std::fs::read_to_string(fragment)?, std::fs::read_to_string(build.join(".config"))?);
-    let lost = lost_options(&fragment, &taken);
-    if lost.iter().any(|option| NEEDED.contains(option)) {
+    config.env("KCONFIG_ALLCONFIG", &file).arg("allnoconfig");
+    step.run(&mut config, &ctx.log(&format!("{}-config", flavor.name())))?;
+    let taken = std::fs::read_to_string(build.join(".config"))?;
+    let lost = lost_options(fragment, &taken);
+    if lost.iter().any(|option| flavor.needed().contains(option)) {
         // Tells what RUST=y misses; says nothing of use about the others, but does no harm.
         let why = match step.run(make(ctx, tree, build)?.arg("rustavailable"), &ctx.log("rustavailable")) {
             Ok(()) => String::new(),
@@ -157,9 +247,9 @@ fn make(ctx: &Ctx, tree: &Path, build: &Path) -> Result<std::process::Command> {
 ///
 /// # Errors
 ///
-/// As [`build`].
-pub(crate) fn run(ctx: &Ctx) -> Result<()> {
-    let kernel = build(ctx)?;
+/// As [`build_flavor`].
+pub(crate) fn run(ctx: &Ctx, args: &Build) -> Result<()> {
+    let kernel = build_flavor(ctx, args.pages)?;
     println!("{}", kernel.image.display());
     Ok(())
 }
@@ -186,6 +276,13 @@ pub(crate) fn check_anchors(ctx: &Ctx, series: source::Series) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn overlay_replaces_and_removes() {
+        let base = "# note\nCONFIG_A=y\nCONFIG_AB=y\nCONFIG_C=\"c d\"\n\n# CONFIG_D is not set\n";
+        let overlay = "# CONFIG_A is not set\nCONFIG_C=\"e\"\nCONFIG_D=y\n";
+        assert_eq!(overlaid(base, overlay), format!("{overlay}# note\nCONFIG_AB=y\n\n"));
+    }
 
     #[test]
     fn options_not_taken_are_told() {

@@ -42,7 +42,7 @@ enum Task {
     /// Run every check of the project
     Test(check::Check),
     /// Build the kernel with s2dump in it, and print where it is
-    Kernel,
+    Kernel(kernel::Build),
     /// Boot for a shell, or for one command: run -- COMMAND
     Run(run::Run),
     /// Check the rules for the sources, and for what s2dump adds to EL2
@@ -69,7 +69,7 @@ fn perform(ctx: &Ctx, task: Task) -> Result<i32> {
     match task {
         Task::Demo => demo::run(ctx).map(|()| 0),
         Task::Test(check) => check::run(ctx, &check),
-        Task::Kernel => kernel::run(ctx).map(|()| 0),
+        Task::Kernel(build) => kernel::run(ctx, &build).map(|()| 0),
         Task::Run(run) => run::run(ctx, &run),
         Task::Lint(lint) => lint::run(ctx, &lint).map(|()| 0),
         Task::Bench => bench::run(ctx).map(|()| 0),
