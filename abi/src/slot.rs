@@ -159,6 +159,9 @@ pub mod record_flags {
     pub const LINEAR: u16 = 1 << 0;
     /// First record of any slot but the first: its first entry may continue the last record of the slot before.
     pub const CONTINUES: u16 = 1 << 1;
+    /// For leaves of EL2's stage 1: bits 63:59 of the table descriptors above the run, ORed, as far as they are in force;
+    /// the same for all entries of a run. Else 0.
+    pub const INHERITED: u16 = 0x1f << 11;
 }
 
 /// A run of entries of one level that differ in nothing but the output address. Reserved bytes are zero and checked.

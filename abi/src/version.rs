@@ -32,8 +32,10 @@ impl AbiVersion {
 
 /// The version this source speaks. Changes, newest first:
 ///
+/// - 1.1: runs of EL2's stage 1 say what the tables above them do
+///   ([`record_flags::INHERITED`](crate::slot::record_flags::INHERITED)).
 /// - 1.0: hello, list, dump, walk; guest stage-2 tables.
-pub const ABI_VERSION: AbiVersion = AbiVersion { major: 1, minor: 0 };
+pub const ABI_VERSION: AbiVersion = AbiVersion { major: 1, minor: 1 };
 
 /// What an implementation can do: bits of the hello answers. Unknown bits are ignored.
 pub mod features {

@@ -4,8 +4,7 @@
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
 use s2dump_abi::target::Target;
-use s2dump_vmsa::geometry::{Features, Geometry, GeometryError};
-use s2dump_vmsa::level::Level;
+use s2dump_vmsa::{Features, Geometry, GeometryError, Level};
 
 /// What all rows of one dump or walk share: the header of its first slot, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,37 +3,43 @@
 
 use crate::model::{Row, Table};
 use s2dump_abi::slot::{encoding, RecordKind};
-use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability};
-use s2dump_vmsa::descriptor::{Descriptor, Leaf, RawDescriptor};
+use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability, Xn};
+use s2dump_vmsa::descriptor::{Descriptor, RawDescriptor};
 use s2dump_vmsa::pkvm::{InvalidKind, OwnerId, PageState};
+use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
 use std::borrow::Cow;
 
 /// Words or numbers for one word of output.
 pub(crate) type Word = Cow<'static, str>;
 
 /// Returns the leaf a row is made of, if it is.
-pub(crate) fn leaf<'t>(row: &Row, table: &'t Table) -> Option<Leaf<'t>> {
+pub(crate) fn leaf<'t>(row: &Row, table: &'t Table) -> Option<Stage2Leaf<'t>> {
     match RawDescriptor::from_bits(row.raw).view(row.level, &table.geometry) {
-        Descriptor::Block(leaf) | Descriptor::Page(leaf) if row.kind == RecordKind::LEAF => Some(leaf),
+        Descriptor::Block(leaf) | Descriptor::Page(leaf) if row.kind == RecordKind::LEAF => leaf.stage2(),
         _ => None,
     }
 }
 
-/// Returns the rights in three letters; execution is `x` for EL1 and EL0, `p` for EL1 only, `u` for EL0 only.
-pub(crate) fn rwx(leaf: &Leaf<'_>) -> String {
-    let ap = leaf.s2ap();
-    let execute = match (leaf.xn().el1_can_execute(), leaf.xn().el0_can_execute()) {
+/// Returns the rights in three letters; execution is `x` for EL1 and EL0, `p` for EL1 only, `u` for EL0 only. Where they
+/// are an index into S2PIR_EL2, `pi` and the index.
+pub(crate) fn rwx(leaf: &Stage2Leaf<'_>) -> Word {
+    let (ap, xn) = match leaf.permissions() {
+        Permissions::Direct { ap, xn } => (ap, xn),
+        Permissions::Indirect { pi_index, .. } => return format!("pi{pi_index}").into(),
+    };
+    let execute = match (xn.el1_can_execute(), xn.el0_can_execute()) {
         (true, true) => 'x',
         (true, false) => 'p',
         (false, true) => 'u',
         (false, false) => '-',
     };
-    [if ap.is_readable() { 'r' } else { '-' }, if ap.is_writable() { 'w' } else { '-' }, execute].iter().collect()
+    let letters = [if ap.is_readable() { 'r' } else { '-' }, if ap.is_writable() { 'w' } else { '-' }, execute];
+    letters.iter().collect::<String>().into()
 }
 
 /// Returns who may execute.
-pub(crate) fn execute(leaf: &Leaf<'_>) -> &'static str {
-    match (leaf.xn().el1_can_execute(), leaf.xn().el0_can_execute()) {
+pub(crate) fn execute(xn: Xn) -> &'static str {
+    match (xn.el1_can_execute(), xn.el0_can_execute()) {
         (true, true) => "el1+el0",
         (true, false) => "el1",
         (false, true) => "el0",
@@ -56,6 +62,8 @@ pub(crate) fn memory(attr: MemAttr) -> Word {
         MemAttr::Normal { outer, inner } => return format!("o-{}/i-{}", cache(outer), cache(inner)).into(),
         MemAttr::ForcedWriteBack => "normal-wb",
         MemAttr::AsStage1 => "as-stage1",
+        MemAttr::NoTagAccess | MemAttr::ForcedWriteBackNoTagAccess => "normal-wb-notag",
+        MemAttr::AsStage1NoTagAccess => "as-stage1-notag",
         MemAttr::Unknown(bits) => return format!("{bits:#06b}?").into(),
     };
     name.into()
@@ -85,7 +93,7 @@ fn is_pkvm(table: &Table) -> bool {
 }
 
 /// Returns pKVM's page state, if the table has one.
-pub(crate) fn page_state(leaf: &Leaf<'_>, table: &Table) -> Option<&'static str> {
+pub(crate) fn page_state(leaf: &Stage2Leaf<'_>, table: &Table) -> Option<&'static str> {
     is_pkvm(table).then(|| match leaf.page_state() {
         PageState::Owned => "owned",
         PageState::SharedOwned => "shared-owned",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Folds entries into runs: same level, same kind, and the same bits but for the output address. Holes fold too.
+//! Folds entries into runs: same level, same kind, the same bits but for the output address, and the same inherited from
+//! the tables above. Holes fold too.
 //!
 //! [`merge`] is the definition, for any two neighboring runs; it is also what joins runs across slots at EL0. The
 //! [`Coalescer`] applies it to a walk, with a fast path that only counts how many further descriptors it would take in.
@@ -47,6 +48,7 @@ pub fn merge(a: &Record, b: &Record, fold: &Fold) -> Option<Record> {
     let span = u64::from(a.count).checked_shl(fold.geometry.granule().entry_shift(level))?;
     if a.level != b.level
         || a.kind != b.kind
+        || (a.flags ^ b.flags) & record_flags::INHERITED != 0
         || a.ia.wrapping_add(span) != b.ia
         || (a.descriptor ^ b.descriptor) & fold.same_mask(kind, level) != 0
     {
@@ -115,7 +117,7 @@ impl<O: RecordOut> Coalescer<O> {
     #[inline(always)]
     fn take_one(&mut self, entry: &Entry, same: u64, step: u64) -> bool {
         let raw = entry.raw.to_bits();
-        let is_same = self.run.is_of(entry.level, entry.kind)
+        let is_same = self.run.is_of(entry.level, entry.kind, entry.inherited)
             && (self.run.descriptor ^ raw) & same == 0
             && self.run.count() != u64::from(u32::MAX);
         let is_linear = self.run.is_linear() && self.next_oa == entry.oa.get();
@@ -148,8 +150,9 @@ impl<O: RecordOut> Coalescer<O> {
     #[inline(always)]
     fn take_more(&mut self, row: &Row<'_>, first: usize, leaf_same: u64) -> usize {
         // What a wrong table descriptor leads to depends on the tables above it, so those come one by one.
-        let is_leaf = self.run.is_of(row.level, EntryKind::Leaf);
-        let is_whole = self.run.is_of(row.level, EntryKind::Invalid) || self.run.is_of(row.level, EntryKind::Reserved);
+        let is_run_of = |kind| self.run.is_of(row.level, kind, row.inherited(kind));
+        let is_leaf = is_run_of(EntryKind::Leaf);
+        let is_whole = is_run_of(EntryKind::Invalid) || is_run_of(EntryKind::Reserved);
         if !is_leaf && !is_whole {
             return 0;
         }
@@ -203,7 +206,7 @@ impl<O: RecordOut> Sink for Coalescer<O> {
                 _ => (PhysAddr::default(), u64::MAX, 0),
             };
             let ia = row.ia.wrapping_add((taken as u64) << shift);
-            if !self.take_one(&Entry { ia, oa, raw, level, kind }, same, step) {
+            if !self.take_one(&Entry { ia, oa, raw, level, kind, inherited: row.inherited(kind) }, same, step) {
                 return (taken, RowEnd::Full);
             }
             taken += 1;

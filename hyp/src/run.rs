@@ -6,7 +6,7 @@ use crate::walker::{Entry, EntryKind};
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 use s2dump_abi::slot::{record_flags, Record};
-use s2dump_vmsa::Level;
+use s2dump_vmsa::{Level, TableAttrs};
 
 /// A run as the words of its record.
 ///
@@ -24,7 +24,9 @@ pub(crate) struct Run {
 const LEVEL_SHIFT: u32 = 8 * (offset_of!(Record, level) - offset_of!(Record, count)) as u32;
 const KIND_SHIFT: u32 = 8 * (offset_of!(Record, kind) - offset_of!(Record, count)) as u32;
 const FLAGS_SHIFT: u32 = 8 * (offset_of!(Record, flags) - offset_of!(Record, count)) as u32;
-const LEVEL_AND_KIND: u64 = 0xff << LEVEL_SHIFT | 0xff << KIND_SHIFT;
+const INHERITED_SHIFT: u32 = FLAGS_SHIFT + record_flags::INHERITED.trailing_zeros();
+/// What entries of one run have in common: level, kind, and what they inherit.
+const SORT: u64 = 0xff << LEVEL_SHIFT | 0xff << KIND_SHIFT | (record_flags::INHERITED as u64) << FLAGS_SHIFT;
 const LINEAR: u64 = (record_flags::LINEAR as u64) << FLAGS_SHIFT;
 const _: () = assert!(offset_of!(Record, count) == 24 && LEVEL_SHIFT >= u32::BITS);
 
@@ -34,8 +36,7 @@ impl Run {
 
     #[inline(always)]
     pub(crate) fn single(entry: &Entry) -> Self {
-        let [level] = entry.level.get().to_le_bytes();
-        let tail = LINEAR | (entry.kind as u64) << KIND_SHIFT | u64::from(level) << LEVEL_SHIFT | 1;
+        let tail = LINEAR | sort(entry.level, entry.kind, entry.inherited) | 1;
         Self { ia: entry.ia, oa: entry.oa.get(), descriptor: entry.raw.to_bits(), tail }
     }
 
@@ -49,11 +50,10 @@ impl Run {
         self.tail & LINEAR != 0
     }
 
-    /// Returns whether entries of `level` and `kind` are those of this run.
+    /// Returns whether entries of `level` and `kind` that inherit `inherited` are those of this run.
     #[inline(always)]
-    pub(crate) fn is_of(&self, level: Level, kind: EntryKind) -> bool {
-        let [level] = level.get().to_le_bytes();
-        self.tail & LEVEL_AND_KIND == u64::from(level) << LEVEL_SHIFT | (kind as u64) << KIND_SHIFT
+    pub(crate) fn is_of(&self, level: Level, kind: EntryKind, inherited: TableAttrs) -> bool {
+        self.tail & SORT == sort(level, kind, inherited)
     }
 
     /// Adds entries: no more than a count has room for.
@@ -79,6 +79,13 @@ impl Run {
     pub(crate) fn record(&self) -> Record {
         zerocopy::transmute!([self.ia, self.oa, self.descriptor, self.tail])
     }
+}
+
+/// Returns the bits of [`SORT`].
+#[inline(always)]
+fn sort(level: Level, kind: EntryKind, inherited: TableAttrs) -> u64 {
+    let [level] = level.get().to_le_bytes();
+    u64::from(level) << LEVEL_SHIFT | (kind as u64) << KIND_SHIFT | u64::from(inherited.to_bits()) << INHERITED_SHIFT
 }
 
 /// Returns at most the first `count` entries.

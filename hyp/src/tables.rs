@@ -2,6 +2,7 @@
 //! The only way from a physical address to a descriptor.
 
 use core::sync::atomic::AtomicU64;
+use s2dump_vmsa::geometry::BaseBeyondOutput;
 use s2dump_vmsa::{Geometry, Granule, PhysAddr};
 
 /// Memory that tables may be read from.
@@ -50,6 +51,20 @@ impl Root {
             return Err(MisalignedRoot(base));
         }
         Ok(Self { geometry, base })
+    }
+
+    /// Takes the base that VTTBR_EL2 or TTBR0_EL2 with value `register` gives a table of `geometry`; bits that the MMU is
+    /// expected to drop are dropped ([`Geometry::base`] tells them).
+    ///
+    /// # Errors
+    ///
+    /// [`BaseBeyondOutput`] if the output size of the table does not reach that far.
+    pub const fn from_register(geometry: Geometry, register: u64) -> Result<Self, BaseBeyondOutput> {
+        match geometry.base(register) {
+            // INVARIANT: `Geometry::base` aligns.
+            Ok(base) => Ok(Self { geometry, base: base.address }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the geometry.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Walks a stage-2 table without recursion, from an input address on, within a budget of descriptors.
+//! Walks a table, of stage 2 or of EL2's stage 1, without recursion, from an input address on, within a budget of descriptors.
 //!
 //! Invariants others rely on:
 //! - At most `budget` descriptors are read, those on the way down to the cursor and invalid ones included, and for each
@@ -13,7 +13,7 @@
 use crate::tables::{OutsideMemory, Root, TableMemory};
 use core::sync::atomic::{AtomicU64, Ordering};
 use s2dump_vmsa::descriptor::Type;
-use s2dump_vmsa::{Geometry, Ipa, Level, PhysAddr, RawDescriptor};
+use s2dump_vmsa::{Geometry, Ipa, Level, PhysAddr, RawDescriptor, TableAttrs};
 
 /// The least useful budget: one descriptor at each level. A smaller one might end on the way down, forever.
 pub const MIN_BUDGET: u32 = Level::MAX_DEPTH as u32;
@@ -49,6 +49,8 @@ pub struct Entry {
     pub level: Level,
     /// What it is.
     pub kind: EntryKind,
+    /// For a leaf of EL2's stage 1: what the tables above it say. Else nothing.
+    pub inherited: TableAttrs,
 }
 
 /// Neighboring entries of one table, as far as table, range and budget go. Not empty.
@@ -62,6 +64,8 @@ pub struct Row<'m> {
     pub shift: u32,
     /// The entries. Each may be loaded once only for each time it is decided upon.
     pub entries: &'m [AtomicU64],
+    /// What the tables above say.
+    inherited: TableAttrs,
     /// What descriptors ending in 01 are.
     block: EntryKind,
     /// What descriptors ending in 11 are.
@@ -77,6 +81,16 @@ impl Row<'_> {
             0b01 => self.block,
             0b11 => self.table_or_page,
             _ => EntryKind::Invalid,
+        }
+    }
+
+    /// Returns what the tables above say, if it matters: for a leaf.
+    #[inline(always)]
+    #[must_use]
+    pub fn inherited(&self, kind: EntryKind) -> TableAttrs {
+        match kind {
+            EntryKind::Leaf => self.inherited,
+            _ => TableAttrs::NONE,
         }
     }
 }
@@ -115,6 +129,31 @@ pub struct Progress {
 /// Addresses only, to save stack: a table is looked up again when the walk climbs back to it.
 type Path = [PhysAddr; Level::MAX_DEPTH];
 
+/// What each table on the way says with those above it, in one word to save stack: the lowest bits are of the deepest.
+#[derive(Clone, Copy, Default)]
+struct Inherited(u32);
+
+impl Inherited {
+    #[inline(always)]
+    fn current(self) -> TableAttrs {
+        let [low, ..] = self.0.to_le_bytes();
+        TableAttrs::from_bits(low)
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, below: TableAttrs) {
+        self.0 = self.0 << TableAttrs::BITS | u32::from(self.current().and(below).to_bits());
+    }
+
+    #[inline(always)]
+    fn climb(&mut self) {
+        self.0 >>= TableAttrs::BITS;
+    }
+}
+
+// The root says nothing.
+const _: () = assert!((Level::MAX_DEPTH as u32 - 1) * TableAttrs::BITS <= u32::BITS);
+
 /// Walks the entries that span any address of `cursor..end`, reading at most `budget` descriptors.
 ///
 /// An `end` beyond the input-address space is taken as the end of the space.
@@ -146,6 +185,7 @@ pub fn walk_range<M: TableMemory, S: Sink>(
     let mut depth = 0;
     let mut table = root.entries(memory, ia)?;
     let mut path: Path = [root.base(); Level::MAX_DEPTH];
+    let mut inherited = Inherited::default();
 
     while ia < end_ia {
         let index = (ia >> shift) & ((1 << index_bits) - 1);
@@ -160,6 +200,7 @@ pub fn walk_range<M: TableMemory, S: Sink>(
             level,
             shift,
             entries,
+            inherited: inherited.current(),
             block: if geometry.is_block_level(level) { EntryKind::Leaf } else { EntryKind::Reserved },
             table_or_page: if level.is_last() { EntryKind::Leaf } else { EntryKind::Table },
         };
@@ -184,6 +225,7 @@ pub fn walk_range<M: TableMemory, S: Sink>(
                         level = child;
                         shift -= index_bits;
                         table = entered;
+                        inherited.enter(geometry.table_attrs(raw.to_bits()));
                         if let Some(place) = path.get_mut(depth) {
                             *place = oa;
                         }
@@ -191,7 +233,8 @@ pub fn walk_range<M: TableMemory, S: Sink>(
                     }
                     (Ok(_), None) => break, // Not reached: a row of level 3 has no tables.
                     (Err(kind), _) => {
-                        let entry = Entry { ia: ia & (u64::MAX << shift), oa, raw, level, kind };
+                        let ia_first = ia & (u64::MAX << shift);
+                        let entry = Entry { ia: ia_first, oa, raw, level, kind, inherited: TableAttrs::NONE };
                         if !sink.take_wrong(&entry) {
                             break;
                         }
@@ -209,6 +252,7 @@ pub fn walk_range<M: TableMemory, S: Sink>(
             depth = above;
             level = parent;
             shift += index_bits;
+            inherited.climb();
         }
         if has_ended {
             table = match path.get(depth) {
@@ -242,6 +286,7 @@ pub fn walk_address<M: TableMemory>(
     let mut level = geometry.start_level();
     let mut table = root.entries(memory, ia)?;
     let mut path: Path = [root.base(); Level::MAX_DEPTH];
+    let mut above = TableAttrs::NONE;
     for depth in 0..Level::MAX_DEPTH {
         let shift = granule.entry_shift(level);
         let index = (ia >> shift) & ((1 << granule.index_bits()) - 1);
@@ -260,8 +305,10 @@ pub fn walk_address<M: TableMemory>(
                 (Err(wrong), _) => kind = wrong,
             }
         }
-        visit(&Entry { ia: ia & (u64::MAX << shift), oa, raw, level, kind });
+        let inherited = if kind == EntryKind::Leaf { above } else { TableAttrs::NONE };
+        visit(&Entry { ia: ia & (u64::MAX << shift), oa, raw, level, kind, inherited });
         let Some(child) = below else { break };
+        above = above.and(geometry.table_attrs(raw.to_bits()));
         level = child;
     }
     Ok(())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! The fields of a stage-2 leaf that are more than one bit.
+//! Fields of descriptors that are more than one bit.
 
 use crate::bit;
 
@@ -43,15 +43,28 @@ pub enum MemAttr {
     ForcedWriteBack,
     /// FWB only: what stage 1 says.
     AsStage1,
-    /// Reserved, or only defined by extensions that are not decoded: the four bits.
+    /// FEAT_MTE_PERM, without FWB: Normal write-back, and allocation tags cannot be accessed.
+    NoTagAccess,
+    /// FEAT_MTE_PERM: [`Self::ForcedWriteBack`], and allocation tags cannot be accessed.
+    ForcedWriteBackNoTagAccess,
+    /// FEAT_MTE_PERM: [`Self::AsStage1`], and allocation tags cannot be accessed.
+    AsStage1NoTagAccess,
+    /// Reserved: the four bits.
     Unknown(u8),
 }
 
 impl MemAttr {
-    /// Decodes the low four bits of `raw`; `fwb` is HCR_EL2.FWB.
+    /// Decodes the low four bits of `raw`; `fwb` is HCR_EL2.FWB, `mte_perm` FEAT_MTE_PERM. AArch64_S2DecodeMemAttrs,
+    /// AArch64_S2ApplyFWBMemAttrs.
     #[must_use]
-    pub const fn from_bits(raw: u8, fwb: bool) -> Self {
+    pub const fn from_bits(raw: u8, fwb: bool, mte_perm: bool) -> Self {
         let raw = raw & 0xf;
+        match (raw, fwb) {
+            (0b0100, false) if mte_perm => return Self::NoTagAccess,
+            (0b1110, true) if mte_perm => return Self::ForcedWriteBackNoTagAccess,
+            (0b1111, true) if mte_perm => return Self::AsStage1NoTagAccess,
+            _ => {}
+        }
         match (raw, fwb) {
             (0b0000, _) => Self::Device(Device::NGnRnE),
             (0b0001, _) => Self::Device(Device::NGnRE),
@@ -96,7 +109,7 @@ impl S2Ap {
         self.0 & 0b01 != 0
     }
 
-    /// Returns whether writes are allowed. With DBM set hardware may allow them later: [`Leaf::dirty_bit_modifier`].
+    /// Returns whether writes are allowed. With DBM set hardware may allow them too: [`Leaf::dirty_bit_modifier`].
     ///
     /// [`Leaf::dirty_bit_modifier`]: crate::Leaf::dirty_bit_modifier
     #[must_use]
@@ -143,7 +156,7 @@ impl Xn {
     }
 }
 
-/// Shareability: SH, bits 9:8 (VTCR_EL2.SH0 for all leaves with LPA2).
+/// Shareability: SH, bits 9:8 (SH0 of VTCR_EL2 or TCR_EL2 for all leaves with LPA2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shareability {
     /// 00: non-shareable.
@@ -197,20 +210,33 @@ mod tests {
             normal(WriteBack, WriteBack),
         ];
         for (raw, attr) in (0..16).zip(expected) {
-            assert_eq!(MemAttr::from_bits(raw, false), attr, "{raw:#06b}");
+            assert_eq!(MemAttr::from_bits(raw, false, false), attr, "{raw:#06b}");
         }
     }
 
     #[test]
     fn good_memattr_with_fwb() {
         let normal_nc = MemAttr::Normal { outer: NonCacheable, inner: NonCacheable };
-        assert_eq!(MemAttr::from_bits(1, true), MemAttr::Device(Device::NGnRE));
-        assert_eq!(MemAttr::from_bits(5, true), normal_nc);
-        assert_eq!(MemAttr::from_bits(6, true), MemAttr::ForcedWriteBack);
-        assert_eq!(MemAttr::from_bits(7, true), MemAttr::AsStage1);
+        let decode = |raw| MemAttr::from_bits(raw, true, false);
+        assert_eq!(decode(1), MemAttr::Device(Device::NGnRE));
+        assert_eq!(decode(5), normal_nc);
+        assert_eq!(decode(6), MemAttr::ForcedWriteBack);
+        assert_eq!(decode(7), MemAttr::AsStage1);
         for raw in [4, 8, 9, 10, 11, 12, 13, 14, 15] {
-            assert_eq!(MemAttr::from_bits(raw, true), MemAttr::Unknown(raw));
+            assert_eq!(decode(raw), MemAttr::Unknown(raw));
         }
+    }
+
+    #[test]
+    fn good_memattr_with_mte_perm() {
+        let changed = |fwb| {
+            let differs = move |raw: &u8| MemAttr::from_bits(*raw, fwb, true) != MemAttr::from_bits(*raw, fwb, false);
+            let mut found = (0..16).filter(differs).map(|raw| (raw, MemAttr::from_bits(raw, fwb, true)));
+            [found.next(), found.next(), found.next()]
+        };
+        assert_eq!(changed(false), [Some((4, MemAttr::NoTagAccess)), None, None]);
+        let forced = (14, MemAttr::ForcedWriteBackNoTagAccess);
+        assert_eq!(changed(true), [Some(forced), Some((15, MemAttr::AsStage1NoTagAccess)), None]);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Stage-2 descriptors of 64 bits.
+//! Descriptors of 64 bits: what both stages have in common.
 //!
-//! Two layers: a [`RawDescriptor`] claims nothing and round-trips; [`RawDescriptor::view`] says what the MMU takes it
-//! for at a level of a geometry. Decodes a value; reads no memory.
+//! Layers: a [`RawDescriptor`] claims nothing and round-trips; [`RawDescriptor::view`] says what the MMU takes it for at a
+//! level of a geometry; a [`Leaf`] has the fields of any leaf, and those of its stage behind [`Leaf::stage2`] and
+//! [`Leaf::el2`]. Decodes a value; reads no memory.
 
 use crate::addr::PhysAddr;
-use crate::attrs::{MemAttr, S2Ap, Shareability, Xn};
-use crate::geometry::Geometry;
+use crate::el2::{El2Leaf, TableAttrs};
+use crate::geometry::{Geometry, Regime};
 use crate::level::Level;
-use crate::pkvm::{InvalidKind, PageState};
+use crate::pkvm::InvalidKind;
+use crate::stage2::Stage2Leaf;
 use crate::{bit, bits};
 
 /// A descriptor as it stood in a table.
@@ -22,7 +24,7 @@ pub enum Descriptor<'g> {
     /// Bit 0 clear: the rest belongs to software.
     Invalid(Invalid),
     /// Leads to a table of the next level.
-    Table(Table),
+    Table(Table<'g>),
     /// Maps the whole span of an entry above level 3.
     Block(Leaf<'g>),
     /// Maps a page.
@@ -75,7 +77,7 @@ impl RawDescriptor {
     pub const fn view(self, level: Level, geometry: &Geometry) -> Descriptor<'_> {
         match self.descriptor_type(level, geometry) {
             Type::Invalid => Descriptor::Invalid(Invalid(self.0)),
-            Type::Table => Descriptor::Table(Table(self.next_table(geometry))),
+            Type::Table => Descriptor::Table(Table { raw: self.0, geometry }),
             Type::Leaf if level.is_last() => Descriptor::Page(Leaf { raw: self.0, level, geometry }),
             Type::Leaf => Descriptor::Block(Leaf { raw: self.0, level, geometry }),
             Type::Reserved => Descriptor::Reserved(self),
@@ -116,26 +118,78 @@ impl Invalid {
 }
 
 /// A table descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Table(PhysAddr);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table<'g> {
+    raw: u64,
+    geometry: &'g Geometry,
+}
 
-impl Table {
+impl Table<'_> {
     /// Returns the address of the next table. Nothing says that it is memory.
     #[must_use]
-    pub const fn next_table(self) -> PhysAddr {
-        self.0
+    pub const fn next_table(&self) -> PhysAddr {
+        RawDescriptor(self.raw).next_table(self.geometry)
+    }
+
+    /// Returns whether the address fits the output size of the table; if not, the MMU faults.
+    #[must_use]
+    pub const fn is_address_in_size(&self) -> bool {
+        self.next_table().fits(self.geometry.pa_bits() as u32)
+    }
+
+    /// `63:59` of a stage-1 table, as far as they are in force: what holds for everything below.
+    #[must_use]
+    pub const fn attrs(&self) -> TableAttrs {
+        self.geometry.table_attrs(self.raw)
+    }
+
+    /// Returns the bits no method above shows: the MMU ignores them.
+    #[must_use]
+    pub const fn other_bits(&self) -> u64 {
+        let address = self.geometry.low_address_mask(Level::L3) | self.geometry.high_address_mask();
+        self.raw & !(0b11 | address | (self.attrs().to_bits() as u64) << 59)
     }
 }
 
 /// A block or page descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaf<'g> {
-    raw: u64,
-    level: Level,
-    geometry: &'g Geometry,
+    pub(crate) raw: u64,
+    pub(crate) level: Level,
+    pub(crate) geometry: &'g Geometry,
 }
 
-impl Leaf<'_> {
+impl<'g> Leaf<'g> {
+    /// Returns the fields of a stage-2 leaf, if it is one.
+    #[must_use]
+    pub const fn stage2(self) -> Option<Stage2Leaf<'g>> {
+        match self.geometry.regime() {
+            Regime::Stage2 => Some(Stage2Leaf(self)),
+            Regime::El2 | Regime::El2And0 => None,
+        }
+    }
+
+    /// Returns the fields of a leaf of EL2's stage 1, if it is one; `inherited` is what the tables above it say.
+    #[must_use]
+    pub const fn el2(self, inherited: TableAttrs) -> Option<El2Leaf<'g>> {
+        match self.geometry.regime() {
+            Regime::Stage2 => None,
+            Regime::El2 | Regime::El2And0 => Some(El2Leaf { leaf: self, inherited }),
+        }
+    }
+
+    /// Returns the descriptor.
+    #[must_use]
+    pub const fn raw(&self) -> RawDescriptor {
+        RawDescriptor(self.raw)
+    }
+
+    /// Returns the level of the table it stands in.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
     /// Returns the first output address.
     #[must_use]
     pub const fn output_address(&self) -> PhysAddr {
@@ -148,52 +202,31 @@ impl Leaf<'_> {
         self.output_address().fits(self.geometry.pa_bits() as u32)
     }
 
-    /// `5:2` MemAttr.
-    #[must_use]
-    pub const fn mem_attr(&self) -> MemAttr {
-        MemAttr::from_bits(bits(self.raw, 5, 2) as u8, self.geometry.features().fwb)
-    }
-
-    /// `7:6` S2AP.
-    #[must_use]
-    pub const fn s2ap(&self) -> S2Ap {
-        S2Ap::from_bits(bits(self.raw, 7, 6) as u8)
-    }
-
-    /// `9:8` SH, or VTCR_EL2.SH0 with LPA2.
-    #[must_use]
-    pub const fn shareability(&self) -> Shareability {
-        if self.geometry.is_lpa2() {
-            self.geometry.sh0()
-        } else {
-            Shareability::from_bits(bits(self.raw, 9, 8))
-        }
-    }
-
-    /// `10` AF: the page was accessed; if clear, an access faults or (VTCR_EL2.HA) sets it.
+    /// `10` AF: the page was accessed; if clear, an access faults or (HA) sets it.
     #[must_use]
     pub const fn access_flag(&self) -> bool {
         bit(self.raw, 10)
     }
 
-    /// `51` DBM: with VTCR_EL2.HA and HD, hardware may make the page writable.
+    /// `16` nT of a block (FEAT_BBM): an access may fault while the block replaces a table. Always false for a page.
+    #[must_use]
+    pub const fn no_translation(&self) -> bool {
+        !self.level.is_last() && bit(self.raw, 16)
+    }
+
+    /// `51` DBM: with HA and HD, the page is writable though its permissions say read-only; a write makes them say so.
+    ///
+    /// With indirect permissions the bit is part of the index instead.
     #[must_use]
     pub const fn dirty_bit_modifier(&self) -> bool {
-        bit(self.raw, 51)
+        bit(self.raw, 51) && !self.geometry.has_indirect_permissions()
     }
 
-    /// `52` Contiguous: one of a run the TLB may hold as one entry ([`Granule::contiguous_entries`]).
-    ///
-    /// [`Granule::contiguous_entries`]: crate::Granule::contiguous_entries
+    /// `52` Contiguous: one of a run the TLB may hold as one entry. Without meaning, so false, where
+    /// [`Granule::contiguous_entries`](crate::Granule::contiguous_entries) is `None`.
     #[must_use]
     pub const fn contiguous(&self) -> bool {
-        bit(self.raw, 52)
-    }
-
-    /// `54:53` XN.
-    #[must_use]
-    pub const fn xn(&self) -> Xn {
-        Xn::from_descriptor(self.raw, self.geometry.features().xnx)
+        bit(self.raw, 52) && self.geometry.granule().contiguous_entries(self.level).is_some()
     }
 
     /// `58:55` for software.
@@ -202,19 +235,35 @@ impl Leaf<'_> {
         bits(self.raw, 58, 55) as u8
     }
 
-    /// `56:55` as pKVM uses them. Only for tables with that encoding.
+    /// `62:59` PBHA: for the implementation, as far as HWU59 to HWU62 allow.
     #[must_use]
-    pub const fn page_state(&self) -> PageState {
-        PageState::from_descriptor(self.raw)
+    pub const fn pbha(&self) -> u8 {
+        bits(self.raw, 62, 59) as u8
     }
 
-    /// Returns the bits no method above shows: what is reserved, or belongs to extensions that are not decoded.
-    #[must_use]
-    pub const fn other_bits(&self) -> u64 {
-        let named = 0b11 | 0xf << 2 | 0b11 << 6 | 1 << 10 | 0b11 << 51 | 1 << 54 | 0xf << 55;
-        let by_feature = if self.geometry.features().xnx { 1 << 53 } else { 0 }
-            | if self.geometry.is_lpa2() { 0 } else { 0b11 << 8 };
+    /// Returns the bits that mean the same at both stages: type, address, AF, nT, Contiguous, software bits, PBHA.
+    pub(crate) const fn named_bits(&self) -> u64 {
         let address = self.geometry.low_address_mask(self.level) | self.geometry.high_address_mask();
-        self.raw & !(named | by_feature | address)
+        let no_translation = if self.level.is_last() { 0 } else { 1 << 16 };
+        let contiguous = if self.geometry.granule().contiguous_entries(self.level).is_some() { 1 << 52 } else { 0 };
+        0b11 | address | 1 << 10 | no_translation | contiguous | 1 << 51 | 0xff << 55
+    }
+
+    /// `9:8` SH, or SH0 of the register with LPA2.
+    pub(crate) const fn sh(&self) -> crate::attrs::Shareability {
+        if self.geometry.is_lpa2() {
+            self.geometry.sh0()
+        } else {
+            crate::attrs::Shareability::from_bits(bits(self.raw, 9, 8))
+        }
+    }
+
+    /// The bits of [`Self::sh`].
+    pub(crate) const fn sh_bits(&self) -> u64 {
+        if self.geometry.is_lpa2() {
+            0
+        } else {
+            0b11 << 8
+        }
     }
 }

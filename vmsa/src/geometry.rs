@@ -1,49 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! VTCR_EL2 -> the shape of a stage-2 table: granule, levels, size of the root, where output addresses sit.
+//! The shape of a table: granule, levels, size of the root, where addresses sit in a descriptor.
 //!
-//! Invariant others rely on: a `Geometry` is one the architecture allows, so `1 <= root_index_bits <= index_bits + 4`,
-//! `ia_bits <= 52`, and every shift computed from it is below 64. Rules: Arm ARM DDI 0487, "Stage 2 translation"
-//! (start level, concatenation), and the shared pseudocode functions named at each check.
+//! Made from VTCR_EL2 (`vtcr.rs`) or TCR_EL2 (`tcr.rs`) and [`Features`](crate::Features). Invariant others rely on: a
+//! `Geometry` is one the architecture allows, so `1 <= root_index_bits <= index_bits + 4`, `ia_bits <= 52`, and every
+//! shift computed from it is below 64. Rules: Arm ARM DDI 0487, D8 "The AArch64 Virtual Memory System Architecture", and
+//! the shared pseudocode functions named at each rule.
 
 use crate::addr::PhysAddr;
 use crate::attrs::Shareability;
+use crate::el2::TableAttrs;
 use crate::granule::Granule;
 use crate::level::Level;
 use crate::{bit, bits};
 
-/// What the registers of a table do not say, but decoding it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Features {
-    /// FEAT_LPA2 at stage 2: VTCR_EL2.DS counts.
-    pub lpa2: bool,
-    /// HCR_EL2.FWB: MemAttr has the FWB encoding.
-    pub fwb: bool,
-    /// FEAT_XNX: XN is two bits.
-    pub xnx: bool,
-    /// FEAT_TTST: T0SZ may be as large as 48.
-    pub ttst: bool,
-    /// Physical address bits the CPU has (ID_AA64MMFR0_EL1.PARange): 32 to 52.
-    pub pa_max_bits: u8,
+/// Which tables: they differ in registers and in the attributes of descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Regime {
+    /// Stage 2, EL1&0: a guest's or the host's. VTCR_EL2, VTTBR_EL2.
+    Stage2,
+    /// Stage 1 of EL2, with HCR_EL2.E2H clear. TCR_EL2, TTBR0_EL2.
+    El2,
+    /// Stage 1 of EL2&0, with HCR_EL2.E2H set: the lower range only, which TTBR0_EL2 translates.
+    El2And0,
 }
 
-impl Features {
-    /// Returns the features for a table of KVM's with this VTCR_EL2, given those VTCR_EL2 does not imply: KVM sets PS to
-    /// what the CPU has, DS only with FEAT_LPA2, and no T0SZ that the CPU does not take (`kvm_get_vtcr`).
-    #[must_use]
-    pub const fn of_kvm(vtcr: u64, fwb: bool, xnx: bool) -> Self {
-        Self { lpa2: true, fwb, xnx, ttst: true, pa_max_bits: ps_bits(bits(vtcr, 18, 16)) }
-    }
-}
-
-/// Why a VTCR_EL2 value is refused: the field, with its value.
+/// Why registers are refused: the field, with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GeometryError {
     /// D128 is set: 128-bit descriptors are not decoded.
     D128,
+    /// EPD0 is set: TTBR0_EL2 is not walked.
+    Epd0,
     /// TG0 is the reserved value.
     Tg0(u8),
     /// T0SZ gives an input size the CPU or granule does not allow.
-    T0sz(u8),
+    T0sz {
+        /// T0SZ.
+        t0sz: u8,
+        /// The least that is allowed: `64 - t0sz` is the input size.
+        min: u8,
+        /// The most that is allowed.
+        max: u8,
+    },
     /// SL2:SL0 is reserved, or needs a feature that is absent: bit 2 is SL2.
     StartLevel(u8),
     /// The start level does not suit the input size: the root would have `2^index_bits` entries.
@@ -55,62 +53,71 @@ pub enum GeometryError {
     },
 }
 
-/// The shape of one stage-2 table, and what decoding its descriptors depends on.
+/// A base register's value, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Where the root is: aligned to its size.
+    pub address: PhysAddr,
+    /// Address bits that were set but are below the alignment of the root: the MMU is expected to drop them, though the
+    /// architecture leaves that open (CONSTRAINED UNPREDICTABLE).
+    pub dropped: u64,
+}
+
+/// The base is beyond the output size: an address size fault, reported for level 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BaseBeyondOutput(pub PhysAddr);
+
+/// The shape of one table, and what decoding its descriptors depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    granule: Granule,
-    start_level: Level,
-    ia_bits: u8,
-    pa_bits: u8,
-    lpa2: bool,
-    sh0: Shareability,
-    features: Features,
+    pub(crate) granule: Granule,
+    pub(crate) start_level: Level,
+    pub(crate) ia_bits: u8,
+    pub(crate) pa_bits: u8,
+    pub(crate) sh0: Shareability,
+    pub(crate) regime: Regime,
+    pub(crate) format: Format,
+}
+
+/// Variations of the descriptor format that are in force: a set of the bits below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Format(u16);
+
+impl Format {
+    pub(crate) const NONE: Self = Self(0);
+    /// DS: 52-bit addresses in 4 and 16 KiB descriptors.
+    pub(crate) const LPA2: Self = Self(1 << 0);
+    /// FEAT_LPA: 52-bit addresses in 64 KiB descriptors.
+    pub(crate) const LPA: Self = Self(1 << 1);
+    pub(crate) const FWB: Self = Self(1 << 2);
+    pub(crate) const XNX: Self = Self(1 << 3);
+    pub(crate) const MTE_PERM: Self = Self(1 << 4);
+    pub(crate) const HA: Self = Self(1 << 5);
+    pub(crate) const HD: Self = Self(1 << 6);
+    pub(crate) const S2PIE: Self = Self(1 << 7);
+    pub(crate) const S2POE: Self = Self(1 << 8);
+    pub(crate) const ASSURED_ONLY: Self = Self(1 << 9);
+    pub(crate) const AIE: Self = Self(1 << 10);
+    /// HPD: what table descriptors say about access does not count.
+    pub(crate) const HPD: Self = Self(1 << 11);
+
+    /// Returns the set with `other` added, if `wanted`.
+    #[must_use]
+    pub(crate) const fn with(self, other: Self, wanted: bool) -> Self {
+        Self(if wanted { self.0 | other.0 } else { self.0 })
+    }
+
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 }
 
 impl Geometry {
-    /// Decodes `vtcr`.
-    ///
-    /// # Errors
-    ///
-    /// The [`GeometryError`] of the first field that is not allowed.
-    #[inline]
-    pub const fn from_vtcr(vtcr: u64, features: Features) -> Result<Self, GeometryError> {
-        if bit(vtcr, 38) {
-            return Err(GeometryError::D128);
-        }
-        let tg0 = bits(vtcr, 15, 14);
-        let Some(granule) = Granule::from_tg0(tg0) else {
-            return Err(GeometryError::Tg0(tg0 as u8));
-        };
-        let is_64k = matches!(granule, Granule::Size64K);
-        let lpa2 = bit(vtcr, 32) && features.lpa2 && !is_64k;
-        let can_52 = lpa2 || is_64k;
-
-        // AArch64_MaxTxSZ and AArch64_S2MinTxSZ: no smaller than TTST allows, no larger than the physical address size.
-        let t0sz = bits(vtcr, 5, 0) as u8;
-        let t0sz_max = match (features.ttst, is_64k) {
-            (false, _) => 39,
-            (true, false) => 48,
-            (true, true) => 47,
-        };
-        let ia_bits = 64 - t0sz;
-        if t0sz > t0sz_max || ia_bits > min(features.pa_max_bits, if can_52 { 52 } else { 48 }) {
-            return Err(GeometryError::T0sz(t0sz));
-        }
-
-        let sl = (bits(vtcr, 7, 6) | if lpa2 { bits(vtcr, 33, 33) << 2 } else { 0 }) as u8;
-        let Some(start_level) = start_level(granule, sl, lpa2, &features) else {
-            return Err(GeometryError::StartLevel(sl));
-        };
-        // AArch64_S2InconsistentSL. Both terms are below 64.
-        let index_bits = ia_bits as i8 - granule.entry_shift(start_level) as i8;
-        if index_bits < 1 || index_bits > granule.index_bits() as i8 + 4 {
-            return Err(GeometryError::StartLevelForT0sz { start_level: sl, index_bits });
-        }
-
-        let pa_bits = min(min(ps_bits(bits(vtcr, 18, 16)), features.pa_max_bits), if can_52 { 52 } else { 48 });
-        let sh0 = Shareability::from_bits(bits(vtcr, 13, 12));
-        Ok(Self { granule, start_level, ia_bits, pa_bits, lpa2, sh0, features })
+    /// Returns which tables have it.
+    #[must_use]
+    pub const fn regime(&self) -> Regime {
+        self.regime
     }
 
     /// Returns the granule.
@@ -131,25 +138,43 @@ impl Geometry {
         self.ia_bits
     }
 
-    /// Returns the effective output-address bits: what VTCR_EL2.PS, the CPU and the format allow.
+    /// Returns the effective output-address bits: what PS, the CPU and the format allow.
     #[must_use]
     pub const fn pa_bits(&self) -> u8 {
         self.pa_bits
     }
 
-    /// Returns whether descriptors have the LPA2 format (VTCR_EL2.DS in force).
+    /// Returns whether descriptors have the LPA2 format (DS in force).
     #[must_use]
     pub const fn is_lpa2(&self) -> bool {
-        self.lpa2
+        self.format.has(Format::LPA2)
     }
 
-    /// Returns the features it was made with.
+    /// Returns whether MemAttr has the FWB encoding.
     #[must_use]
-    pub const fn features(&self) -> &Features {
-        &self.features
+    pub const fn is_fwb(&self) -> bool {
+        self.format.has(Format::FWB)
     }
 
-    /// Returns the shareability of table walks, and with LPA2 of every leaf: VTCR_EL2.SH0.
+    /// Returns whether hardware sets the access flag: HA in force.
+    #[must_use]
+    pub const fn sets_access_flag(&self) -> bool {
+        self.format.has(Format::HA)
+    }
+
+    /// Returns whether hardware manages dirty state: HD in force, which it is only with HA.
+    #[must_use]
+    pub const fn manages_dirty_state(&self) -> bool {
+        self.format.has(Format::HA) && self.format.has(Format::HD)
+    }
+
+    /// Returns whether rights are indices into S2PIR_EL2: VTCR_EL2.S2PIE in force.
+    #[must_use]
+    pub const fn has_indirect_permissions(&self) -> bool {
+        self.format.has(Format::S2PIE)
+    }
+
+    /// Returns the shareability of table walks, and with LPA2 of every leaf: SH0.
     #[must_use]
     pub const fn sh0(&self) -> Shareability {
         self.sh0
@@ -164,7 +189,7 @@ impl Geometry {
     /// Returns how many bits the root resolves: it has exactly `1 << root_index_bits` entries.
     #[must_use]
     pub const fn root_index_bits(&self) -> u32 {
-        // At least 1 by the check in `from_vtcr`.
+        // At least 1, as whoever made it checked.
         (self.ia_bits as u32).wrapping_sub(self.granule.entry_shift(self.start_level))
     }
 
@@ -174,10 +199,28 @@ impl Geometry {
         8 << self.root_index_bits()
     }
 
-    /// Returns how many granule-sized tables the root concatenates: 1 to 16.
+    /// Returns how many granule-sized tables the root concatenates: 1 to 16, at stage 1 always 1.
     #[must_use]
     pub const fn root_tables(&self) -> u32 {
         1 << self.root_index_bits().saturating_sub(self.granule.index_bits())
+    }
+
+    /// Returns the base in `register`, which is VTTBR_EL2 or TTBR0_EL2. AArch64_S2TTBaseAddress, AArch64_S1TTBaseAddress.
+    ///
+    /// # Errors
+    ///
+    /// [`BaseBeyondOutput`] if the output size of the table does not reach that far.
+    pub const fn base(&self, register: u64) -> Result<Base, BaseBeyondOutput> {
+        // With 52-bit addresses bits 5:2 are bits 51:48 of the base, so the root is aligned to 64 bytes at least.
+        let is_wide = self.is_lpa2() || matches!(self.granule, Granule::Size64K) && self.pa_bits == 52;
+        let aligned = if is_wide && self.root_bytes() < 64 { 64 } else { self.root_bytes() };
+        let low = register & 0xffff_ffff_fffe & if is_wide { !0x3f } else { u64::MAX };
+        let high = if is_wide { bits(register, 5, 2) << 48 } else { 0 };
+        let address = PhysAddr::new(low & !(aligned - 1) | high);
+        if !address.fits(self.pa_bits as u32) {
+            return Err(BaseBeyondOutput(address));
+        }
+        Ok(Base { address, dropped: low & (aligned - 1) })
     }
 
     /// Returns whether entries of `level` may be blocks. AArch64_BlockDescSupported.
@@ -185,8 +228,8 @@ impl Geometry {
     pub const fn is_block_level(&self, level: Level) -> bool {
         match (self.granule, level.get()) {
             (Granule::Size4K, 1) | (_, 2) => true,
-            (Granule::Size4K, 0) | (Granule::Size16K, 1) => self.lpa2,
-            (Granule::Size64K, 1) => self.features.pa_max_bits == 52,
+            (Granule::Size4K, 0) | (Granule::Size16K, 1) => self.is_lpa2(),
+            (Granule::Size64K, 1) => self.format.has(Format::LPA),
             _ => false,
         }
     }
@@ -195,7 +238,7 @@ impl Geometry {
     /// size of the entry up to bit 47, or 49 with LPA2. [`Self::high_address_mask`] has the rest.
     #[must_use]
     pub const fn low_address_mask(&self, level: Level) -> u64 {
-        let top = if self.lpa2 { 50 } else { 48 };
+        let top = if self.is_lpa2() { 50 } else { 48 };
         // 64 KiB at level 0 would span more than 48 bits; the geometry has no such level.
         let shift = self.granule.entry_shift(level);
         (1 << top) - (1 << if shift < top { shift } else { top })
@@ -205,61 +248,87 @@ impl Geometry {
     /// with 64 KiB pages and 52-bit addresses (bits 51:48), else none.
     #[must_use]
     pub const fn high_address_mask(&self) -> u64 {
-        if self.lpa2 {
+        if self.is_lpa2() {
             0b11 << 8
-        } else if matches!(self.granule, Granule::Size64K) && self.features.pa_max_bits == 52 {
+        } else if self.is_lpa() {
             0b1111 << 12
         } else {
             0
         }
     }
 
+    /// Returns whether descriptors have the 64 KiB format with 52-bit addresses.
+    const fn is_lpa(&self) -> bool {
+        matches!(self.granule, Granule::Size64K) && self.format.has(Format::LPA)
+    }
+
     /// Returns the address in descriptor `raw`, taking the bits of `low_mask` in place.
     #[must_use]
     pub(crate) const fn address(&self, raw: u64, low_mask: u64) -> PhysAddr {
-        let high = if self.lpa2 {
+        let high = if self.is_lpa2() {
             bits(raw, 9, 8) << 50
-        } else if self.high_address_mask() != 0 {
+        } else if self.is_lpa() {
             bits(raw, 15, 12) << 48
         } else {
             0
         };
         PhysAddr::new(raw & low_mask | high)
     }
-}
 
-/// AArch64_S2StartLevel and AArch64_S2InvalidSL.
-const fn start_level(granule: Granule, sl: u8, lpa2: bool, features: &Features) -> Option<Level> {
-    let pa_max = features.pa_max_bits;
-    match (granule, sl) {
-        (Granule::Size4K, 0) => Some(Level::L2),
-        (Granule::Size4K, 1) => Some(Level::L1),
-        (Granule::Size4K, 2) if pa_max >= 44 => Some(Level::L0),
-        (Granule::Size4K, 3) if features.ttst => Some(Level::L3),
-        (Granule::Size4K, 4) => Some(Level::MINUS_1), // SL2 only counts with LPA2: see the caller.
-        (Granule::Size16K | Granule::Size64K, 0) => Some(Level::L3),
-        (Granule::Size16K | Granule::Size64K, 1) => Some(Level::L2),
-        (Granule::Size16K, 2) if pa_max >= 42 => Some(Level::L1),
-        (Granule::Size16K, 3) if lpa2 => Some(Level::L0),
-        (Granule::Size64K, 2) if pa_max >= 44 => Some(Level::L1),
-        _ => None,
+    /// Returns what table descriptor `raw` says about everything below it: nothing at stage 2.
+    #[must_use]
+    #[inline(always)]
+    pub const fn table_attrs(&self, raw: u64) -> TableAttrs {
+        TableAttrs::from_descriptor(raw, self.regime, self.format.has(Format::HPD))
     }
 }
 
-/// VTCR_EL2.PS. 7 (56 bits) needs 128-bit descriptors; with 64-bit ones it is the most they can hold.
-const fn ps_bits(ps: u64) -> u8 {
-    match ps {
-        0 => 32,
-        1 => 36,
-        2 => 40,
-        3 => 42,
-        4 => 44,
-        5 => 48,
-        _ => 52,
+/// Field positions that VTCR_EL2 and both forms of TCR_EL2 share, and what follows from them.
+pub(crate) struct Common {
+    pub(crate) granule: Granule,
+    pub(crate) is_64k: bool,
+    pub(crate) t0sz: u8,
+    pub(crate) sh0: Shareability,
+}
+
+impl Common {
+    /// Decodes TG0 (15:14), SH0 (13:12) and T0SZ (5:0).
+    #[inline(always)]
+    pub(crate) const fn try_new(register: u64) -> Result<Self, GeometryError> {
+        let tg0 = bits(register, 15, 14);
+        let Some(granule) = Granule::from_tg0(tg0) else {
+            return Err(GeometryError::Tg0(tg0 as u8));
+        };
+        Ok(Self {
+            granule,
+            is_64k: matches!(granule, Granule::Size64K),
+            t0sz: bits(register, 5, 0) as u8,
+            sh0: Shareability::from_bits(bits(register, 13, 12)),
+        })
+    }
+
+    /// Returns the input size, which is `64 - T0SZ`; `min` is the least T0SZ. AArch64_MaxTxSZ has the most.
+    #[inline(always)]
+    pub(crate) const fn ia_bits(&self, min: u8, ttst: bool) -> Result<u8, GeometryError> {
+        let max = match (ttst, self.is_64k) {
+            (false, _) => 39,
+            (true, false) => 48,
+            (true, true) => 47,
+        };
+        let t0sz = self.t0sz;
+        if t0sz < min || t0sz > max {
+            return Err(GeometryError::T0sz { t0sz, min, max });
+        }
+        Ok(64 - t0sz)
     }
 }
 
-const fn min(a: u8, b: u8) -> u8 {
+/// Returns whether `bit` of `register` counts: only if the feature that gives it a meaning is there.
+pub(crate) const fn counts(register: u64, n: u32, feature: bool) -> bool {
+    bit(register, n) && feature
+}
+
+pub(crate) const fn min(a: u8, b: u8) -> u8 {
     if a < b {
         a
     } else {

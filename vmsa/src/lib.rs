@@ -1,26 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! VMSAv8-64 stage-2 geometry and descriptors: pure decode, used at EL2 and at EL0.
+//! VMSAv8-64 tables: geometry and descriptors of stage 2 and of EL2's stage 1. Pure decode, used at EL2 and at EL0.
 //!
-//! Supports the 4, 16 and 64 KiB granules, start levels -1 to 3 with concatenated roots, LPA2, both encodings of
-//! MemAttr (HCR_EL2.FWB), XN of one and of two bits, and the software bits and invalid entries of pKVM. Not supported:
-//! 128-bit descriptors (refused), indirect permissions, and the EL2 stage-1 format.
+//! Supports the 4, 16 and 64 KiB granules, start levels -1 to 3 with concatenated roots, 52-bit addresses (LPA, LPA2), all
+//! encodings of MemAttr, XN and indirect permissions, EL2's stage 1 with and without E2H, and the software bits and invalid
+//! entries of pKVM. Not supported: 128-bit descriptors (refused), TTBR1_EL2, the stage 1 of guests.
 //!
-//! Reads no memory, knows no ring and no record. Unknown encodings are kept raw, never masked away. Field positions:
-//! Arm ARM DDI 0487, chapter D8 "The AArch64 Virtual Memory System Architecture".
+//! What a table's registers do not say is an explicit input ([`Features`]), never guessed. Reads no memory, knows no ring
+//! and no record. Unknown encodings are kept raw, never masked away. Field positions: Arm ARM DDI 0487, chapter D8 "The
+//! AArch64 Virtual Memory System Architecture".
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod addr;
 pub mod attrs;
 pub mod descriptor;
+pub mod el2;
+pub mod fault;
+pub mod features;
 pub mod geometry;
 pub mod granule;
 pub mod level;
 pub mod pkvm;
+pub mod stage2;
+mod tcr;
+mod vtcr;
 
 pub use addr::{Ipa, PhysAddr};
 pub use descriptor::{Descriptor, Leaf, RawDescriptor};
-pub use geometry::{Features, Geometry, GeometryError};
+pub use el2::TableAttrs;
+pub use features::Features;
+pub use geometry::{Geometry, GeometryError, Regime};
 pub use granule::Granule;
 pub use level::Level;
 

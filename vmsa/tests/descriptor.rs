@@ -4,7 +4,8 @@
 use s2dump_vmsa::attrs::{Cacheability, MemAttr, Shareability, Xn};
 use s2dump_vmsa::descriptor::Type;
 use s2dump_vmsa::pkvm::{InvalidKind, PageState};
-use s2dump_vmsa::{Descriptor, Features, Geometry, Leaf, Level, RawDescriptor};
+use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
+use s2dump_vmsa::{Descriptor, Features, Geometry, Level, RawDescriptor};
 
 const SH0_INNER: u64 = 3 << 12;
 
@@ -15,25 +16,39 @@ fn geometry(vtcr: u64, features: Features) -> Geometry {
 /// 40 bits, start level 1, no FWB: a small CPU.
 fn small() -> Geometry {
     let vtcr = 2 << 16 | SH0_INNER | 1 << 6 | 24;
-    geometry(vtcr, Features { lpa2: false, fwb: false, xnx: true, ttst: true, pa_max_bits: 40 })
+    geometry(vtcr, Features { lpa2: false, fwb: false, xnx: true, ttst: true, pa_max_bits: 40, ..Features::NONE })
 }
 
 /// 52 bits, start level 0, LPA2, FWB.
 fn large() -> Geometry {
     let vtcr = 1 << 32 | 6 << 16 | SH0_INNER | 2 << 6 | 12;
-    geometry(vtcr, Features { lpa2: true, fwb: true, xnx: true, ttst: true, pa_max_bits: 52 })
+    geometry(vtcr, Features { lpa2: true, fwb: true, xnx: true, ttst: true, pa_max_bits: 52, ..Features::NONE })
 }
 
 /// 64 KiB pages, 52 bits.
 fn coarse() -> Geometry {
     let vtcr = 6 << 16 | 1 << 14 | 2 << 6 | 12;
-    geometry(vtcr, Features { lpa2: false, fwb: false, xnx: false, ttst: true, pa_max_bits: 52 })
+    geometry(vtcr, Features { lpa2: false, fwb: false, xnx: false, ttst: true, pa_max_bits: 52, ..Features::NONE })
 }
 
-fn page(raw: u64, geometry: &Geometry) -> Leaf<'_> {
+fn page(raw: u64, geometry: &Geometry) -> Stage2Leaf<'_> {
     match RawDescriptor::from_bits(raw).view(Level::L3, geometry) {
-        Descriptor::Page(leaf) => leaf,
+        Descriptor::Page(leaf) => leaf.stage2().unwrap(),
         other => panic!("{raw:#x} is {other:?}"),
+    }
+}
+
+fn block(raw: u64, geometry: &Geometry) -> Stage2Leaf<'_> {
+    match RawDescriptor::from_bits(raw).view(Level::L2, geometry) {
+        Descriptor::Block(leaf) => leaf.stage2().unwrap(),
+        other => panic!("{raw:#x} is {other:?}"),
+    }
+}
+
+fn ap_and_xn(leaf: &Stage2Leaf<'_>) -> (bool, bool, Xn) {
+    match leaf.permissions() {
+        Permissions::Direct { ap, xn } => (ap.is_readable(), ap.is_writable(), xn),
+        Permissions::Indirect { .. } => panic!("indirect"),
     }
 }
 
@@ -45,8 +60,7 @@ fn good_protected_page() {
     assert_eq!(leaf.output_address().get(), 0x409d_b000);
     let write_back = MemAttr::Normal { outer: Cacheability::WriteBack, inner: Cacheability::WriteBack };
     assert_eq!(leaf.mem_attr(), write_back);
-    assert!(leaf.s2ap().is_readable() && leaf.s2ap().is_writable());
-    assert_eq!((leaf.xn(), leaf.shareability()), (Xn::Neither, Shareability::Inner));
+    assert_eq!((ap_and_xn(&leaf), leaf.shareability()), ((true, true, Xn::Neither), Shareability::Inner));
     assert!(leaf.access_flag() && !leaf.contiguous() && !leaf.dirty_bit_modifier());
     assert_eq!((leaf.page_state(), leaf.software_bits(), leaf.other_bits()), (PageState::Owned, 0, 0));
 }
@@ -57,7 +71,7 @@ fn good_borrowed_page() {
     let geometry = small();
     let leaf = page(0x0140_0000_409e_27ff, &geometry);
     assert_eq!(leaf.page_state(), PageState::SharedBorrowed);
-    assert_eq!(leaf.xn(), Xn::Both);
+    assert_eq!(ap_and_xn(&leaf), (true, true, Xn::Both));
     assert_eq!((leaf.output_address().get(), leaf.other_bits()), (0x409e_2000, 0));
 }
 
@@ -100,10 +114,11 @@ fn good_types_by_level() {
 fn good_block_address_ignores_bits_below_its_size() {
     let geometry = small();
     // nT and a reserved bit below the address of a 2 MiB block.
-    let raw = 0x8020_0000 | 1 << 16 | 1 << 12 | 0x7fd;
-    let Descriptor::Block(leaf) = RawDescriptor::from_bits(raw).view(Level::L2, &geometry) else { panic!("no block") };
+    let leaf = block(0x8020_0000 | 1 << 16 | 1 << 12 | 0x7fd, &geometry);
     assert_eq!(leaf.output_address().get(), 0x8020_0000);
-    assert_eq!(leaf.other_bits(), 1 << 16 | 1 << 12, "but shows them");
+    assert!(leaf.no_translation());
+    assert_eq!(leaf.other_bits(), 1 << 12, "but shows them");
+    assert!(!page(0x8021_07ff, &geometry).no_translation(), "address of a page");
 }
 
 #[test]
@@ -112,10 +127,17 @@ fn good_each_bit_belongs_somewhere() {
         for n in 2..64 {
             let base = page(0b11, &geometry);
             let with_bit = page(0b11 | 1 << n, &geometry);
-            let seen = |leaf: &Leaf<'_>| {
+            let seen = |leaf: &Stage2Leaf<'_>| {
                 (
-                    (leaf.output_address(), leaf.mem_attr(), leaf.s2ap(), leaf.shareability(), leaf.access_flag()),
-                    (leaf.dirty_bit_modifier(), leaf.contiguous(), leaf.xn(), leaf.software_bits(), leaf.other_bits()),
+                    (
+                        leaf.output_address(),
+                        leaf.mem_attr(),
+                        leaf.permissions(),
+                        leaf.shareability(),
+                        leaf.access_flag(),
+                    ),
+                    (leaf.fnxs(), leaf.pbha(), leaf.contiguous(), leaf.dirty_bit_modifier()),
+                    (leaf.software_bits(), leaf.other_bits()),
                 )
             };
             assert_ne!(seen(&base), seen(&with_bit), "bit {n} is masked silently");

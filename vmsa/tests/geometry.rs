@@ -4,7 +4,7 @@
 use s2dump_vmsa::{Features, Geometry, GeometryError, Granule, Level};
 use std::ops::RangeInclusive;
 
-const ALL: Features = Features { lpa2: true, fwb: true, xnx: true, ttst: true, pa_max_bits: 52 };
+const ALL: Features = Features { lpa2: true, fwb: true, xnx: true, ttst: true, pa_max_bits: 52, ..Features::NONE };
 
 /// TG0, SL2:SL0, start level, legal input sizes without and with LPA2 descriptors.
 type LegalRow = (u64, u64, i8, RangeInclusive<u8>, RangeInclusive<u8>);
@@ -82,8 +82,9 @@ fn bad_fields_are_named() {
     let good = vtcr(0, 1, 24, false);
     assert_eq!(error(good | 1 << 38, ALL), GeometryError::D128);
     assert_eq!(error(vtcr(3, 1, 24, false), ALL), GeometryError::Tg0(3));
-    assert_eq!(error(vtcr(0, 1, 15, false), ALL), GeometryError::T0sz(15));
-    assert_eq!(error(vtcr(0, 3, 49, false), ALL), GeometryError::T0sz(49));
+    assert_eq!(error(vtcr(0, 1, 15, false), ALL), GeometryError::T0sz { t0sz: 15, min: 16, max: 48 });
+    assert_eq!(error(vtcr(0, 3, 49, false), ALL), GeometryError::T0sz { t0sz: 49, min: 16, max: 48 });
+    assert_eq!(error(vtcr(1, 0, 48, false), ALL), GeometryError::T0sz { t0sz: 48, min: 12, max: 47 });
     assert_eq!(error(vtcr(0, 7, 24, true), ALL), GeometryError::StartLevel(7));
     let unsuited = |start_level, index_bits| GeometryError::StartLevelForT0sz { start_level, index_bits };
     assert_eq!(error(vtcr(0, 1, 20, false), ALL), unsuited(1, 14));
@@ -97,10 +98,10 @@ fn bad_without_the_feature() {
     assert_eq!(refused, Err(GeometryError::StartLevel(3)));
     let small = vtcr(0, 0, 40, false);
     let refused = Geometry::from_vtcr(small, Features { ttst: false, ..ALL });
-    assert_eq!(refused, Err(GeometryError::T0sz(40)));
+    assert_eq!(refused, Err(GeometryError::T0sz { t0sz: 40, min: 16, max: 39 }));
     let large = vtcr(0, 1, 24, false);
     let refused = Geometry::from_vtcr(large, Features { pa_max_bits: 36, ..ALL });
-    assert_eq!(refused, Err(GeometryError::T0sz(24)));
+    assert_eq!(refused, Err(GeometryError::T0sz { t0sz: 24, min: 28, max: 48 }));
     let level_0 = vtcr(0, 2, 24, false);
     let refused = Geometry::from_vtcr(level_0, Features { pa_max_bits: 42, ..ALL });
     assert_eq!(refused, Err(GeometryError::StartLevel(2)));
@@ -157,7 +158,7 @@ fn good_no_register_value_panics() {
         let value = raw ^ raw >> 29;
         let bit = |k: u32| n >> k & 1 != 0;
         let pa_max_bits = [32, 36, 40, 42, 44, 48, 52][n as usize % 7];
-        let features = Features { lpa2: bit(0), fwb: bit(1), xnx: bit(2), ttst: bit(3), pa_max_bits };
+        let features = Features { lpa2: bit(0), fwb: bit(1), xnx: bit(2), ttst: bit(3), pa_max_bits, ..Features::NONE };
         // D128 would refuse half of them.
         if let Ok(geometry) = Geometry::from_vtcr(value & !(1 << 38), features) {
             assert!(geometry.root_bytes() <= 16 << geometry.granule().page_shift());

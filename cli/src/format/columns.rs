@@ -155,7 +155,7 @@ impl Column {
     /// Returns what it says of `row`: one word, `-` for nothing.
     pub(crate) fn cell(self, row: &Row, table: &Table) -> Word {
         // Leaves out what only leaves have.
-        let of_leaf = |tell: &dyn Fn(&s2dump_vmsa::Leaf<'_>) -> Word| match words::leaf(row, table) {
+        let of_leaf = |tell: &dyn Fn(&s2dump_vmsa::stage2::Stage2Leaf<'_>) -> Word| match words::leaf(row, table) {
             Some(leaf) => tell(&leaf),
             None => "-".into(),
         };

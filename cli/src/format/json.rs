@@ -10,6 +10,7 @@ use crate::model::{vm_name, Row, Table};
 use crate::words::{self, Word};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, VmRecord};
+use s2dump_vmsa::stage2::Permissions;
 use serde::{Serialize, Serializer};
 use std::io::{self, Write};
 
@@ -113,9 +114,12 @@ pub(crate) struct RowJson {
 
 #[derive(Serialize)]
 struct Attributes {
-    read: bool,
-    write: bool,
-    execute: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    write: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    execute: Option<&'static str>,
     memory: Word,
     shareability: &'static str,
     access_flag: bool,
@@ -129,6 +133,10 @@ impl RowJson {
     /// Describes `row` as an object of `type`.
     pub(crate) fn new(r#type: &'static str, row: &Row, table: &Table) -> Self {
         let leaf = words::leaf(row, table);
+        let direct = leaf.and_then(|leaf| match leaf.permissions() {
+            Permissions::Direct { ap, xn } => Some((ap, xn)),
+            Permissions::Indirect { .. } => None,
+        });
         Self {
             r#type,
             start: Hex(row.ia),
@@ -143,9 +151,9 @@ impl RowJson {
             state: leaf.as_ref().and_then(|leaf| words::page_state(leaf, table)).map(bare),
             annotation: words::annotation(row, table).map(|(word, _)| bare(word)),
             attributes: leaf.map(|leaf| Attributes {
-                read: leaf.s2ap().is_readable(),
-                write: leaf.s2ap().is_writable(),
-                execute: words::execute(&leaf),
+                read: direct.map(|(ap, _)| ap.is_readable()),
+                write: direct.map(|(ap, _)| ap.is_writable()),
+                execute: direct.map(|(_, xn)| words::execute(xn)),
                 memory: words::memory(leaf.mem_attr()),
                 shareability: words::shareability(leaf.shareability()),
                 access_flag: leaf.access_flag(),

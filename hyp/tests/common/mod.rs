@@ -306,7 +306,14 @@ impl Sink for Entries {
                 return (n, RowEnd::Full);
             }
             let ia = row.ia + ((n as u64) << row.shift);
-            self.entries.push(Entry { ia, oa: PhysAddr::default(), raw, level: row.level, kind });
+            self.entries.push(Entry {
+                ia,
+                oa: PhysAddr::default(),
+                raw,
+                level: row.level,
+                kind,
+                inherited: row.inherited(kind),
+            });
         }
         (row.entries.len(), RowEnd::All)
     }

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Leaves and table attributes of EL2's stage 1: the hypervisor's own tables, with HCR_EL2.E2H clear or set.
+//!
+//! Arm ARM DDI 0487, "VMSAv8-64 descriptors" and "Stage 1 data accesses". Not supported: indirect permissions and overlays
+//! of TCR2_EL2, PAN.
+
+use crate::attrs::Shareability;
+use crate::descriptor::Leaf;
+use crate::fault::{Access, Fault, Privilege, Rights};
+use crate::geometry::{Format, Regime};
+use crate::{bit, bits};
+use core::ops::Deref;
+
+/// What the tables above a leaf say: bits 63:59 of their descriptors, as far as they are in force, ORed downwards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct TableAttrs(u8);
+
+impl TableAttrs {
+    /// Nothing: always so at stage 2.
+    pub const NONE: Self = Self(0);
+    /// How many bits it is.
+    pub const BITS: u32 = 5;
+
+    /// Takes the low five bits of `raw`, which are 63:59 of a descriptor.
+    #[must_use]
+    pub const fn from_bits(raw: u8) -> Self {
+        Self(raw & 0b1_1111)
+    }
+
+    /// Returns the five bits.
+    #[must_use]
+    pub const fn to_bits(self) -> u8 {
+        self.0
+    }
+
+    /// Returns what counts of a table descriptor. APTable[0] and PXNTable are about EL0, which `El2` has none of; `hpd`
+    /// takes all but NSTable out of force.
+    #[inline(always)]
+    pub(crate) const fn from_descriptor(raw: u64, regime: Regime, hpd: bool) -> Self {
+        let in_force = match (regime, hpd) {
+            (Regime::Stage2, _) => 0,
+            (_, true) => 0b1_0000,
+            (Regime::El2, false) => 0b1_1010,
+            (Regime::El2And0, false) => 0b1_1111,
+        };
+        Self(bits(raw, 63, 59) as u8 & in_force)
+    }
+
+    /// Returns what holds below a table that says `below` under tables that say `self`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn and(self, below: Self) -> Self {
+        Self(self.0 | below.0)
+    }
+
+    /// `63` NSTable: output addresses are Non-secure. Of no meaning unless EL2 is Secure.
+    #[must_use]
+    pub const fn is_non_secure(self) -> bool {
+        self.0 & 0b1_0000 != 0
+    }
+
+    /// `62` APTable[1]: nothing is writable.
+    #[must_use]
+    pub const fn is_read_only(self) -> bool {
+        self.0 & 0b1000 != 0
+    }
+
+    /// `61` APTable[0]: EL0 has no access.
+    #[must_use]
+    pub const fn denies_el0(self) -> bool {
+        self.0 & 0b100 != 0
+    }
+
+    /// `60` XNTable, with E2H UXNTable: EL2, with E2H EL0, may not execute.
+    #[must_use]
+    pub const fn xn(self) -> bool {
+        self.0 & 0b10 != 0
+    }
+
+    /// `59` PXNTable: with E2H, EL2 may not execute.
+    #[must_use]
+    pub const fn pxn(self) -> bool {
+        self.0 & 0b1 != 0
+    }
+}
+
+/// A block or page descriptor of EL2's stage 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct El2Leaf<'g> {
+    pub(crate) leaf: Leaf<'g>,
+    pub(crate) inherited: TableAttrs,
+}
+
+impl<'g> Deref for El2Leaf<'g> {
+    type Target = Leaf<'g>;
+
+    fn deref(&self) -> &Leaf<'g> {
+        &self.leaf
+    }
+}
+
+impl El2Leaf<'_> {
+    /// Returns whether the regime has EL0.
+    const fn has_el0(&self) -> bool {
+        matches!(self.leaf.geometry.regime(), Regime::El2And0)
+    }
+
+    /// Returns what the tables above it say.
+    #[must_use]
+    pub const fn inherited(&self) -> TableAttrs {
+        self.inherited
+    }
+
+    /// `4:2` AttrIndx, with AIE also `59` as bit 3: which byte of MAIR_EL2 (MAIR2_EL2 from 8 on) is the memory type.
+    #[must_use]
+    pub const fn attr_index(&self) -> u8 {
+        let high = if self.leaf.geometry.format.has(Format::AIE) { bits(self.leaf.raw, 59, 59) << 3 } else { 0 };
+        (high | bits(self.leaf.raw, 4, 2)) as u8
+    }
+
+    /// `5` NS: the output address is Non-secure. Of no meaning unless EL2 is Secure.
+    #[must_use]
+    pub const fn is_non_secure(&self) -> bool {
+        bit(self.leaf.raw, 5)
+    }
+
+    /// `7:6` AP[2:1]. Without E2H, AP[1] should be set and does not count.
+    #[must_use]
+    pub const fn ap(&self) -> u8 {
+        bits(self.leaf.raw, 7, 6) as u8
+    }
+
+    /// `9:8` SH, or TCR_EL2.SH0 with LPA2.
+    #[must_use]
+    pub const fn shareability(&self) -> Shareability {
+        self.leaf.sh()
+    }
+
+    /// `11` nG: belongs to an ASID. Always false without E2H.
+    #[must_use]
+    pub const fn is_not_global(&self) -> bool {
+        self.has_el0() && bit(self.leaf.raw, 11)
+    }
+
+    /// `50` GP (FEAT_BTI): indirect branches must land on a BTI instruction.
+    #[must_use]
+    pub const fn is_guarded(&self) -> bool {
+        bit(self.leaf.raw, 50)
+    }
+
+    /// `54` XN, with E2H UXN: the page itself bars EL2, with E2H EL0, from executing.
+    #[must_use]
+    pub const fn xn(&self) -> bool {
+        bit(self.leaf.raw, 54)
+    }
+
+    /// `53` PXN: with E2H, the page itself bars EL2 from executing. Always false without.
+    #[must_use]
+    pub const fn pxn(&self) -> bool {
+        self.has_el0() && bit(self.leaf.raw, 53)
+    }
+
+    /// Returns what is allowed at EL2 or (`Unprivileged`) EL0; `wxn` is SCTLR_EL2.WXN. AArch64_S1DirectBasePermissions.
+    ///
+    /// A write that only hardware's dirty state management lets through is allowed.
+    #[must_use]
+    pub const fn rights(&self, privilege: Privilege, wxn: bool) -> Rights {
+        let is_dirty_managed = self.leaf.dirty_bit_modifier() && self.leaf.geometry.manages_dirty_state();
+        let write = (!bit(self.leaf.raw, 7) || is_dirty_managed) && !self.inherited.is_read_only();
+        let el0_access = self.has_el0() && bit(self.leaf.raw, 6) && !self.inherited.denies_el0();
+        let xn = self.xn() || self.inherited.xn();
+        match privilege {
+            Privilege::Privileged if self.has_el0() => {
+                let is_el0_writable = el0_access && write;
+                let pxn = self.pxn() || self.inherited.pxn();
+                Rights { read: true, write, execute: !pxn && !is_el0_writable && !(wxn && write) }
+            }
+            Privilege::Privileged => Rights { read: true, write, execute: !xn && !(wxn && write) },
+            Privilege::Unprivileged => {
+                let write = el0_access && write;
+                Rights { read: el0_access, write, execute: self.has_el0() && !xn && !(wxn && write) }
+            }
+        }
+    }
+
+    /// Returns how the MMU answers `access` at EL2 or (`Unprivileged`) EL0, if it is not allowed; `wxn` as for
+    /// [`Self::rights`].
+    #[must_use]
+    pub const fn fault(&self, access: Access, privilege: Privilege, wxn: bool) -> Option<Fault> {
+        self.leaf.fault(access, self.rights(privilege, wxn))
+    }
+
+    /// Returns the bits no method above shows: what is reserved, or belongs to extensions that are not decoded.
+    #[must_use]
+    pub const fn other_bits(&self) -> u64 {
+        let by_regime = if self.has_el0() { 1 << 11 | 1 << 53 } else { 0 };
+        let own = 0b111 << 2 | 1 << 5 | 0b11 << 6 | self.leaf.sh_bits() | 1 << 50 | 1 << 54 | by_regime;
+        self.leaf.raw & !(self.leaf.named_bits() | own)
+    }
+}

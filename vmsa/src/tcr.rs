@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! TCR_EL2 -> geometry of EL2's stage-1 table, the one that TTBR0_EL2 points to.
+//!
+//! Not supported: the upper range of EL2&0 (TTBR1_EL2), and what TCR2_EL2 adds (indirect permissions, 128-bit
+//! descriptors), except AIE, which is one of [`Features`].
+
+use crate::bits;
+use crate::features::{ps_bits, Features};
+use crate::geometry::{counts, min, Common, Format, Geometry, GeometryError, Regime};
+use crate::level::Level;
+
+/// Where the two forms of TCR_EL2 differ.
+struct Fields {
+    regime: Regime,
+    ps: u32,
+    ha: u32,
+    hd: u32,
+    hpd: u32,
+    ds: u32,
+}
+
+const EL2: Fields = Fields { regime: Regime::El2, ps: 16, ha: 21, hd: 22, hpd: 24, ds: 32 };
+const EL2_AND_0: Fields = Fields { regime: Regime::El2And0, ps: 32, ha: 39, hd: 40, hpd: 41, ds: 59 };
+const EPD0: u32 = 7;
+
+impl Geometry {
+    /// Decodes `tcr`; `e2h` is HCR_EL2.E2H, which decides its form.
+    ///
+    /// # Errors
+    ///
+    /// The [`GeometryError`] of the first field that is not allowed.
+    pub const fn from_tcr_el2(tcr: u64, e2h: bool, features: Features) -> Result<Self, GeometryError> {
+        let fields = if e2h { EL2_AND_0 } else { EL2 };
+        if counts(tcr, EPD0, e2h) {
+            return Err(GeometryError::Epd0);
+        }
+        let common = match Common::try_new(tcr) {
+            Ok(common) => common,
+            Err(error) => return Err(error),
+        };
+        let granule = common.granule;
+        let lpa2 = counts(tcr, fields.ds, features.lpa2) && !common.is_64k;
+
+        // AArch64_S1MinTxSZ.
+        let t0sz_min = if lpa2 || common.is_64k && features.lva { 12 } else { 16 };
+        let ia_bits = match common.ia_bits(t0sz_min, features.ttst) {
+            Ok(ia_bits) => ia_bits,
+            Err(error) => return Err(error),
+        };
+        // AArch64_S1StartLevel: as few levels as resolve the input address; 0 to 4 below the first.
+        let mut start_level = Level::L3;
+        while granule.entry_shift(start_level) + granule.index_bits() < ia_bits as u32 {
+            match start_level.parent() {
+                Some(parent) => start_level = parent,
+                None => break, // Not reached: five levels resolve 52 bits.
+            }
+        }
+
+        let format = Format::NONE
+            .with(Format::LPA2, lpa2)
+            .with(Format::LPA, features.pa_max_bits == 52)
+            .with(Format::HA, counts(tcr, fields.ha, features.ha))
+            .with(Format::HD, counts(tcr, fields.hd, features.hd))
+            .with(Format::AIE, features.aie)
+            .with(Format::HPD, counts(tcr, fields.hpd, features.hpds));
+        let format_bits = if lpa2 || common.is_64k { 52 } else { 48 };
+        let pa_bits = min(ps_bits(bits(tcr, fields.ps + 2, fields.ps)), min(features.pa_max_bits, format_bits));
+        Ok(Self { granule, start_level, ia_bits, pa_bits, sh0: common.sh0, regime: fields.regime, format })
+    }
+}
