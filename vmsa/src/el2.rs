@@ -174,12 +174,12 @@ impl El2Leaf<'_> {
             Privilege::Privileged if self.has_el0() => {
                 let is_el0_writable = el0_access && write;
                 let pxn = self.pxn() || self.inherited.pxn();
-                Rights { read: true, write, execute: !pxn && !is_el0_writable && !(wxn && write) }
+                Rights { read: true, write, execute: !(pxn || is_el0_writable || wxn && write) }
             }
-            Privilege::Privileged => Rights { read: true, write, execute: !xn && !(wxn && write) },
+            Privilege::Privileged => Rights { read: true, write, execute: !(xn || wxn && write) },
             Privilege::Unprivileged => {
                 let write = el0_access && write;
-                Rights { read: el0_access, write, execute: self.has_el0() && !xn && !(wxn && write) }
+                Rights { read: el0_access, write, execute: self.has_el0() && !(xn || wxn && write) }
             }
         }
     }

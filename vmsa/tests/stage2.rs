@@ -80,7 +80,7 @@ fn good_indirect_rights() {
             assert_eq!(dirty.permissions(), as_told);
             assert!(!dirty.dirty_bit_modifier(), "bit 51 is part of the index");
             // All other fields allow all.
-            let s2pir = u64::MAX & !(0xf << (4 * pi_index)) | value << (4 * pi_index);
+            let s2pir = !(0xf << (4 * pi_index)) | value << (4 * pi_index);
             assert_eq!(letters(&dirty, s2pir), expected, "value {value} at index {pi_index}");
             assert_eq!(letters(&page(raw, &geometry), s2pir), expected.replace('w', "-"), "clean");
         }
@@ -171,7 +171,7 @@ fn good_controls_need_their_features() {
 #[test]
 fn good_bits_nobody_knows() {
     let geometry = geometry(VTCR);
-    let other = |level| leaf(u64::MAX & !0b11, level, &geometry).other_bits();
+    let other = |level| leaf(!0b11, level, &geometry).other_bits();
     let always = 1 << 63 | 0b111 << 48;
     assert_eq!(other(Level::L3), always);
     assert_eq!(other(Level::L2), always | 0b1_1110_1111 << 12);
