@@ -168,7 +168,7 @@ impl Column {
             Self::Bytes => row.size().to_string().into(),
             Self::Count => row.count.to_string().into(),
             Self::Level => format!("L{}", row.level.get()).into(),
-            Self::Rwx => of_leaf(&|leaf| words::rwx(leaf).into()),
+            Self::Rwx => of_leaf(&|leaf| words::rwx(leaf)),
             Self::Memory => of_leaf(&|leaf| words::memory(leaf.mem_attr())),
             Self::Sh => of_leaf(&|leaf| words::shareability(leaf.shareability()).into()),
             Self::Af => of_leaf(&|leaf| if leaf.access_flag() { "af" } else { "-" }.into()),

@@ -39,8 +39,15 @@ fn run_into(
     err: &mut dyn Write,
 ) -> ExitCode {
     let arguments: Vec<OsString> = std::iter::once("s2dump").chain(command_line.split(' ')).map(Into::into).collect();
-    let mut context =
-        Context { out, err, open_session: open, out_has_color: false, json: false, shows_progress: false };
+    let mut context = Context {
+        out,
+        err,
+        open_session: open,
+        open_capture: &crate::source::file::FileSource::open,
+        out_has_color: false,
+        json: false,
+        shows_progress: false,
+    };
     crate::run(&arguments, &mut context)
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
-use super::{list_vms, open_file, outside_space, remember, resolve, resolve_captured, Context, Stop};
+use super::{list_vms, outside_space, remember, resolve, resolve_captured, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Format, Heading, Trailer, Verified};
@@ -125,17 +125,17 @@ fn from_file(
 ) -> Result<Trailer, Stop> {
     // Standard input cannot be read twice: there the first table is taken.
     if plan.target.is_none() && path.as_os_str() != "-" {
-        only_table(path)?;
+        only_table(path, context)?;
     }
     let mut pass = Pass::new(plan, writer, None);
-    let trailer = pass.run(&mut open_file(path)?, None, context)?;
+    let trailer = pass.run(&mut context.capture(path)?, None, context)?;
     pass.end(&trailer, context)?;
     Ok(trailer)
 }
 
 /// Checks that a capture does not hold several tables.
-fn only_table(path: &Path) -> Result<(), Failure> {
-    let mut reader = open_file(path)?;
+fn only_table(path: &Path, context: &Context<'_>) -> Result<(), Failure> {
+    let mut reader = context.capture(path)?;
     let mut targets: Vec<Target> = Vec::new();
     // Damage ends the search here; the pass that follows tells it.
     while let Ok(Some(event)) = reader.next_event() {

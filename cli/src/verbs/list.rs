@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump list`: the VMs EL2 knows, and those that are reserved and never ran.
 
-use super::{open_file, remember, Context, Stop};
+use super::{remember, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::vms;
@@ -20,7 +20,7 @@ pub(super) fn run(
     context: &mut Context<'_>,
 ) -> Result<ExitCode, Stop> {
     let found = match input {
-        Some(path) => read(&mut open_file(path)?, context)?,
+        Some(path) => read(&mut context.capture(path)?, context)?,
         None => {
             let mut device = context.device().map_err(|error| error.into_failure("list"))?;
             let slots = device.start(Request::List).map_err(|error| error.into_failure("list"))?;

@@ -27,6 +27,9 @@ use std::path::Path;
 /// Opens the device. Tests put a fake in its place.
 pub(crate) type OpenSession<'a> = dyn Fn() -> Result<Box<dyn Session>, SourceError> + 'a;
 
+/// Opens a capture by its path. Tests put bytes in its place.
+pub(crate) type OpenCapture<'a> = dyn Fn(&Path) -> Result<FileSource, SourceError> + 'a;
+
 /// What a verb works with.
 pub(crate) struct Context<'a> {
     /// For data only.
@@ -35,6 +38,8 @@ pub(crate) struct Context<'a> {
     pub(crate) err: &'a mut dyn Write,
     /// Opens the device.
     pub(crate) open_session: &'a OpenSession<'a>,
+    /// Opens a capture.
+    pub(crate) open_capture: &'a OpenCapture<'a>,
     /// Whether `out` is a terminal that wants color, unless the user says otherwise.
     pub(crate) out_has_color: bool,
     /// Whether notes and errors are to be JSON.
@@ -86,6 +91,11 @@ impl Context<'_> {
         Device::new((self.open_session)()?)
     }
 
+    /// Opens a capture.
+    fn capture(&self, path: &Path) -> Result<Reader<FileSource>, Failure> {
+        (self.open_capture)(path).map(Reader::new).map_err(|error| error.into_failure("capture"))
+    }
+
     /// Returns whether output is to be colored.
     fn color(&self, color: Color) -> bool {
         match color {
@@ -120,11 +130,6 @@ impl Context<'_> {
 
 /// Issues that are told of one input: who reads the hundredth knows no more than after the first few.
 const MOST_ISSUES: u64 = 20;
-
-/// Opens a capture.
-fn open_file(path: &Path) -> Result<Reader<FileSource>, Failure> {
-    FileSource::open(path).map(Reader::new).map_err(|error| error.into_failure("capture"))
-}
 
 /// Keeps a VM of a list; a list that has more than there can be VMs is not kept to its end.
 fn remember(vms: &mut Vec<VmRecord>, vm: VmRecord) {

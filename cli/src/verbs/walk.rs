@@ -3,7 +3,7 @@
 //!
 //! On a capture only the leaf level is known: a dump follows tables but does not show them.
 
-use super::{list_vms, open_file, outside_space, remember, resolve, resolve_captured, Context, Stop};
+use super::{list_vms, outside_space, remember, resolve, resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -65,7 +65,7 @@ fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> 
 }
 
 fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
-    let mut reader = open_file(path)?;
+    let mut reader = context.capture(path)?;
     let mut vms: Vec<VmRecord> = Vec::new();
     let mut vm = None;
     // The table that is being read, if it is the one asked for; the last such; and the entry of the address.

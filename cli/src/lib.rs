@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Shows the page tables that pKVM keeps from the host.
+//!
+//! `args` (what was typed) -> `plan` (what will be done) -> `source` (slots from device or file) -> `reader` (checked
+//! rows, and issues) -> `format` (bytes). Only `source` touches devices and files; no arrow points back.
+//!
+//! A program, not a library to build on: [`main`] is all of it, and [`run_on_capture`] is for fuzz targets.
+
+mod args;
+mod exit_code;
+mod failure;
+mod format;
+mod merge;
+mod model;
+mod numbers;
+mod plan;
+mod progress;
+mod reader;
+mod slot;
+mod source;
+#[cfg(test)]
+mod tests;
+mod verbs;
+mod words;
+
+use anstream::AutoStream;
+use clap::Parser;
+use exit_code::ExitCode;
+use failure::Failure;
+use plan::Plan;
+use source::file::FileSource;
+use source::SourceError;
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Cursor, IsTerminal, Write};
+use std::path::Path;
+use verbs::{Context, Stop};
+
+/// Runs the program with the arguments, streams and devices of this process.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let stdout = io::stdout();
+    let out_has_color = AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+    let mut err = io::stderr();
+    // Rows on the same terminal show progress themselves.
+    let shows_progress = err.is_terminal() && !stdout.is_terminal();
+    let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
+    let mut context = Context {
+        out: &mut out,
+        err: &mut err,
+        open_session: &verbs::open_real_session,
+        open_capture: &FileSource::open,
+        out_has_color,
+        json: false,
+        shows_progress,
+    };
+    run(&arguments, &mut context).into()
+}
+
+/// Runs a command line, its first word the name of the program, in a world without devices where every capture is
+/// `capture`, whatever it is called. Standard output goes to `out`; returns the exit code.
+pub fn run_on_capture(arguments: &[&str], capture: &[u8], out: &mut dyn Write) -> u8 {
+    let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
+    let open_session = || Err(SourceError::Open(io::ErrorKind::NotFound.into()));
+    let open_capture =
+        |path: &Path| Ok(FileSource::new(Box::new(Cursor::new(capture.to_vec())), path.display().to_string()));
+    let mut context = Context {
+        out,
+        err: &mut io::sink(),
+        open_session: &open_session,
+        open_capture: &open_capture,
+        out_has_color: false,
+        json: false,
+        shows_progress: false,
+    };
+    run(&arguments, &mut context) as u8
+}
+
+/// Runs the command line `arguments` and returns the exit code.
+fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
+    context.json = seems_json(arguments);
+    let plan = match args::Cli::try_parse_from(arguments) {
+        Ok(cli) => match Plan::new(cli) {
+            Ok(plan) => plan,
+            Err(failure) => return report(&failure, context),
+        },
+        Err(error) if !error.use_stderr() => {
+            // --help and --version.
+            return written(write!(context.out, "{error}").and_then(|()| context.out.flush()), context);
+        }
+        Err(error) if context.json => {
+            let text = error.to_string();
+            let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            return report(&Failure::new(ExitCode::UsageOrIo, message), context);
+        }
+        Err(error) => {
+            let _ = write!(context.err, "{error}");
+            return ExitCode::UsageOrIo;
+        }
+    };
+    context.json = plan.is_json();
+    let result = verbs::run(&plan, context);
+    let flushed = context.out.flush();
+    match result {
+        Ok(code) => written(flushed, context).max(code),
+        Err(Stop::Failure(failure)) => report(&failure, context),
+        Err(Stop::Output(error)) => written(Err(error), context),
+    }
+}
+
+/// Returns the exit code of writing to standard output; who reads from us may stop at any time.
+fn written(result: io::Result<()>, context: &mut Context<'_>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::Ok,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
+        Err(error) => report(&Failure::io("standard output", &error), context),
+    }
+}
+
+fn report(failure: &Failure, context: &mut Context<'_>) -> ExitCode {
+    // Nothing can be done when standard error is gone.
+    let _ = failure.report(context.err, context.json);
+    failure.code
+}
+
+/// Returns whether arguments that may not be right ask for JSON.
+fn seems_json(arguments: &[OsString]) -> bool {
+    arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
+        matches!(argument, "--json" | "json" | "ndjson" | "-fjson" | "-fndjson" | "--format=json" | "--format=ndjson")
+    })
+}
