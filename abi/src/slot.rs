@@ -4,6 +4,7 @@
 //! A slot says of itself all that decoding needs, so nothing is guessed from a kernel version. Stored slots
 //! (`read(2)`, files) are cut to [`SlotHeader::used_bytes`]; in the ring each starts a page.
 
+use crate::version::ABI_VERSION;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a slot in the ring: one 4 KiB page.
@@ -123,6 +124,40 @@ pub struct SlotHeader {
 }
 
 impl SlotHeader {
+    /// Returns the header of a slot of this version: about no table, without records.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(kind: SlotKind) -> Self {
+        Self {
+            magic: SLOT_MAGIC,
+            version: ABI_VERSION.to_bits(),
+            header_bytes: size_of::<Self>() as u16,
+            record_bytes: 0,
+            kind: kind.0,
+            flags: 0,
+            record_count: 0,
+            visited: 0,
+            sequence: 0,
+            target: 0,
+            start: 0,
+            next: 0,
+            end: 0,
+            vtcr: 0,
+            root: 0,
+            digest: 0,
+            table_features: 0,
+            ia_bits: 0,
+            start_level: 0,
+            page_shift: 0,
+            pa_bits: 0,
+            encoding: 0,
+            vmid: 0,
+            budget: 0,
+            status: 0,
+            reserved: [0; 5],
+        }
+    }
+
     /// Returns the bytes of header and records, or `None` if that is more than a slot or less than a header.
     #[must_use]
     pub fn used_bytes(&self) -> Option<usize> {

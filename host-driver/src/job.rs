@@ -223,7 +223,7 @@ impl Progress {
             start: self.start,
             next: self.cursor,
             end: self.end,
-            ..slot::new_header(kind)
+            ..SlotHeader::new(kind)
         }
     }
 }

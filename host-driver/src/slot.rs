@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Headers of slots: of those EL2 filled, and of those the driver fills.
+//! Headers of the slots EL2 filled.
 
 use crate::errno::Errno;
 use crate::error::SessionError;
 use crate::host::Host;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_MAGIC};
-use s2dump_abi::version::ABI_VERSION;
-use zerocopy::{FromBytes, FromZeros};
+use s2dump_abi::slot::{SlotHeader, SLOT_MAGIC};
+use zerocopy::FromBytes;
 
 /// Reads the header of a filled slot: its records lie within the slot.
 ///
@@ -31,16 +30,4 @@ pub fn read_header<H: Host>(host: &H, slot: u32) -> Result<SlotHeader, SessionEr
 /// [`Status::BAD_ANSWER`] if the slot is none.
 pub fn used_bytes<H: Host>(host: &H, slot: u32) -> Result<usize, SessionError> {
     read_header(host, slot)?.used_bytes().ok_or(SessionError::Refused(Status::BAD_ANSWER))
-}
-
-/// Returns the header of a slot the driver writes: about no table, without records.
-#[must_use]
-pub fn new_header(kind: SlotKind) -> SlotHeader {
-    SlotHeader {
-        magic: SLOT_MAGIC,
-        version: ABI_VERSION.to_bits(),
-        header_bytes: size_of::<SlotHeader>() as u16,
-        kind: kind.0,
-        ..SlotHeader::new_zeroed()
-    }
 }

@@ -4,42 +4,14 @@
 use crate::platform::TableRegisters;
 use crate::tables::Root;
 use s2dump_abi::hypercall::{unpack_counts, Status};
-use s2dump_abi::slot::{slot_flags, table_features, Record, SlotHeader, SlotKind, SLOT_MAGIC};
-use s2dump_abi::version::ABI_VERSION;
+use s2dump_abi::slot::{slot_flags, table_features, Record, SlotHeader, SlotKind};
 use s2dump_vmsa::{Features, Geometry, PhysAddr};
 
 /// Returns a header about no table, with records of type [`Record`].
 #[inline(always)]
 pub(crate) fn of_slot(kind: SlotKind, sequence: u64, counts: u64) -> SlotHeader {
     let (record_count, visited) = unpack_counts(counts);
-    SlotHeader {
-        magic: SLOT_MAGIC,
-        version: ABI_VERSION.to_bits(),
-        header_bytes: size_of::<SlotHeader>() as u16,
-        record_bytes: size_of::<Record>() as u16,
-        kind: kind.0,
-        flags: 0,
-        record_count,
-        visited,
-        sequence,
-        target: 0,
-        start: 0,
-        next: 0,
-        end: 0,
-        vtcr: 0,
-        root: 0,
-        digest: 0,
-        table_features: 0,
-        ia_bits: 0,
-        start_level: 0,
-        page_shift: 0,
-        pa_bits: 0,
-        encoding: 0,
-        vmid: 0,
-        budget: 0,
-        status: 0,
-        reserved: [0; 5],
-    }
+    SlotHeader { record_bytes: size_of::<Record>() as u16, record_count, visited, sequence, ..SlotHeader::new(kind) }
 }
 
 /// Returns `header` with all that describes the table.

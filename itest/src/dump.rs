@@ -116,25 +116,21 @@ fn check_cover(header: &SlotHeader, records: &[Record], before: Option<&SlotHead
 mod tests {
     use super::*;
     use s2dump_abi::slot::RecordKind;
-    use zerocopy::{FromZeros as _, IntoBytes as _};
+    use zerocopy::IntoBytes as _;
 
     const PAGE: Record =
         Record { ia: 0, oa: 0, descriptor: 0, count: 4, level: 3, kind: RecordKind::INVALID.0, flags: 0 };
 
     fn header(sequence: u64, start: u64, next: u64, records: u32) -> SlotHeader {
         SlotHeader {
-            magic: SLOT_MAGIC,
-            version: ABI_VERSION.to_bits(),
-            header_bytes: size_of::<SlotHeader>() as u16,
             record_bytes: size_of::<Record>() as u16,
-            kind: SlotKind::RANGES.0,
             record_count: records,
             sequence,
             start,
             next,
             visited: 4,
             budget: 4,
-            ..SlotHeader::new_zeroed()
+            ..SlotHeader::new(SlotKind::RANGES)
         }
     }
 
