@@ -14,6 +14,8 @@ pub enum Run {
     Exec(String),
     /// Measurements, for a machine started with `-icount`; the argument picks them.
     Bench(String),
+    /// VMs of these many input-address bits, their tables told by the kernel, for the workstation to compare with.
+    Oracle(Vec<u32>),
     /// Not understood: says why.
     Unknown(String),
 }
@@ -36,7 +38,13 @@ pub fn parse(text: &str) -> Run {
         "exec" if command.is_empty() => Run::Unknown("s2dump.run=exec needs `-- COMMAND` at the end".into()),
         "exec" => Run::Exec(command.into()),
         "bench" => Run::Bench(argument.into()),
-        _ => Run::Unknown(format!("s2dump.run={value}: known are demo, test[=FILTER], shell, exec, bench[=WHAT]")),
+        "oracle" => match argument.split(',').map(str::parse).collect() {
+            Ok(bits) => Run::Oracle(bits),
+            Err(_) => Run::Unknown(format!("s2dump.run={value}: write numbers of bits as oracle=32,40")),
+        },
+        _ => Run::Unknown(format!(
+            "s2dump.run={value}: known are demo, test[=FILTER], shell, exec, bench[=WHAT], oracle=BITS[,BITS...]"
+        )),
     }
 }
 
@@ -61,6 +69,7 @@ mod tests {
         assert_eq!(parse("s2dump.run=exec -- \"echo \"a b\"; ls\""), Run::Exec("echo \"a b\"; ls".into()));
         assert_eq!(parse("s2dump.run=exec -- echo \"a b\"; ls"), Run::Exec("echo \"a b\"; ls".into()));
         assert_eq!(parse("s2dump.run=demo s2dump.run=shell"), Run::Shell);
+        assert_eq!(parse("s2dump.run=oracle=32,40"), Run::Oracle(vec![32, 40]));
     }
 
     #[test]
@@ -69,6 +78,8 @@ mod tests {
             "",
             "s2dump.run=",
             "s2dump.run=dance",
+            "s2dump.run=oracle",
+            "s2dump.run=oracle=32,many",
             "s2dump.run=exec",
             "s2dump.run=exec -- ",
             "quiet -- s2dump.run=demo",

@@ -4,7 +4,7 @@
 //! Kept per mapped page or block, told as runs. The rules are those of KVM on Linux 7.3 under pKVM
 //! (`arch/arm64/kvm/mmu.c`, `hyp/nvhe/mem_protect.c`); the state names are those `s2dump` prints.
 
-use crate::script::{BLOCK_BYTES, PAGE_BYTES};
+use crate::script::{block_bytes, page_bytes};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -45,9 +45,9 @@ impl Entry {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         if self.level == 2 {
-            BLOCK_BYTES
+            block_bytes()
         } else {
-            PAGE_BYTES
+            page_bytes()
         }
     }
 
@@ -162,7 +162,7 @@ mod tests {
         Entry { level: 3, read: true, write: true, execute: true, state: State::Owned, oa: Some(0x4000_0000) };
 
     fn table(pages: u64) -> Table {
-        Table((0..pages).map(|n| (0x8000_0000 + n * PAGE_BYTES, PAGE.at(n * PAGE_BYTES))).collect())
+        Table((0..pages).map(|n| (0x8000_0000 + n * page_bytes(), PAGE.at(n * page_bytes()))).collect())
     }
 
     #[test]
@@ -177,8 +177,8 @@ mod tests {
     #[test]
     fn blocks_cover_their_addresses() {
         let mut t = Table([(0, Entry { level: 2, ..PAGE })].into());
-        assert!(t.get_mut(BLOCK_BYTES - 1).is_some());
-        assert!(t.get_mut(BLOCK_BYTES).is_none());
+        assert!(t.get_mut(block_bytes() - 1).is_some());
+        assert!(t.get_mut(block_bytes()).is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! The guest: some twenty instructions that fetch orders from a device the VMM plays, and obey.
 //!
 //! Runs at EL1 with the MMU off, position independent, without a stack. An order is four loads from the port (verb,
-//! address, pages, stride); its end is a store of the number of refused hypercalls. Works for protected guests because the port
+//! address, pages, stride); its end, if it has one, is a store of the number of refused hypercalls. Works for protected guests because the port
 //! is at an address without memory, which always exits to the VMM.
 
 // UNSAFETY: `extern` symbols around the guest's code.
@@ -33,6 +33,10 @@ pub const VERB_SHARE: u64 = 3;
 pub const VERB_UNSHARE: u64 = 4;
 /// Verb: store to, then MEM_SHARE each page.
 pub const VERB_STORE_SHARE: u64 = 5;
+/// Verb: store a return instruction to each page, then call it.
+pub const VERB_CALL: u64 = 6;
+/// Verb: stay in the guest for good.
+pub const VERB_SPIN: u64 = 7;
 
 core::arch::global_asm!(
     ".pushsection .rodata.s2dump_guest, \"a\"",
@@ -53,6 +57,10 @@ core::arch::global_asm!(
     "    b.eq 3f",
     "    cmp  x21, #{unshare}",
     "    b.eq 4f",
+    "    cmp  x21, #{call}",
+    "    b.eq 6f",
+    "    cmp  x21, #{spin}",
+    "    b.eq .",
     "    str  x22, [x22]",
     "    cmp  x21, #{store_share}",
     "    b.eq 3f",
@@ -69,6 +77,15 @@ core::arch::global_asm!(
     "    hvc  #0",
     "    cbz  x0, 8f",
     "    add  x24, x24, #1",
+    "    b    8f",
+    "6:  movz w0, #0x03c0",      // ret
+    "    movk w0, #0xd65f, lsl #16",
+    "    str  w0, [x22]",
+    "    dsb  sy",
+    "    ic   iallu",
+    "    dsb  sy",
+    "    isb",
+    "    blr  x22",
     "8:  add  x22, x22, x25",
     "    sub  x23, x23, #1",
     "    b    1b",
@@ -81,6 +98,8 @@ core::arch::global_asm!(
     share = const VERB_SHARE,
     unshare = const VERB_UNSHARE,
     store_share = const VERB_STORE_SHARE,
+    call = const VERB_CALL,
+    spin = const VERB_SPIN,
 );
 
 extern "C" {

@@ -7,11 +7,14 @@
 // UNSAFETY: maps memory that is given to KVM.
 #![expect(unsafe_code, reason = "mappings for KVM")]
 
-use crate::script::{Backing, MemorySpec, PAGE_BYTES};
+use crate::script::{block_bytes, page_bytes, Backing, MemorySpec};
 use anyhow::{ensure, Context as _, Result};
 use rustix::mm::{mmap, mmap_anonymous, munmap, MapFlags, ProtFlags};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
+
+/// `MAP_HUGE_SHIFT`.
+const HUGE_SHIFT: u32 = 26;
 
 /// A mapping, unmapped on drop.
 #[derive(Debug)]
@@ -36,10 +39,15 @@ impl HostMemory {
             match &spec.backing {
                 Backing::Anonymous => mmap_anonymous(core::ptr::null_mut(), length, rights, private),
                 Backing::Huge => {
-                    let huge = MapFlags::HUGETLB | MapFlags::HUGE_2MB;
+                    // The logarithm of the size goes above the flags.
+                    let huge = MapFlags::HUGETLB | MapFlags::from_bits_retain(block_bytes().ilog2() << HUGE_SHIFT);
                     mmap_anonymous(core::ptr::null_mut(), length, rights, private | huge)
                 }
-                Backing::File(path) => {
+                Backing::Device(address) => {
+                    let memory = OpenOptions::new().read(true).write(true).open("/dev/mem").context("/dev/mem")?;
+                    mmap(core::ptr::null_mut(), length, rights, MapFlags::SHARED, &memory, *address)
+                }
+                Backing::File(path) | Backing::HugeFile(path) => {
                     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
                     file.set_len(spec.size_bytes)?;
                     mmap(core::ptr::null_mut(), length, rights, MapFlags::SHARED, &file, 0)
@@ -119,9 +127,9 @@ impl PageMap {
         const PRESENT: u64 = 1 << 63;
         const FRAME_MASK: u64 = (1 << 55) - 1;
         let mut bytes = [0; 8];
-        self.0.read_exact_at(&mut bytes, host_address / PAGE_BYTES * 8)?;
+        self.0.read_exact_at(&mut bytes, host_address / page_bytes() * 8)?;
         let entry = u64::from_le_bytes(bytes);
         ensure!(entry & PRESENT != 0, "the host page at {host_address:#x} is not present");
-        Ok((entry & FRAME_MASK) * PAGE_BYTES)
+        Ok((entry & FRAME_MASK) * page_bytes())
     }
 }

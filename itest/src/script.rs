@@ -1,29 +1,48 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The words the test VMM understands: memory (`0x80000000+64M,huge`) and steps (`touch:0x80000000+16`).
 //!
-//! Addresses are guest input addresses; counts are 4 KiB pages. Pure: parses text, touches nothing.
+//! Addresses are guest input addresses; counts are pages of the machine. Parses text, touches nothing.
 
 use anyhow::{bail, ensure, Context as _, Error, Result};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Bytes of a page, the only granule supported.
-pub const PAGE_BYTES: u64 = 4096;
-/// Bytes of a level-2 block.
-pub const BLOCK_BYTES: u64 = 2 << 20;
+/// Returns the bytes of a page: the kernel's page size is the granule of stage 2 too.
+#[must_use]
+pub fn page_bytes() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+/// Returns the bytes of a level-2 block: what a whole table of pages maps.
+#[must_use]
+pub fn block_bytes() -> u64 {
+    page_bytes() * (page_bytes() / 8)
+}
 
 /// What backs a guest's memory on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backing {
-    /// Private anonymous 4 KiB pages.
+    /// Private anonymous pages.
     Anonymous,
-    /// Private 2 MiB pages of hugetlbfs: KVM maps blocks for an ordinary guest.
+    /// Private pages of hugetlbfs, as large as a level-2 block: KVM maps blocks for an ordinary guest.
     Huge,
     /// A file, created or grown as needed and mapped shared: the way to give two guests the same memory.
     File(PathBuf),
+    /// The same, in a mounted hugetlbfs.
+    HugeFile(PathBuf),
+    /// Physical addresses that are no memory, from here on: KVM lets no guest execute there.
+    Device(u64),
 }
 
-/// A piece of guest memory: `IPA+SIZE[,huge|,file=PATH][,ro]`.
+impl Backing {
+    /// Returns whether KVM maps blocks.
+    #[must_use]
+    pub fn is_huge(&self) -> bool {
+        matches!(self, Self::Huge | Self::HugeFile(_))
+    }
+}
+
+/// A piece of guest memory: `IPA+SIZE[,huge[=PATH]|,file=PATH|,device=ADDRESS][,ro]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemorySpec {
     /// First input address.
@@ -52,12 +71,16 @@ impl FromStr for MemorySpec {
         for word in words {
             match word.split_once('=') {
                 Some(("file", path)) => spec.backing = Backing::File(path.into()),
+                Some(("huge", path)) => spec.backing = Backing::HugeFile(path.into()),
+                Some(("device", address)) => spec.backing = Backing::Device(parse_number(address)?),
                 None if word == "huge" => spec.backing = Backing::Huge,
                 None if word == "ro" => spec.read_only = true,
-                _ => bail!("memory {text:?}: unknown word {word:?}; known: huge, ro, file=PATH"),
+                _ => bail!(
+                    "memory {text:?}: unknown word {word:?}; known: huge, ro, file=PATH, huge=PATH, device=ADDRESS"
+                ),
             }
         }
-        let unit = if spec.backing == Backing::Huge { BLOCK_BYTES } else { PAGE_BYTES };
+        let unit = if spec.backing.is_huge() { block_bytes() } else { page_bytes() };
         ensure!(
             spec.ipa % unit == 0 && spec.size_bytes % unit == 0 && spec.size_bytes > 0,
             "memory {text:?} is not a positive multiple of {unit:#x} bytes"
@@ -74,6 +97,8 @@ pub enum Verb {
     Touch,
     /// The guest loads from the page.
     Read,
+    /// The guest stores a return instruction to the page, and calls it.
+    Call,
     /// The protected guest shares the page with the host (MEM_SHARE).
     Share,
     /// The protected guest takes it back (MEM_UNSHARE).
@@ -103,7 +128,7 @@ impl Step {
     /// Returns the input address of each page, or nothing if there are more than addresses.
     #[must_use]
     pub fn addresses(&self, first: u64) -> Option<impl Iterator<Item = u64> + use<>> {
-        let (stride, pages) = (self.stride.checked_mul(PAGE_BYTES)?, self.pages);
+        let (stride, pages) = (self.stride.checked_mul(page_bytes())?, self.pages);
         stride.checked_mul(pages)?.checked_add(first)?;
         Some((0..pages).map(move |n| first + n * stride))
     }
@@ -122,17 +147,18 @@ impl FromStr for Step {
         let verb = match verb {
             "touch" => Verb::Touch,
             "read" => Verb::Read,
+            "call" => Verb::Call,
             "share" => Verb::Share,
             "unshare" => Verb::Unshare,
             "touch-share" => Verb::TouchShare,
             "poison" => Verb::Poison,
-            _ => bail!("step {text:?}: unknown verb; known: touch read share unshare touch-share poison"),
+            _ => bail!("step {text:?}: unknown verb; known: touch read call share unshare touch-share poison"),
         };
         let (ipa, pages) = match place.split_once('+') {
             Some((ipa, pages)) => (Some(parse_number(ipa)?), pages),
             None => (None, place),
         };
-        ensure!(ipa.is_none_or(|ipa| ipa % PAGE_BYTES == 0), "step {text:?}: address is not page aligned");
+        ensure!(ipa.is_none_or(|ipa| ipa % page_bytes() == 0), "step {text:?}: address is not page aligned");
         let (pages, stride) = pages.split_once('*').unwrap_or((pages, "1"));
         let (pages, stride) = (parse_number(pages)?, parse_number(stride)?);
         ensure!(stride > 0, "step {text:?}: a stride of no pages");
@@ -171,11 +197,17 @@ mod tests {
         assert_eq!((spec.ipa, spec.size_bytes, spec.backing), (0x8000_0000, 64 << 20, Backing::Anonymous));
         let spec: MemorySpec = "1G+4M,huge,ro".parse().unwrap();
         assert_eq!((spec.ipa, spec.backing, spec.read_only), (1 << 30, Backing::Huge, true));
+        let spec: MemorySpec = "2G+4M,huge=/huge/a".parse().unwrap();
+        assert_eq!((spec.backing.is_huge(), spec.backing), (true, Backing::HugeFile("/huge/a".into())));
+        let spec: MemorySpec = "0x9000000+64K,device=0x9010000".parse().unwrap();
+        assert_eq!((spec.backing.is_huge(), spec.backing), (false, Backing::Device(0x901_0000)));
     }
 
     #[test]
     fn bad_memory() {
-        for text in ["", "0x1000", "0x1001+4K", "0+0", "0x1000+2M,huge", "0+4K,fast", "0xfffffffffffff000+4K"] {
+        for text in
+            ["", "0x1000", "0x1001+4K", "0+0", "0x1000+2M,huge", "0+4K,fast", "0+4K,device=", "0xfffffffffffff000+4K"]
+        {
             assert!(text.parse::<MemorySpec>().is_err(), "{text:?}");
         }
     }

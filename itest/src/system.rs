@@ -32,7 +32,17 @@ pub fn mount_all() -> Result<()> {
     Ok(())
 }
 
-/// Sets up what VMs with blocks need: 2 MiB pages.
+/// Mounts huge pages of the default size, which is that of a level-2 block.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn mount_huge(at: &str) -> Result<()> {
+    fs::create_dir_all(at)?;
+    mount("hugetlbfs", at, "hugetlbfs", MountFlags::empty(), None).with_context(|| format!("mounting {at}"))
+}
+
+/// Sets up what VMs with blocks need: huge pages of the default size.
 pub fn reserve_huge_pages(count: u32) {
     const PATH: &str = "/proc/sys/vm/nr_hugepages";
     if let Err(error) = fs::write(PATH, count.to_string()) {

@@ -9,7 +9,7 @@
 use crate::expect::{Entry, Expected, State, Table};
 use crate::guest;
 use crate::memory::{kernel_read, HostMemory, PageMap};
-use crate::script::{Backing, MemorySpec, Step, Verb, BLOCK_BYTES, PAGE_BYTES};
+use crate::script::{block_bytes, page_bytes, Backing, MemorySpec, Step, Verb};
 use anyhow::{bail, ensure, Context as _, Result};
 use kvm_bindings::{
     kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, kvm_userspace_memory_region,
@@ -34,6 +34,8 @@ pub struct Config {
     pub protected: bool,
     /// How many vCPUs.
     pub vcpus: usize,
+    /// Input-address bits; as many as there can be if not said.
+    pub ipa_bits: Option<u32>,
     /// Memory beside the code page.
     pub memory: Vec<MemorySpec>,
 }
@@ -59,17 +61,21 @@ impl Vm {
     /// Names the step KVM refused, and what to do about the usual reasons.
     pub fn new(config: &Config) -> Result<Self> {
         let kvm = Kvm::new().context("opening /dev/kvm: is this a kernel with KVM, started at EL2?")?;
-        let ipa_bits = match kvm.check_extension_int(Cap::ArmVmIPASize) {
+        let ipa_bits = config.ipa_bits.unwrap_or(match kvm.check_extension_int(Cap::ArmVmIPASize) {
             bits @ 32..=64 => bits as u32,
             _ => 40,
-        };
+        });
         let kind = u64::from(ipa_bits) | if config.protected { TYPE_PROTECTED } else { 0 };
         let fd = kvm.create_vm_with_type(kind).with_context(|| match config.protected {
             true => "making a protected VM: the kernel must be started with kvm-arm.mode=protected",
-            false => "making a VM",
+            false => "making a VM: has this machine that many input-address bits?",
         })?;
-        let code_page =
-            MemorySpec { ipa: guest::CODE_IPA, size_bytes: PAGE_BYTES, backing: Backing::Anonymous, read_only: false };
+        let code_page = MemorySpec {
+            ipa: guest::CODE_IPA,
+            size_bytes: page_bytes(),
+            backing: Backing::Anonymous,
+            read_only: false,
+        };
         let mut memory = vec![HostMemory::map(&code_page)?];
         memory[0].write_at_start(guest::code());
         for spec in &config.memory {
@@ -112,6 +118,7 @@ impl Vm {
         let verb = match step.verb {
             Verb::Touch => guest::VERB_STORE,
             Verb::Read => guest::VERB_LOAD,
+            Verb::Call => guest::VERB_CALL,
             Verb::Share => guest::VERB_SHARE,
             Verb::Unshare => guest::VERB_UNSHARE,
             Verb::TouchShare => guest::VERB_STORE_SHARE,
@@ -123,6 +130,21 @@ impl Vm {
             self.note(page, step.verb);
         }
         Ok(())
+    }
+
+    /// Has the first vCPU stay in the guest for good, on one CPU: then that CPU has the guest's table in its registers
+    /// nearly always.
+    ///
+    /// # Errors
+    ///
+    /// If KVM refuses; it does not return otherwise.
+    pub fn spin(&mut self, cpu: usize) -> Result<()> {
+        let mut cpus = rustix::thread::CpuSet::new();
+        cpus.set(cpu);
+        rustix::thread::sched_setaffinity(None, &cpus).with_context(|| format!("moving to CPU {cpu}"))?;
+        let step = Step { vcpu: 0, verb: Verb::Read, ipa: None, pages: 1, stride: 1 };
+        self.order(guest::VERB_SPIN, 0, &step)?;
+        bail!("the guest obeyed an order that has no end")
     }
 
     /// Tells what the table must hold now, with output addresses if asked for (then present pages only).
@@ -185,7 +207,7 @@ impl Vm {
                 }
                 Ok(VcpuExit::MmioRead(guest::PORT_ADDRESS, data)) => answer(data, address)?,
                 Ok(VcpuExit::MmioRead(guest::PORT_PAGES, data)) => answer(data, step.pages)?,
-                Ok(VcpuExit::MmioRead(guest::PORT_STRIDE, data)) => answer(data, step.stride * PAGE_BYTES)?,
+                Ok(VcpuExit::MmioRead(guest::PORT_STRIDE, data)) => answer(data, step.stride * page_bytes())?,
                 Ok(VcpuExit::MmioWrite(guest::PORT_REFUSED, data)) if given => {
                     let refused = u64::from_le_bytes(data.try_into().context("a short store to the port")?);
                     self.note_code();
@@ -209,20 +231,22 @@ impl Vm {
 
     fn note(&mut self, page: u64, verb: Verb) {
         let Some(piece) = self.piece_of(page) else { return };
-        let (level, size) = if piece.spec.backing == Backing::Huge { (2, BLOCK_BYTES) } else { (3, PAGE_BYTES) };
+        let (level, size) = if piece.spec.backing.is_huge() { (2, block_bytes()) } else { (3, page_bytes()) };
         let read_only = piece.spec.read_only;
         if read_only && verb == Verb::Touch {
             return;
         }
+        let device = matches!(piece.spec.backing, Backing::Device(_));
         let fresh = match self.protected {
             true => Entry { level, read: true, write: true, execute: true, state: State::Owned, oa: None },
             // Without a store the page is the host's zero page, or somebody else's file page: the guest may not write.
-            // KVM gives execution on demand, or at once if the instruction cache needs no care (CTR_EL0.DIC).
+            // KVM gives execution on demand, or at once if the instruction cache needs no care (CTR_EL0.DIC). Devices
+            // are written to or not as the host's mapping says, and never executed.
             false => Entry {
                 level,
                 read: true,
-                write: false,
-                execute: instruction_cache_is_coherent(),
+                write: device && !read_only,
+                execute: !device && instruction_cache_is_coherent(),
                 state: State::SharedBorrowed,
                 oa: None,
             },
@@ -230,6 +254,7 @@ impl Vm {
         let entry = self.table.0.entry(page / size * size).or_insert(fresh);
         match verb {
             Verb::Touch => entry.write = true,
+            Verb::Call => (entry.write, entry.execute) = (true, true),
             Verb::Share | Verb::TouchShare => entry.state = State::SharedOwned,
             Verb::Unshare => entry.state = State::Owned,
             Verb::Read | Verb::Poison => {}

@@ -26,9 +26,22 @@ impl VmmProcess {
     ///
     /// If it does not start or a step fails; what it said went to the console.
     pub fn start(arguments: &str) -> Result<Self> {
+        Self::launch(arguments, "--hold".into())
+    }
+
+    /// Starts a VM likewise, that then stays in the guest on a CPU for good and takes no more steps.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_spinning(arguments: &str, cpu: usize) -> Result<Self> {
+        Self::launch(arguments, format!("--spin={cpu}"))
+    }
+
+    fn launch(arguments: &str, then: String) -> Result<Self> {
         let mut child = Command::new(PROGRAM)
             .args(arguments.split_whitespace())
-            .arg("--hold")
+            .arg(then)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -72,6 +85,16 @@ impl VmmProcess {
     pub fn steps(&mut self, steps: &str) -> Result<()> {
         self.tell(steps)?;
         self.wait_done().with_context(|| format!("steps {steps}"))
+    }
+
+    /// Returns what a file says that KVM keeps for the VM in debugfs.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn debugfs(&self, file: &str) -> Result<String> {
+        let path = format!("/sys/kernel/debug/kvm/{}/{file}", self.expected.debugfs);
+        std::fs::read_to_string(&path).with_context(|| path)
     }
 
     /// Kills the process in the middle of whatever it does.

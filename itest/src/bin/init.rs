@@ -24,6 +24,7 @@ fn main() {
         Run::Shell => run::exec::shell(),
         Run::Exec(command) => run::exec::exec(&command),
         Run::Bench(what) => run::bench::run(&what),
+        Run::Oracle(bits) => run::oracle::run(&bits),
         Run::Unknown(why) => {
             println!("init: {why}");
             USAGE

@@ -19,14 +19,20 @@ use s2dump_itest::script::{MemorySpec, Step};
 struct Args {
     /// Kind of VM.
     kind: Kind,
-    /// Steps: `[VCPU/]VERB:[IPA+]PAGES[*STRIDE]` with VERB touch, read, share, unshare, touch-share or poison.
+    /// Steps: `[VCPU/]VERB:[IPA+]PAGES[*STRIDE]` with VERB touch, read, call, share, unshare, touch-share or poison.
     steps: Vec<Step>,
-    /// Memory as `IPA+SIZE[,huge|,file=PATH][,ro]`; the first is where steps without an address go.
+    /// Memory as `IPA+SIZE[,huge[=PATH]|,file=PATH|,device=ADDRESS][,ro]`; the first is where steps without an address go.
     #[arg(long = "mem", default_value = "0x80000000+64M")]
     memory: Vec<MemorySpec>,
     /// Number of vCPUs.
     #[arg(long, default_value_t = 1)]
     vcpus: usize,
+    /// Input-address bits of the guest; as many as there can be if not given.
+    #[arg(long, value_name = "BITS")]
+    ipa_bits: Option<u32>,
+    /// Keep the VM, its first vCPU looping in the guest on this CPU for good.
+    #[arg(long, value_name = "CPU", conflicts_with = "hold")]
+    spin: Option<usize>,
     /// Keep the VM and read more steps from standard input, until it ends.
     #[arg(long)]
     hold: bool,
@@ -49,7 +55,8 @@ fn main() -> anyhow::Result<()> {
     use std::io::Write as _;
 
     let args = Args::parse();
-    let config = Config { protected: args.kind == Kind::Protected, vcpus: args.vcpus, memory: args.memory };
+    let protected = args.kind == Kind::Protected;
+    let config = Config { protected, vcpus: args.vcpus, ipa_bits: args.ipa_bits, memory: args.memory };
     let mut vm = Vm::new(&config)?;
     let print = |vm: &Vm| -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
@@ -61,6 +68,9 @@ fn main() -> anyhow::Result<()> {
         vm.step(step)?;
     }
     print(&vm)?;
+    if let Some(cpu) = args.spin {
+        return vm.spin(cpu);
+    }
     if args.hold {
         for line in std::io::stdin().lines() {
             for word in line?.split_whitespace() {

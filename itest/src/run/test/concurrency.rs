@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Dumps at the same time as other dumps, and as the guest changes its table.
 
-use super::ptdump::debugfs;
 use super::support::{check_leaves, check_nothing_broken, dump_table, handle_of};
 use super::{tests, Outcome};
 use crate::device::{dump_request, Device, StartRefused};
@@ -142,7 +141,7 @@ fn debugfs_while_the_guest_runs(_: &Machine) -> Outcome {
     let end = format!("{:#018x}", 1_u64 << vmm.expected.ipa_bits);
     vmm.tell("touch-share:0x80001000+2047")?;
     for number in 0..READS {
-        let text = debugfs(&vmm, "stage2_page_tables")?;
+        let text = vmm.debugfs("stage2_page_tables")?;
         let mut at = format!("{:#018x}", 0);
         for line in text.lines().skip(1) {
             let (first, rest) = line.split_once('-').with_context(|| format!("read {number}: {line}"))?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Machines on which s2dump must not work: not asked for at boot, no pKVM, locked down.
 
-use super::ptdump::{debugfs, STOCK_GUEST};
+use super::ptdump::STOCK_GUEST;
 use super::{Outcome, Test};
 use crate::device::{Device, PATH};
 use crate::machine::{Boot, Machine};
@@ -47,7 +47,7 @@ fn off_probe(_: &Machine) -> Outcome {
 fn off_debugfs(_: &Machine) -> Outcome {
     // What the stock kernel does under pKVM: ERANGE. Without our gate that must not change.
     let vmm = VmmProcess::start("protected touch:1")?;
-    let result = debugfs(&vmm, "stage2_page_tables").map_err(|error| error.downcast::<std::io::Error>());
+    let result = vmm.debugfs("stage2_page_tables").map_err(|error| error.downcast::<std::io::Error>());
     let errno = result.as_ref().err().and_then(|error| error.as_ref().ok()).and_then(Errno::from_io_error);
     ensure!(errno == Some(Errno::RANGE), "{result:?}");
     vmm.end()
@@ -70,6 +70,6 @@ fn lockdown_refuses(_: &Machine) -> Outcome {
     ensure!(result == Err(Errno::PERM), "open: {result:?}");
     let target = format!("vm:{}", vmm.expected.pid);
     program::run(&["dump", &target])?.fails(exit::NOT_PERMITTED, &["lockdown"])?;
-    ensure!(debugfs(&vmm, "stage2_page_tables").is_err(), "debugfs still shows the table");
+    ensure!(vmm.debugfs("stage2_page_tables").is_err(), "debugfs still shows the table");
     vmm.end()
 }

@@ -5,8 +5,7 @@ use super::{tests, Ignored, Outcome};
 use crate::machine::Machine;
 use crate::program;
 use crate::vmm_process::VmmProcess;
-use anyhow::{ensure, Context as _, Result};
-use std::fs;
+use anyhow::{ensure, Context as _};
 
 tests!(On:
     ptdump_equals_debugfs_protected,
@@ -29,11 +28,6 @@ const STOCK_TEXTS: [(u32, &str); 3] = [
     (52, include_str!("../../../goldens/stock-52.ptdump.txt")),
 ];
 
-pub(super) fn debugfs(vmm: &VmmProcess, file: &str) -> Result<String> {
-    let path = format!("/sys/kernel/debug/kvm/{}/{file}", vmm.expected.debugfs);
-    fs::read_to_string(&path).with_context(|| path)
-}
-
 fn first_difference(one: &str, two: &str) -> String {
     let differing = one.lines().zip(two.lines()).find(|(a, b)| a != b);
     format!("{} and {} lines, first difference: {differing:?}", one.lines().count(), two.lines().count())
@@ -41,14 +35,14 @@ fn first_difference(one: &str, two: &str) -> String {
 
 fn equal(arguments: &str) -> Outcome {
     let vmm = VmmProcess::start(arguments)?;
-    let file = debugfs(&vmm, "stage2_page_tables")?;
+    let file = vmm.debugfs("stage2_page_tables")?;
     ensure!(file.starts_with("---[ Guest IPA ]---\n") && file.lines().count() > 3, "the file is {file:?}");
     let target = format!("vm:{}", vmm.expected.pid);
     for budget in ["61", "4096"] {
         let text = program::run(&["dump", &target, "--format", "ptdump", "--budget", budget])?.ok()?;
         ensure!(text == file, "budget {budget}: program and file differ: {}", first_difference(&text, &file));
     }
-    let again = debugfs(&vmm, "stage2_page_tables")?;
+    let again = vmm.debugfs("stage2_page_tables")?;
     ensure!(again == file, "two reads differ: {}", first_difference(&again, &file));
     vmm.end()
 }
@@ -64,7 +58,7 @@ fn ptdump_equals_debugfs_ordinary(_: &Machine) -> Outcome {
 
 fn debugfs_shows_no_false_rights(_: &Machine) -> Outcome {
     let vmm = VmmProcess::start("protected touch:8 poison:0x80002000+4")?;
-    let file = debugfs(&vmm, "stage2_page_tables")?;
+    let file = vmm.debugfs("stage2_page_tables")?;
     let line = file.lines().find(|line| line.starts_with("0x0000000080002000-0x0000000080006000"));
     let line = line.with_context(|| format!("no line for the poisoned pages: {file}"))?;
     ensure!(line.split_whitespace().nth(2) == Some("3"), "level: {line}");
@@ -76,14 +70,10 @@ fn debugfs_range_and_levels(_: &Machine) -> Outcome {
     for kind in ["protected", "ordinary"] {
         let vmm = VmmProcess::start(&format!("{kind} touch:1"))?;
         let bits = vmm.expected.ipa_bits;
-        ensure!(
-            debugfs(&vmm, "ipa_range")? == format!("{bits}\n"),
-            "ipa_range of {kind}: {}",
-            debugfs(&vmm, "ipa_range")?
-        );
+        ensure!(vmm.debugfs("ipa_range")? == format!("{bits}\n"), "ipa_range of {kind}: {}", vmm.debugfs("ipa_range")?);
         // 40 bits start at level 1 with a concatenated root, 48 and 52 at level 0.
         let levels = if bits <= 43 { 3 } else { 4 };
-        ensure!(debugfs(&vmm, "stage2_levels")? == format!("{levels}\n"), "{}", debugfs(&vmm, "stage2_levels")?);
+        ensure!(vmm.debugfs("stage2_levels")? == format!("{levels}\n"), "{}", vmm.debugfs("stage2_levels")?);
         vmm.end()?;
     }
     Ok(())
@@ -91,7 +81,7 @@ fn debugfs_range_and_levels(_: &Machine) -> Outcome {
 
 fn debugfs_of_a_vm_that_never_ran(_: &Machine) -> Outcome {
     let vmm = VmmProcess::start("protected")?;
-    match debugfs(&vmm, "stage2_page_tables") {
+    match vmm.debugfs("stage2_page_tables") {
         // Nothing, or a clear error: there is no table yet.
         Ok(text) => ensure!(!text.contains(" R "), "{text}"),
         Err(error) => ensure!(error.downcast_ref::<std::io::Error>().is_some(), "{error:#}"),
@@ -111,7 +101,7 @@ pub(super) fn equals_stock_text(vmm: &VmmProcess) -> Outcome {
     let Some((_, stock)) = STOCK_TEXTS.iter().find(|(of, _)| *of == bits) else {
         return Err(Ignored(format!("no stock text for {bits} bits")).into());
     };
-    let file = debugfs(vmm, "stage2_page_tables")?;
+    let file = vmm.debugfs("stage2_page_tables")?;
     ensure!(file == *stock, "differs from the stock kernel: {}", first_difference(&file, stock));
     Ok(())
 }
