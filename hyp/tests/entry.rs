@@ -195,7 +195,7 @@ fn bad_geometry() {
     let mut hypervisor = hypervisor(|_| ());
     // D128; TG0 reserved; start level 3 for 40 bits.
     for vtcr in [1 << 38, 3 << 14, 3 << 6] {
-        hypervisor.vtcr = Some(shape("4k_40_two_roots").vtcr() | vtcr);
+        hypervisor.vtcr = Some(shape("4k_40_two_roots").register() | vtcr);
         let answer = dump(&hypervisor, DumpFlags::default(), 0, 1 << 40, 0, 0);
         assert_status(&answer, Status::BAD_GEOMETRY);
         answer.assert_untouched();
@@ -225,7 +225,7 @@ fn good_dump_header_says_all() {
         start: 0,
         next: 1 << 40,
         end: 1 << 40,
-        vtcr: shape.vtcr(),
+        vtcr: shape.register(),
         root: BASE + 0x1_0000,
         digest: 0,
         table_features: 2,

@@ -4,7 +4,8 @@
 mod common;
 mod random;
 
-use common::{translate, Entries, Records, Tables, Translation};
+use common::hostile::{self, merge_all};
+use common::{Entries, Records, Tables, Translation};
 use proptest::prelude::*;
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
 use s2dump_hyp::coalescer::{merge, Coalescer, Fold};
@@ -55,24 +56,13 @@ fn one_call(tables: &Tables, exact: bool) -> (Vec<Record>, u64) {
     (records, digest)
 }
 
-fn merge_all(records: &[Record], fold: &Fold) -> Vec<Record> {
-    let mut merged: Vec<Record> = Vec::new();
-    for record in records {
-        match merged.last_mut().and_then(|last| Some((merge(last, record, fold)?, last))) {
-            Some((joined, last)) => *last = joined,
-            None => merged.push(*record),
-        }
-    }
-    merged
-}
-
 /// One record per entry, by `merge`'s own idea of a single entry.
 fn singles(tables: &Tables) -> Vec<Record> {
     let shape = tables.shape;
     entries(tables)
         .iter()
         .map(|entry| {
-            let translation = translate(tables, entry.ia);
+            let translation = tables.translate(entry.ia);
             Record {
                 ia: entry.ia,
                 oa: translation.oa & !((1_u64 << shape.page_shift) - 1),
@@ -80,7 +70,7 @@ fn singles(tables: &Tables) -> Vec<Record> {
                 count: 1,
                 level: entry.level.get(),
                 kind: entry.kind as u8,
-                flags: record_flags::LINEAR,
+                flags: record_flags::LINEAR | u16::from(translation.inherited) << 11,
             }
         })
         .collect()
@@ -103,12 +93,13 @@ proptest! {
         for entry in &found {
             prop_assert_eq!(entry.ia, ia);
             ia += 1 << shape.shift(entry.level.get());
-            let expected = translate(&tables, entry.ia);
+            let expected = tables.translate(entry.ia);
             let got = (entry.level.get(), entry.kind, entry.raw.to_bits());
             prop_assert_eq!(got, (expected.level, expected.kind, expected.raw), "at {:#x}", entry.ia);
+            prop_assert_eq!(entry.inherited.to_bits(), expected.inherited, "at {:#x}", entry.ia);
             // The last page of a large entry comes from the same descriptor.
             if got.0 < 3 {
-                let last = translate(&tables, ia - (1 << shape.page_shift));
+                let last = tables.translate(ia - (1 << shape.page_shift));
                 prop_assert_eq!((last.level, last.kind, last.raw), got);
             }
         }
@@ -116,7 +107,7 @@ proptest! {
         for page in pages {
             let ia = (page % (shape.ia_end() >> shape.page_shift)) << shape.page_shift;
             let at = found.partition_point(|entry| entry.ia <= ia) - 1;
-            prop_assert_eq!(found[at].raw.to_bits(), translate(&tables, ia).raw, "at {:#x}", ia);
+            prop_assert_eq!(found[at].raw.to_bits(), tables.translate(ia).raw, "at {:#x}", ia);
         }
     }
 
@@ -142,7 +133,7 @@ proptest! {
                 let entry = entries.next().unwrap();
                 prop_assert_eq!(entry.ia, record.ia + (n << shift));
                 prop_assert_eq!((entry.level.get(), entry.kind as u8), (record.level, record.kind));
-                let expected: Translation = translate(&tables, entry.ia);
+                let expected: Translation = tables.translate(entry.ia);
                 if record.kind == RecordKind::LEAF.0 {
                     let attrs = |raw: u64| raw & !shape.encode(u64::MAX << shift);
                     prop_assert_eq!(attrs(expected.raw), attrs(record.descriptor));
@@ -153,6 +144,12 @@ proptest! {
             }
         }
         prop_assert!(entries.next().is_none());
+    }
+
+    /// Pages that point at each other in any way.
+    #[test]
+    fn hostile_tables(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        hostile::check(&bytes);
     }
 
     /// Cut into calls of any size, a dump is the same after merging, and so is its digest.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{translate, Entries, Shape, Tables, BASE, BLOCK, FILL, PAGE, SHAPES, TABLE};
+use common::{Entries, Shape, Tables, BASE, BLOCK, FILL, PAGE, SHAPES, TABLE};
 use s2dump_hyp::tables::{OutsideMemory, TableMemory};
 use s2dump_hyp::walker::{walk_address, walk_range, Entry, EntryKind, Progress, MIN_BUDGET};
 use s2dump_vmsa::{Granule, Ipa, PhysAddr};
@@ -245,7 +245,7 @@ fn good_address_shows_each_level() {
         let (leaf, above) = seen.split_last().unwrap();
         assert!(above.iter().all(|entry| entry.kind == EntryKind::Table));
         assert_eq!((leaf.ia, leaf.oa.get(), leaf.kind), (ia, 0x1_2345_0000, EntryKind::Leaf), "{}", shape.name);
-        assert_eq!(leaf.raw.to_bits(), translate(&tables, ia).raw);
+        assert_eq!(leaf.raw.to_bits(), tables.translate(ia).raw);
     }
 }
 

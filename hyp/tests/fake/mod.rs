@@ -62,7 +62,7 @@ impl Hypervisor {
 
     fn registers(&self, tables: &Tables) -> TableRegisters {
         TableRegisters {
-            vtcr: self.vtcr.unwrap_or(tables.shape.vtcr()),
+            vtcr: self.vtcr.unwrap_or(tables.shape.register()),
             root: tables.root_pa(),
             table_features: table_features::FWB | if tables.shape.lpa2 { table_features::LPA2 } else { 0 },
             vmid: 7,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Random tables: runs of pages and blocks, holes, annotations, wrong tables, in any order over each other.
 
-use crate::common::{Shape, Tables, SHAPES};
+use crate::common::{all_legal, Shape, Tables, SHAPES};
 use proptest::prelude::*;
+use std::sync::LazyLock;
 
 /// Attributes that tell runs apart: state, execution, access flag, contiguous; and one reserved bit.
 const ATTRS: &[u64] = &[0, 1 << 55, 1 << 56, 1 << 54, 1 << 52, 1 << 10, 1 << 50];
@@ -33,6 +34,8 @@ pub(crate) struct Patch {
     above: i8,
     count: u64,
     filling: Filling,
+    /// Upper attributes of tables made for it: stage 2 ignores them.
+    table_bits: u64,
 }
 
 fn filling() -> impl Strategy<Value = Filling> {
@@ -50,12 +53,15 @@ fn filling() -> impl Strategy<Value = Filling> {
 fn patch() -> impl Strategy<Value = Patch> {
     // Close together, so that patches meet; some at the end of the space.
     let page = prop_oneof![0..3000_u64, (0..3000_u64).prop_map(u64::wrapping_neg), any::<u64>()];
-    (page, prop_oneof![4 => Just(0_i8), 1 => 0..4_i8], 1..700_u64, filling())
-        .prop_map(|(page, above, count, filling)| Patch { page, above, count, filling })
+    let table_bits = prop_oneof![Just(0), (0..1_u64 << 13).prop_map(|bits| bits << 51)];
+    (page, prop_oneof![4 => Just(0_i8), 1 => 0..4_i8], 1..700_u64, filling(), table_bits)
+        .prop_map(|(page, above, count, filling, table_bits)| Patch { page, above, count, filling, table_bits })
 }
 
 pub(crate) fn shape() -> impl Strategy<Value = Shape> {
-    (0..SHAPES.len()).prop_map(|n| SHAPES[n])
+    static LEGAL: LazyLock<Vec<Shape>> = LazyLock::new(all_legal);
+    let legal = (0..LEGAL.len(), any::<bool>()).prop_map(|(n, hpd)| Shape { hpd, ..LEGAL[n] });
+    prop_oneof![(0..SHAPES.len()).prop_map(|n| SHAPES[n]), legal]
 }
 
 pub(crate) fn tables() -> impl Strategy<Value = Tables> {
@@ -72,6 +78,7 @@ fn apply(tables: &mut Tables, patch: &Patch) {
     let shift = shape.shift(level);
     let first = (patch.page % (1 << (shape.ia_bits - shape.page_shift))) << shape.page_shift >> shift;
     let end = u64::min(first + patch.count, 1 << (shape.ia_bits - shift));
+    tables.table_bits = patch.table_bits;
     let leaf = if level == 3 { 0b11 } else { 0b01 };
     for n in first..end {
         // Address bits beyond the field are dropped by `encode`.
