@@ -45,7 +45,9 @@ impl Geometry {
             Err(error) => return Err(error),
         };
 
-        let sl = (bits(vtcr, 7, 6) | if lpa2 { bits(vtcr, SL2, SL2) << 2 } else { 0 }) as u8;
+        // SL2 is of 4 KiB pages only: with 16 KiB two bits name all levels (AArch64_S2StartLevel).
+        let sl2 = lpa2 && matches!(granule, Granule::Size4K);
+        let sl = (bits(vtcr, 7, 6) | if sl2 { bits(vtcr, SL2, SL2) << 2 } else { 0 }) as u8;
         let Some(start_level) = start_level(granule, sl, lpa2, &features) else {
             return Err(GeometryError::StartLevel(sl));
         };

@@ -41,8 +41,8 @@ fn good_legal_combinations_and_no_others() {
             for sl in 0..8 {
                 for t0sz in 0..64 {
                     let found = Geometry::from_vtcr(vtcr(tg0, sl, t0sz, ds), ALL);
-                    // SL2 only counts with 4 KiB or 16 KiB pages and DS.
-                    let sl_in_force = if ds && tg0 != 1 { sl } else { sl & 3 };
+                    // SL2 only counts with 4 KiB pages and DS.
+                    let sl_in_force = if ds && tg0 == 0 { sl } else { sl & 3 };
                     let row = LEGAL.iter().find(|(row_tg0, row_sl, ..)| (*row_tg0, *row_sl) == (tg0, sl_in_force));
                     let ia_bits = (64 - t0sz) as u8;
                     let expected = row.filter(|row| if ds { &row.4 } else { &row.3 }.contains(&ia_bits));
