@@ -7,8 +7,9 @@ use crate::qemu::{console_path, Bootable, Machine};
 use crate::run::is_output;
 use crate::source::TESTED;
 use crate::step::{clock, Step};
-use crate::{guest, kernel, lint, setup};
+use crate::{guest, kernel, lint, oracle, setup};
 use anyhow::{bail, Result};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,9 @@ pub(crate) struct Check {
     /// Run only checks whose name contains this, for example "vm: max"
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Run also what needs kernels with other page sizes, which are built first
+    #[arg(long)]
+    all: bool,
     /// Run only in-VM tests whose name contains this
     #[arg(long, default_value = "", value_name = "TEXT")]
     filter: String,
@@ -146,10 +150,11 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
     let mut results = Results { ctx, only: args.only.as_deref(), passed: 0, failed: Vec::new() };
     source_checks(&mut results);
     let vms = vms();
+    let oracles: Vec<String> = oracle::cases(args.all).map(oracle::Case::name).collect();
     let anchors = TESTED.map(|series| format!("linux: insertions fit {series}"));
     let later = ["kernel", LINT_OBJECTS]
         .into_iter()
-        .chain(vms.iter().map(|(name, ..)| name).chain(&anchors).map(String::as_str));
+        .chain(vms.iter().map(|(name, ..)| name).chain(&oracles).chain(&anchors).map(String::as_str));
     if !later.into_iter().any(|name| results.wants(name)) {
         return Ok(results.summary(started));
     }
@@ -163,8 +168,8 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
         }
     }
     match &kernel {
-        Some(kernel) => kernel_checks(&mut results, kernel, &args.filter)?,
-        None => results.failed.push((format!("{LINT_OBJECTS}, vm"), "not run: there is no kernel".into())),
+        Some(kernel) => kernel_checks(&mut results, kernel, args)?,
+        None => results.failed.push((format!("{LINT_OBJECTS}, vm, oracle"), "not run: there is no kernel".into())),
     }
 
     Ok(results.summary(started))
@@ -197,18 +202,19 @@ fn source_checks(results: &mut Results<'_>) {
 }
 
 /// What needs one.
-fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, filter: &str) -> Result<()> {
+fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, args: &Check) -> Result<()> {
     results.check(LINT_OBJECTS, |_, _| lint::el2_objects(&kernel.el2_objects()));
     let vms = vms();
-    if !vms.iter().any(|(name, ..)| results.wants(name)) {
+    let oracles: Vec<&oracle::Case> = oracle::cases(args.all).filter(|case| results.wants(&case.name())).collect();
+    if oracles.is_empty() && !vms.iter().any(|(name, ..)| results.wants(name)) {
         return Ok(());
     }
     setup::qemu(results.ctx)?;
     let Some(initramfs) = results.needed("guest", guest::initramfs) else {
-        results.failed.push(("vm".into(), "not run: there are no guest programs".into()));
+        results.failed.push(("vm, oracle".into(), "not run: there are no guest programs".into()));
         return Ok(());
     };
-    let run = if filter.is_empty() { "test".to_owned() } else { format!("test={filter}") };
+    let run = if args.filter.is_empty() { "test".to_owned() } else { format!("test={}", args.filter) };
     for (name, cpu, boot) in &vms {
         results.check(name, |ctx, step| {
             let mut machine = Machine { cpu: (*cpu).into(), timeout: VM_TIMEOUT, ..Machine::default() };
@@ -233,5 +239,34 @@ fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, filter: &st
             Ok(())
         });
     }
+    oracle_checks(results, kernel, &initramfs, &oracles);
     Ok(())
+}
+
+/// What the kernels say of their own tables, against what is read of the machine's memory.
+fn oracle_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, initramfs: &Path, cases: &[&oracle::Case]) {
+    if cases.is_empty() {
+        return;
+    }
+    let Some(program) = results.needed("s2dump", oracle::program) else { return };
+    let mut plain: Option<(kernel::Flavor, Option<kernel::Kernel>)> = None;
+    for case in cases {
+        let kernel = if case.flavor == kernel::Flavor::S2dump {
+            Some(kernel)
+        } else {
+            // Cases of one flavor follow each other.
+            if plain.as_ref().is_none_or(|(flavor, _)| *flavor != case.flavor) {
+                let made = results.needed(case.flavor.name(), |ctx| kernel::build_flavor(ctx, case.flavor));
+                plain = Some((case.flavor, made));
+            }
+            plain.as_ref().and_then(|(_, kernel)| kernel.as_ref())
+        };
+        let name = case.name();
+        match kernel {
+            Some(kernel) => {
+                results.check(&name, |ctx, step| case.check(ctx, step, &Bootable { kernel, initramfs }, &program))
+            }
+            None => results.failed.push((name, "not run: there is no kernel".into())),
+        }
+    }
 }

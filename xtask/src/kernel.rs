@@ -44,7 +44,7 @@ pub(crate) struct Build {
 
 impl Flavor {
     /// Returns the name of its build directory and its logs.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::S2dump => "kernel",
             Self::Plain16K => "kernel-16k",

@@ -9,6 +9,7 @@ use crate::verdict::Watcher;
 use anyhow::{anyhow, bail, Context, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{channel, RecvTimeoutError};
@@ -88,6 +89,25 @@ impl Machine {
         console_name: &str,
         mut on_line: impl FnMut(&str),
     ) -> Result<i32> {
+        self.boot_until(ctx, boot, run, console_name, |line| {
+            on_line(line);
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// Boots likewise, but ends the machine, without a verdict, as soon as `on_line` breaks.
+    ///
+    /// # Errors
+    ///
+    /// As [`boot`](Self::boot); and if `on_line` fails.
+    pub(crate) fn boot_until(
+        &self,
+        ctx: &Ctx,
+        boot: &Bootable<'_>,
+        run: &str,
+        console_name: &str,
+        mut on_line: impl FnMut(&str) -> Result<ControlFlow<()>>,
+    ) -> Result<i32> {
         let path = console_path(ctx, console_name)?;
         let mut console = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let (reader, writer) = std::io::pipe()?;
@@ -111,6 +131,7 @@ impl Machine {
 
         let mut watcher = Watcher::default();
         let mut deadline = Instant::now() + self.timeout;
+        let mut is_over = false;
         let is_hung = loop {
             match received.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -120,17 +141,24 @@ impl Machine {
                     if watcher.has_verdict() && !had_verdict {
                         deadline = Instant::now() + POWER_OFF;
                     }
-                    on_line(&line);
+                    let flow = on_line(&line).with_context(|| format!("console: {}", path.display()))?;
+                    is_over = flow.is_break();
+                    if is_over {
+                        break false;
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => break false,
                 Err(RecvTimeoutError::Timeout) => break true,
             }
         };
-        if is_hung {
+        if is_hung || is_over {
             child.0.kill()?;
         }
         let status = child.0.wait()?;
         let failed = |what: String| anyhow!("{what}; console: {}\n`{}`", path.display(), shown(&qemu));
+        if is_over {
+            return watcher.trouble().map(|()| 0).map_err(failed);
+        }
         // What the kernel said last tells more than that it hung: trouble first.
         match watcher.end() {
             Err(what) if !is_hung || what.contains("complains") => Err(failed(what)),

@@ -31,15 +31,25 @@ impl Watcher {
         !self.verdicts.is_empty()
     }
 
+    /// Looks for trouble only: for a guest that was not to end.
+    ///
+    /// # Errors
+    ///
+    /// Says what the kernel complained about.
+    pub(crate) fn trouble(&self) -> Result<(), String> {
+        match self.trouble.first() {
+            Some(first) => Err(format!("the kernel complains ({} lines), first: {first}", self.trouble.len())),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the guest's exit code, when all is well otherwise.
     ///
     /// # Errors
     ///
     /// Says what is wrong: trouble on the console, or not exactly one verdict.
     pub(crate) fn end(&self) -> Result<i32, String> {
-        if let Some(first) = self.trouble.first() {
-            return Err(format!("the kernel complains ({} lines), first: {first}", self.trouble.len()));
-        }
+        self.trouble()?;
         match self.verdicts.as_slice() {
             [Ok(code)] => Ok(*code),
             [Err(line)] => Err(format!("a verdict that makes no sense: {line}")),
@@ -95,6 +105,11 @@ mod tests {
         for trouble in ["[    0.5] WARNING: CPU: 0 PID: 1 at x", "BUG: sleeping", "Internal error: Oops: 1"] {
             let error = judge(&format!("{trouble}\ns2dump-verdict: pass")).unwrap_err();
             assert!(error.contains(trouble), "{error}");
+            let mut watcher = Watcher::default();
+            watcher.line("nothing of note");
+            assert_eq!(watcher.trouble(), Ok(()));
+            watcher.line(trouble);
+            assert!(watcher.trouble().is_err());
         }
     }
 
