@@ -2,7 +2,7 @@
 //! Entry, vectors and exact instruction sequences: the assembly, and what it calls.
 
 // UNSAFETY: symbols that assembly calls.
-#![expect(unsafe_code)]
+#![expect(unsafe_code, reason = "symbols that assembly calls")]
 
 use crate::image::{console, main, semihosting};
 use core::arch::global_asm;
@@ -10,7 +10,7 @@ use core::panic::PanicInfo;
 
 global_asm!(include_str!("boot.s"));
 
-/// Goes on from the assembly, at `el`.
+/// Goes on from the assembly, at EL2; the machine started at `el`.
 // SAFETY:
 // - No other symbol of this name is linked: the assembly is its only user.
 #[unsafe(no_mangle)]

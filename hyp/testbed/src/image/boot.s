@@ -11,7 +11,7 @@ _start:
     mrs     x0, CurrentEL
     lsr     x0, x0, #2
     cmp     x0, #3
-    b.ne    el2_entry                   // main says what is wrong
+    b.ne    el2_entry                   // main gets the level, and says what is wrong
     adr     x9, vectors_el3
     msr     vbar_el3, x9
     mov     x9, #0x531                  // RW, HCE, NS; 5:4 are RES1
@@ -30,11 +30,11 @@ _start:
 el2_entry:
     ldr     x9, =__stack_top
     mov     sp, x9
-    cmp     x0, #2
-    b.lo    1f                          // EL1: has no VBAR_EL2
+    cmp     x0, #3
+    b.ne    1f
     adr     x9, vectors_el2
     msr     vbar_el2, x9
-1:  bl      image_main
+1:  bl      image_main                  // with the level we came from
     b       .
 
 // ---- EL2 --------------------------------------------------------------------------------------------------------
@@ -118,7 +118,12 @@ lower_store:
     str     x1, [x0]
     wfi
     b       .
-    .balign 4096
+    .global lower_vectors
+    .org    lower_code + 0x800
+lower_vectors:                          // VBAR_EL1: whatever comes here, EL2 hears of it
+    .rept   512
+    hvc     #1
+    .endr
 
     .balign 2048
 vectors_el2:

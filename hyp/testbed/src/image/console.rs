@@ -2,7 +2,7 @@
 //! PL011 of QEMU's virt machine: bytes out, no set-up needed.
 
 // UNSAFETY: writes a device register.
-#![expect(unsafe_code)]
+#![expect(unsafe_code, reason = "writes a device register")]
 
 use core::fmt::{Arguments, Result, Write};
 

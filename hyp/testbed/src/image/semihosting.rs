@@ -2,7 +2,7 @@
 //! Arm semihosting: the words given to the image, and the way out with an exit code.
 
 // UNSAFETY: the semihosting trap reads and writes memory it is told of.
-#![expect(unsafe_code)]
+#![expect(unsafe_code, reason = "the semihosting trap reads and writes memory it is told of")]
 
 use core::arch::asm;
 

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Memory for tables under test: a root, table pages, and tables that lead to themselves.
+//!
+//! Every word that no case wrote holds a decoy: a block with an address of its own, so that an entry read from the wrong
+//! place gives a wrong answer and not by chance the right one. What a case writes is taken back before the next.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use s2dump_hyp::tables::{OutsideMemory, TableMemory};
+use s2dump_vmsa::{Granule, PhysAddr};
+
+/// Size of each of the three parts, and alignment of the whole: the largest root, 16 tables of 64 KiB.
+pub const PART_BYTES: u64 = 1 << 20;
+/// Words of all parts.
+pub const WORDS: usize = 3 * (PART_BYTES as usize) / 8;
+/// Descriptors a case can write.
+const MAX_WRITTEN: usize = 96;
+
+/// The memory.
+#[derive(Debug)]
+pub struct Arena<'m> {
+    base: u64,
+    ram: (u64, u64),
+    words: &'m [AtomicU64],
+    written: [u32; MAX_WRITTEN],
+    count: usize,
+    allocated: u64,
+}
+
+impl<'m> Arena<'m> {
+    /// Takes `words` at physical address `base`, in RAM that reaches from `ram.0` to `ram.1`, and fills them.
+    ///
+    /// # Panics
+    ///
+    /// If the size or alignment is wrong.
+    #[must_use]
+    pub fn new(base: u64, ram: (u64, u64), words: &'m [AtomicU64]) -> Self {
+        assert!(words.len() == WORDS && base % PART_BYTES == 0 && base >= ram.0 && base + 3 * PART_BYTES <= ram.1);
+        let arena = Self { base, ram, words, written: [0; MAX_WRITTEN], count: 0, allocated: 0 };
+        for index in 0..WORDS {
+            arena.words[index].store(arena.initial(index), Ordering::Relaxed);
+        }
+        arena
+    }
+
+    /// Returns where roots are made: [`PART_BYTES`], aligned to that.
+    #[must_use]
+    pub const fn root(&self) -> u64 {
+        self.base
+    }
+
+    /// Returns where table pages are made: [`PART_BYTES`], aligned to that.
+    #[must_use]
+    pub const fn tables(&self) -> u64 {
+        self.base + PART_BYTES
+    }
+
+    /// Returns the tables that lead to themselves: under whatever legal settings, any address is mapped by them.
+    #[must_use]
+    pub const fn mirror(&self) -> u64 {
+        self.base + 2 * PART_BYTES
+    }
+
+    /// Returns whether we know what the MMU finds in a table at `pa`: our words, or nothing at all. Below RAM are devices.
+    #[must_use]
+    pub const fn is_known(&self, pa: u64) -> bool {
+        pa >= self.base && pa < self.base + 3 * PART_BYTES || pa >= self.ram.1
+    }
+
+    /// What a word holds that no case wrote.
+    const fn initial(&self, index: usize) -> u64 {
+        if index >= 2 * WORDS / 3 {
+            // AF, rights and a memory type that both stages take. Not SH: with LPA2 those are address bits.
+            return self.mirror() | 1 << 10 | 0b11 << 6 | 0b0111 << 2 | 0b11;
+        }
+        // Even at a level whose blocks are large, the address differs in its upper bits: they come from a hash.
+        let address = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0x0000_00ff_ffff_f000;
+        address | 1 << 10 | 0b11 << 6 | 0b1111 << 2 | 0b01
+    }
+
+    fn index(&self, pa: u64) -> Option<usize> {
+        let index = usize::try_from(pa.checked_sub(self.base)? / 8).ok()?;
+        (pa % 8 == 0 && index < WORDS).then_some(index)
+    }
+
+    /// Returns the descriptor at `pa`, if it is ours.
+    #[must_use]
+    pub fn read(&self, pa: u64) -> Option<u64> {
+        self.index(pa).map(|index| self.words[index].load(Ordering::Relaxed))
+    }
+
+    /// Returns whether this case has written the descriptor at `pa`.
+    #[must_use]
+    pub fn is_written(&self, pa: u64) -> bool {
+        self.index(pa).is_some_and(|index| self.written[..self.count].contains(&(index as u32)))
+    }
+
+    /// Writes the descriptor at `pa`.
+    ///
+    /// # Panics
+    ///
+    /// If it is not ours, or the case writes too many.
+    pub fn write(&mut self, pa: u64, raw: u64) {
+        let index = self.index(pa).expect("cases write to the arena");
+        if !self.is_written(pa) {
+            self.written[self.count] = index as u32;
+            self.count += 1;
+        }
+        self.words[index].store(raw, Ordering::Relaxed);
+    }
+
+    /// Writes a descriptor for a while: whoever does puts back what stood there.
+    pub fn poke(&mut self, pa: u64, raw: u64) {
+        if let Some(index) = self.index(pa) {
+            self.words[index].store(raw, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns a table page that this case has not got yet, as long as there is one.
+    pub fn allocate(&mut self, granule: Granule) -> u64 {
+        let page = 1 << granule.page_shift();
+        let table = self.tables() + self.allocated * page % PART_BYTES;
+        self.allocated += 1;
+        table
+    }
+
+    /// Takes back what was written.
+    pub fn reset(&mut self) {
+        for &index in &self.written[..self.count] {
+            let index = index as usize;
+            self.words[index].store(self.initial(index), Ordering::Relaxed);
+        }
+        self.count = 0;
+        self.allocated = 0;
+    }
+}
+
+impl TableMemory for Arena<'_> {
+    fn table(&self, table: PhysAddr, granule: Granule) -> Result<&[AtomicU64], OutsideMemory> {
+        let words = 1 << granule.index_bits();
+        let first = self.index(table.get()).filter(|first| first % words == 0);
+        first.and_then(|first| self.words.get(first..first + words)).ok_or(OutsideMemory { table })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn good_what_a_case_wrote_is_taken_back() {
+        let words: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        let mut arena = Arena::new(0x4010_0000, (0x4000_0000, 0x4400_0000), &words);
+        let before = arena.read(arena.root());
+        arena.write(arena.root(), 3);
+        arena.write(arena.root(), 5);
+        assert_eq!((arena.read(arena.root()), arena.is_written(arena.root())), (Some(5), true));
+        arena.reset();
+        assert_eq!((arena.read(arena.root()), arena.is_written(arena.root())), (before, false));
+    }
+
+    #[test]
+    fn bad_addresses() {
+        let words: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        let arena = Arena::new(0x4010_0000, (0x4000_0000, 0x4400_0000), &words);
+        for pa in [0, 0x400f_f000, 0x4010_0008, 0x4040_0000, u64::MAX & !0xfff] {
+            assert!(arena.table(PhysAddr::new(pa), Granule::Size4K).is_err(), "{pa:#x}");
+        }
+        assert!(!arena.is_known(0x900_0000) && !arena.is_known(0x4000_0000) && arena.is_known(1 << 51));
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! The cases, by group.
+
+mod accesses;
+mod directed;
+mod divergences;
+mod el2;
+mod random;
+mod registers;
+mod settings;
+
+use crate::compare::Compare;
+use crate::mmu::Mmu;
+
+/// Which random cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What they come from.
+    pub seed: u64,
+    /// How many at stage 2; a quarter as many at EL2's stage 1.
+    pub count: u32,
+    /// Only this one, and nothing directed.
+    pub only: Option<u32>,
+    /// Print each translation before it is tried.
+    pub is_traced: bool,
+}
+
+/// Runs all.
+pub fn run<M: Mmu>(compare: &mut Compare<'_, M>, plan: &Plan) {
+    if plan.only.is_none() {
+        settings::run(compare);
+        directed::run(compare);
+        accesses::run(compare);
+        el2::run(compare);
+        divergences::run(compare);
+    }
+    random::run(compare, plan);
+}

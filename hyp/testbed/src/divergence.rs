@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Where QEMU 10 does not do what the architecture says: the whole list, each with a way to predict what it does instead.
+//!
+//! Only here do the cases know QEMU. A case that falls into one of these expects QEMU's answer, and when the architecture's
+//! comes back the divergence is gone: the run fails, so that it is removed. Those marked `IS_CHOICE` are none: the
+//! architecture leaves the answer open, and the list says which one is expected.
+
+use crate::answer::{self, Answer, Reasoned};
+use crate::arena::Arena;
+use crate::cpu::{Cpu, Stage};
+use crate::memory_type::{shareability, Stage1};
+use crate::mmu::{El2, Stage2};
+use crate::par::Outcome;
+use s2dump_hyp::walker::EntryKind;
+use s2dump_vmsa::attrs::{MemAttr, Shareability};
+use s2dump_vmsa::fault::{Access, Fault, Privilege};
+use s2dump_vmsa::{Features, Geometry, GeometryError, Granule, Level, RawDescriptor, Regime};
+
+/// A divergence. The order is that of [`LIST`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Divergence {
+    /// High address bits.
+    HighBits,
+    /// T0SZ and PAMax.
+    T0szBelowPaMax,
+    /// Bits of a block below its size.
+    BlockRes0,
+    /// FWB and Device.
+    FwbDevice,
+    /// Dirty state.
+    AtWritesDirty,
+    /// TG0.
+    Granule,
+    /// MemAttr.
+    ReservedMemAttr,
+}
+
+/// What is known of a divergence.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Its name, as printed.
+    pub name: &'static str,
+    /// What the architecture says.
+    pub architecture: &'static str,
+    /// What QEMU does.
+    pub qemu: &'static str,
+    /// The architecture leaves it open.
+    pub is_choice: bool,
+}
+
+/// All of them.
+pub const LIST: [Known; 7] = [
+    Known {
+        name: "high-bits",
+        architecture:
+            "address bits 51:48 (64K) or 51:50 (LPA2), in a descriptor or a base, are an address size fault when \
+                       the output size is 48 bits or less",
+        qemu: "drops them",
+        is_choice: false,
+    },
+    Known {
+        name: "t0sz-below-pamax",
+        architecture:
+            "T0SZ for more stage-2 input bits than the CPU has physical address bits: translation fault, level 0",
+        qemu: "walks as written",
+        is_choice: false,
+    },
+    Known {
+        name: "block-res0",
+        architecture: "address bits of a block descriptor below the block's size are RES0: no part of its address",
+        qemu: "counts them when it compares the address with the output size, if that is smaller than the block",
+        is_choice: false,
+    },
+    Known {
+        name: "fwb-device",
+        architecture: "with FWB, Device at both stages gives the stricter subtype",
+        qemu: "takes stage 2's",
+        is_choice: false,
+    },
+    Known {
+        name: "at-writes-dirty",
+        architecture: "AT makes no page writable: no dirty state update",
+        qemu: "sets S2AP[1] of a leaf with DBM when HA and HD are set",
+        is_choice: false,
+    },
+    Known {
+        name: "granule",
+        architecture: "TG0 that is reserved or not implemented: as some size that is implemented",
+        qemu: "4K",
+        is_choice: true,
+    },
+    Known {
+        name: "reserved-memattr",
+        architecture: "a reserved MemAttr may be any type",
+        qemu: "with FWB Device-nGnRnE, else a reserved half is write-back",
+        is_choice: true,
+    },
+];
+
+impl Divergence {
+    /// Returns what is known of it.
+    #[must_use]
+    pub const fn known(self) -> &'static Known {
+        &LIST[self as usize]
+    }
+}
+
+/// What is expected of the MMU.
+#[derive(Clone, Copy, Debug)]
+pub struct Prediction {
+    /// What we say.
+    pub ours: Reasoned,
+    /// What QEMU is known to say instead, and why.
+    pub qemu: Option<(Divergence, Answer)>,
+}
+
+/// Predicts AT S12E1*, or (`Unprivileged`, `Execute`) an access below EL2.
+pub fn stage2(
+    arena: &mut Arena<'_>,
+    cpu: &Cpu,
+    settings: &Stage2,
+    access: Access,
+    privilege: Privilege,
+    ia: u64,
+) -> Prediction {
+    let features = cpu.features(Stage::Two, granule(settings.vtcr), settings.fwb);
+    let ours = answer::stage2(arena, features, settings, access, privilege, ia);
+    let mut as_qemu = Adapted { registers: *settings, features, why: None };
+    if !has_granule(cpu, Stage::Two, settings.vtcr) {
+        as_qemu.registers.vtcr &= !(0b11 << 14);
+        as_qemu.features = cpu.features(Stage::Two, Granule::Size4K, settings.fwb);
+        as_qemu.why = Some(Divergence::Granule);
+    }
+    let refused = Geometry::from_vtcr(as_qemu.registers.vtcr, as_qemu.features).err();
+    if let Some(GeometryError::T0sz { t0sz, min, .. }) = refused {
+        if t0sz < min && t0sz >= 16 && !lacks_level(as_qemu.registers.vtcr, features.pa_max_bits) {
+            // The size is taken as written, while output addresses stay as they were.
+            let ps = (as_qemu.registers.vtcr >> 16 & 7).min(cpu.mmfr0 & 0xf);
+            as_qemu.registers.vtcr = as_qemu.registers.vtcr & !(7 << 16) | ps << 16;
+            as_qemu.features.pa_max_bits = 64 - t0sz;
+            as_qemu.why = Some(Divergence::T0szBelowPaMax);
+        }
+    }
+    let mut theirs = ours;
+    let mut patches = Patches::default();
+    if ia >> features.pa_max_bits == 0 {
+        loop {
+            let Adapted { registers, features, .. } = &as_qemu;
+            theirs = answer::stage2(arena, *features, registers, access, privilege, ia);
+            if theirs.is_base_beyond && registers.vttbr & BASE_HIGH != 0 && !is_52(registers.vtcr >> 16, features) {
+                as_qemu.registers.vttbr &= !BASE_HIGH;
+            } else if !patches.drop_high_bits(arena, &theirs) {
+                break;
+            }
+            as_qemu.why = Some(Divergence::HighBits);
+        }
+    }
+    block_res0(&mut theirs, &mut as_qemu.why);
+    let answer = fix_type(&theirs, settings, &mut as_qemu.why);
+    patches.take_back(arena);
+    Prediction { ours, qemu: as_qemu.why.map(|why| (why, answer)) }
+}
+
+/// Predicts AT S1E2*.
+pub fn el2(arena: &mut Arena<'_>, cpu: &Cpu, settings: &El2, access: Access, va: u64) -> Prediction {
+    let mut features = cpu.features(Stage::One, granule(settings.tcr), false);
+    let ours = answer::el2(arena, features, settings, access, va);
+    let mut registers = *settings;
+    let mut why = None;
+    if !has_granule(cpu, Stage::One, settings.tcr) {
+        registers.tcr &= !(0b11 << 14);
+        features = cpu.features(Stage::One, Granule::Size4K, false);
+        why = Some(Divergence::Granule);
+    }
+    let mut patches = Patches::default();
+    let ps = registers.tcr >> if settings.e2h { 32 } else { 16 };
+    let mut theirs = loop {
+        let theirs = answer::el2(arena, features, &registers, access, va);
+        if theirs.is_base_beyond && registers.ttbr0 & BASE_HIGH != 0 && !is_52(ps, &features) {
+            registers.ttbr0 &= !BASE_HIGH;
+        } else if !patches.drop_high_bits(arena, &theirs) {
+            break theirs;
+        }
+        why = Some(Divergence::HighBits);
+    };
+    patches.take_back(arena);
+    block_res0(&mut theirs, &mut why);
+    Prediction { ours, qemu: why.map(|why| (why, theirs.answer)) }
+}
+
+/// Where VTTBR_EL2 and TTBR0_EL2 have bits 51:48 of a base.
+const BASE_HIGH: u64 = 0b1111 << 2;
+
+/// Registers and features that make the architecture's rules give QEMU's answer.
+struct Adapted {
+    registers: Stage2,
+    features: Features,
+    why: Option<Divergence>,
+}
+
+/// Returns the granule of VTCR_EL2 or TCR_EL2, the reserved one being as good as any.
+fn granule(register: u64) -> Granule {
+    Granule::from_tg0(register >> 14 & 0b11).unwrap_or(Granule::Size4K)
+}
+
+fn has_granule(cpu: &Cpu, stage: Stage, register: u64) -> bool {
+    Granule::from_tg0(register >> 14 & 0b11).is_some_and(|granule| cpu.has_granule(stage, granule))
+}
+
+/// Returns whether addresses of 52 bits are in force; `ps` has PS in its low bits.
+fn is_52(ps: u64, features: &Features) -> bool {
+    ps & 0b111 >= 6 && features.pa_max_bits == 52
+}
+
+/// Returns whether the start level is one that PAMax denies: QEMU holds this rule, though not that for T0SZ.
+fn lacks_level(vtcr: u64, pa_max_bits: u8) -> bool {
+    match (vtcr >> 6 & 0b11, granule(vtcr)) {
+        (2, Granule::Size4K | Granule::Size64K) => pa_max_bits < 44,
+        (2, Granule::Size16K) => pa_max_bits < 42,
+        _ => false,
+    }
+}
+
+/// Changes the answer into the fault that QEMU sees in the lower bits of a block.
+fn block_res0(theirs: &mut Reasoned, why: &mut Option<Divergence>) {
+    let Some(path) = &theirs.path else { return };
+    let entry = path.last();
+    let address = entry.raw.to_bits() & path.geometry.low_address_mask(Level::L3);
+    if entry.kind == EntryKind::Leaf && address >> path.geometry.pa_bits() != 0 {
+        let is_stage2 = path.geometry.regime() == Regime::Stage2;
+        let fault = Answer::Is(Outcome::fault(Fault::AddressSize, entry.level, is_stage2));
+        if theirs.answer != fault {
+            theirs.answer = fault;
+            *why = Some(Divergence::BlockRes0);
+        }
+    }
+}
+
+/// Returns the answer with the memory type that QEMU gives.
+fn fix_type(theirs: &Reasoned, settings: &Stage2, why: &mut Option<Divergence>) -> Answer {
+    let stage1 = if settings.dc { Stage1::WriteBack } else { Stage1::Device };
+    let Some(leaf) = theirs.path.as_ref().and_then(|path| leaf_type(path.last().raw, path)) else {
+        return theirs.answer;
+    };
+    let (raw, attr, sh) = leaf;
+    let (pa, attr, divergence) = match (theirs.answer, attr, stage1) {
+        (Answer::ReservedType { pa }, _, _) if settings.fwb => (pa, 0, Divergence::ReservedMemAttr),
+        (Answer::ReservedType { pa }, _, Stage1::Device) => (pa, 0, Divergence::ReservedMemAttr),
+        (Answer::ReservedType { pa }, _, Stage1::WriteBack) => {
+            let half = |bits: u64| [0xf, 0x4, 0xb, 0xf][(bits & 0b11) as usize];
+            (pa, half(raw >> 4) << 4 | half(raw >> 2), Divergence::ReservedMemAttr)
+        }
+        (Answer::Is(Outcome::Mapped { pa, .. }), MemAttr::Device(device), Stage1::Device) if settings.fwb => {
+            (pa, (device as u8) << 2, Divergence::FwbDevice)
+        }
+        _ => return theirs.answer,
+    };
+    *why = why.or(Some(divergence));
+    Answer::Is(Outcome::Mapped { pa, attr, sh: shareability(attr, sh, stage1) })
+}
+
+/// Returns the descriptor, its memory type and its shareability, if it is a leaf.
+fn leaf_type(raw: RawDescriptor, path: &crate::path::Path) -> Option<(u64, MemAttr, Shareability)> {
+    use s2dump_vmsa::Descriptor::{Block, Page};
+    let (Block(leaf) | Page(leaf)) = raw.view(path.last().level, &path.geometry) else { return None };
+    let leaf = leaf.stage2()?;
+    Some((raw.to_bits(), leaf.mem_attr(), leaf.shareability()))
+}
+
+/// Descriptors changed while predicting, and what stood there.
+#[derive(Default)]
+struct Patches {
+    before: [Option<(u64, u64)>; Level::MAX_DEPTH],
+}
+
+impl Patches {
+    /// If high bits that QEMU drops make this an address size fault, drops them.
+    fn drop_high_bits(&mut self, arena: &mut Arena<'_>, reasoned: &Reasoned) -> bool {
+        let (Answer::Is(Outcome::Fault { status, .. }), Some(path)) = (reasoned.answer, reasoned.path) else {
+            return false;
+        };
+        let Some((at, entry)) = path.entries().last() else { return false };
+        let high = path.geometry.high_address_mask();
+        let raw = entry.raw.to_bits();
+        if status != Fault::AddressSize.status_code(entry.level) || raw & high == 0 || path.geometry.pa_bits() == 52 {
+            return false;
+        }
+        let Some(place) = self.before.iter_mut().find(|place| place.is_none()) else { return false };
+        *place = Some((*at, raw));
+        arena.poke(*at, raw & !high);
+        true
+    }
+
+    /// Puts back what stood there.
+    fn take_back(self, arena: &mut Arena<'_>) {
+        for (at, raw) in self.before.into_iter().rev().flatten() {
+            arena.poke(at, raw);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Random descriptors along a path: most lead on, some end, some are spoiled.
+
+use crate::arena::{Arena, PART_BYTES};
+use crate::rng::Rng;
+use crate::tables::{encode, entry_at, leaf_type};
+use s2dump_vmsa::{Geometry, RawDescriptor};
+
+/// Of a hundred entries above level 3, how many are tables.
+const TABLE_PERCENT: u64 = 82;
+/// Of a hundred table descriptors, how many lead back to a table on the way.
+const LOOP_PERCENT: u64 = 2;
+/// Of a hundred table descriptors, how many have a wrong address bit.
+const SPOILED_PERCENT: u64 = 4;
+
+/// Returns an address: mostly inside the space.
+pub(crate) fn address(geometry: Option<&Geometry>, rng: &mut Rng) -> u64 {
+    let inside = geometry.map_or(1 << 30, Geometry::ia_end) - 1;
+    let address = rng.bits();
+    match rng.below(100) {
+        0..=1 => address & ((1 << 52) - 1),
+        2 => inside + 1,
+        3..=5 => inside & !(address & 0xffff_ffff),
+        6..=8 => inside & address & 0xff_ffff,
+        _ => inside & address,
+    }
+}
+
+/// Writes a random path to `ia` below the root at `root`; leaves what earlier ones wrote, mostly.
+pub(crate) fn path(arena: &mut Arena<'_>, geometry: &Geometry, root: u64, ia: u64, rng: &mut Rng) {
+    let (mut table, mut level, mut is_root) = (root, geometry.start_level(), true);
+    if ia >= geometry.ia_end() {
+        return;
+    }
+    loop {
+        let place = entry_at(geometry, table, level, ia, is_root);
+        if !arena.is_written(place) || rng.percent(10) {
+            let is_table = !level.is_last() && rng.percent(TABLE_PERCENT);
+            let raw = if is_table {
+                any_table(arena, geometry, root, table, rng)
+            } else {
+                any_end(geometry, leaf_type(level), rng)
+            };
+            arena.write(place, raw);
+        }
+        let raw = arena.read(place).unwrap_or(0);
+        let next = RawDescriptor::from_bits(raw).next_table(geometry).get();
+        match level.child() {
+            Some(child) if raw & 0b11 == 0b11 && arena.read(next).is_some() => level = child,
+            _ => return,
+        }
+        table = next;
+        is_root = false;
+    }
+}
+
+/// Returns a table descriptor, so that it is known what the MMU finds there.
+fn any_table(arena: &mut Arena<'_>, geometry: &Geometry, root: u64, table: u64, rng: &mut Rng) -> u64 {
+    let granule = geometry.granule();
+    let page = 1 << granule.page_shift();
+    let next = match rng.below(100) {
+        0..LOOP_PERCENT => rng.pick(&[root, table]) & !(page - 1),
+        10..30 => arena.tables() + rng.below(PART_BYTES / page) * page,
+        _ => arena.allocate(granule),
+    };
+    let address = geometry.low_address_mask(s2dump_vmsa::Level::L3) | geometry.high_address_mask();
+    let ignored = if rng.percent(30) { rng.bits() & !(address | 0b11) } else { 0 };
+    let raw = encode(geometry, next) | ignored | 0b11;
+    let high = geometry.high_address_mask().trailing_zeros().min(50);
+    let spoiled = raw ^ 1 << if rng.percent(50) { 32 + rng.below(20) } else { u64::from(high) };
+    let there = RawDescriptor::from_bits(spoiled).next_table(geometry).get();
+    if rng.percent(SPOILED_PERCENT) && arena.is_known(there) {
+        spoiled
+    } else {
+        raw
+    }
+}
+
+/// Returns a descriptor that ends a walk: of `kind`, with any fields, or none.
+fn any_end(geometry: &Geometry, kind: u64, rng: &mut Rng) -> u64 {
+    let bits = if rng.percent(85) { geometry.pa_bits() } else { 52 };
+    let address = encode(geometry, rng.bits() & ((1 << bits) - 1));
+    let fields = rng.bits() & !(geometry.low_address_mask(s2dump_vmsa::Level::L3) | geometry.high_address_mask());
+    let raw = address | fields & !0b11;
+    let raw = if rng.percent(85) { raw | 1 << 10 } else { raw };
+    let raw = if rng.percent(70) { raw | 0b11 << 6 } else { raw };
+    match rng.below(100) {
+        0..=5 => raw & !1,
+        6..=9 => raw | (kind ^ 0b10) & 0b01,
+        _ => raw | kind,
+    }
+}
