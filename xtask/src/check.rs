@@ -7,7 +7,7 @@ use crate::qemu::{console_path, Bootable, Machine};
 use crate::run::is_output;
 use crate::source::TESTED;
 use crate::step::{clock, Step};
-use crate::{guest, kernel, lint, oracle, setup};
+use crate::{fuzz, guest, kernel, lint, oracle, setup};
 use anyhow::{bail, Result};
 use std::path::Path;
 use std::process::Command;
@@ -195,6 +195,12 @@ fn source_checks(results: &mut Results<'_>) {
     results.command("unit and property tests", |cargo| {
         cargo.args(["test", "--locked", "--workspace"]);
     });
+    let fuzzed: Vec<&fuzz::Target> = fuzz::TARGETS.iter().filter(|one| results.wants(&one.check_name())).collect();
+    if !fuzzed.is_empty() && results.needed("fuzz", fuzz::build).is_some() {
+        for target in fuzzed {
+            results.check(&target.check_name(), |ctx, step| target.check(ctx, step));
+        }
+    }
     results.command("documentation", |cargo| {
         cargo.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
         cargo.env("RUSTDOCFLAGS", "-D warnings");

@@ -9,11 +9,13 @@ mod check;
 mod cpio;
 mod ctx;
 mod demo;
+mod fuzz;
 mod gdb;
 mod guest;
 mod kernel;
 mod lint;
 mod linux;
+mod mutants;
 mod oracle;
 mod process;
 mod qemu;
@@ -49,6 +51,10 @@ enum Task {
     Run(run::Run),
     /// Check the rules for the sources, and for what s2dump adds to EL2
     Lint(lint::Lint),
+    /// Feed a target of fuzz/ for some time: descriptor, walker or capture
+    Fuzz(fuzz::Fuzz),
+    /// Change the code, and see whether a test notices
+    Mutants(mutants::Mutants),
     /// Print what a dump costs, in instructions and as ratios, beside the goals
     Bench,
     /// Put s2dump into a kernel tree of yours
@@ -74,6 +80,8 @@ fn perform(ctx: &Ctx, task: Task) -> Result<i32> {
         Task::Kernel(build) => kernel::run(ctx, &build).map(|()| 0),
         Task::Run(run) => run::run(ctx, &run),
         Task::Lint(lint) => lint::run(ctx, &lint).map(|()| 0),
+        Task::Fuzz(fuzz) => fuzz::run(ctx, &fuzz).map(|()| 0),
+        Task::Mutants(mutants) => mutants::run(ctx, &mutants).map(|()| 0),
         Task::Bench => bench::run(ctx).map(|()| 0),
         Task::Linux(task) => linux::run(ctx, &task).map(|()| 0),
     }

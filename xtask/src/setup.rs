@@ -6,6 +6,7 @@ use crate::ctx::Ctx;
 use crate::process::{command, is_on_path, output};
 use crate::step::Step;
 use anyhow::{ensure, Context, Result};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,13 +32,32 @@ const PACKAGES: [&str; 15] = [
 const LLVM_BIN: &str = "/usr/lib/llvm-19/bin";
 const LLVM_LIB: &str = "/usr/lib/llvm-19/lib";
 /// The kernel's Rust support wants 0.71.1 or later.
-const BINDGEN_VERSION: &str = "0.72.1";
+const BINDGEN: Tool = Tool { package: "bindgen-cli", program: "bindgen", version: "0.72.1" };
+/// Builds and runs the targets of `fuzz/`.
+pub(crate) const CARGO_FUZZ: Tool = Tool { package: "cargo-fuzz", program: "cargo-fuzz", version: "0.13.2" };
+/// Changes the code to see whether a test notices.
+pub(crate) const CARGO_MUTANTS: Tool = Tool { package: "cargo-mutants", program: "cargo-mutants", version: "27.1.0" };
+/// For fuzzing and Miri only, which no stable compiler can. Dated: two machines with it do the same.
+const NIGHTLY: &str = "nightly-2026-05-20";
 /// Oldest QEMU known to boot pKVM here.
 const QEMU_MAJOR: u32 = 10;
 /// Targets: clippy of what runs at EL2, then the guest's programs.
 const TARGETS: [&str; 2] = ["aarch64-unknown-none-softfloat", "aarch64-unknown-linux-musl"];
 /// The machine emulator.
 pub(crate) const QEMU: &str = "qemu-system-aarch64";
+
+/// A program that cargo installs.
+pub(crate) struct Tool {
+    package: &'static str,
+    program: &'static str,
+    version: &'static str,
+}
+
+impl Tool {
+    fn root(&self, ctx: &Ctx) -> PathBuf {
+        ctx.cache.join("tools").join(format!("{}-{}", self.program, self.version))
+    }
+}
 
 /// Makes sure of everything a kernel build needs: packages, Rust parts, bindgen.
 ///
@@ -47,7 +67,7 @@ pub(crate) const QEMU: &str = "qemu-system-aarch64";
 pub(crate) fn for_kernel(ctx: &Ctx) -> Result<()> {
     apt::install(ctx, &PACKAGES)?;
     rust(ctx)?;
-    bindgen(ctx)
+    tool(ctx, &BINDGEN).map(|_| ())
 }
 
 /// Makes sure of QEMU.
@@ -93,23 +113,54 @@ pub(crate) fn rust(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure of bindgen, in the cache.
-fn bindgen(ctx: &Ctx) -> Result<()> {
-    let root = bindgen_root(ctx);
-    if root.join("bin/bindgen").is_file() {
+/// Makes sure of the nightly toolchain, with Miri.
+///
+/// # Errors
+///
+/// If rustup is missing or fails.
+pub(crate) fn nightly(ctx: &Ctx) -> Result<()> {
+    let has_all = || -> Result<bool> {
+        let root = PathBuf::from(output(nightly_command("rustc").args(["--print", "sysroot"]))?.trim());
+        Ok(root.join("bin/cargo-miri").is_file() && root.join("lib/rustlib/src/rust/library/core").is_dir())
+    };
+    if has_all().unwrap_or(false) {
         return Ok(());
     }
-    let step = Step::start(format!("cargo: install bindgen {BINDGEN_VERSION}"));
-    let mut install = command("cargo");
-    install.args(["install", "bindgen-cli", "--locked", "--version", BINDGEN_VERSION, "--root"]).arg(&root);
-    // Not in the repository: its .cargo and its target directory are none of bindgen's.
-    step.run(install.current_dir(&ctx.cache).env_remove("CARGO_TARGET_DIR"), &ctx.log("bindgen"))?;
+    ensure!(is_on_path("rustup"), "fuzzing and Miri need Rust's {NIGHTLY}, and there is no rustup to install it");
+    let step = Step::start(format!("rustup: install {NIGHTLY}"));
+    let mut install = command("rustup");
+    install.args(["toolchain", "install", NIGHTLY, "--no-self-update", "--profile=minimal"]);
+    install.args(["--component=miri", "--component=rust-src"]);
+    step.run(&mut install, &ctx.log("rustup-nightly"))?;
     step.done();
     Ok(())
 }
 
-fn bindgen_root(ctx: &Ctx) -> PathBuf {
-    ctx.cache.join("tools").join(format!("bindgen-{BINDGEN_VERSION}"))
+/// Returns a command of the nightly toolchain.
+pub(crate) fn nightly_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = command(program);
+    command.env("RUSTUP_TOOLCHAIN", NIGHTLY);
+    command
+}
+
+/// Makes sure of a program, in the cache; returns the directory it is in.
+///
+/// # Errors
+///
+/// If it cannot be installed.
+pub(crate) fn tool(ctx: &Ctx, tool: &Tool) -> Result<PathBuf> {
+    let root = tool.root(ctx);
+    let bin = root.join("bin");
+    if bin.join(tool.program).is_file() {
+        return Ok(bin);
+    }
+    let step = Step::start(format!("cargo: install {} {}", tool.program, tool.version));
+    let mut install = command("cargo");
+    install.args(["install", tool.package, "--locked", "--version", tool.version, "--root"]).arg(&root);
+    // Not in the repository: its .cargo and its target directory are none of the tool's.
+    step.run(install.current_dir(&ctx.cache).env_remove("CARGO_TARGET_DIR"), &ctx.log(tool.program))?;
+    step.done();
+    Ok(bin)
 }
 
 /// Returns a static busybox for the guest, fetched if need be.
@@ -139,7 +190,7 @@ pub(crate) fn busybox(ctx: &Ctx) -> Result<PathBuf> {
 ///
 /// If rustc does not run.
 pub(crate) fn kernel_command(ctx: &Ctx, program: &str) -> Result<Command> {
-    let mut dirs = vec![bindgen_root(ctx).join("bin"), sysroot()?.join("bin"), PathBuf::from(LLVM_BIN)];
+    let mut dirs = vec![BINDGEN.root(ctx).join("bin"), sysroot()?.join("bin"), PathBuf::from(LLVM_BIN)];
     dirs.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let mut command = command(program);
     command.env("PATH", std::env::join_paths(dirs)?).env("LIBCLANG_PATH", LLVM_LIB);
