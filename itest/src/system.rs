@@ -32,7 +32,19 @@ pub fn mount_all() -> Result<()> {
     Ok(())
 }
 
-/// Mounts huge pages of the default size, which is that of a level-2 block.
+/// Returns the default size of huge pages: that of a level-2 block, if the kernel command line does not say otherwise.
+///
+/// # Errors
+///
+/// If the kernel does not tell.
+pub fn huge_page_bytes() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:")).context("no huge pages")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("Hugepagesize")?;
+    Ok(kib << 10)
+}
+
+/// Mounts huge pages of the default size.
 ///
 /// # Errors
 ///

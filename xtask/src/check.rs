@@ -2,6 +2,7 @@
 //! `cargo xtask test`: every check of the project. A check that fails does not keep the others from running.
 
 use crate::ctx::Ctx;
+use crate::kernel::Flavor;
 use crate::process::command;
 use crate::qemu::{console_path, Bootable, Machine};
 use crate::run::is_output;
@@ -255,24 +256,18 @@ fn oracle_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, initramfs: 
         return;
     }
     let Some(program) = results.needed("s2dump", oracle::program) else { return };
-    let mut plain: Option<(kernel::Flavor, Option<kernel::Kernel>)> = None;
-    for case in cases {
-        let kernel = if case.flavor == kernel::Flavor::S2dump {
-            Some(kernel)
-        } else {
-            // Cases of one flavor follow each other.
-            if plain.as_ref().is_none_or(|(flavor, _)| *flavor != case.flavor) {
-                let made = results.needed(case.flavor.name(), |ctx| kernel::build_flavor(ctx, case.flavor));
-                plain = Some((case.flavor, made));
-            }
-            plain.as_ref().and_then(|(_, kernel)| kernel.as_ref())
+    for cases in cases.chunk_by(|one, next| one.flavor == next.flavor) {
+        let flavor = cases[0].flavor;
+        let built =
+            (flavor != Flavor::S2dump).then(|| results.needed(flavor.name(), |ctx| kernel::build_flavor(ctx, flavor)));
+        let kernel = match &built {
+            None => kernel,
+            Some(Some(built)) => built,
+            // Said already.
+            Some(None) => continue,
         };
-        let name = case.name();
-        match kernel {
-            Some(kernel) => {
-                results.check(&name, |ctx, step| case.check(ctx, step, &Bootable { kernel, initramfs }, &program))
-            }
-            None => results.failed.push((name, "not run: there is no kernel".into())),
+        for case in cases {
+            results.check(&case.name(), |ctx, step| case.check(ctx, step, &Bootable { kernel, initramfs }, &program));
         }
     }
 }

@@ -45,25 +45,30 @@ pub(crate) struct Case {
     cpu: &'static str,
     memory_mib: u32,
     bits: &'static [u32],
+    /// More words for the kernel command line.
+    words: &'static [&'static str],
 }
 
-/// 40 bits and no FEAT_XNX; 48 bits; LPA2 (DS=1), FWB and 52 bits. Cortex-A53 has no 16 KiB pages. With them and 64 KiB
-/// pages a block takes 32 and 512 MiB.
-const CASES: [Case; 9] = [
-    Case { flavor: Flavor::S2dump, cpu: "cortex-a53", memory_mib: 512, bits: &[32, 34, 35, 40] },
-    Case { flavor: Flavor::S2dump, cpu: "neoverse-n1", memory_mib: 512, bits: &[33, 43, 44, 48] },
-    Case { flavor: Flavor::S2dump, cpu: "max", memory_mib: 512, bits: &[36, 40, 49, 52] },
-    Case { flavor: Flavor::Plain16K, cpu: "cortex-a76", memory_mib: 1024, bits: &[32, 36, 37, 40] },
-    Case { flavor: Flavor::Plain16K, cpu: "neoverse-n1", memory_mib: 1024, bits: &[41, 47, 48] },
-    Case { flavor: Flavor::Plain16K, cpu: "max", memory_mib: 1024, bits: &[36, 49, 51, 52] },
-    Case { flavor: Flavor::Plain64K, cpu: "cortex-a53", memory_mib: 2048, bits: &[32, 33, 40] },
-    Case { flavor: Flavor::Plain64K, cpu: "neoverse-n1", memory_mib: 2048, bits: &[42, 43, 46, 48] },
-    Case { flavor: Flavor::Plain64K, cpu: "max", memory_mib: 2048, bits: &[40, 47, 52] },
+/// Huge pages with which a block is an entry of level 1.
+const GIANT: &[&str] = &["default_hugepagesz=1G", "hugepages=1"];
+
+/// 40 bits and no FEAT_XNX; 48 bits; LPA2 (DS=1), FWB and 52 bits. Cortex-A53 has no 16 KiB pages.
+const CASES: [Case; 10] = [
+    Case { flavor: Flavor::S2dump, cpu: "cortex-a53", memory_mib: 512, bits: &[32, 34, 35, 40], words: &[] },
+    Case { flavor: Flavor::S2dump, cpu: "neoverse-n1", memory_mib: 512, bits: &[33, 43, 44, 48], words: &[] },
+    Case { flavor: Flavor::S2dump, cpu: "max", memory_mib: 512, bits: &[36, 40, 49, 52], words: &[] },
+    Case { flavor: Flavor::S2dump, cpu: "neoverse-n1", memory_mib: 3072, bits: &[36, 44], words: GIANT },
+    Case { flavor: Flavor::Plain16K, cpu: "cortex-a76", memory_mib: 1024, bits: &[32, 36, 37, 40], words: &[] },
+    Case { flavor: Flavor::Plain16K, cpu: "neoverse-n1", memory_mib: 1024, bits: &[41, 47, 48], words: &[] },
+    Case { flavor: Flavor::Plain16K, cpu: "max", memory_mib: 1024, bits: &[36, 49, 51, 52], words: &[] },
+    Case { flavor: Flavor::Plain64K, cpu: "cortex-a53", memory_mib: 2048, bits: &[32, 33, 40], words: &[] },
+    Case { flavor: Flavor::Plain64K, cpu: "neoverse-n1", memory_mib: 2048, bits: &[42, 43, 46, 48], words: &[] },
+    Case { flavor: Flavor::Plain64K, cpu: "max", memory_mib: 2048, bits: &[40, 47, 52], words: &[] },
 ];
 
 /// Returns the cases: those of the default kernel, or all.
 pub(crate) fn cases(all: bool) -> impl Iterator<Item = &'static Case> {
-    CASES.iter().filter(move |case| all || case.flavor == Flavor::S2dump)
+    CASES.iter().filter(move |case| all || case.flavor == Flavor::S2dump && case.words.is_empty())
 }
 
 /// What the kernel printed of a VM.
@@ -92,7 +97,8 @@ impl Case {
             Flavor::Plain16K => "16K",
             Flavor::Plain64K => "64K",
         };
-        format!("oracle: {pages}, {}", self.cpu)
+        let more: String = self.words.iter().flat_map(|word| [", ", word]).collect();
+        format!("oracle: {pages}, {}{more}", self.cpu)
     }
 
     /// Boots, and compares each VM's table.
@@ -111,7 +117,7 @@ impl Case {
             cpus: u32::try_from(self.bits.len())? + 1,
             memory_mib: self.memory_mib,
             mode: "nvhe",
-            kernel_words: Vec::new(),
+            kernel_words: self.words.iter().copied().map(str::to_owned).collect(),
             qemu_words: words.map(str::to_owned).to_vec(),
             timeout: Duration::from_secs(180),
         };

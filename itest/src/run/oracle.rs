@@ -5,8 +5,7 @@
 //! that CPU's registers. Prints `s2dump-oracle: table BITS cpu CPU`, the kernel's text, `s2dump-oracle: end`; after the
 //! last one `s2dump-oracle: ready`, and then waits to be switched off.
 
-use crate::script::block_bytes;
-use crate::system::{mount_huge, reserve_huge_pages};
+use crate::system::{huge_page_bytes, mount_huge, reserve_huge_pages};
 use crate::vmm_process::VmmProcess;
 use anyhow::{Context as _, Result};
 use std::time::Duration;
@@ -16,8 +15,10 @@ const HUGE: &str = "/huge";
 /// How long the workstation may take; switched off by then, usually.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What each guest has, whatever the size of pages. Blocks of all VMs share one huge page: with 64 KiB pages it has
-/// 512 MiB. The device is the PCIe window of QEMU's machine, which answers anywhere without a card.
+/// Largest blocks that fit into 32 bits beside [`GUEST`]: with 64 KiB pages they have 512 MiB.
+const LOW_BLOCK_BYTES: u64 = 512 << 20;
+
+/// What each guest has, whatever the size of pages. The device is the PCIe window of QEMU's machine, which answers anywhere without a card.
 const GUEST: &str = "ordinary --mem 0x90000000+64M --mem 0x80000000+1M,ro --mem 0x88000000+1M,device=0x10000000 \
     touch:1 touch:0x90020000+3*2 touch:0x91000000+600 call:0x90100000+2 call:0x91100000+1 read:0x90200000+2 \
     read:0x80000000+2 read:0x88000000+2 touch:0x88040000+1";
@@ -37,10 +38,12 @@ pub fn run(bits: &[u32]) -> i32 {
 fn start_and_tell(bits: &[u32]) -> Result<()> {
     reserve_huge_pages(1);
     mount_huge(HUGE)?;
+    let block_bytes = huge_page_bytes()?;
     let mut vms = Vec::new();
     // CPU 0 is left to everything else.
     for (cpu, &bits) in (1..).zip(bits) {
-        let vmm = VmmProcess::start_spinning(&arguments(bits), cpu).with_context(|| format!("{bits} bits"))?;
+        let vmm =
+            VmmProcess::start_spinning(&arguments(bits, block_bytes), cpu).with_context(|| format!("{bits} bits"))?;
         vms.push((bits, cpu, vmm));
     }
     for (bits, cpu, vmm) in &vms {
@@ -52,14 +55,15 @@ fn start_and_tell(bits: &[u32]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the words for a VM: what is common to all, blocks with each kind of right, the last pages of the space.
-fn arguments(bits: u32) -> String {
-    let size = block_bytes();
-    let block =
-        |ipa: u64, steps: &str, rights: &str| format!(" --mem {ipa:#x}+{size},huge={HUGE}/block{rights} {steps}");
-    let blocks = block(0xa000_0000, "touch:0xa0000000+1", "")
-        + &block(0xc000_0000, "read:0xc0000000+1", ",ro")
-        + &block(0xe000_0000, "call:0xe0000000+1", "");
+/// Returns the words for a VM: what is common to all, blocks with each kind of right, the last pages of the space. All
+/// blocks of all VMs share one huge page, for the machine's memory.
+fn arguments(bits: u32, block_bytes: u64) -> String {
+    let first = if block_bytes <= LOW_BLOCK_BYTES { 0xa000_0000 } else { 0x1_0000_0000 };
+    let block = |number: u64, verb: &str, rights: &str| {
+        let ipa = first + number * block_bytes.max(LOW_BLOCK_BYTES);
+        format!(" --mem {ipa:#x}+{block_bytes},huge={HUGE}/block{rights} {verb}:{ipa:#x}+1")
+    };
+    let blocks = block(0, "touch", "") + &block(1, "read", ",ro") + &block(2, "call", "");
     // With 32 bits that is where the last block may be.
     let last = match (1_u64 << bits) - 0x10_0000 {
         last if bits > 32 => format!(" --mem {last:#x}+1M touch:{last:#x}+1 read:{:#x}+1", last + 0xf_0000),
