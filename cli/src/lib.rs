@@ -16,6 +16,7 @@ mod numbers;
 mod plan;
 mod progress;
 mod reader;
+mod registers;
 mod slot;
 mod source;
 #[cfg(test)]

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the reader makes of slots: facts about a table, rows, VMs, and how it ended.
 
+use crate::registers::{BadRegister, Register};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
 use s2dump_abi::target::Target;
-use s2dump_vmsa::{Features, Geometry, GeometryError, Level};
+use s2dump_vmsa::{Features, Geometry, Level, PhysAddr};
+use std::fmt;
 
 /// What all rows of one dump or walk share: the header of its first slot, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,39 +15,40 @@ pub(crate) struct Table {
     pub(crate) header: SlotHeader,
     /// The shape its registers give, which is also the shape it says.
     pub(crate) geometry: Geometry,
+    /// The features it is decoded with.
+    pub(crate) features: Features,
 }
+
+/// The one table of an image of memory; not an address of EL2's, which has no such kind.
+pub(crate) const IMAGE: Target = Target(0xff << 56);
 
 /// Why a header does not describe a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TableFault {
     /// VTCR_EL2 is not one of a table this version decodes.
-    #[error("vtcr_el2 {vtcr:#x} is not decoded: {error:?}")]
-    Vtcr {
-        /// The register.
-        vtcr: u64,
-        /// The field.
-        error: GeometryError,
-    },
+    #[error("{}", .0)]
+    Vtcr(BadRegister),
     /// The header contradicts VTCR_EL2.
     #[error("header and vtcr_el2 {0:#x} differ about the shape of the table")]
     Contradiction(u64),
 }
 
 impl Table {
-    /// Checks the header of a RANGES or WALK slot.
-    pub(crate) fn try_new(header: SlotHeader) -> Result<Self, TableFault> {
+    /// Checks the header of a RANGES or WALK slot; `features` if they are known better than it tells them.
+    pub(crate) fn try_new(header: SlotHeader, features: Option<Features>) -> Result<Self, TableFault> {
         let has = |feature| header.table_features & feature != 0;
-        let features = Features {
+        let features = features.unwrap_or(Features {
             lpa2: has(table_features::LPA2),
             ..Features::of_kvm(header.vtcr, has(table_features::FWB), has(table_features::XNX))
-        };
+        });
         let vtcr = header.vtcr;
-        let geometry = Geometry::from_vtcr(vtcr, features).map_err(|error| TableFault::Vtcr { vtcr, error })?;
+        let geometry = Geometry::from_vtcr(vtcr, features)
+            .map_err(|error| TableFault::Vtcr(BadRegister { register: Register::Vtcr, value: vtcr, error }))?;
         let same = geometry.ia_bits() == header.ia_bits
             && geometry.start_level().get() == header.start_level
             && geometry.granule().page_shift() == u32::from(header.page_shift);
         if same {
-            Ok(Self { header, geometry })
+            Ok(Self { header, geometry, features })
         } else {
             Err(TableFault::Contradiction(vtcr))
         }
@@ -71,6 +74,11 @@ impl Table {
         self.has(slot_flags::PROTECTED)
     }
 
+    /// Returns whether it was read from an image of memory.
+    pub(crate) fn is_image(&self) -> bool {
+        self.target() == IMAGE
+    }
+
     /// Returns the first address after what the dump was asked for.
     pub(crate) fn end(&self) -> u64 {
         self.header.end.min(self.geometry.ia_end())
@@ -81,6 +89,7 @@ impl Table {
 pub(crate) fn target_name(target: Target) -> String {
     match target.guest_handle() {
         Some(handle) => format!("vm:{handle:#x}"),
+        None if target == IMAGE => "ram".into(),
         None => format!("target {:#x}", target.0),
     }
 }
@@ -201,6 +210,40 @@ impl Outcome {
     /// Returns whether the slots are all there and EL2 said OK.
     pub(crate) fn is_complete(&self) -> bool {
         self.status == Some(Status::OK) && self.covered
+    }
+}
+
+/// Tables that an image of memory does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// How many.
+    pub(crate) tables: u64,
+    /// Input and physical address of the first.
+    first: Option<(u64, u64)>,
+}
+
+impl Missing {
+    /// Counts the tables of `row`, if they are such. What lies beyond the output size is not missing: the MMU faults.
+    pub(crate) fn add(&mut self, row: &Row, table: &Table) {
+        let Some(oa) = row.oa.filter(|_| row.kind == RecordKind::TABLE_OUTSIDE && table.is_image()) else { return };
+        if PhysAddr::new(oa).fits(table.geometry.pa_bits().into()) {
+            self.tables += row.count;
+            self.first = self.first.or(Some((row.ia, oa)));
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} not in the memory given",
+            if self.tables == 1 { "1 table is".into() } else { format!("{} tables are", self.tables) }
+        )?;
+        match self.first {
+            Some((ia, oa)) => write!(f, ", the first at {oa:#x} for input address {ia:#x}"),
+            None => Ok(()),
+        }
     }
 }
 

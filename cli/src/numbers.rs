@@ -9,6 +9,12 @@ pub(crate) enum NumberError {
     /// Not a number.
     #[error("`{0}` is not a number (try 0x8000_0000, 2G, 512K)")]
     NotANumber(String),
+    /// Not hexadecimal.
+    #[error("`{0}` is not a hexadecimal number (try 0x80023558)")]
+    NotHex(String),
+    /// Not a size of physical addresses.
+    #[error("`{0}` is not a size of physical addresses: 32, 36, 40, 42, 44, 48 or 52")]
+    NotPaBits(String),
     /// Does not fit 64 bits.
     #[error("`{0}` does not fit 64 bits")]
     TooLarge(String),
@@ -44,6 +50,24 @@ pub(crate) fn parse_number(text: &str) -> Result<u64, NumberError> {
     let too_large = || NumberError::TooLarge(text.to_owned());
     let value = u64::from_str_radix(digits, radix).map_err(|_| too_large())?;
     value.checked_mul(1 << shift).ok_or_else(too_large)
+}
+
+/// Reads the value of a register or a descriptor: hexadecimal, with or without 0x, underscores allowed.
+pub(crate) fn parse_hex(text: &str) -> Result<u64, NumberError> {
+    let plain: String = text.chars().filter(|&c| c != '_').collect();
+    let digits = plain.strip_prefix("0x").or_else(|| plain.strip_prefix("0X")).unwrap_or(&plain);
+    if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Err(NumberError::NotHex(text.to_owned()));
+    }
+    u64::from_str_radix(digits, 16).map_err(|_| NumberError::TooLarge(text.to_owned()))
+}
+
+/// Reads a number of physical address bits that a CPU can have.
+pub(crate) fn parse_pa_bits(text: &str) -> Result<u8, NumberError> {
+    match text.parse() {
+        Ok(bits @ (32 | 36 | 40 | 42 | 44 | 48 | 52)) => Ok(bits),
+        _ => Err(NumberError::NotPaBits(text.to_owned())),
+    }
 }
 
 /// A range of input addresses; `end` is exclusive, `u64::MAX` means up to the end of the space.
@@ -137,6 +161,17 @@ mod tests {
         for text in ["0x10000000000000000", "99999999999T"] {
             assert_eq!(parse_number(text), Err(NumberError::TooLarge(text.into())), "{text}");
         }
+    }
+
+    #[test]
+    fn hexadecimal() {
+        for (text, value) in [("0", 0), ("80023558", 0x8002_3558), ("0x8002_3558", 0x8002_3558)] {
+            assert_eq!(parse_hex(text), Ok(value), "{text}");
+        }
+        for text in ["", "0x", "2G", "-1", "+1", "0x0x1"] {
+            assert_eq!(parse_hex(text), Err(NumberError::NotHex(text.into())), "{text}");
+        }
+        assert_eq!(parse_hex("10000000000000000"), Err(NumberError::TooLarge("10000000000000000".into())));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
-use s2dump_vmsa::level::Level;
+use s2dump_vmsa::{Features, Level};
 use std::collections::VecDeque;
 
 /// What the reader finds, in order.
@@ -95,7 +95,8 @@ pub(crate) struct Reader<S> {
 impl<S: SlotSource> Reader<S> {
     /// Reads from `source`.
     pub(crate) fn new(source: S) -> Self {
-        Self { source, buffer: Box::new([0; SLOT_BYTES]), sections: Sections::default(), failed: None }
+        let sections = Sections { features: source.features(), ..Sections::default() };
+        Self { source, buffer: Box::new([0; SLOT_BYTES]), sections, failed: None }
     }
 
     /// Returns the next event, or `None` at the end of the input.
@@ -151,6 +152,8 @@ impl<S: SlotSource> Reader<S> {
 /// The state between slots.
 #[derive(Default)]
 struct Sections {
+    /// What the source knows better than headers.
+    features: Option<Features>,
     slots: u64,
     section: Option<Section>,
     last: Option<SlotHeader>,
@@ -218,7 +221,7 @@ impl Sections {
         let kind = SlotKind(header.kind);
         let table = match kind {
             SlotKind::VMS => None,
-            _ => match Table::try_new(*header) {
+            _ => match Table::try_new(*header, self.features) {
                 Ok(table) => Some(table),
                 Err(fault) => {
                     self.issues.push_back(Issue::Table(index, fault));

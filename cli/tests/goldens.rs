@@ -7,7 +7,7 @@ mod support;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::captures::save_all;
+use support::{captures, images};
 
 /// Runs `s2dump` in `directory` and returns a transcript.
 fn transcript(directory: &Path, command: &str) -> String {
@@ -114,6 +114,70 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "ram",
+        &[
+            "dump --ram whole.ram@0x4000_0000 --vtcr 80023558 --vttbr 7000040000000 --xnx --encoding pkvm-7.2",
+            "dump --ram whole.ram@1G --vtcr 80023558 --vttbr 7000040000000 --xnx -o +raw,sw --exact --range 2G+16M",
+            "dump --ram low.ram@0x40000000 --ram high.ram@0x40004000 --vtcr 80023558 --vttbr 7000040000000 --xnx --format ptdump",
+            "dump --ram whole.core --vtcr 80023558 --vttbr 7000040000000 --xnx --format ptdump",
+            "dump --ram whole.core --vtcr 80023558 --vttbr 7000040000000 --xnx --encoding pkvm-7.2 --format json --pa-bits 52 --fwb --mte-perm",
+            "dump --ram holed.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx --pa-bits 40 -o +raw",
+            "dump --ram holed.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx --format ndjson --range 3G+2G",
+            "walk --ram whole.core --vtcr 80023558 --vttbr 7000040000000 --xnx 0x8081_1234 --encoding pkvm-7.2",
+            "walk --ram whole.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx 0x8081_1234 --json",
+            "walk --ram holed.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx 3G",
+            "walk --ram holed.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx 6G",
+            "walk --ram holed.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx 7G",
+            "walk --ram whole.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx 1T",
+        ],
+    ),
+    (
+        "ram-damage",
+        &[
+            "dump --ram short.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx --format ptdump",
+            "dump --ram cut.core --vtcr 80023558 --vttbr 7000040000000 --xnx --format ptdump",
+            "dump --ram cut-headers.core --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram x86.core --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram empty.core --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram empty.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram missing.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram .@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram whole.ram --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram whole.ram@0x40000100 --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram whole.ram@0x40zz --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram whole.ram@0xfffffffff0000 --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram whole.ram@0x40000000 --ram low.ram@0x40001000 --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram whole.ram@0x50000000 --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "walk --ram whole.ram@0x50000000 --vtcr 80023558 --vttbr 7000040000000 --xnx 0 --json",
+            "dump --ram whole.core@0x40000000 --vtcr 80023558 --vttbr 40000000 --format ptdump",
+            "dump --ram whole.ram@0x40000000 --vtcr 80023558 --vttbr 40001000 --range 4G+4K -n",
+        ],
+    ),
+    (
+        "ram-registers",
+        &[
+            "dump --ram whole.ram@0x40000000 --vtcr 0x4080023558 --vttbr 40000000",
+            "dump --ram whole.ram@0x40000000 --vtcr 8002f558 --vttbr 40000000",
+            "dump --ram whole.ram@0x40000000 --vtcr 8002354c --vttbr 40000000",
+            "dump --ram whole.ram@0x40000000 --vtcr 800235d8 --vttbr 40000000",
+            "dump --ram whole.ram@0x40000000 --vtcr 80023598 --vttbr 40000000 --format json",
+            "dump --ram whole.ram@0x40000000 --vtcr 80023558 --vttbr 10040000000",
+            "dump --ram whole.ram@0x40000000 --vtcr 2G --vttbr 10040000000",
+            "dump --ram whole.ram@0x40000000 --vtcr 80023558",
+            "dump --ram whole.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx vm:0x1000",
+            "dump --ram whole.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx -i two.s2d",
+            "dump --ram whole.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx --verify",
+            "dump --ram whole.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx --budget 7",
+            "dump --ram whole.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx --pa-bits 41",
+            "dump --ram whole.ram@0x40000000 --vtcr 80026558 --vttbr 40000000 --range 1G+4K",
+            "dump --ram whole.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx --range 1T+4K",
+            "dump vm:0x1000 --fwb",
+            "walk -i two.s2d vm:0x1000 0 --vtcr 80023558",
+            "walk -i two.s2d 0",
+            "walk vm:0x1000",
+        ],
+    ),
+    (
         "targets",
         &[
             "dump -i two.s2d",
@@ -143,6 +207,7 @@ const CASES: &[(&str, &[&str])] = &[
             "walk vm:0x1000 zz",
             "--help",
             "dump --help",
+            "walk --help",
         ],
     ),
 ];
@@ -150,7 +215,8 @@ const CASES: &[(&str, &[&str])] = &[
 #[test]
 fn transcripts() {
     let directory = directory();
-    save_all(&directory);
+    captures::save_all(&directory);
+    images::save_all(&directory);
     for (name, commands) in CASES {
         let text: Vec<String> = commands.iter().map(|command| transcript(&directory, command)).collect();
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/goldens/{name}.txt"));

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use support::captures::save_all;
+use support::{captures, images};
 
 const NAMES: [&str; 14] = [
     "two.s2d",
@@ -79,7 +79,8 @@ fn output_is_what_the_schema_says() {
 
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("schema-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
-    save_all(&directory);
+    captures::save_all(&directory);
+    images::save_all(&directory);
     let mut commands: Vec<String> = vec!["probe --json".into(), "dump vm:0x1000 --format json --range x".into()];
     for name in NAMES {
         commands.push(format!("list -i {name} --json"));
@@ -88,6 +89,12 @@ fn output_is_what_the_schema_says() {
         commands.extend(
             [0_u64, 0x20_0000, 0x8000_0000, 0x8001_2000].map(|at| format!("walk -i {name} vm:0x1000 {at} --json")),
         );
+    }
+    for ram in ["whole.core", "holed.ram@0x40000000", "short.ram@0x40000000", "whole.ram"] {
+        let table = format!("--ram {ram} --vtcr 80023558 --vttbr 40000000 --xnx --mte-perm");
+        commands.push(format!("dump {table} --format json"));
+        commands.push(format!("dump {table} --format ndjson --encoding pkvm-7.2"));
+        commands.extend([0x8081_0000_u64, 0xc000_0000].map(|at| format!("walk {table} {at} --json")));
     }
     for command in commands {
         let output = Command::new(env!("CARGO_BIN_EXE_s2dump"))

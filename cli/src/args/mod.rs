@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What was typed. Syntax only; what it means together is decided in `plan.rs`.
 
+pub(crate) mod image;
+
 use crate::numbers::{parse_number, parse_range, AddressRange};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -42,7 +44,7 @@ pub(crate) enum Verb {
     Probe(Probe),
     /// List the VMs EL2 knows, with handle, debugfs name and pid.
     List(List),
-    /// Print the stage-2 table of a VM.
+    /// Print the stage-2 table of a VM, or one in an image of memory.
     Dump(Dump),
     /// Show the descriptor of each level for one input address.
     Walk(Walk),
@@ -78,7 +80,7 @@ pub(crate) struct List {
 pub(crate) struct Dump {
     /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
     ///
-    /// May be left out with -i if the file holds one table; of standard input the first one is taken.
+    /// May be left out with -i if the file holds one table; of standard input the first one is taken. None with --ram.
     pub(crate) target: Option<Selector>,
     /// Read a capture instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
@@ -114,6 +116,9 @@ pub(crate) struct Dump {
     /// Leave out headings and the comment lines around the table.
     #[arg(short, long)]
     pub(crate) no_headings: bool,
+    /// In place of the device.
+    #[command(flatten)]
+    pub(crate) image: image::Image,
 }
 
 const DUMP_HELP: &str = "\
@@ -128,6 +133,8 @@ Examples:
   s2dump dump vm:4242 --range 2G+64M --exact -o +raw
   s2dump dump vm:4242-11 --format ndjson | jq 'select(.state == \"shared-owned\")'
   s2dump dump -i guest.s2d vm:0x1000 --format ptdump
+  s2dump dump --ram ram.bin@0x4000_0000 --vtcr 80023558 --vttbr 1000041000000 --xnx
+  s2dump dump --ram machine.core --vtcr 80023558 --vttbr 1000041000000 --format ptdump
   s2dump dump vm:0x1000 --verify >/dev/null && echo unchanged";
 
 /// Output formats of `dump`.
@@ -148,12 +155,12 @@ pub(crate) enum FormatName {
 
 /// Arguments of `walk`.
 #[derive(Args, Debug)]
-#[command(after_help = "An address that is not mapped is an answer: exit code 0.")]
+#[command(after_help = "An address that is not mapped is an answer: exit code 0.", allow_missing_positional = true)]
 pub(crate) struct Walk {
-    /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
-    pub(crate) target: Selector,
+    /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name); none with --ram.
+    pub(crate) target: Option<Selector>,
     /// The input address; 0x, underscores and K, M, G, T are understood.
-    #[arg(value_parser = parse_number)]
+    #[arg(value_parser = parse_number, required = true)]
     pub(crate) address: u64,
     /// Read a capture instead of the device; it has leaves only. `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
@@ -161,6 +168,9 @@ pub(crate) struct Walk {
     /// Print one JSON object; errors are JSON too, on standard error.
     #[arg(long)]
     pub(crate) json: bool,
+    /// In place of the device.
+    #[command(flatten)]
+    pub(crate) image: image::Image,
 }
 
 /// Arguments of `capture`.

@@ -34,7 +34,7 @@ pub(crate) struct TableJson {
     handle: Option<Hex>,
     pid: Option<u32>,
     id: Option<String>,
-    protected: bool,
+    protected: Option<bool>,
     vmid: u16,
     registers: Registers,
     page_size_bytes: u64,
@@ -66,14 +66,14 @@ impl TableJson {
             handle: table.target().guest_handle().map(|handle| Hex(handle.into())),
             pid: vm.map(|vm| vm.pid).filter(|&pid| pid != 0),
             id: vm.and_then(vm_name).map(str::to_owned),
-            protected: table.is_protected(),
+            protected: (!table.is_image()).then_some(table.is_protected()),
             vmid: header.vmid,
             registers: Registers { vtcr_el2: Hex(header.vtcr), root: Hex(header.root) },
             page_size_bytes: 1 << table.geometry.granule().page_shift(),
             ia_bits: header.ia_bits,
             pa_bits: header.pa_bits,
             start_level: header.start_level,
-            features: feature_list(header.table_features),
+            features: feature_list(table),
             encoding: EncodingJson { id: header.encoding, name: encoding_name(header.encoding) },
         }
     }
@@ -214,6 +214,7 @@ impl TrailerJson {
             consistency: match trailer.consistency() {
                 Consistency::Atomic => "atomic",
                 Consistency::PerCall(_) => "per-call",
+                Consistency::Image => "image",
             },
             status: outcome.status.map(|Status(status)| status),
             problems: trailer.issues,
@@ -260,7 +261,11 @@ impl Format for Json {
             end: Hex(table.end()),
             mode: if heading.exact { "exact" } else { "folded" },
             // What was asked of EL2; the trailer says what came of it.
-            consistency: if table.has(slot_flags::ATOMIC) { "atomic" } else { "per-call" },
+            consistency: match (table.is_image(), table.has(slot_flags::ATOMIC)) {
+                (true, _) => "image",
+                (false, true) => "atomic",
+                (false, false) => "per-call",
+            },
             budget: table.header.budget,
         };
         if self.framing == Framing::Document {

@@ -8,7 +8,7 @@ pub(crate) mod table;
 pub(crate) mod vms;
 pub(crate) mod walk;
 
-use crate::model::{Outcome, Row, Table};
+use crate::model::{Missing, Outcome, Row, Table, IMAGE};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
 use std::fmt;
@@ -37,6 +37,8 @@ pub(crate) struct Trailer {
     pub(crate) rows: u64,
     /// What the second pass found, if there was one.
     pub(crate) verified: Option<Verified>,
+    /// Tables an image does not have.
+    pub(crate) missing: Missing,
     /// Issues the reader had.
     pub(crate) issues: u64,
 }
@@ -64,6 +66,8 @@ pub(crate) enum Consistency {
     Atomic,
     /// So many calls, each under the lock, with time in between.
     PerCall(u64),
+    /// From an image of memory, which may be of no one moment itself.
+    Image,
 }
 
 impl fmt::Display for Consistency {
@@ -73,6 +77,7 @@ impl fmt::Display for Consistency {
             Self::PerCall(calls) => {
                 write!(f, "read in {calls} calls, each atomic under the VM's lock; the whole is not atomic")
             }
+            Self::Image => write!(f, "read from an image of memory: as consistent as that is"),
         }
     }
 }
@@ -81,6 +86,7 @@ impl Trailer {
     /// Returns the consistency the rows have.
     pub(crate) fn consistency(&self) -> Consistency {
         match self.outcome.calls {
+            _ if self.outcome.target == IMAGE => Consistency::Image,
             0 | 1 => Consistency::Atomic,
             calls => Consistency::PerCall(calls),
         }
@@ -92,6 +98,7 @@ impl Trailer {
             None => Some("the end is missing".into()),
             Some(Status::VM_GONE) => Some("the VM went away".into()),
             Some(Status::OK) if !self.outcome.covered => Some("not all that was asked for is there".into()),
+            Some(Status::OK) if self.missing.tables > 0 => Some(self.missing.to_string()),
             Some(Status::OK) if self.issues > 0 => Some(format!("problems in the input: {}", self.issues)),
             Some(Status::OK) => None,
             Some(Status(other)) => Some(format!("ended with status {other}")),

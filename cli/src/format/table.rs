@@ -128,8 +128,12 @@ fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
     }
     writeln!(
         out,
-        ", {}: {}-bit input, {}-bit output, {} pages, levels {} to 3",
-        if table.is_protected() { "protected" } else { "ordinary" },
+        "{}: {}-bit input, {}-bit output, {} pages, levels {} to 3",
+        match (table.is_image(), table.is_protected()) {
+            (true, _) => "",
+            (false, true) => ", protected",
+            (false, false) => ", ordinary",
+        },
         header.ia_bits,
         header.pa_bits,
         Size(1 << geometry.granule().page_shift()),
@@ -141,15 +145,15 @@ fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
         header.vtcr,
         header.root,
         header.vmid,
-        feature_names(header.table_features),
+        feature_names(table),
         encoding_name(header.encoding),
         if heading.exact { "exact" } else { "folded" },
     )
 }
 
 /// Returns the names of the features decoding depends on.
-pub(crate) fn feature_names(features: u32) -> String {
-    let known = feature_list(features);
+fn feature_names(table: &Table) -> String {
+    let known = feature_list(table);
     if known.is_empty() {
         "no features".into()
     } else {
@@ -158,15 +162,18 @@ pub(crate) fn feature_names(features: u32) -> String {
 }
 
 /// Returns the names of the features decoding depends on, one by one.
-pub(crate) fn feature_list(features: u32) -> Vec<&'static str> {
+pub(crate) fn feature_list(table: &Table) -> Vec<&'static str> {
+    let geometry = &table.geometry;
     [
-        (table_features::LPA2, "lpa2"),
-        (table_features::FWB, "fwb"),
-        (table_features::XNX, "xnx"),
-        (table_features::HVHE, "hvhe"),
+        (geometry.is_lpa2(), "lpa2"),
+        (geometry.is_fwb(), "fwb"),
+        (table.features.xnx, "xnx"),
+        (table.features.mte_perm, "mte-perm"),
+        (geometry.has_indirect_permissions(), "s2pie"),
+        (table.header.table_features & table_features::HVHE != 0, "hvhe"),
     ]
     .into_iter()
-    .filter_map(|(bit, name)| (features & bit != 0).then_some(name))
+    .filter_map(|(has, name)| has.then_some(name))
     .collect()
 }
 

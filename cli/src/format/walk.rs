@@ -2,9 +2,12 @@
 //! A walk: the descriptor at each level for one input address, and where it ends.
 
 use super::json::{Hex, RowJson, TableJson, FORMAT_VERSION};
-use crate::model::{Row, Table};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::model::{Missing, Row, Table};
 use crate::words;
 use s2dump_abi::slot::{RecordKind, VmRecord};
+use s2dump_vmsa::PhysAddr;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -67,8 +70,26 @@ impl Walk {
         match self.end() {
             End::Output(oa) => writeln!(out, "output address {oa:#x}"),
             End::Unknown => writeln!(out, "output address not known: the capture is folded and jumps here"),
+            End::Unmapped if self.missing().is_some() => writeln!(out, "not known"),
             End::Unmapped => writeln!(out, "not mapped"),
         }
+    }
+
+    /// Says why a table is not memory.
+    fn outside(&self, step: &Row) -> &'static str {
+        let fits = step.oa.is_some_and(|oa| PhysAddr::new(oa).fits(self.table.geometry.pa_bits().into()));
+        match (fits, self.table.is_image()) {
+            (false, _) => "beyond the output size",
+            (true, true) => "not in the memory given",
+            (true, false) => "not memory EL2 may read",
+        }
+    }
+
+    /// Returns the failure that the walk could not go on, for lack of memory in an image.
+    pub(crate) fn missing(&self) -> Option<Failure> {
+        let mut missing = Missing::default();
+        self.steps.iter().for_each(|step| missing.add(step, &self.table));
+        (missing.tables > 0).then(|| Failure::new(ExitCode::Partial, format_args!("{}: {missing}", self.table.name())))
     }
 
     fn meaning(&self, step: &Row) -> String {
@@ -76,7 +97,7 @@ impl Walk {
         let Some(leaf) = words::leaf(step, &self.table) else {
             return match step.kind {
                 RecordKind::TABLE => format!("table -> {to}"),
-                RecordKind::TABLE_OUTSIDE => format!("table-outside! -> {to}: not memory EL2 may read, not followed"),
+                RecordKind::TABLE_OUTSIDE => format!("table-outside! -> {to}: {}, not followed", self.outside(step)),
                 RecordKind::TABLE_LOOP => format!("table-loop! -> {to}: an ancestor, not followed"),
                 RecordKind::RESERVED => "reserved!: the level does not allow this type".into(),
                 _ if step.raw == 0 => "invalid: nothing mapped".into(),

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What will be done: arguments that fit together, defaults filled in.
 
+pub(crate) mod input;
+
+use self::input::Input;
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -32,16 +35,7 @@ pub(crate) enum Plan {
     /// Dump a table.
     Dump(DumpPlan),
     /// Walk for one address.
-    Walk {
-        /// Which VM.
-        target: Selector,
-        /// Which address.
-        address: u64,
-        /// A capture, else the device.
-        input: Option<PathBuf>,
-        /// As JSON.
-        json: bool,
-    },
+    Walk(WalkPlan),
     /// Write a capture.
     Capture {
         /// Which VMs; all if empty.
@@ -53,13 +47,22 @@ pub(crate) enum Plan {
     },
 }
 
+/// How to walk.
+#[derive(Debug)]
+pub(crate) struct WalkPlan {
+    /// Which table.
+    pub(crate) input: Input,
+    /// Which address.
+    pub(crate) address: u64,
+    /// As JSON.
+    pub(crate) json: bool,
+}
+
 /// How to dump.
 #[derive(Debug)]
 pub(crate) struct DumpPlan {
-    /// Which VM; `None` for the only one of a capture.
-    pub(crate) target: Option<Selector>,
-    /// A capture, else the device.
-    pub(crate) input: Option<PathBuf>,
+    /// Which table.
+    pub(crate) input: Input,
     /// Which input addresses.
     pub(crate) range: AddressRange,
     /// Also break rows where the output address does not run on.
@@ -107,9 +110,11 @@ impl Plan {
             Verb::Probe(probe) => Self::Probe { json: probe.json },
             Verb::List(list) => Self::List { input: list.input, json: list.json, headings: !list.no_headings },
             Verb::Dump(dump) => Self::Dump(DumpPlan::new(dump, cli.color)?),
-            Verb::Walk(walk) => {
-                Self::Walk { target: walk.target, address: walk.address, input: walk.input, json: walk.json }
-            }
+            Verb::Walk(walk) => Self::Walk(WalkPlan {
+                input: Input::new(walk.target, walk.input, walk.image, "walk")?,
+                address: walk.address,
+                json: walk.json,
+            }),
             Verb::Capture(capture) => {
                 Self::Capture { targets: capture.targets, output: capture.output, budget: capture.budget.unwrap_or(0) }
             }
@@ -119,7 +124,7 @@ impl Plan {
     /// Returns whether errors are to be JSON too.
     pub(crate) fn is_json(&self) -> bool {
         match self {
-            Self::Probe { json } | Self::List { json, .. } | Self::Walk { json, .. } => *json,
+            Self::Probe { json } | Self::List { json, .. } | Self::Walk(WalkPlan { json, .. }) => *json,
             Self::Dump(dump) => matches!(dump.style, Style::Json(_)),
             Self::Capture { .. } => false,
         }
@@ -129,14 +134,18 @@ impl Plan {
 impl DumpPlan {
     fn new(dump: args::Dump, color: Color) -> Result<Self, Failure> {
         let usage = |message: &str| Err(Failure::new(ExitCode::UsageOrIo, message));
-        if dump.input.is_some() {
+        let instead = match (&dump.input, dump.image.ram.is_empty()) {
+            (Some(_), _) => Some("-i FILE"),
+            (None, false) => Some("--ram"),
+            (None, true) => None,
+        };
+        if let Some(instead) = instead {
             let option = [("--verify", dump.verify), ("--atomic", dump.atomic), ("--budget", dump.budget.is_some())];
             if let Some((name, _)) = option.iter().find(|(_, given)| *given) {
-                return usage(&format!("{name} asks EL2: it does not go with -i FILE"));
+                return usage(&format!("{name} asks EL2: it does not go with {instead}"));
             }
-        } else if dump.target.is_none() {
-            return Err(Failure::new(ExitCode::UsageOrIo, "name a VM to dump").hint("see `s2dump list`"));
         }
+        let input = Input::new(dump.target, dump.input, dump.image, "dump")?;
         if dump.atomic && dump.budget.is_some() {
             return usage("--atomic is one call of its own size: it does not go with --budget");
         }
@@ -155,8 +164,7 @@ impl DumpPlan {
             return usage("--no-headings goes with --format table only");
         }
         Ok(Self {
-            target: dump.target,
-            input: dump.input,
+            input,
             range: dump.range.unwrap_or(AddressRange::ALL),
             exact: dump.exact,
             verify: dump.verify,

@@ -3,13 +3,16 @@
 
 pub(crate) mod device;
 pub(crate) mod file;
+pub(crate) mod ram;
 pub(crate) mod ring;
 pub(crate) mod system;
 
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::slot::{SlotBuffer, SlotFault};
+use ram::banks::BankError;
 use s2dump_abi::hypercall::Status;
+use s2dump_vmsa::Features;
 use std::io;
 
 /// What a source gives.
@@ -34,6 +37,21 @@ pub(crate) enum Fetched {
 pub(crate) trait SlotSource {
     /// Puts the next slot into `into`.
     fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError>;
+
+    /// Returns the features the tables are to be decoded with, if they are known better than headers tell them.
+    fn features(&self) -> Option<Features> {
+        None
+    }
+}
+
+impl<S: SlotSource> SlotSource for &mut S {
+    fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError> {
+        (**self).fetch(into)
+    }
+
+    fn features(&self) -> Option<Features> {
+        (**self).features()
+    }
 }
 
 /// Why a source failed.
@@ -62,6 +80,33 @@ pub(crate) enum SourceError {
     /// The driver gave an answer that makes no sense.
     #[error("/dev/s2dump: the driver's answer to {0} makes no sense: {1}")]
     Driver(&'static str, String),
+    /// An image of memory cannot be opened.
+    #[error(transparent)]
+    Bank(#[from] BankError),
+    /// Memory that is in an image cannot be read.
+    #[error("{0}")]
+    Ram(io::Error),
+    /// The root, or a part of it, is not in the images.
+    #[error("{register}: the root table at {root:#x} is not in the memory given ({memory}){}", at_part(*.root, *.part))]
+    RootOutside {
+        /// The register that tells where the root is, with its value.
+        register: String,
+        /// Where it begins.
+        root: u64,
+        /// The page that is missing.
+        part: u64,
+        /// What memory there is.
+        memory: String,
+    },
+}
+
+/// Says which page of a root that begins in memory is missing.
+fn at_part(root: u64, part: u64) -> String {
+    if part <= root {
+        String::new()
+    } else {
+        format!(" from {part:#x} on")
+    }
 }
 
 /// Linux errno values by which requests are told apart.
@@ -92,7 +137,9 @@ impl SourceError {
     /// Says it for people; `target` is the table that was asked for.
     pub(crate) fn into_failure(self, target: &str) -> Failure {
         match &self {
-            Self::File(..) | Self::Driver(..) => Failure::new(ExitCode::UsageOrIo, self),
+            Self::File(..) | Self::Driver(..) | Self::Bank(_) | Self::Ram(_) => Failure::new(ExitCode::UsageOrIo, self),
+            Self::RootOutside { .. } => Failure::new(ExitCode::UsageOrIo, self)
+                .hint("name the file that has it with --ram FILE@BASE; is the value of the register right?"),
             Self::NotACapture(_) => {
                 Failure::new(ExitCode::UsageOrIo, self).hint("captures are made by `s2dump capture -O FILE`")
             }

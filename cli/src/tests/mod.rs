@@ -3,6 +3,7 @@
 
 mod device;
 mod fake;
+mod image;
 mod probe;
 mod properties;
 mod ptdump;

@@ -56,7 +56,18 @@ fn write_all(events: &[Event]) {
                     writer.row(&mut out, row).unwrap();
                 }
                 Event::End(_, outcome) => {
-                    writer.end(&mut out, &Trailer { outcome: *outcome, rows, verified: None, issues: 0 }).unwrap();
+                    writer
+                        .end(
+                            &mut out,
+                            &Trailer {
+                                outcome: *outcome,
+                                rows,
+                                verified: None,
+                                missing: Default::default(),
+                                issues: 0,
+                            },
+                        )
+                        .unwrap();
                 }
                 Event::Vm(vm) => {
                     vms::write_table(&mut out, &[*vm], true).unwrap();

@@ -81,7 +81,7 @@ fn naive(entries: &[Entry], dialect: Dialect) -> String {
 }
 
 fn written(rows: &[Row], dialect: Dialect) -> String {
-    let table = Table::try_new(dump_header(0x1000, VTCR_48)).unwrap();
+    let table = Table::try_new(dump_header(0x1000, VTCR_48), None).unwrap();
     let mut out = Vec::new();
     let mut format = Ptdump::new(dialect);
     let heading = Heading { table, vm: None, exact: true, color: false, headings: true };
@@ -89,7 +89,8 @@ fn written(rows: &[Row], dialect: Dialect) -> String {
     for row in rows {
         format.row(&mut out, row).unwrap();
     }
-    let trailer = Trailer { outcome: Outcome::default(), rows: 0, verified: None, issues: 0 };
+    let trailer =
+        Trailer { outcome: Outcome::default(), rows: 0, verified: None, missing: Default::default(), issues: 0 };
     format.end(&mut out, &trailer).unwrap();
     String::from_utf8(out).unwrap()
 }

@@ -1,30 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
-use super::{list_vms, outside_space, remember, resolve, resolve_captured, Context, Stop};
+use super::{address_in, list_vms, open_image, outside_space, remember, resolve, resolve_captured, Context, Stop};
+use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Format, Heading, Trailer, Verified};
 use crate::merge::Merger;
-use crate::model::{target_name, Outcome, Row, Table};
-use crate::numbers::AddressRange;
+use crate::model::{target_name, Missing, Outcome, Row, Table, IMAGE};
+use crate::numbers::{AddressRange, Size};
+use crate::plan::input::{ImagePlan, Input};
 use crate::plan::DumpPlan;
 use crate::progress::Progress;
 use crate::reader::{Event, Reader};
 use crate::source::device::{Device, Request};
-use crate::source::{SlotSource, SourceError};
+use crate::source::{ram, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::slot::{slot_flags, SlotKind, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_hyp::coalescer::Fold;
+use s2dump_vmsa::Ipa;
 use std::path::Path;
 
-/// Dumps from a capture or the device.
+/// Dumps from a capture, the device or an image of memory.
 pub(super) fn run(plan: &DumpPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     let mut writer = plan.style.writer();
     let (trailer, failure) = match &plan.input {
-        Some(path) => (from_file(plan, path, writer.as_mut(), context)?, None),
-        None => from_device(plan, writer.as_mut(), context)?,
+        Input::Capture(path, target) => (from_file(plan, path, target.as_ref(), writer.as_mut(), context)?, None),
+        Input::Device(target) => from_device(plan, target, writer.as_mut(), context)?,
+        Input::Image(image) => (from_image(plan, image, writer.as_mut(), context)?, None),
     };
     context.out.flush()?;
     let code = finish(&trailer, writer.tells_consistency(), context)?;
@@ -64,12 +68,10 @@ fn finish(trailer: &Trailer, is_told: bool, context: &mut Context<'_>) -> Result
 /// Writes the dump; returns its trailer, and why a second pass failed if one did.
 fn from_device(
     plan: &DumpPlan,
+    selector: &Selector,
     writer: &mut dyn Format,
     context: &mut Context<'_>,
 ) -> Result<(Trailer, Option<Failure>), Stop> {
-    let Some(selector) = &plan.target else {
-        return Err(Failure::new(ExitCode::UsageOrIo, "name a VM to dump").into());
-    };
     let name = selector.to_string();
     let fail = |error: SourceError| error.into_failure(&name);
     let mut device = context.device().map_err(fail)?;
@@ -120,15 +122,42 @@ fn second_pass(device: &mut Device, request: Request, first: Option<u64>) -> Res
 fn from_file(
     plan: &DumpPlan,
     path: &Path,
+    target: Option<&Selector>,
     writer: &mut dyn Format,
     context: &mut Context<'_>,
 ) -> Result<Trailer, Stop> {
     // Standard input cannot be read twice: there the first table is taken.
-    if plan.target.is_none() && path.as_os_str() != "-" {
+    if target.is_none() && path.as_os_str() != "-" {
         only_table(path, context)?;
     }
-    let mut pass = Pass::new(plan, writer, None);
+    let mut pass = Pass { selector: target, ..Pass::new(plan, writer, None) };
     let trailer = pass.run(&mut context.capture(path)?, None, context)?;
+    pass.end(&trailer, context)?;
+    Ok(trailer)
+}
+
+fn from_image(
+    plan: &DumpPlan,
+    image: &ImagePlan,
+    writer: &mut dyn Format,
+    context: &mut Context<'_>,
+) -> Result<Trailer, Stop> {
+    let geometry = image.table.root.geometry();
+    let page = 1 << geometry.granule().page_shift();
+    let AddressRange { start, end } = plan.range;
+    if let Some(bound) = [start, end].into_iter().find(|&bound| bound != u64::MAX && bound % page != 0) {
+        let message = format!("ram: --range: {bound:#x} is not a multiple of {}, the size of its pages", Size(page));
+        return Err(Failure::new(ExitCode::UsageOrIo, message).into());
+    }
+    let start = address_in(image, start)?;
+    let end = Ipa::try_new(end.min(geometry.ia_end())).unwrap_or(start);
+    let mut source = open_image(image, ram::Request::Dump { start, end, exact: plan.exact }, context)?;
+    let mut pass = Pass::new(plan, writer, None);
+    let mut trailer = pass.run(&mut Reader::new(&mut source), Some(IMAGE), context)?;
+    if let Some(error) = source.take_error() {
+        trailer.issues += 1;
+        context.note(error);
+    }
     pass.end(&trailer, context)?;
     Ok(trailer)
 }
@@ -163,18 +192,32 @@ fn only_table(path: &Path, context: &Context<'_>) -> Result<(), Failure> {
 /// One pass over slots, from the first row to the trailer.
 struct Pass<'a> {
     plan: &'a DumpPlan,
+    /// The name of the table in a capture.
+    selector: Option<&'a Selector>,
     writer: &'a mut dyn Format,
     vms: Vec<VmRecord>,
     vm: Option<VmRecord>,
     dumping: Option<Table>,
     merger: Option<Merger>,
     rows: u64,
+    missing: Missing,
     issues: u64,
 }
 
 impl<'a> Pass<'a> {
     fn new(plan: &'a DumpPlan, writer: &'a mut dyn Format, vm: Option<VmRecord>) -> Self {
-        Self { plan, writer, vms: Vec::new(), vm, dumping: None, merger: None, rows: 0, issues: 0 }
+        Self {
+            plan,
+            selector: None,
+            writer,
+            vms: Vec::new(),
+            vm,
+            dumping: None,
+            merger: None,
+            rows: 0,
+            missing: Missing::default(),
+            issues: 0,
+        }
     }
 
     /// Writes the dump of `target`, or the one the plan names in a capture, up to its last row.
@@ -231,7 +274,7 @@ impl<'a> Pass<'a> {
 
     /// Returns which table of a capture is meant, seeing the first one.
     fn choose(&self, first: Target) -> Result<Target, Failure> {
-        match &self.plan.target {
+        match self.selector {
             None => Ok(first),
             Some(selector) => Ok(resolve_captured(selector, &self.vms)?.0),
         }
@@ -273,8 +316,9 @@ impl<'a> Pass<'a> {
     }
 
     fn write(&mut self, row: Option<Row>, context: &mut Context<'_>) -> Result<(), Stop> {
-        if let Some(row) = row {
+        if let (Some(row), Some(table)) = (row, &self.dumping) {
             self.rows += 1;
+            self.missing.add(&row, table);
             self.writer.row(context.out, &row)?;
         }
         Ok(())
@@ -283,7 +327,7 @@ impl<'a> Pass<'a> {
     fn last_rows(&mut self, outcome: Outcome, context: &mut Context<'_>) -> Result<Trailer, Stop> {
         let last = self.merger.as_mut().and_then(Merger::finish);
         self.write(last, context)?;
-        Ok(Trailer { outcome, rows: self.rows, verified: None, issues: self.issues })
+        Ok(Trailer { outcome, rows: self.rows, verified: None, missing: self.missing, issues: self.issues })
     }
 
     fn end(&mut self, trailer: &Trailer, context: &mut Context<'_>) -> Result<(), Stop> {
@@ -292,12 +336,12 @@ impl<'a> Pass<'a> {
 
     /// Says that there was no table to dump.
     fn nothing(&self, wanted: Option<Target>) -> Failure {
-        let what = match (&self.plan.target, wanted) {
+        let what = match (self.selector, wanted) {
             (Some(selector), _) => format!("{selector}: the capture holds no table of it"),
             (None, Some(target)) => format!("{}: the driver gave no table", target_name(target)),
             (None, None) => "the capture holds no table".into(),
         };
-        let code = if self.plan.target.is_some() { ExitCode::NoSuchVm } else { ExitCode::UsageOrIo };
+        let code = if self.selector.is_some() { ExitCode::NoSuchVm } else { ExitCode::UsageOrIo };
         Failure::new(code, what)
     }
 }

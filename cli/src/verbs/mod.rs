@@ -11,15 +11,19 @@ use crate::args::{Color, Selector};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::model::vm_name;
+use crate::plan::input::ImagePlan;
 use crate::plan::Plan;
 use crate::reader::{Event, Reader};
 use crate::source::device::{Device, Request, Session};
 use crate::source::file::FileSource;
+use crate::source::ram::banks::Banks;
+use crate::source::ram::{self, RamSource};
 use crate::source::ring::Ring;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
+use s2dump_vmsa::Ipa;
 use std::cmp::Ordering;
 use std::io::{self, Write};
 use std::path::Path;
@@ -80,7 +84,7 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::Probe { json } => probe::run(*json, context),
         Plan::List { input, json, headings } => list::run(input.as_deref(), *json, *headings, context),
         Plan::Dump(dump) => dump::run(dump, context),
-        Plan::Walk { target, address, input, json } => walk::run(target, *address, input.as_deref(), *json, context),
+        Plan::Walk(walk) => walk::run(walk, context),
         Plan::Capture { targets, output, budget } => capture::run(targets, output, *budget, context),
     }
 }
@@ -126,6 +130,31 @@ impl Context<'_> {
             }
         }
     }
+}
+
+/// Opens an image of memory; what is odd about it is noted.
+fn open_image(image: &ImagePlan, request: ram::Request, context: &mut Context<'_>) -> Result<RamSource, Failure> {
+    let fail = |error: SourceError| error.into_failure("ram");
+    if let Some(warning) = image.table.warning() {
+        context.note(warning);
+    }
+    let banks = Banks::open(&image.ram, &mut |note| context.note(note)).map_err(|error| fail(error.into()))?;
+    RamSource::new(banks, image.table, request).map_err(fail)
+}
+
+/// Takes an address into the table of `image`.
+fn address_in(image: &ImagePlan, address: u64) -> Result<Ipa, Failure> {
+    let geometry = image.table.root.geometry();
+    match Ipa::try_new(address) {
+        Ok(ia) if address < geometry.ia_end() => Ok(ia),
+        _ => Err(beyond("ram", address, geometry.ia_bits())),
+    }
+}
+
+/// Says that a table has no such input address.
+fn beyond(name: &str, address: u64, ia_bits: u8) -> Failure {
+    let message = format_args!("{name}: {address:#x} is beyond its input addresses of {ia_bits} bits");
+    Failure::new(ExitCode::UsageOrIo, message)
 }
 
 /// Issues that are told of one input: who reads the hundredth knows no more than after the first few.
@@ -183,8 +212,7 @@ fn outside_space(failure: Failure, address: u64, vm: Option<&VmRecord>) -> Failu
     let Some(vm) = vm.filter(|vm| address.checked_shr(vm.ia_bits.into()).is_some_and(|above| above != 0)) else {
         return failure;
     };
-    let message = format!("vm:{:#x}: {address:#x} is beyond its input addresses of {} bits", vm.handle, vm.ia_bits);
-    Failure { message, hint: None, ..failure }
+    Failure { code: failure.code, ..beyond(&format!("vm:{:#x}", vm.handle), address, vm.ia_bits) }
 }
 
 /// Returns the table `selector` names, by the list in a capture.

@@ -1,38 +1,53 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `s2dump walk TARGET ADDRESS`: the descriptor of each level, and where the address goes.
+//! `s2dump walk [TARGET] ADDRESS`: the descriptor of each level, and where the address goes.
 //!
 //! On a capture only the leaf level is known: a dump follows tables but does not show them.
 
-use super::{list_vms, outside_space, remember, resolve, resolve_captured, Context, Stop};
+use super::{address_in, beyond, list_vms, open_image, outside_space, remember};
+use super::{resolve, resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::walk::Walk;
 use crate::model::{Row, Table};
+use crate::plan::input::{ImagePlan, Input};
+use crate::plan::WalkPlan;
 use crate::reader::{Event, Reader};
 use crate::source::device::Request;
-use crate::source::SourceError;
+use crate::source::{ram, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{SlotKind, VmRecord};
 use std::path::Path;
 
-/// Walks on the device or a capture.
-pub(super) fn run(
-    target: &Selector,
-    address: u64,
-    input: Option<&Path>,
-    json: bool,
-    context: &mut Context<'_>,
-) -> Result<ExitCode, Stop> {
-    let (walk, issues) = match input {
-        Some(path) => from_file(target, address, path, context)?,
-        None => from_device(target, address, context)?,
+/// Walks on the device, a capture or an image.
+pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
+    let address = plan.address;
+    let (walk, issues) = match &plan.input {
+        Input::Capture(path, Some(target)) => from_file(target, address, path, context)?,
+        Input::Capture(_, None) => {
+            let failure = Failure::new(ExitCode::UsageOrIo, "name a VM to walk").hint("see `s2dump list`");
+            return Err(failure.into());
+        }
+        Input::Device(target) => from_device(target, address, context)?,
+        Input::Image(image) => from_image(image, address, context)?,
     };
-    match json {
+    match plan.json {
         true => walk.write_json(context.out)?,
         false => walk.write_text(context.out)?,
     }
+    if let Some(missing) = walk.missing() {
+        return Err(missing.into());
+    }
     Ok(if issues == 0 { ExitCode::Ok } else { ExitCode::Partial })
+}
+
+fn from_image(image: &ImagePlan, address: u64, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
+    let mut source = open_image(image, ram::Request::Walk(address_in(image, address)?), context)?;
+    let (walk, issues) = read(&mut Reader::new(&mut source), None, address, "ram", context)?;
+    if let Some(error) = source.take_error() {
+        context.note(error);
+    }
+    Ok((walk, issues))
 }
 
 fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
@@ -42,16 +57,28 @@ fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> 
     let vms = list_vms(&mut device)?;
     let (target, vm) = resolve(selector, &vms)?;
     let slots = device.start(Request::Walk { target, address });
-    let mut reader = Reader::new(slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?);
+    let slots = slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?;
+    read(&mut Reader::new(slots), vm, address, &name, context)
+}
+
+/// Reads the walk of `address` in the table `name`; returns it, and how many issues there were.
+fn read<S: SlotSource>(
+    reader: &mut Reader<S>,
+    vm: Option<VmRecord>,
+    address: u64,
+    name: &str,
+    context: &mut Context<'_>,
+) -> Result<(Walk, u64), Stop> {
+    let fail = |error: SourceError| error.into_failure(name);
     let (mut table, mut steps, mut issues) = (None, Vec::new(), 0);
     loop {
         let event = reader.next_event();
-        context.tell_issues(&mut reader, &mut issues);
+        context.tell_issues(reader, &mut issues);
         match event.map_err(fail)? {
             Some(Event::Walk(found)) => table = Some(found),
             Some(Event::Row(step)) => steps.push(step),
             Some(Event::End(_, outcome)) => match outcome.status {
-                Some(status) if status != Status::OK => return Err(Failure::from_status(status, &name).into()),
+                Some(status) if status != Status::OK => return Err(Failure::from_status(status, name).into()),
                 _ => {}
             },
             Some(_) => {}
@@ -99,14 +126,7 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
     }
     Err(match known {
         None => Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: the capture holds no table of it")),
-        Some(table) if address >= table.geometry.ia_end() => Failure::new(
-            ExitCode::UsageOrIo,
-            format_args!(
-                "{}: {address:#x} is beyond its input addresses of {} bits",
-                table.name(),
-                table.geometry.ia_bits()
-            ),
-        ),
+        Some(table) if address >= table.geometry.ia_end() => beyond(&table.name(), address, table.geometry.ia_bits()),
         Some(table) => {
             Failure::new(ExitCode::Partial, format_args!("{}: nothing captured at {address:#x}", table.name()))
         }

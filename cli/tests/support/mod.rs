@@ -2,6 +2,7 @@
 //! Makes captures by hand, from the structs of the ABI: what tests read must not come from what they test.
 
 pub mod captures;
+pub mod images;
 
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{

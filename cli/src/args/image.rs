@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Arguments about a table in an image of memory.
+
+use crate::numbers::{parse_hex, parse_pa_bits};
+use crate::source::ram::banks::RamFile;
+use clap::{Args, ValueEnum};
+use s2dump_abi::slot::encoding;
+
+/// A table in an image of memory. The registers are in hexadecimal.
+///
+/// The CPU's features are taken as given and never guessed; but what KVM does not write without the feature counts where
+/// it is set in VTCR_EL2: DS, PS, T0SZ, HA, HD, S2PIE, S2POE, AssuredOnly.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "A table in an image of memory")]
+pub(crate) struct Image {
+    /// Physical memory: a raw image that begins at BASE, or an ELF core. May be given several times.
+    ///
+    /// Cores are those of QEMU's `dump-guest-memory`; they say themselves where memory is. Tables are little-endian.
+    #[arg(long, value_name = "FILE[@BASE]")]
+    pub(crate) ram: Vec<RamFile>,
+    /// VTCR_EL2: the shape of the table.
+    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    pub(crate) vtcr: Option<u64>,
+    /// VTTBR_EL2: where the table is; and the VMID.
+    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    pub(crate) vttbr: Option<u64>,
+    /// What the CPU has.
+    #[command(flatten)]
+    pub(crate) cpu: Cpu,
+}
+
+impl Image {
+    /// Returns the first option that was given, other than --ram.
+    pub(crate) fn first_option(&self) -> Option<&'static str> {
+        let Cpu { fwb, xnx, mte_perm, pa_bits, encoding } = self.cpu;
+        let given = [
+            ("--vtcr", self.vtcr.is_some()),
+            ("--vttbr", self.vttbr.is_some()),
+            ("--fwb", fwb),
+            ("--xnx", xnx),
+            ("--mte-perm", mte_perm),
+            ("--pa-bits", pa_bits.is_some()),
+            ("--encoding", encoding.is_some()),
+        ];
+        given.into_iter().find_map(|(name, is_given)| is_given.then_some(name))
+    }
+}
+
+/// Features of the CPU that no register of the table tells.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cpu {
+    /// HCR_EL2.FWB is set: MemAttr has the FWB encoding.
+    #[arg(long)]
+    pub(crate) fwb: bool,
+    /// FEAT_XNX: XN is two bits.
+    #[arg(long)]
+    pub(crate) xnx: bool,
+    /// FEAT_MTE_PERM: MemAttr can deny access to allocation tags.
+    #[arg(long)]
+    pub(crate) mte_perm: bool,
+    /// Physical address bits of the CPU: 32, 36, 40, 42, 44, 48 or 52 [default: what VTCR_EL2.PS says].
+    #[arg(long, value_parser = parse_pa_bits, value_name = "N")]
+    pub(crate) pa_bits: Option<u8>,
+    /// What software bits and invalid entries mean [default: none].
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) encoding: Option<Encoding>,
+}
+
+/// A meaning of software bits and invalid entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Encoding {
+    /// No meaning known.
+    None,
+    /// pKVM as of Linux 7.2.
+    #[value(name = "pkvm-7.2")]
+    Pkvm7_2,
+}
+
+impl Encoding {
+    /// Returns its number in slots.
+    pub(crate) const fn id(self) -> u16 {
+        match self {
+            Self::None => encoding::NONE,
+            Self::Pkvm7_2 => encoding::PKVM_7_2,
+        }
+    }
+}

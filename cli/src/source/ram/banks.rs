@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Banks of physical memory that lie in files: raw images, and the segments of ELF cores.
+//!
+//! Files are read at the places asked for and never mapped: segments of a core are aligned to nothing, and a file that
+//! is cut off while it is read is then an error and no signal.
+
+use super::elf_core::{self, CoreError};
+use crate::numbers::{parse_number, NumberError, Size};
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::str::FromStr;
+
+/// `FILE@BASE` of a raw image, or `FILE` of an ELF core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RamFile {
+    path: PathBuf,
+    base: Option<u64>,
+}
+
+impl FromStr for RamFile {
+    type Err = NumberError;
+
+    fn from_str(text: &str) -> Result<Self, NumberError> {
+        // A file name may have an `@` of its own.
+        match text.rsplit_once('@') {
+            Some((path, base)) if base.starts_with(|c: char| c.is_ascii_digit()) => {
+                Ok(Self { path: path.into(), base: Some(parse_number(base)?) })
+            }
+            _ => Ok(Self { path: text.into(), base: None }),
+        }
+    }
+}
+
+/// Why a file is no memory.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BankError {
+    /// It cannot be opened.
+    #[error("{0}: {1}")]
+    Open(String, io::Error),
+    /// It cannot be read at will: a pipe, a directory.
+    #[error("{0}: not a file that can be read at any place: {1}")]
+    NotSeekable(String, io::Error),
+    /// It has no byte.
+    #[error("{0}: the file is empty")]
+    Empty(String),
+    /// A raw image without base.
+    #[error("{0}: not an ELF core, so say where in physical memory it begins: --ram {0}@0x40000000")]
+    NoBase(String),
+    /// The base is inside a page.
+    #[error("{0}: its base {1:#x} is not a multiple of 4KiB")]
+    UnalignedBase(String, u64),
+    /// It would reach beyond what an address can say.
+    #[error("{0}: memory at {1:#x} of {size} reaches beyond 52-bit addresses", size = Size(*.2))]
+    TooHigh(String, u64, u64),
+    /// An ELF file that is no core of this kind of machine, or is damaged.
+    #[error("{0}: {1}")]
+    Core(String, CoreError),
+    /// Two banks have the same address.
+    #[error("{0} and {1} both have memory at {2:#x}")]
+    Overlap(String, String, u64),
+}
+
+/// Memory from `start` on, which is in a file from `offset` on.
+struct Bank {
+    name: String,
+    file: Rc<File>,
+    start: u64,
+    bytes: u64,
+    offset: u64,
+}
+
+impl Bank {
+    /// Returns the first address after it, which is at most 2^52.
+    fn end(&self) -> u64 {
+        self.start + self.bytes
+    }
+}
+
+/// Memory, in ascending addresses, with holes.
+pub(crate) struct Banks(Vec<Bank>);
+
+/// First address after all that a 64-bit descriptor can point to.
+const END_OF_MEMORY: u64 = 1 << 52;
+
+impl Banks {
+    /// Opens `files`. What is odd but no error is told to `note`.
+    pub(crate) fn open(files: &[RamFile], note: &mut dyn FnMut(String)) -> Result<Self, BankError> {
+        let mut banks = Vec::new();
+        for RamFile { path, base } in files {
+            let name = path.display().to_string();
+            let mut file = File::open(path).map_err(|error| BankError::Open(name.clone(), error))?;
+            let length = file.seek(SeekFrom::End(0)).map_err(|error| BankError::NotSeekable(name.clone(), error))?;
+            if length == 0 {
+                return Err(BankError::Empty(name));
+            }
+            let is_elf = elf_core::is_elf(&file).map_err(|error| BankError::NotSeekable(name.clone(), error))?;
+            let file = Rc::new(file);
+            let bank = |start, bytes, offset| Bank { name: name.clone(), file: Rc::clone(&file), start, bytes, offset };
+            match (base, is_elf) {
+                (Some(base), _) => {
+                    if base % 4096 != 0 {
+                        return Err(BankError::UnalignedBase(name, *base));
+                    }
+                    if is_elf {
+                        note(format!(
+                            "{name}: begins like an ELF file, and is taken as raw memory because of @{base:#x}"
+                        ));
+                    }
+                    banks.push(bank(*base, length, 0));
+                }
+                (None, false) => return Err(BankError::NoBase(name)),
+                (None, true) => {
+                    let segments = elf_core::segments(&file).map_err(|error| BankError::Core(name.clone(), error))?;
+                    for segment in segments {
+                        let there = length.saturating_sub(segment.offset).min(segment.bytes);
+                        if there < segment.bytes {
+                            let (missing, at) = (Size(segment.bytes - there), segment.start.saturating_add(there));
+                            note(format!("{name}: cut off: {missing} of memory at {at:#x} are not there"));
+                        }
+                        if there > 0 {
+                            banks.push(bank(segment.start, there, segment.offset));
+                        }
+                    }
+                }
+            }
+        }
+        Self::of(banks)
+    }
+
+    fn of(mut banks: Vec<Bank>) -> Result<Self, BankError> {
+        if let Some(bank) = banks.iter().find(|bank| bank.start.saturating_add(bank.bytes) > END_OF_MEMORY) {
+            return Err(BankError::TooHigh(bank.name.clone(), bank.start, bank.bytes));
+        }
+        banks.sort_by_key(|bank| bank.start);
+        if let Some([low, high]) = banks.windows(2).find_map(|pair| match pair {
+            [low, high] if low.end() > high.start => Some([low, high]),
+            _ => None,
+        }) {
+            return Err(BankError::Overlap(low.name.clone(), high.name.clone(), high.start));
+        }
+        Ok(Self(banks))
+    }
+
+    /// Fills `into` with the memory at `address`, which may lie in several banks; false if not all of it is there.
+    pub(crate) fn read(&self, mut address: u64, mut into: &mut [u8]) -> io::Result<bool> {
+        while !into.is_empty() {
+            // The last bank that does not begin behind the address.
+            let after = self.0.partition_point(|bank| bank.start <= address);
+            let Some(bank) = after.checked_sub(1).and_then(|at| self.0.get(at)) else { return Ok(false) };
+            let Some(left @ 1..) = bank.end().checked_sub(address) else { return Ok(false) };
+            let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+            let (now, later) = into.split_at_mut(bytes);
+            bank.file
+                .read_exact_at(now, bank.offset + (address - bank.start))
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", bank.name)))?;
+            address += bytes as u64;
+            into = later;
+        }
+        Ok(true)
+    }
+
+    /// Returns the memory there is, for people.
+    pub(crate) fn extent(&self) -> String {
+        // Neighbors are one; more than a few say no more.
+        const MOST: usize = 4;
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for bank in &self.0 {
+            match ranges.last_mut() {
+                Some((_, end)) if *end == bank.start => *end = bank.end(),
+                _ => ranges.push((bank.start, bank.end())),
+            }
+        }
+        let shown: Vec<String> = ranges.iter().take(MOST).map(|(start, end)| format!("{start:#x}..{end:#x}")).collect();
+        shown.join(", ") + if ranges.len() > MOST { ", ..." } else { "" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (String, Option<u64>) {
+        let file: RamFile = text.parse().unwrap();
+        (file.path.display().to_string(), file.base)
+    }
+
+    #[test]
+    fn good_files() {
+        assert_eq!(file("ram@0x4000_0000"), ("ram".into(), Some(0x4000_0000)));
+        assert_eq!(file("a@b@1G"), ("a@b".into(), Some(1 << 30)));
+        assert_eq!(file("guest.core"), ("guest.core".into(), None));
+        assert_eq!(file("me@home.core"), ("me@home.core".into(), None));
+    }
+
+    #[test]
+    fn bad_bases() {
+        assert_eq!("ram@0x4000zz".parse::<RamFile>(), Err(NumberError::NotANumber("0x4000zz".into())));
+        assert!(matches!("ram@99999999999T".parse::<RamFile>(), Err(NumberError::TooLarge(_))));
+    }
+}
