@@ -27,6 +27,8 @@ pub enum Divergence {
     BlockRes0,
     /// FWB and Device.
     FwbDevice,
+    /// HPD without its feature.
+    HpdAlways,
     /// Dirty state.
     AtWritesDirty,
     /// TG0.
@@ -49,7 +51,7 @@ pub struct Known {
 }
 
 /// All of them.
-pub const LIST: [Known; 7] = [
+pub const LIST: [Known; 8] = [
     Known {
         name: "high-bits",
         architecture:
@@ -75,6 +77,12 @@ pub const LIST: [Known; 7] = [
         name: "fwb-device",
         architecture: "with FWB, Device at both stages gives the stricter subtype",
         qemu: "takes stage 2's",
+        is_choice: false,
+    },
+    Known {
+        name: "hpd-always",
+        architecture: "TCR_EL2.HPD is RES0 without FEAT_HPDS: table attributes count",
+        qemu: "takes HPD on any CPU",
         is_choice: false,
     },
     Known {
@@ -171,6 +179,10 @@ pub fn el2(arena: &mut Arena<'_>, cpu: &Cpu, settings: &El2, access: Access, va:
         registers.tcr &= !(0b11 << 14);
         features = cpu.features(Stage::One, Granule::Size4K, false);
         why = Some(Divergence::Granule);
+    }
+    if !features.hpds {
+        features.hpds = true;
+        why = why.or(Some(Divergence::HpdAlways));
     }
     let mut patches = Patches::default();
     let ps = registers.tcr >> if settings.e2h { 32 } else { 16 };

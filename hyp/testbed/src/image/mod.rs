@@ -62,8 +62,8 @@ pub(crate) fn main(el: u64) -> bool {
     compare.report.summary();
     let failures = compare.report.failures;
     match failures {
-        0 => print(format_args!("testbed-verdict: pass\n")),
-        _ => print(format_args!("testbed-verdict: fail {failures}\n")),
+        0 => print(format_args!("s2dump-verdict: pass\n")),
+        _ => print(format_args!("s2dump-verdict: fail {failures}\n")),
     }
     failures != 0
 }
