@@ -23,6 +23,7 @@ mod run;
 mod setup;
 mod source;
 mod step;
+mod testbed;
 mod verdict;
 
 use anyhow::Result;
@@ -55,6 +56,8 @@ enum Task {
     Fuzz(fuzz::Fuzz),
     /// Change the code, and see whether a test notices
     Mutants(mutants::Mutants),
+    /// Compare the walker and the decoder with the MMU of emulated CPUs
+    Testbed(testbed::Testbed),
     /// Print what a dump costs, in instructions and as ratios, beside the goals
     Bench,
     /// Put s2dump into a kernel tree of yours
@@ -82,6 +85,7 @@ fn perform(ctx: &Ctx, task: Task) -> Result<i32> {
         Task::Lint(lint) => lint::run(ctx, &lint).map(|()| 0),
         Task::Fuzz(fuzz) => fuzz::run(ctx, &fuzz).map(|()| 0),
         Task::Mutants(mutants) => mutants::run(ctx, &mutants).map(|()| 0),
+        Task::Testbed(testbed) => testbed::run(ctx, &testbed).map(|()| 0),
         Task::Bench => bench::run(ctx).map(|()| 0),
         Task::Linux(task) => linux::run(ctx, &task).map(|()| 0),
     }

@@ -77,6 +77,7 @@ impl<'w> Report<'w> {
 
     /// Prints the counts in one line.
     pub fn summary(&mut self) {
+        self.print(format_args!("summary: "));
         for (name, count) in NAMES.into_iter().zip(self.counts) {
             self.print(format_args!("{name} {count}, "));
         }

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `cargo xtask testbed`: builds `hyp/testbed`, and starts it on emulated CPUs. It compares the walker and the decoder that
+//! run at EL2 with the MMU.
+
+mod mutations;
+
+use crate::ctx::Ctx;
+use crate::process::{command, shown};
+use crate::qemu::console_path;
+use crate::setup;
+use crate::step::{clock, Step};
+use crate::verdict::Watcher;
+use anyhow::{anyhow, bail, Context, Result};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// CPUs, and what each has that those before it have not, or has not.
+pub(crate) const CPUS: [&str; 8] = [
+    "max",          // everything: LPA2, LPA, FWB, XNX, TTST, 52-bit addresses
+    "max,lpa2=off", // 52-bit addresses with 64K pages only
+    "neoverse-n2",  // 48-bit addresses
+    "cortex-a710",  // 40-bit addresses
+    "neoverse-n1",  // no FWB, no TTST
+    "cortex-a76",   // that, and 40-bit addresses
+    "a64fx",        // no 16K pages
+    "cortex-a72",   // no XNX, VHE, HPDS, HAFDBS
+];
+const PACKAGE: &str = "s2dump-testbed";
+const TARGET: &str = "aarch64-unknown-none-softfloat";
+/// Time one CPU may take: some seconds, unless the machine is busy.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// How the image starts its counts, and a failure.
+const SUMMARY: &str = "summary: ";
+const FAILED: &str = "FAILED: ";
+
+/// What to run.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Testbed {
+    /// Only this CPU, as QEMU's -cpu takes it; may be given several times
+    #[arg(long, value_name = "CPU")]
+    cpu: Vec<String>,
+    /// Where random cases come from
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// Random cases per CPU
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    cases: u32,
+    /// Only the random case of this number
+    #[arg(long, value_name = "N")]
+    case: Option<u32>,
+    /// Print each translation before it is tried: with --case, shows what QEMU aborts on
+    #[arg(long)]
+    trace: bool,
+    /// Make one rule wrong at a time, in a copy of the sources, and see that the comparison notices
+    #[arg(long)]
+    mutate: bool,
+}
+
+impl Default for Testbed {
+    fn default() -> Self {
+        Self { cpu: Vec::new(), seed: 1, cases: 20_000, case: None, trace: false, mutate: false }
+    }
+}
+
+/// Builds and runs.
+///
+/// # Errors
+///
+/// If something cannot be built or started, or a comparison fails.
+pub(crate) fn run(ctx: &Ctx, args: &Testbed) -> Result<()> {
+    setup::rust(ctx)?;
+    setup::qemu(ctx)?;
+    if args.mutate {
+        return mutations::run(ctx, args);
+    }
+    let image = build(ctx)?;
+    let chosen = args.cpu.iter().map(String::as_str);
+    let cpus: Vec<&str> = if args.cpu.is_empty() { CPUS.to_vec() } else { chosen.collect() };
+    let mut failed = 0;
+    for cpu in cpus {
+        let step = Step::start(format!("testbed: {cpu}"));
+        match compare(ctx, &step, &image, cpu, args) {
+            Ok(()) => step.done(),
+            Err(error) => {
+                step.result(&format!("testbed: {cpu}: {error:#}"));
+                failed += 1;
+            }
+        }
+    }
+    if failed != 0 {
+        bail!("testbed failed on {failed} CPUs");
+    }
+    Ok(())
+}
+
+/// Builds the image; returns where it is.
+///
+/// # Errors
+///
+/// If it cannot be built.
+pub(crate) fn build(ctx: &Ctx) -> Result<PathBuf> {
+    let step = Step::start("testbed: image");
+    let image = build_in(&step, ctx, &ctx.root, &ctx.target)?;
+    step.done();
+    Ok(image)
+}
+
+fn build_in(step: &Step, ctx: &Ctx, tree: &Path, target: &Path) -> Result<PathBuf> {
+    let mut cargo = command("cargo");
+    cargo.current_dir(tree).args(["build", "--locked", "--release", "--package", PACKAGE, "--target", TARGET]);
+    step.run(cargo.arg("--target-dir").arg(target), &ctx.log("testbed-build"))?;
+    Ok(target.join(TARGET).join("release").join(PACKAGE))
+}
+
+/// Runs the image on `cpu` and prints its counts.
+///
+/// # Errors
+///
+/// If QEMU does not start or end, or a comparison fails: with the failures.
+pub(crate) fn compare(ctx: &Ctx, step: &Step, image: &Path, cpu: &str, args: &Testbed) -> Result<()> {
+    let started = Instant::now();
+    let (console, verdict) = boot(ctx, image, cpu, args)?;
+    let summary = console.lines().find_map(|line| line.strip_prefix(SUMMARY)).unwrap_or("no counts");
+    let time = clock(started.elapsed());
+    step.result(&format!("testbed: {cpu}: seed {}, {summary}; {time}", args.seed));
+    verdict.map_err(|why| {
+        let from = console.find(FAILED).unwrap_or_else(|| tail(&console));
+        anyhow!("{why}\n{}", console.get(from..).unwrap_or_default())
+    })
+}
+
+/// Returns where the last lines of a text start.
+fn tail(text: &str) -> usize {
+    text.trim_end().rmatch_indices('\n').nth(15).map_or(0, |(at, _)| at)
+}
+
+/// Boots the image; returns what it printed, and why it failed if it did.
+fn boot(ctx: &Ctx, image: &Path, cpu: &str, args: &Testbed) -> Result<(String, Result<()>)> {
+    let path = console_path(ctx, &format!("testbed-{}", cpu.replace(|c: char| !c.is_ascii_alphanumeric(), "-")))?;
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut qemu = qemu_command(image, cpu, args);
+    qemu.stdout(file.try_clone()?).stderr(file);
+    let mut child = qemu.spawn().with_context(|| format!("cannot run `{}`", shown(&qemu)))?;
+    let deadline = Instant::now() + TIMEOUT;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let console = String::from_utf8_lossy(&bytes).into_owned();
+    let mut watcher = Watcher::default();
+    console.lines().for_each(|line| watcher.line(line));
+    let place = path.display();
+    let verdict = match (watcher.end(), status) {
+        (_, None) => Err(anyhow!("no end within {} s; console: {place}", TIMEOUT.as_secs())),
+        (Ok(0), Some(status)) if status.success() => Ok(()),
+        (Ok(_), _) => Err(anyhow!("the MMU says otherwise; console: {place}")),
+        (Err(what), Some(status)) => Err(anyhow!("{what} ({status}; --trace shows the last case); console: {place}")),
+    };
+    Ok((console, verdict))
+}
+
+/// Returns the command. `secure=on` because the image keeps a monitor at EL3; `highmem=off` so that there is nothing
+/// behind its memory.
+fn qemu_command(image: &Path, cpu: &str, args: &Testbed) -> Command {
+    let mut words = format!("seed={},arg=cases={}", args.seed, args.cases);
+    if let Some(case) = args.case {
+        words += &format!(",arg=case={case}");
+    }
+    if args.trace {
+        words += ",arg=trace";
+    }
+    let mut qemu = command(setup::QEMU);
+    qemu.args(["-machine", "virt,virtualization=on,secure=on,highmem=off", "-cpu", cpu, "-m", "64M"]);
+    qemu.args(["-display", "none", "-nodefaults", "-serial", "stdio", "-semihosting-config"]);
+    qemu.arg(format!("enable=on,target=native,arg=image,arg={words}")).arg("-kernel").arg(image);
+    qemu
+}
