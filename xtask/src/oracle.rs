@@ -3,8 +3,8 @@
 //!
 //! An ordinary kernel boots with `kvm-arm.mode=nvhe`, runs VMs whose guests spin, and prints its debugfs file
 //! `stage2_page_tables` of each. Then QEMU's gdbstub stops the machine and tells VTTBR_EL2, VTCR_EL2 and the features of
-//! the CPU that runs the guest, and the file behind the machine's memory is the RAM image; with 4 KiB pages an ELF core
-//! of it is looked at too. All texts must be equal byte for byte. Output addresses are not in them: the tests in the VM
+//! the CPU that runs the guest, and the file behind the machine's memory is the RAM image; an ELF core that
+//! QEMU makes of it is looked at too. All texts must be equal byte for byte. Output addresses are not in them: the tests in the VM
 //! look after those.
 
 use crate::ctx::Ctx;
@@ -25,6 +25,8 @@ const RAM_BASE: u64 = 0x4000_0000;
 const MARK: &str = "s2dump-oracle: ";
 /// How often to look for a guest in the registers. A vCPU is nearly always in the guest, so one look is usually enough.
 const LOOKS: u32 = 200;
+/// Time of one machine: one with huge pages has a gigabyte to clear.
+const TIMEOUT: Duration = Duration::from_secs(600);
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 /// What each text must have in it for the comparison to mean something: pages that may be executed, pages and blocks,
@@ -52,7 +54,8 @@ pub(crate) struct Case {
 /// Huge pages with which a block is an entry of level 1.
 const GIANT: &[&str] = &["default_hugepagesz=1G", "hugepages=1"];
 
-/// 40 bits and no FEAT_XNX; 48 bits; LPA2 (DS=1), FWB and 52 bits. Cortex-A53 has no 16 KiB pages.
+/// 40 bits and no FEAT_XNX; 48 bits; LPA2 (DS=1), FWB and 52 bits. Cortex-A53 has no 16 KiB pages. With 64 KiB pages a huge
+/// page has 512 MiB, and Linux finds none that large in 2 GiB.
 const CASES: [Case; 10] = [
     Case { flavor: Flavor::S2dump, cpu: "cortex-a53", memory_mib: 512, bits: &[32, 34, 35, 40], words: &[] },
     Case { flavor: Flavor::S2dump, cpu: "neoverse-n1", memory_mib: 512, bits: &[33, 43, 44, 48], words: &[] },
@@ -61,9 +64,9 @@ const CASES: [Case; 10] = [
     Case { flavor: Flavor::Plain16K, cpu: "cortex-a76", memory_mib: 1024, bits: &[32, 36, 37, 40], words: &[] },
     Case { flavor: Flavor::Plain16K, cpu: "neoverse-n1", memory_mib: 1024, bits: &[41, 47, 48], words: &[] },
     Case { flavor: Flavor::Plain16K, cpu: "max", memory_mib: 1024, bits: &[36, 49, 51, 52], words: &[] },
-    Case { flavor: Flavor::Plain64K, cpu: "cortex-a53", memory_mib: 2048, bits: &[32, 33, 40], words: &[] },
-    Case { flavor: Flavor::Plain64K, cpu: "neoverse-n1", memory_mib: 2048, bits: &[42, 43, 46, 48], words: &[] },
-    Case { flavor: Flavor::Plain64K, cpu: "max", memory_mib: 2048, bits: &[40, 47, 52], words: &[] },
+    Case { flavor: Flavor::Plain64K, cpu: "cortex-a53", memory_mib: 4096, bits: &[32, 33, 40], words: &[] },
+    Case { flavor: Flavor::Plain64K, cpu: "neoverse-n1", memory_mib: 4096, bits: &[42, 43, 46, 48], words: &[] },
+    Case { flavor: Flavor::Plain64K, cpu: "max", memory_mib: 4096, bits: &[40, 47, 52], words: &[] },
 ];
 
 /// Returns the cases: those of the default kernel, or all.
@@ -101,6 +104,13 @@ impl Case {
         format!("oracle: {pages}, {}{more}", self.cpu)
     }
 
+    /// Returns whether an ELF core is looked at too: once for each layout of memory will do. Not with SVE: QEMU 10.0.2
+    /// counts the notes of all CPUs to be as long as the first one's, so with different vector lengths memory is not where
+    /// the headers say.
+    fn has_core(&self) -> bool {
+        self.flavor == Flavor::S2dump && self.words.is_empty() && self.cpu != "max"
+    }
+
     /// Boots, and compares each VM's table.
     ///
     /// # Errors
@@ -119,7 +129,7 @@ impl Case {
             mode: "nvhe",
             kernel_words: self.words.iter().copied().map(str::to_owned).collect(),
             qemu_words: words.map(str::to_owned).to_vec(),
-            timeout: Duration::from_secs(180),
+            timeout: TIMEOUT,
         };
         let run = format!("oracle={}", self.bits.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
         let console = self.name().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
@@ -132,7 +142,7 @@ impl Case {
             let mut gdb = Gdb::connect(&files.socket)?;
             let registers = find_tables(&mut gdb, &transcript.told)?;
             let mut images = vec![format!("{}@{RAM_BASE:#x}", files.ram.display())];
-            if self.flavor == Flavor::S2dump {
+            if self.has_core() {
                 let core = files.core.display().to_string();
                 let said = gdb.monitor(&format!("dump-guest-memory {core}"))?;
                 ensure!(said.is_empty(), "QEMU makes no ELF core: {said}");
