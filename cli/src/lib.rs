@@ -7,6 +7,7 @@
 //! A program, not a library to build on: [`main`] is all of it, and [`run_on_capture`] is for fuzz targets.
 
 mod args;
+mod decode;
 mod exit_code;
 mod failure;
 mod format;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Numbers as people type and read them.
 
+use s2dump_vmsa::Level;
 use std::fmt;
 
 /// Why a number or range could not be read.
@@ -15,6 +16,9 @@ pub(crate) enum NumberError {
     /// Not a size of physical addresses.
     #[error("`{0}` is not a size of physical addresses: 32, 36, 40, 42, 44, 48 or 52")]
     NotPaBits(String),
+    /// Not a level.
+    #[error("`{0}` is not a level: -1 to 3")]
+    NotALevel(String),
     /// Does not fit 64 bits.
     #[error("`{0}` does not fit 64 bits")]
     TooLarge(String),
@@ -68,6 +72,13 @@ pub(crate) fn parse_pa_bits(text: &str) -> Result<u8, NumberError> {
         Ok(bits @ (32 | 36 | 40 | 42 | 44 | 48 | 52)) => Ok(bits),
         _ => Err(NumberError::NotPaBits(text.to_owned())),
     }
+}
+
+/// Reads a level: -1 to 3, as `2` or `L2`.
+pub(crate) fn parse_level(text: &str) -> Result<Level, NumberError> {
+    let bad = || NumberError::NotALevel(text.to_owned());
+    let digits = text.strip_prefix(['L', 'l']).unwrap_or(text);
+    digits.parse().ok().and_then(|level| Level::try_new(level).ok()).ok_or_else(bad)
 }
 
 /// A range of input addresses; `end` is exclusive, `u64::MAX` means up to the end of the space.
@@ -172,6 +183,16 @@ mod tests {
             assert_eq!(parse_hex(text), Err(NumberError::NotHex(text.into())), "{text}");
         }
         assert_eq!(parse_hex("10000000000000000"), Err(NumberError::TooLarge("10000000000000000".into())));
+    }
+
+    #[test]
+    fn levels() {
+        for (text, level) in [("-1", -1), ("0", 0), ("L2", 2), ("3", 3), ("L-1", -1)] {
+            assert_eq!(parse_level(text).map(Level::get), Ok(level), "{text}");
+        }
+        for text in ["", "L", "4", "-2", "x"] {
+            assert_eq!(parse_level(text), Err(NumberError::NotALevel(text.into())), "{text}");
+        }
     }
 
     #[test]

@@ -12,12 +12,15 @@ use std::fmt;
 pub(crate) enum Register {
     /// VTCR_EL2.
     Vtcr,
+    /// TCR_EL2.
+    Tcr,
 }
 
 impl fmt::Display for Register {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Vtcr => "vtcr_el2",
+            Self::Tcr => "tcr_el2",
         })
     }
 }

@@ -94,12 +94,17 @@ fn is_pkvm(table: &Table) -> bool {
 
 /// Returns pKVM's page state, if the table has one.
 pub(crate) fn page_state(leaf: &Stage2Leaf<'_>, table: &Table) -> Option<&'static str> {
-    is_pkvm(table).then(|| match leaf.page_state() {
+    is_pkvm(table).then(|| page_state_of(leaf.page_state()))
+}
+
+/// Returns the word for a page state of pKVM's.
+pub(crate) fn page_state_of(state: PageState) -> &'static str {
+    match state {
         PageState::Owned => "owned",
         PageState::SharedOwned => "shared-owned",
         PageState::SharedBorrowed => "shared-borrowed",
         PageState::NoPage => "no-page!",
-    })
+    }
 }
 
 /// Returns what an invalid entry says, `None` if it is zero: a word for what it is, and whether that says it all.
@@ -110,9 +115,13 @@ pub(crate) fn annotation(row: &Row, table: &Table) -> Option<(&'static str, bool
     if !is_pkvm(table) {
         return Some(("invalid", false));
     }
-    Some(match InvalidKind::from_descriptor(row.raw) {
-        // Zero but for bits the decoder does not see cannot be: bit 0 is clear and all others are seen.
-        InvalidKind::Empty => ("invalid", false),
+    annotation_of(InvalidKind::from_descriptor(row.raw))
+}
+
+/// Returns the word for what an invalid entry of pKVM's says, and whether that says it all; `None` if it is zero.
+pub(crate) fn annotation_of(kind: InvalidKind) -> Option<(&'static str, bool)> {
+    Some(match kind {
+        InvalidKind::Empty => return None,
         InvalidKind::Locked { payload } => ("LOCKED!", payload == 0),
         InvalidKind::HostDonation { owner: OwnerId::HYP, metadata } => ("donated-hyp", metadata == 0),
         InvalidKind::HostDonation { owner: OwnerId::GUEST, .. } => ("donated-guest", false),

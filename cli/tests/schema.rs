@@ -90,6 +90,11 @@ fn output_is_what_the_schema_says() {
             [0_u64, 0x20_0000, 0x8000_0000, 0x8001_2000].map(|at| format!("walk -i {name} vm:0x1000 {at} --json")),
         );
     }
+    for format in
+        ["--granule 4k --xnx --encoding pkvm-7.2", "--granule 64k --lpa", "--granule 4k --stage 1", "--level 7"]
+    {
+        commands.push(format!("decode 600007ff 600007fd 40004003 0 3000000000000000 --level 2 {format} --json"));
+    }
     for ram in ["whole.core", "holed.ram@0x40000000", "short.ram@0x40000000", "whole.ram"] {
         let table = format!("--ram {ram} --vtcr 80023558 --vttbr 40000000 --xnx --mte-perm");
         commands.push(format!("dump {table} --format json"));
@@ -103,7 +108,7 @@ fn output_is_what_the_schema_says() {
             .output()
             .unwrap();
         let out = String::from_utf8(output.stdout).unwrap();
-        if command.contains("ndjson") {
+        if command.contains("ndjson") || command.starts_with("decode") {
             out.lines().for_each(|line| check(line, &command));
         } else if !out.is_empty() {
             check(&out, &command);
@@ -111,6 +116,6 @@ fn output_is_what_the_schema_says() {
         String::from_utf8(output.stderr).unwrap().lines().for_each(|line| check(line, &command));
     }
     std::fs::remove_dir_all(directory).unwrap();
-    let all = ["document", "error", "header", "list", "note", "probe", "range", "trailer", "walk"];
+    let all = ["decode", "document", "error", "header", "list", "note", "probe", "range", "trailer", "walk"];
     assert_eq!(types.into_iter().collect::<Vec<_>>(), all, "a type was never seen");
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What was typed. Syntax only; what it means together is decided in `plan.rs`.
 
+pub(crate) mod decode;
 pub(crate) mod image;
 
 use crate::numbers::{parse_number, parse_range, AddressRange};
@@ -50,6 +51,8 @@ pub(crate) enum Verb {
     Walk(Walk),
     /// Write list and tables to a file, to be read by -i on any machine.
     Capture(Capture),
+    /// Explain descriptors from a log or a register dump, bit by bit.
+    Decode(decode::Decode),
 }
 
 /// Arguments of `probe`.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What will be done: arguments that fit together, defaults filled in.
 
+pub(crate) mod decode;
 pub(crate) mod input;
 
+use self::decode::DecodePlan;
 use self::input::Input;
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
@@ -45,6 +47,8 @@ pub(crate) enum Plan {
         /// Descriptors per call, 0 for the default.
         budget: u32,
     },
+    /// Explain descriptors.
+    Decode(DecodePlan),
 }
 
 /// How to walk.
@@ -118,6 +122,7 @@ impl Plan {
             Verb::Capture(capture) => {
                 Self::Capture { targets: capture.targets, output: capture.output, budget: capture.budget.unwrap_or(0) }
             }
+            Verb::Decode(decode) => Self::Decode(DecodePlan::new(&decode)?),
         })
     }
 
@@ -125,6 +130,7 @@ impl Plan {
     pub(crate) fn is_json(&self) -> bool {
         match self {
             Self::Probe { json } | Self::List { json, .. } | Self::Walk(WalkPlan { json, .. }) => *json,
+            Self::Decode(decode) => decode.json,
             Self::Dump(dump) => matches!(dump.style, Style::Json(_)),
             Self::Capture { .. } => false,
         }

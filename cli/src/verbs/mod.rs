@@ -2,6 +2,7 @@
 //! The verbs: plan -> source -> reader -> format.
 
 pub(crate) mod capture;
+pub(crate) mod decode;
 pub(crate) mod dump;
 pub(crate) mod list;
 pub(crate) mod probe;
@@ -85,6 +86,7 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::List { input, json, headings } => list::run(input.as_deref(), *json, *headings, context),
         Plan::Dump(dump) => dump::run(dump, context),
         Plan::Walk(walk) => walk::run(walk, context),
+        Plan::Decode(plan) => decode::run(plan, context),
         Plan::Capture { targets, output, budget } => capture::run(targets, output, *budget, context),
     }
 }

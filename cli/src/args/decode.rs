@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Arguments of `decode`.
+
+use super::image::Cpu;
+use crate::numbers::{parse_hex, parse_level};
+use clap::{Args, ValueEnum};
+use s2dump_vmsa::Level;
+
+/// Arguments of `decode`.
+#[derive(Args, Debug)]
+#[command(after_help = HELP)]
+pub(crate) struct Decode {
+    /// Descriptors in hexadecimal; none or `-` to read words from standard input.
+    #[arg(value_name = "DESC")]
+    pub(crate) descriptors: Vec<String>,
+    /// Level of the table the descriptor stands in: -1 to 3.
+    #[arg(short, long, value_parser = parse_level, allow_negative_numbers = true, value_name = "L")]
+    pub(crate) level: Level,
+    /// Size of pages and tables; or give --vtcr or --tcr.
+    #[arg(short, long, value_enum, value_name = "SIZE")]
+    pub(crate) granule: Option<GranuleName>,
+    /// Stage: 2, or 1 for EL2's own tables [default: 2].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "STAGE")]
+    pub(crate) stage: Option<u8>,
+    /// VTCR_EL2 in hexadecimal, in place of --granule, --lpa2, --s2pie, --s2poe and --assured-only.
+    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    pub(crate) vtcr: Option<u64>,
+    /// TCR_EL2 in hexadecimal, in place of --granule and --lpa2 at stage 1.
+    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    pub(crate) tcr: Option<u64>,
+    /// DS is set: 52-bit addresses in 4k and 16k descriptors.
+    #[arg(long)]
+    pub(crate) lpa2: bool,
+    /// FEAT_LPA: 52-bit addresses in 64k descriptors; the same as --pa-bits 52.
+    #[arg(long)]
+    pub(crate) lpa: bool,
+    /// VTCR_EL2.S2PIE is set: rights are an index into S2PIR_EL2.
+    #[arg(long)]
+    pub(crate) s2pie: bool,
+    /// VTCR_EL2.S2POE is set: bits 62:59 are an index into S2POR_EL1.
+    #[arg(long)]
+    pub(crate) s2poe: bool,
+    /// VTCR_EL2.AssuredOnly is set: so is called bit 58.
+    #[arg(long)]
+    pub(crate) assured_only: bool,
+    /// HCR_EL2.E2H is set: stage 1 has rights for EL2 and EL0.
+    #[arg(long)]
+    pub(crate) e2h: bool,
+    /// TCR2_EL2.AIE is set: AttrIndx of stage 1 has four bits.
+    #[arg(long)]
+    pub(crate) aie: bool,
+    /// What the CPU has.
+    #[command(flatten)]
+    pub(crate) cpu: Cpu,
+    /// Print one JSON object per descriptor and line; errors are JSON too, on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const HELP: &str = "\
+Bits of no field that is in force are told as unknown, if they are set.
+
+Examples:
+  s2dump decode 0x01400000409e27ff --level 3 --granule 4k --xnx --encoding pkvm-7.2
+  s2dump decode 40000000600007fd --level 2 --vtcr 0x80023558 --json
+  s2dump decode 0x40000000040783 --level 3 --granule 4k --stage 1 --e2h
+  grep -o 'pte=[0-9a-f]*' log | cut -d= -f2 | s2dump decode --level 3 --granule 4k";
+
+/// A granule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GranuleName {
+    /// 4 KiB.
+    #[value(name = "4k")]
+    Size4K,
+    /// 16 KiB.
+    #[value(name = "16k")]
+    Size16K,
+    /// 64 KiB.
+    #[value(name = "64k")]
+    Size64K,
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The fields of one descriptor: where they are, as Arm names them, and what they say. Decoding is `s2dump-vmsa`'s.
+
+use crate::words::{self, Word};
+use s2dump_abi::slot::encoding;
+use s2dump_vmsa::attrs::Shareability;
+use s2dump_vmsa::descriptor::{Descriptor, Leaf, RawDescriptor};
+use s2dump_vmsa::el2::{El2Leaf, TableAttrs};
+use s2dump_vmsa::fault::{Fault, Privilege};
+use s2dump_vmsa::geometry::Regime;
+use s2dump_vmsa::pkvm::{InvalidKind, OwnerId};
+use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
+use s2dump_vmsa::{Geometry, Level};
+
+/// A field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    /// Highest bit.
+    pub(crate) hi: u32,
+    /// Lowest bit.
+    pub(crate) lo: u32,
+    /// Name, as Arm's.
+    pub(crate) name: &'static str,
+    /// Its bits, shifted down.
+    pub(crate) value: u64,
+    /// What it says.
+    pub(crate) meaning: Word,
+}
+
+impl Field {
+    /// Returns its bits in place.
+    pub(crate) fn mask(&self) -> u64 {
+        u64::MAX >> (63 - self.hi) & u64::MAX << self.lo
+    }
+}
+
+/// What a descriptor says at a level.
+#[derive(Clone, Debug)]
+pub(crate) struct Decoded {
+    /// The descriptor.
+    pub(crate) raw: u64,
+    /// The level.
+    pub(crate) level: Level,
+    /// page, block, table, invalid, hole or reserved.
+    pub(crate) kind: &'static str,
+    /// The fault every access ends with.
+    pub(crate) fault: Option<Fault>,
+    /// Output address, or that of the next table.
+    pub(crate) output: Option<u64>,
+    /// What the entry spans, as a shift.
+    pub(crate) entry_shift: u32,
+    /// Fields from bit 0 up.
+    pub(crate) fields: Vec<Field>,
+    /// Set bits that are in no field.
+    pub(crate) unknown: u64,
+}
+
+/// Decodes `raw` at `level` of a table with `geometry`, software bits by `encoding`.
+pub(crate) fn decode(raw: u64, level: Level, geometry: &Geometry, encoding: u16) -> Decoded {
+    let descriptor = RawDescriptor::from_bits(raw).view(level, geometry);
+    // The same with all other bits set: which fields the format has, is asked of the decoder and not known here.
+    let probe = RawDescriptor::from_bits(raw | !0b11).view(level, geometry);
+    let mut fields = Fields { raw, list: Vec::new() };
+    let (kind, output, unknown) = match (&descriptor, &probe) {
+        (Descriptor::Table(table), Descriptor::Table(probe)) => {
+            fields.put(1, 0, "type", "table");
+            fields.address(Level::L3, geometry);
+            fields.table_attrs(table.attrs(), probe.attrs(), geometry.regime());
+            ("table", Some(table.next_table()), table.other_bits())
+        }
+        (Descriptor::Block(leaf) | Descriptor::Page(leaf), Descriptor::Block(probe) | Descriptor::Page(probe)) => {
+            let kind = if level.is_last() { "page" } else { "block" };
+            fields.put(1, 0, "type", kind);
+            fields.leaf(leaf, probe, geometry);
+            let unknown = match (leaf.stage2(), probe.stage2(), leaf.el2(TableAttrs::NONE), probe.el2(TableAttrs::NONE))
+            {
+                (Some(leaf), Some(probe), ..) => fields.stage2(&leaf, &probe, encoding),
+                (.., Some(leaf), Some(probe)) => fields.el2(&leaf, &probe, geometry.regime()),
+                _ => raw,
+            };
+            (kind, Some(leaf.output_address()), unknown)
+        }
+        (Descriptor::Invalid(invalid), _) => {
+            fields.invalid(invalid.pkvm(), encoding);
+            (if invalid.is_empty() { "hole" } else { "invalid" }, None, 0)
+        }
+        _ => {
+            fields.put(1, 0, "type", "reserved at this level");
+            ("reserved", None, raw & !0b11)
+        }
+    };
+    fields.list.sort_by_key(|field| field.lo);
+    Decoded {
+        raw,
+        level,
+        kind,
+        fault: descriptor.fault(),
+        output: output.map(|address| address.get()),
+        entry_shift: geometry.granule().entry_shift(level),
+        fields: fields.list,
+        unknown,
+    }
+}
+
+struct Fields {
+    raw: u64,
+    list: Vec<Field>,
+}
+
+impl Fields {
+    fn put(&mut self, hi: u32, lo: u32, name: &'static str, meaning: impl Into<Word>) {
+        let value = self.raw >> lo & u64::MAX >> (63 - (hi - lo));
+        self.list.push(Field { hi, lo, name, value, meaning: meaning.into() });
+    }
+
+    /// One bit that says something when it is set, and when it is clear.
+    fn flag(&mut self, bit: u32, name: &'static str, set: &'static str, clear: &'static str) {
+        self.put(bit, bit, name, if self.raw >> bit & 1 == 1 { set } else { clear });
+    }
+
+    fn invalid(&mut self, kind: InvalidKind, encoding: u16) {
+        self.put(0, 0, "type", "invalid");
+        if encoding != encoding::PKVM_7_2 {
+            return self.put(63, 1, "software", "-");
+        }
+        let kind_meaning = words::annotation_of(kind).map_or("-", |(word, _)| word);
+        self.put(63, 60, "pKVM type", kind_meaning);
+        match kind {
+            InvalidKind::HostDonation { owner, metadata } => {
+                self.put(
+                    3,
+                    1,
+                    "owner",
+                    match owner {
+                        OwnerId::HYP => Word::from("the hypervisor"),
+                        OwnerId::GUEST => "a guest".into(),
+                        OwnerId(other) => format!("component {other}").into(),
+                    },
+                );
+                self.put(59, 4, "metadata", if metadata == 0 { "-" } else { "of the owner" });
+            }
+            _ => self.put(59, 1, "payload", "-"),
+        }
+    }
+
+    /// The bits of an address: those in place, and those above them.
+    fn address(&mut self, level: Level, geometry: &Geometry) {
+        let (low, high) = (geometry.low_address_mask(level), geometry.high_address_mask());
+        if low != 0 {
+            self.put(63 - low.leading_zeros(), low.trailing_zeros(), "address", format!("{:#x}", self.raw & low));
+        }
+        if high != 0 {
+            let name = if geometry.is_lpa2() { "address[51:50]" } else { "address[51:48]" };
+            let (hi, lo) = (63 - high.leading_zeros(), high.trailing_zeros());
+            // The topmost bit of an address is 51.
+            self.put(hi, lo, name, format!("{:#x}", ((self.raw & high) >> lo) << (51 - (hi - lo))));
+        }
+    }
+
+    /// What a stage-1 table says about everything below it, as far as it counts (`probe`).
+    fn table_attrs(&mut self, attrs: TableAttrs, probe: TableAttrs, regime: Regime) {
+        let two = regime == Regime::El2And0;
+        let mut put = |bit, counts, is_set, name, meaning| {
+            if counts {
+                self.put(bit, bit, name, if is_set { meaning } else { "-" });
+            }
+        };
+        put(63, probe.is_non_secure(), attrs.is_non_secure(), "NSTable", "output is Non-secure");
+        put(62, probe.is_read_only(), attrs.is_read_only(), "APTable[1]", "nothing below is writable");
+        put(61, probe.denies_el0(), attrs.denies_el0(), "APTable[0]", "EL0 has no access below");
+        let (name, meaning) =
+            if two { ("UXNTable", "EL0 executes nothing below") } else { ("XNTable", "EL2 executes nothing below") };
+        put(60, probe.xn(), attrs.xn(), name, meaning);
+        put(59, probe.pxn(), attrs.pxn(), "PXNTable", "EL2 executes nothing below");
+    }
+
+    /// What the leaves of both stages have.
+    fn leaf(&mut self, leaf: &Leaf<'_>, probe: &Leaf<'_>, geometry: &Geometry) {
+        self.address(leaf.level(), geometry);
+        let clear = if geometry.sets_access_flag() { "clear: hardware sets it" } else { "clear: an access faults" };
+        self.flag(10, "AF", "accessed", clear);
+        if probe.no_translation() {
+            self.flag(16, "nT", "an access may fault while it replaces a table", "-");
+        }
+        if let (true, Some(entries)) = (probe.contiguous(), geometry.granule().contiguous_entries(leaf.level())) {
+            let meaning = if leaf.contiguous() { format!("one of a run of {entries}").into() } else { Word::from("-") };
+            self.put(52, 52, "Contiguous", meaning);
+        }
+        if probe.dirty_bit_modifier() {
+            let set = match geometry.manages_dirty_state() {
+                true => "hardware lets writes through and sets dirty",
+                false => "without effect: hardware does not manage dirty state",
+            };
+            self.flag(51, "DBM", set, "-");
+        }
+    }
+
+    /// `9:8`, unless they are address bits.
+    fn shareability(&mut self, shareability: Shareability) {
+        if !self.list.iter().any(|field| field.mask() & 0b11 << 8 != 0) {
+            self.put(9, 8, "SH", words::shareability(shareability));
+        }
+    }
+
+    /// Returns the set bits that are in no field.
+    fn stage2(&mut self, leaf: &Stage2Leaf<'_>, probe: &Stage2Leaf<'_>, encoding: u16) -> u64 {
+        self.put(5, 2, "MemAttr", words::memory(leaf.mem_attr()));
+        self.shareability(leaf.shareability());
+        self.flag(11, "FnXS", "accesses do not get XS", "-");
+        match leaf.permissions() {
+            Permissions::Direct { ap, xn } => {
+                self.put(7, 6, "S2AP", access(ap.is_readable(), ap.is_writable()));
+                let lo = if probe.other_bits() >> 53 & 1 == 1 { 54 } else { 53 };
+                self.put(
+                    54,
+                    lo,
+                    "XN",
+                    match (xn.el1_can_execute(), xn.el0_can_execute()) {
+                        (true, true) => "EL1 and EL0 execute",
+                        (true, false) => "EL1 executes, EL0 does not",
+                        (false, true) => "EL0 executes, EL1 does not",
+                        (false, false) => "nobody executes",
+                    },
+                );
+            }
+            Permissions::Indirect { pi_index, dirty } => {
+                let meaning = format!("of index {pi_index} into S2PIR_EL2");
+                self.put(6, 6, "PIIndex[0]", meaning.clone());
+                self.put(51, 51, "PIIndex[1]", meaning.clone());
+                self.put(54, 53, "PIIndex[3:2]", meaning);
+                self.put(7, 7, "Dirty", if dirty { "dirty" } else { "clean: a write faults or sets it" });
+            }
+        }
+        let top = if probe.assured_only() { 57 } else { 58 };
+        if probe.assured_only() {
+            self.flag(58, "AssuredOnly", "assured only", "-");
+        }
+        if encoding == encoding::PKVM_7_2 {
+            self.put(56, 55, "page state", words::page_state_of(leaf.page_state()));
+            self.put(top, 57, "software", "-");
+        } else {
+            self.put(top, 55, "software", "-");
+        }
+        match leaf.po_index() {
+            Some(index) => self.put(62, 59, "POIndex", format!("index {index} into S2POR_EL1")),
+            None => self.put(62, 59, "PBHA", "-"),
+        }
+        leaf.other_bits()
+    }
+
+    /// Returns the set bits that are in no field.
+    fn el2(&mut self, leaf: &El2Leaf<'_>, probe: &El2Leaf<'_>, regime: Regime) -> u64 {
+        let attribute = format!("attribute {} of MAIR_EL2", leaf.attr_index());
+        self.put(4, 2, "AttrIndx", attribute.clone());
+        self.shareability(leaf.shareability());
+        self.flag(5, "NS", "output is Non-secure, if EL2 is Secure", "-");
+        let rights = |privilege| {
+            let rights = leaf.rights(privilege, false);
+            access(rights.read, rights.write)
+        };
+        let privileged = rights(Privilege::Privileged);
+        if regime == Regime::El2And0 {
+            self.put(7, 6, "AP", format!("EL2 {privileged}, EL0 {}", rights(Privilege::Unprivileged)));
+            self.flag(11, "nG", "of one ASID", "global");
+            self.flag(53, "PXN", "EL2 does not execute", "-");
+            self.flag(54, "UXN", "EL0 does not execute", "-");
+        } else {
+            self.put(7, 6, "AP", format!("EL2 {privileged}"));
+            self.flag(54, "XN", "EL2 does not execute", "EL2 executes");
+        }
+        self.flag(50, "GP", "guarded: BTI", "-");
+        self.put(58, 55, "software", "-");
+        if probe.attr_index() > 0b111 {
+            self.put(59, 59, "AttrIndx[3]", attribute);
+            self.put(62, 60, "PBHA", "-");
+        } else {
+            self.put(62, 59, "PBHA", "-");
+        }
+        leaf.other_bits()
+    }
+}
+
+fn access(read: bool, write: bool) -> &'static str {
+    match (read, write) {
+        (true, true) => "rw",
+        (true, false) => "r",
+        (false, true) => "w",
+        (false, false) => "no access",
+    }
+}

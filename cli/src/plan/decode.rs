@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How descriptors are to be decoded: by a register, or by one made up from options.
+
+use crate::args::decode::{Decode, GranuleName};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::numbers::parse_hex;
+use crate::registers::{BadRegister, Register};
+use s2dump_abi::slot::encoding;
+use s2dump_vmsa::{Features, Geometry, Granule, Level};
+
+/// What to decode, and how.
+#[derive(Debug)]
+pub(crate) struct DecodePlan {
+    /// The descriptors; `None` for those on standard input.
+    pub(crate) descriptors: Option<Vec<u64>>,
+    /// The level of all of them.
+    pub(crate) level: Level,
+    /// Their format.
+    pub(crate) geometry: Geometry,
+    /// How software bits and invalid entries are read.
+    pub(crate) encoding: u16,
+    /// As JSON.
+    pub(crate) json: bool,
+}
+
+fn usage(message: impl std::fmt::Display) -> Failure {
+    Failure::new(ExitCode::UsageOrIo, message)
+}
+
+impl DecodePlan {
+    /// Decides what `decode` asks for.
+    pub(crate) fn new(decode: &Decode) -> Result<Self, Failure> {
+        let stage = decode.stage.unwrap_or(if decode.tcr.is_some() { 1 } else { 2 });
+        check_stage(decode, stage)?;
+        let geometry = if stage == 2 { stage2(decode)? } else { stage1(decode)? };
+        check_level(decode.level, &geometry)?;
+        let from_stdin = decode.descriptors.is_empty() || decode.descriptors == ["-"];
+        let descriptors: Result<Vec<u64>, _> = decode.descriptors.iter().map(|word| parse_hex(word)).collect();
+        Ok(Self {
+            descriptors: if from_stdin { None } else { Some(descriptors.map_err(usage)?) },
+            level: decode.level,
+            geometry,
+            encoding: decode.cpu.encoding.map_or(encoding::NONE, |encoding| encoding.id()),
+            json: decode.json,
+        })
+    }
+}
+
+/// Refuses options of the other stage, which would be without effect.
+fn check_stage(decode: &Decode, stage: u8) -> Result<(), Failure> {
+    let cpu = &decode.cpu;
+    let options = [
+        ("--vtcr", decode.vtcr.is_some(), 2),
+        ("--s2pie", decode.s2pie, 2),
+        ("--s2poe", decode.s2poe, 2),
+        ("--assured-only", decode.assured_only, 2),
+        ("--fwb", cpu.fwb, 2),
+        ("--xnx", cpu.xnx, 2),
+        ("--mte-perm", cpu.mte_perm, 2),
+        ("--encoding", cpu.encoding.is_some(), 2),
+        ("--tcr", decode.tcr.is_some(), 1),
+        ("--e2h", decode.e2h, 1),
+        ("--aie", decode.aie, 1),
+    ];
+    match options.into_iter().find(|(_, given, of)| *given && *of != stage) {
+        Some((name, _, of)) => {
+            Err(usage(format_args!("{name} is about stage {of}: add --stage {of}, or leave it out")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses options that `register` tells itself.
+fn check_register(decode: &Decode, register: &str) -> Result<(), Failure> {
+    let options = [
+        ("--granule", decode.granule.is_some()),
+        ("--lpa2", decode.lpa2),
+        ("--s2pie", decode.s2pie),
+        ("--s2poe", decode.s2poe),
+        ("--assured-only", decode.assured_only),
+    ];
+    match options.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(usage(format_args!("{register} tells what {name} says: leave out one of them"))),
+        None => Ok(()),
+    }
+}
+
+/// The features of options; what has a register field counts where the field is set.
+fn features(decode: &Decode, pa_max_bits: u8) -> Features {
+    let cpu = &decode.cpu;
+    Features { pa_max_bits, mte_perm: cpu.mte_perm, aie: decode.aie, ..Features::of_kvm(0, cpu.fwb, cpu.xnx) }
+}
+
+/// What of the CPU's address size options tell.
+fn pa_bits(decode: &Decode) -> Option<u8> {
+    if decode.lpa {
+        Some(52)
+    } else {
+        decode.cpu.pa_bits
+    }
+}
+
+/// Makes the geometry of a register; of a CPU with as many address bits as its PS says, if nothing else is told.
+fn of_register(
+    decode: &Decode,
+    register: Register,
+    value: u64,
+    make: impl Fn(Features) -> Result<Geometry, s2dump_vmsa::GeometryError>,
+) -> Result<Geometry, Failure> {
+    let make = |pa_max_bits| {
+        make(features(decode, pa_max_bits)).map_err(|error| usage(BadRegister { register, value, error }))
+    };
+    match pa_bits(decode) {
+        Some(bits) => make(bits),
+        None => make(make(52)?.pa_bits()),
+    }
+}
+
+fn stage2(decode: &Decode) -> Result<Geometry, Failure> {
+    let vtcr = match decode.vtcr {
+        Some(vtcr) => {
+            check_register(decode, "--vtcr")?;
+            vtcr
+        }
+        None => {
+            let bit = |is_set: bool, bit: u32| u64::from(is_set) << bit;
+            let shape = Shape::new(decode, "--vtcr")?;
+            let more = bit(decode.assured_only, 34) | bit(decode.s2pie, 36) | bit(decode.s2poe, 37);
+            // SL0 1 suits 32 input bits with every granule.
+            shape.tg0_and_t0sz | 1 << 6 | shape.ps << 16 | bit(decode.lpa2, 32) | more
+        }
+    };
+    of_register(decode, Register::Vtcr, vtcr, |features| Geometry::from_vtcr(vtcr, features))
+}
+
+fn stage1(decode: &Decode) -> Result<Geometry, Failure> {
+    let tcr = match decode.tcr {
+        Some(tcr) => {
+            check_register(decode, "--tcr")?;
+            tcr
+        }
+        None => {
+            let shape = Shape::new(decode, "--tcr")?;
+            let (ps, ds) = if decode.e2h { (32, 59) } else { (16, 32) };
+            shape.tg0_and_t0sz | shape.ps << ps | u64::from(decode.lpa2) << ds
+        }
+    };
+    of_register(decode, Register::Tcr, tcr, |features| Geometry::from_tcr_el2(tcr, decode.e2h, features))
+}
+
+/// Fields of a register made up from options. Decoding does not depend on the input size: 32 bits always are legal.
+struct Shape {
+    tg0_and_t0sz: u64,
+    ps: u64,
+}
+
+impl Shape {
+    fn new(decode: &Decode, register: &str) -> Result<Self, Failure> {
+        let Some(granule) = decode.granule else {
+            return Err(usage(format_args!("say how large pages are: --granule 4k, 16k or 64k; or {register} HEX")));
+        };
+        let tg0 = match granule {
+            GranuleName::Size4K => 0,
+            GranuleName::Size16K => 2,
+            GranuleName::Size64K => 1,
+        };
+        if decode.lpa2 && granule == GranuleName::Size64K {
+            return Err(usage("--lpa2 is about 4k and 16k pages; 52-bit addresses with 64k pages are --lpa"));
+        }
+        if decode.lpa && granule != GranuleName::Size64K {
+            return Err(usage("--lpa is about 64k pages; 52-bit addresses with 4k and 16k pages are --lpa2"));
+        }
+        let bits = pa_bits(decode).unwrap_or(if decode.lpa2 { 52 } else { 48 });
+        let ps = [32, 36, 40, 42, 44, 48, 52].iter().position(|&size| size == bits).unwrap_or(5) as u64;
+        Ok(Self { tg0_and_t0sz: tg0 << 14 | 32, ps })
+    }
+}
+
+/// Refuses a level that no table with this granule has.
+fn check_level(level: Level, geometry: &Geometry) -> Result<(), Failure> {
+    let (size, first) = match geometry.granule() {
+        Granule::Size4K if geometry.is_lpa2() => ("4KiB pages and LPA2", -1),
+        Granule::Size4K => ("4KiB pages without LPA2", 0),
+        Granule::Size16K => ("16KiB pages", 0),
+        Granule::Size64K => ("64KiB pages", 1),
+    };
+    if level.get() < first {
+        return Err(usage(format_args!("--level {}: tables with {size} have levels {first} to 3", level.get())));
+    }
+    Ok(())
+}

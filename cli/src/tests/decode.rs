@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `decode` accounts for each bit of every descriptor once: in one field, or as unknown.
+
+use super::run_without_device;
+use crate::args::{Cli, Verb};
+use crate::decode::decode;
+use crate::exit_code::ExitCode;
+use crate::plan::decode::DecodePlan;
+use clap::Parser;
+use proptest::prelude::*;
+
+/// Every format there is, by the options that ask for it.
+const FORMATS: &[&str] = &[
+    "--granule 4k",
+    "--granule 4k --xnx --encoding pkvm-7.2",
+    "--granule 4k --lpa2 --fwb --mte-perm",
+    "--granule 4k --s2pie --s2poe --assured-only --encoding pkvm-7.2",
+    "--granule 16k --pa-bits 40",
+    "--granule 16k --lpa2 --xnx --assured-only",
+    "--granule 64k --xnx",
+    "--granule 64k --lpa --s2pie",
+    "--granule 4k --stage 1",
+    "--granule 4k --stage 1 --e2h --aie --lpa2",
+    "--granule 16k --stage 1 --lpa2",
+    "--granule 64k --stage 1 --e2h --lpa",
+    "--vtcr 1802d3590",
+    "--tcr 180023518",
+    "--tcr 1000510 --e2h",
+];
+
+fn plan(format: &str, level: i8) -> Option<DecodePlan> {
+    let arguments = format!("s2dump decode 0 --level {level} {format}");
+    let Verb::Decode(decode) = Cli::try_parse_from(arguments.split(' ')).unwrap().verb else { unreachable!() };
+    DecodePlan::new(&decode).ok()
+}
+
+#[test]
+fn all_formats_have_levels() {
+    for format in FORMATS {
+        assert!((1..=3).all(|level| plan(format, level).is_some()), "{format}");
+    }
+    let with_level_minus_1 = FORMATS.iter().filter(|format| plan(format, -1).is_some()).count();
+    assert_eq!(with_level_minus_1, 4, "those of 4k with DS");
+}
+
+fn check(raw: u64, plan: &DecodePlan) -> Result<(), TestCaseError> {
+    let decoded = decode(raw, plan.level, &plan.geometry, plan.encoding);
+    let mut known = 0;
+    for field in &decoded.fields {
+        prop_assert_eq!(known & field.mask(), 0, "{} overlaps", field.name);
+        known |= field.mask();
+        prop_assert_eq!((raw & field.mask()) >> field.lo, field.value);
+        prop_assert!(!field.meaning.is_empty());
+    }
+    prop_assert!(decoded.fields.is_sorted_by_key(|field| field.lo));
+    prop_assert_eq!(decoded.unknown, raw & !known, "{:?}", decoded.fields);
+    let leads_somewhere = matches!(decoded.kind, "page" | "block" | "table");
+    prop_assert_eq!(decoded.output.is_some(), leads_somewhere);
+    prop_assert!(decoded.fault.is_some() || leads_somewhere);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn all_64_bits_are_told(raw: u64, valid: bool) {
+        // Half of all words would be invalid.
+        let raw = raw | u64::from(valid);
+        for format in FORMATS {
+            for plan in (-1..=3).filter_map(|level| plan(format, level)) {
+                check(raw, &plan)?;
+            }
+        }
+    }
+}
+
+/// Each bit by itself, on each type of descriptor.
+#[test]
+fn each_bit_is_told() {
+    for format in FORMATS {
+        for plan in (-1..=3).filter_map(|level| plan(format, level)) {
+            for (bit, kind) in (2..64).flat_map(|bit| (0..4).map(move |kind| (bit, kind))) {
+                check(1 << bit | kind, &plan).unwrap();
+            }
+        }
+    }
+}
+
+/// A descriptor is told the same by a dump's columns and by `decode`.
+#[test]
+fn says_what_a_row_says() {
+    let ran = run_without_device("decode 0x00900000510107ff --level 3 --vtcr 80023558 --xnx --encoding pkvm-7.2");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    for line in ["L3 page, 4KiB -> 0x51010000", "normal-wb", "S2AP            11             rw", "shared-owned"] {
+        assert!(ran.out.contains(line), "{line}: {}", ran.out);
+    }
+    assert!(ran.out.ends_with("bits unknown: none\n"), "{}", ran.out);
+}
