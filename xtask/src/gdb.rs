@@ -5,7 +5,10 @@
 //! QEMU says to the packets below; no run-length encoding, which it does not send, and no breakpoints.
 //! The machine stops when a client connects, and between [`Gdb::interrupt`] and [`Gdb::resume`].
 
-use anyhow::{bail, ensure, Context, Result};
+mod packet;
+
+use anyhow::{ensure, Context, Result};
+use packet::{packet, unpacked};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -183,37 +186,6 @@ impl<S: Read + Write> Gdb<S> {
     }
 }
 
-/// Returns the sum of the bytes, as a packet ends with it.
-fn checksum(data: &[u8]) -> u8 {
-    data.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
-}
-
-/// Returns a packet. What we send needs no escape.
-fn packet(data: &str) -> Vec<u8> {
-    format!("${data}#{:02x}", checksum(data.as_bytes())).into_bytes()
-}
-
-/// Returns the data of the first packet in `bytes`, and how many bytes it took with what comes before it; none if it is
-/// not whole yet.
-fn unpacked(bytes: &[u8]) -> Result<Option<(String, usize)>> {
-    let Some(start) = bytes.iter().position(|byte| *byte == b'$') else { return Ok(None) };
-    let Some(length) = bytes[start..].iter().position(|byte| *byte == b'#') else { return Ok(None) };
-    let Some(sum) = bytes.get(start + length + 1..start + length + 3) else { return Ok(None) };
-    let data = &bytes[start + 1..start + length];
-    let said = std::str::from_utf8(sum).ok().and_then(|sum| u8::from_str_radix(sum, 16).ok());
-    ensure!(said == Some(checksum(data)), "QEMU sent a packet with a wrong checksum");
-    let mut text = Vec::with_capacity(data.len());
-    let mut data = data.iter();
-    while let Some(&byte) = data.next() {
-        match byte {
-            b'}' => text.push(data.next().context("a packet ends within an escape")? ^ 0x20),
-            b'*' => bail!("QEMU sent a run, which is not supported"),
-            byte => text.push(byte),
-        }
-    }
-    Ok(Some((String::from_utf8(text)?, start + length + 3)))
-}
-
 /// Returns what is between `<NAME ` and `>`, for each element of this name: QEMU's descriptions are no harder to read.
 fn elements<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     let start = format!("<{name} ");
@@ -229,23 +201,6 @@ fn attribute<'a>(element: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn good_packets() {
-        assert_eq!(packet("qfThreadInfo"), b"$qfThreadInfo#bb");
-        assert_eq!(unpacked(b"+$OK#9a+").unwrap(), Some(("OK".into(), 7)));
-        assert_eq!(unpacked(b"$a}\x03}]#bb").unwrap(), Some(("a#}".into(), 9)));
-        for part in ["", "+", "$O", "$OK#", "$OK#9"] {
-            assert_eq!(unpacked(part.as_bytes()).unwrap(), None, "{part:?}");
-        }
-    }
-
-    #[test]
-    fn bad_packets() {
-        for packet in ["$OK#9b", "$OK#xy", "$}#7d", "$0*~#d8"] {
-            assert!(unpacked(packet.as_bytes()).is_err(), "{packet:?}");
-        }
-    }
 
     /// A stream that answers each packet with the next of a list.
     struct Script {

@@ -3,9 +3,12 @@
 //!
 //! An ordinary kernel boots with `kvm-arm.mode=nvhe`, runs VMs whose guests spin, and prints its debugfs file
 //! `stage2_page_tables` of each. Then QEMU's gdbstub stops the machine and tells VTTBR_EL2, VTCR_EL2 and the features of
-//! the CPU that runs the guest, and the file behind the machine's memory is the RAM image; an ELF core that
-//! QEMU makes of it is looked at too. All texts must be equal byte for byte. Output addresses are not in them: the tests in the VM
-//! look after those.
+//! the CPU that runs the guest, and the file behind the machine's memory is the RAM image; an ELF core that QEMU makes of
+//! it is looked at too. All texts must be equal byte for byte. Output addresses are not in them: the tests in the VM look
+//! after those.
+
+mod registers;
+mod transcript;
 
 use crate::ctx::Ctx;
 use crate::gdb::Gdb;
@@ -13,31 +16,17 @@ use crate::kernel::Flavor;
 use crate::process::{command, output};
 use crate::qemu::{Bootable, Machine};
 use crate::step::Step;
-use anyhow::{bail, ensure, Context, Result};
-use std::io::{Read, Write};
+use anyhow::{ensure, Context, Result};
+use registers::{find_tables, Registers};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use transcript::{equal, has_all, Told, Transcript};
 
 /// Where the memory of QEMU's machine begins.
 const RAM_BASE: u64 = 0x4000_0000;
-/// How the guest's init starts its lines.
-const MARK: &str = "s2dump-oracle: ";
-/// How often to look for a guest in the registers. A vCPU is nearly always in the guest, so one look is usually enough.
-const LOOKS: u32 = 200;
 /// Time of one machine: one with huge pages has a gigabyte to clear.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Time between two looks.
-const PAUSE: Duration = Duration::from_millis(10);
-/// What each text must have in it for the comparison to mean something: pages that may be executed, pages and blocks,
-/// read-only and not to be executed.
-const REQUIRED: [(&str, &str); 5] = [
-    ("pages", "3   R W "),
-    ("blocks", " BLK"),
-    ("read-only ranges", "   R   "),
-    ("ranges to execute", " px ux "),
-    ("ranges not to execute", " PXNUXN "),
-];
 
 /// A machine, and the numbers of input-address bits of its VMs, which decide on start level and concatenation.
 #[derive(Clone, Copy, Debug)]
@@ -47,52 +36,35 @@ pub(crate) struct Case {
     cpu: &'static str,
     memory_mib: u32,
     bits: &'static [u32],
-    /// More words for the kernel command line.
-    words: &'static [&'static str],
+    /// Blocks are entries of level 1: a gigabyte, which takes time to clear.
+    is_giant: bool,
 }
 
-/// Huge pages with which a block is an entry of level 1.
-const GIANT: &[&str] = &["default_hugepagesz=1G", "hugepages=1"];
-
-/// 40 bits and no FEAT_XNX; 48 bits; LPA2 (DS=1), FWB and 52 bits. Cortex-A53 has no 16 KiB pages. With 64 KiB pages a huge
+/// CPUs: 40 bits and no FEAT_XNX; 48 bits; LPA2 (DS=1), FWB and 52 bits. Cortex-A53 has no 16 KiB pages. With 64 KiB pages a huge
 /// page has 512 MiB, and Linux finds none that large in 2 GiB.
 const CASES: [Case; 10] = [
-    Case { flavor: Flavor::S2dump, cpu: "cortex-a53", memory_mib: 512, bits: &[32, 34, 35, 40], words: &[] },
-    Case { flavor: Flavor::S2dump, cpu: "neoverse-n1", memory_mib: 512, bits: &[33, 43, 44, 48], words: &[] },
-    Case { flavor: Flavor::S2dump, cpu: "max", memory_mib: 512, bits: &[36, 40, 49, 52], words: &[] },
-    Case { flavor: Flavor::S2dump, cpu: "neoverse-n1", memory_mib: 3072, bits: &[36, 44], words: GIANT },
-    Case { flavor: Flavor::Plain16K, cpu: "cortex-a76", memory_mib: 1024, bits: &[32, 36, 37, 40], words: &[] },
-    Case { flavor: Flavor::Plain16K, cpu: "neoverse-n1", memory_mib: 1024, bits: &[41, 47, 48], words: &[] },
-    Case { flavor: Flavor::Plain16K, cpu: "max", memory_mib: 1024, bits: &[36, 49, 51, 52], words: &[] },
-    Case { flavor: Flavor::Plain64K, cpu: "cortex-a53", memory_mib: 4096, bits: &[32, 33, 40], words: &[] },
-    Case { flavor: Flavor::Plain64K, cpu: "neoverse-n1", memory_mib: 4096, bits: &[42, 43, 46, 48], words: &[] },
-    Case { flavor: Flavor::Plain64K, cpu: "max", memory_mib: 4096, bits: &[40, 47, 52], words: &[] },
+    Case::new(Flavor::S2dump, "cortex-a53", 512, &[32, 34, 35, 40]),
+    Case::new(Flavor::S2dump, "neoverse-n1", 512, &[33, 43, 44, 48]),
+    Case::new(Flavor::S2dump, "max", 512, &[36, 40, 49, 52]),
+    Case { is_giant: true, ..Case::new(Flavor::S2dump, "neoverse-n1", 3072, &[36, 44]) },
+    Case::new(Flavor::Plain16K, "cortex-a76", 1024, &[32, 36, 37, 40]),
+    Case::new(Flavor::Plain16K, "neoverse-n1", 1024, &[41, 47, 48]),
+    Case::new(Flavor::Plain16K, "max", 1024, &[36, 49, 51, 52]),
+    Case::new(Flavor::Plain64K, "cortex-a53", 4096, &[32, 33, 40]),
+    Case::new(Flavor::Plain64K, "neoverse-n1", 4096, &[42, 43, 46, 48]),
+    Case::new(Flavor::Plain64K, "max", 4096, &[40, 47, 52]),
 ];
 
-/// Returns the cases: those of the default kernel, or all.
+/// Returns the cases: the quick ones of the default kernel, or all. Those of one kernel follow each other.
 pub(crate) fn cases(all: bool) -> impl Iterator<Item = &'static Case> {
-    CASES.iter().filter(move |case| all || case.flavor == Flavor::S2dump && case.words.is_empty())
-}
-
-/// What the kernel printed of a VM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Told {
-    bits: u32,
-    cpu: usize,
-    text: String,
-}
-
-/// What the hardware is told of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Registers {
-    vtcr: u64,
-    vttbr: u64,
-    hcr: u64,
-    mmfr0: u64,
-    mmfr1: u64,
+    CASES.iter().filter(move |case| all || case.flavor == Flavor::S2dump && !case.is_giant)
 }
 
 impl Case {
+    const fn new(flavor: Flavor, cpu: &'static str, memory_mib: u32, bits: &'static [u32]) -> Self {
+        Self { flavor, cpu, memory_mib, bits, is_giant: false }
+    }
+
     /// Returns the name of the check.
     pub(crate) fn name(&self) -> String {
         let pages = match self.flavor {
@@ -100,15 +72,14 @@ impl Case {
             Flavor::Plain16K => "16K",
             Flavor::Plain64K => "64K",
         };
-        let more: String = self.words.iter().flat_map(|word| [", ", word]).collect();
+        let more = if self.is_giant { ", 1 GiB blocks" } else { "" };
         format!("oracle: {pages}, {}{more}", self.cpu)
     }
 
-    /// Returns whether an ELF core is looked at too: once for each layout of memory will do. Not with SVE: QEMU 10.0.2
-    /// counts the notes of all CPUs to be as long as the first one's, so with different vector lengths memory is not where
-    /// the headers say.
+    /// Returns whether an ELF core is looked at too: of small machines, and not of those with SVE. QEMU 10.0.2 takes the
+    /// notes of all CPUs to be as long as the first one's, so memory is not where the headers say if vectors differ.
     fn has_core(&self) -> bool {
-        self.flavor == Flavor::S2dump && self.words.is_empty() && self.cpu != "max"
+        self.memory_mib <= 512 && self.cpu != "max"
     }
 
     /// Boots, and compares each VM's table.
@@ -119,15 +90,18 @@ impl Case {
     pub(crate) fn check(&self, ctx: &Ctx, step: &Step, boot: &Bootable<'_>, program: &Path) -> Result<()> {
         let files = Files::new(ctx);
         let memory = format!("{}M", self.memory_mib);
-        let backend = format!("memory-backend-file,id=ram,size={memory},mem-path={},share=on", files.ram.display());
-        let socket = format!("socket,id=gdb,path={},server=on,wait=off", files.socket.display());
+        // QEMU wants a comma in a value twice.
+        let value = |path: &Path| path.display().to_string().replace(',', ",,");
+        let backend = format!("memory-backend-file,id=ram,size={memory},mem-path={},share=on", value(&files.ram));
+        let socket = format!("socket,id=gdb,path={},server=on,wait=off", value(&files.socket));
         let words = ["-object", &backend, "-machine", "memory-backend=ram", "-chardev", &socket, "-gdb", "chardev:gdb"];
+        let giant = ["default_hugepagesz=1G", "hugepages=1"];
         let machine = Machine {
             cpu: self.cpu.into(),
             cpus: u32::try_from(self.bits.len())? + 1,
             memory_mib: self.memory_mib,
             mode: "nvhe",
-            kernel_words: self.words.iter().copied().map(str::to_owned).collect(),
+            kernel_words: giant.iter().filter(|_| self.is_giant).map(|word| (*word).to_owned()).collect(),
             qemu_words: words.map(str::to_owned).to_vec(),
             timeout: TIMEOUT,
         };
@@ -152,7 +126,7 @@ impl Case {
                 for image in &images {
                     let what = || format!("{} bits, {registers:x?}, --ram {image}", told.bits);
                     step.detail(what());
-                    told.compare(registers, program, image).with_context(what)?;
+                    compare(told, registers, program, image).with_context(what)?;
                 }
                 tables += 1;
             }
@@ -177,8 +151,7 @@ impl Files {
     fn new(ctx: &Ctx) -> Self {
         // The path of a socket has to be short: the target directory's may not be.
         let socket = std::env::temp_dir().join(format!("s2dump-gdb-{}", std::process::id()));
-        let file = |name: &str| ctx.target.join(format!("oracle-{name}-{}", std::process::id()));
-        let files = Self { ram: file("ram"), core: file("core"), socket };
+        let files = Self { ram: ctx.target.join("oracle-ram"), core: ctx.target.join("oracle-core"), socket };
         files.remove();
         files
     }
@@ -211,183 +184,10 @@ pub(crate) fn program(ctx: &Ctx) -> Result<PathBuf> {
     Ok(ctx.target.join("debug/s2dump"))
 }
 
-/// Collects what the guest's init prints.
-#[derive(Default)]
-struct Transcript {
-    told: Vec<Told>,
-    is_open: bool,
-}
-
-impl Transcript {
-    /// Takes a line of the console; returns whether it was the last of interest.
-    fn line(&mut self, line: &str) -> Result<bool> {
-        match (line.strip_prefix(MARK), self.told.last_mut()) {
-            (Some("ready"), _) if !self.is_open => return Ok(true),
-            (Some("end"), Some(_)) if self.is_open => self.is_open = false,
-            (Some(head), _) if !self.is_open => {
-                let words: Vec<&str> = head.split(' ').collect();
-                let ["table", bits, "cpu", cpu] = words[..] else { bail!("a line that makes no sense: {line:?}") };
-                self.told.push(Told { bits: bits.parse()?, cpu: cpu.parse()?, text: String::new() });
-                self.is_open = true;
-            }
-            (Some(_), _) => bail!("a table without an end before {line:?}"),
-            (None, Some(told)) if self.is_open => {
-                told.text += line;
-                told.text.push('\n');
-            }
-            (None, _) => {}
-        }
-        Ok(false)
-    }
-}
-
-/// Looks into the CPUs until each table has been in the registers of its own, and leaves the machine stopped.
-fn find_tables<S: Read + Write>(gdb: &mut Gdb<S>, told: &[Told]) -> Result<Vec<Registers>> {
-    let numbers = gdb.registers()?;
-    let number = |name: &str| numbers.get(name).copied().with_context(|| format!("QEMU does not know {name}"));
-    let [vtcr, vttbr, hcr] = [number("VTCR_EL2")?, number("VTTBR_EL2")?, number("HCR_EL2")?];
-    let [mmfr0, mmfr1] = [number("ID_AA64MMFR0_EL1")?, number("ID_AA64MMFR1_EL1")?];
-    let cpus = gdb.cpus()?;
-    let mut found = vec![None; told.len()];
-    for _ in 0..LOOKS {
-        for (told, found) in told.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
-            gdb.select(cpus.get(told.cpu).with_context(|| format!("{} CPUs only", cpus.len()))?)?;
-            let registers = Registers {
-                vtcr: gdb.register(vtcr)?,
-                vttbr: gdb.register(vttbr)?,
-                hcr: gdb.register(hcr)?,
-                mmfr0: gdb.register(mmfr0)?,
-                mmfr1: gdb.register(mmfr1)?,
-            };
-            *found = registers.is_of(told.bits).then_some(registers);
-        }
-        if let Some(all) = found.iter().copied().collect() {
-            return Ok(all);
-        }
-        gdb.resume()?;
-        std::thread::sleep(PAUSE);
-        gdb.interrupt()?;
-    }
-    let missing: Vec<u32> = told.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(t, _)| t.bits).collect();
-    bail!("no CPU runs the guests with {missing:?} bits: VTTBR_EL2 and HCR_EL2.VM stay 0 there")
-}
-
-impl Registers {
-    /// Returns whether these are those of a running guest with so many input-address bits.
-    fn is_of(&self, bits: u32) -> bool {
-        const VM: u64 = 1 << 0;
-        self.vttbr != 0 && self.hcr & VM != 0 && 64 - (self.vtcr & 0x3f) == u64::from(bits)
-    }
-
-    /// Returns the options that tell `s2dump` of the table: nothing of it is guessed.
-    fn options(&self) -> Vec<String> {
-        let mut options = vec![format!("--vtcr={:#x}", self.vtcr), format!("--vttbr={:#x}", self.vttbr)];
-        let pa_bits = match self.mmfr0 & 0xf {
-            0 => 32,
-            1 => 36,
-            2 => 40,
-            3 => 42,
-            4 => 44,
-            5 => 48,
-            _ => 52,
-        };
-        options.push(format!("--pa-bits={pa_bits}"));
-        if self.hcr >> 46 & 1 == 1 {
-            options.push("--fwb".into());
-        }
-        if self.mmfr1 >> 28 & 0xf != 0 {
-            options.push("--xnx".into());
-        }
-        options
-    }
-}
-
-impl Told {
-    /// Has `s2dump` read the table, and compares.
-    fn compare(&self, registers: &Registers, program: &Path, ram: &str) -> Result<()> {
-        has_all(&self.text)?;
-        let mut s2dump = command(program);
-        s2dump.args(["dump", "--ram", ram, "--format", "ptdump"]).args(registers.options());
-        equal(&self.text, &output(&mut s2dump)?)
-    }
-}
-
-/// Checks that a kernel's text has everything in it that is to be judged.
-fn has_all(text: &str) -> Result<()> {
-    let missing: Vec<&str> = REQUIRED.iter().filter(|(_, sign)| !text.contains(sign)).map(|(what, _)| *what).collect();
-    ensure!(missing.is_empty(), "the kernel's text has no {} in it:\n{text}", missing.join(", "));
-    Ok(())
-}
-
-/// Checks that two texts are the same, byte for byte.
-fn equal(kernel: &str, ours: &str) -> Result<()> {
-    if kernel == ours {
-        return Ok(());
-    }
-    let mut lines = kernel.lines().zip(ours.lines()).enumerate().filter(|(_, (theirs, ours))| theirs != ours);
-    let (theirs, ours) = match lines.next() {
-        Some((line, (theirs, ours))) => (format!("line {}: {theirs:?}", line + 1), format!("{ours:?}")),
-        None => (format!("{} bytes", kernel.len()), format!("{} bytes, the other's beginning or end", ours.len())),
-    };
-    bail!("the texts differ\n  kernel: {theirs}\n  s2dump: {ours}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CONSOLE: &str = "[    0.1] x\ns2dump-oracle: table 40 cpu 1\n---[ Guest IPA ]---\n0x0  R W \n\
-        s2dump-oracle: end\n[    0.2] y\ns2dump-oracle: table 48 cpu 2\n---[ Guest IPA ]---\ns2dump-oracle: end\n";
-
-    #[test]
-    fn good_transcript() {
-        let mut transcript = Transcript::default();
-        for line in CONSOLE.lines() {
-            assert!(!transcript.line(line).unwrap(), "{line}");
-        }
-        assert!(transcript.line("s2dump-oracle: ready").unwrap());
-        let text = "---[ Guest IPA ]---\n0x0  R W \n".to_owned();
-        assert_eq!(transcript.told[0], Told { bits: 40, cpu: 1, text });
-        assert_eq!((transcript.told[1].bits, transcript.told[1].cpu), (48, 2));
-    }
-
-    #[test]
-    fn bad_transcripts() {
-        for lines in [
-            &["s2dump-oracle: table 40 cpu"][..],
-            &["s2dump-oracle: end"],
-            &["s2dump-oracle: table 40 cpu 1", "s2dump-oracle: ready"],
-            &["s2dump-oracle: table 40 cpu 1", "s2dump-oracle: table 48 cpu 2"],
-        ] {
-            let mut transcript = Transcript::default();
-            assert!(lines.iter().any(|line| transcript.line(line).is_err()), "{lines:?}");
-        }
-    }
-
-    const RUNNING: Registers = Registers { vtcr: 0x8002_3558, vttbr: 0x1_0000_4100_0000, hcr: 1, mmfr0: 2, mmfr1: 0 };
-
-    #[test]
-    fn registers_of_a_running_guest() {
-        assert!(RUNNING.is_of(40));
-        assert!(!RUNNING.is_of(48), "another VM's");
-        assert!(!Registers { vttbr: 0, ..RUNNING }.is_of(40), "the host's");
-        assert!(!Registers { hcr: 0, ..RUNNING }.is_of(40), "not in use");
-    }
-
-    #[test]
-    fn features_come_from_the_registers() {
-        assert_eq!(RUNNING.options(), ["--vtcr=0x80023558", "--vttbr=0x1000041000000", "--pa-bits=40"]);
-        let all = Registers { hcr: 1 << 46 | 1, mmfr0: 6, mmfr1: 1 << 28, ..RUNNING };
-        assert_eq!(all.options()[2..], ["--pa-bits=52", "--fwb", "--xnx"]);
-    }
-
-    #[test]
-    fn bad_texts() {
-        let error = has_all("0x0-0x1000  4K 3   R W px ux  AF    \n").unwrap_err().to_string();
-        assert!(error.contains("no blocks, read-only ranges, ranges not to execute in it"), "{error}");
-        assert!(equal("a\nb\n", "a\nc\n").unwrap_err().to_string().contains("line 2: \"b\""));
-        assert!(equal("a\nb\n", "a\n").is_err());
-        assert!(equal("a\n", "a").is_err());
-        assert!(equal("a\n", "a\n").is_ok());
-    }
+/// Has `s2dump` read a table, and compares.
+fn compare(told: &Told, registers: &Registers, program: &Path, ram: &str) -> Result<()> {
+    has_all(&told.text)?;
+    let mut s2dump = command(program);
+    s2dump.args(["dump", "--ram", ram, "--format", "ptdump"]).args(registers.options());
+    equal(&told.text, &output(&mut s2dump)?)
 }
