@@ -40,8 +40,8 @@ pub(crate) struct Case {
     is_giant: bool,
 }
 
-/// CPUs: 40 bits and no FEAT_XNX; 48 bits; LPA2 (DS=1), FWB and 52 bits. Cortex-A53 has no 16 KiB pages. With 64 KiB pages a huge
-/// page has 512 MiB, and Linux finds none that large in 2 GiB.
+/// The CPUs: 40 bits and no FEAT_XNX; 48 bits; LPA2 (DS=1), FWB and 52 bits. Cortex-A53 has no 16 KiB pages. With 64 KiB
+/// pages a huge page has 512 MiB, and Linux finds none that large in 2 GiB.
 const CASES: [Case; 10] = [
     Case::new(Flavor::S2dump, "cortex-a53", 512, &[32, 34, 35, 40]),
     Case::new(Flavor::S2dump, "neoverse-n1", 512, &[33, 43, 44, 48]),
