@@ -4,7 +4,7 @@
 mod common;
 mod fake;
 
-use common::{Shape, Tables, BASE, BLOCK, PAGE, SHAPES, TABLE};
+use common::{shape, Tables, BASE, BLOCK, PAGE, TABLE};
 use fake::{Answer, Hypervisor, SLOT_PFN};
 use proptest::prelude::*;
 use s2dump_abi::hypercall::{unpack_counts, DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, MAX_BUDGET};
@@ -17,10 +17,6 @@ use s2dump_hyp::list::{END_HANDLE, FIRST_HANDLE};
 
 const HANDLE: u16 = 0x1003;
 const VM: u64 = Target::guest(HANDLE).0;
-
-fn shape(name: &str) -> Shape {
-    *SHAPES.iter().find(|shape| shape.name == name).unwrap()
-}
 
 fn hypervisor(fill: impl FnOnce(&mut Tables)) -> Hypervisor {
     let mut tables = Tables::new(shape("4k_40_two_roots"));

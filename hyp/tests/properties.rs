@@ -5,26 +5,12 @@ mod common;
 mod random;
 
 use common::hostile::{self, merge_all};
-use common::{Entries, Records, Tables, Translation};
+use common::{all as entries, ipa, Entries, Records, Tables, Translation};
 use proptest::prelude::*;
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
 use s2dump_hyp::coalescer::{merge, Coalescer, Fold};
 use s2dump_hyp::digest;
-use s2dump_hyp::walker::{walk_range, Entry, EntryKind, MIN_BUDGET};
-use s2dump_vmsa::Ipa;
-
-fn ipa(raw: u64) -> Ipa {
-    Ipa::try_new(raw).unwrap()
-}
-
-/// All entries, by one unbounded walk.
-fn entries(tables: &Tables) -> Vec<Entry> {
-    let mut sink = Entries::default();
-    let end = ipa(tables.shape.ia_end());
-    let progress = walk_range(tables, &tables.root(), ipa(0), end, u32::MAX, &mut sink).unwrap();
-    assert_eq!(progress.next, end);
-    sink.entries
-}
+use s2dump_hyp::walker::{walk_range, EntryKind, MIN_BUDGET};
 
 fn fold(tables: &Tables, exact: bool) -> Fold {
     Fold { geometry: tables.shape.geometry(), exact }

@@ -3,41 +3,11 @@
 
 mod common;
 
-use common::{Entries, Shape, Tables, BASE, BLOCK, FILL, PAGE, SHAPES, TABLE};
+use common::{all, assert_tiles, ipa, shape, walk, Entries, Tables, BASE, BLOCK, FILL, PAGE, SHAPES, TABLE};
 use s2dump_hyp::tables::{OutsideMemory, TableMemory};
-use s2dump_hyp::walker::{walk_address, walk_range, Entry, EntryKind, Progress, MIN_BUDGET};
-use s2dump_vmsa::{Granule, Ipa, PhysAddr};
+use s2dump_hyp::walker::{walk_address, walk_range, EntryKind, MIN_BUDGET};
+use s2dump_vmsa::{Granule, PhysAddr};
 use std::sync::atomic::AtomicU64;
-
-fn ipa(raw: u64) -> Ipa {
-    Ipa::try_new(raw).unwrap()
-}
-
-fn shape(name: &str) -> Shape {
-    *SHAPES.iter().find(|shape| shape.name == name).unwrap()
-}
-
-fn walk(tables: &Tables, from: u64, to: u64, budget: u32, sink: &mut Entries) -> Progress {
-    walk_range(tables, &tables.root(), ipa(from), ipa(to), budget, sink).unwrap()
-}
-
-fn all(tables: &Tables) -> Vec<Entry> {
-    let mut sink = Entries::default();
-    let end = tables.shape.ia_end();
-    let progress = walk(tables, 0, end, u32::MAX, &mut sink);
-    assert_eq!(progress.next.get(), end);
-    sink.entries
-}
-
-/// Spans of the entries, which must follow each other without gap or overlap.
-fn assert_tiles(tables: &Tables, entries: &[Entry]) {
-    let mut ia = 0;
-    for entry in entries {
-        assert_eq!(entry.ia, ia, "{}", tables.shape.name);
-        ia += 1 << tables.shape.shift(entry.level.get());
-    }
-    assert_eq!(ia, tables.shape.ia_end(), "{}", tables.shape.name);
-}
 
 #[test]
 fn good_empty_root_of_each_shape() {

@@ -7,11 +7,13 @@ mod shape;
 mod sinks;
 mod tables;
 mod translate;
+mod walks;
 
 pub(crate) use shape::{all_legal, Shape, Stage, SHAPES};
 pub(crate) use sinks::{Entries, Records};
 pub(crate) use tables::Tables;
 pub(crate) use translate::{translate, Translation};
+pub(crate) use walks::{all, assert_tiles, ipa, shape, walk};
 
 /// Where the tables pretend to be.
 pub(crate) const BASE: u64 = 0x8000_0000;
