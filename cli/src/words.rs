@@ -87,6 +87,61 @@ pub(crate) fn shareability(sh: Shareability) -> &'static str {
     }
 }
 
+/// Whether the contiguous runs of a row are what the architecture wants: aligned in input and output, all alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// They are.
+    Whole,
+    /// They are not: what the MMU does is CONSTRAINED UNPREDICTABLE.
+    Broken,
+    /// The row does not tell: its output addresses jump, or the range asked for cuts it.
+    Unknown,
+}
+
+/// Returns what a row of a dump says about contiguous runs, if its entries are of such.
+pub(crate) fn runs(row: &Row, table: &Table) -> Option<Runs> {
+    let leaf = leaf(row, table).filter(|leaf| leaf.contiguous())?;
+    let entries = table.geometry.granule().contiguous_entries(leaf.level())?;
+    let mask = (u64::from(entries) << row.entry_shift) - 1;
+    let Some(oa) = row.oa.filter(|_| row.linear) else { return Some(Runs::Unknown) };
+    let is_cut = |bound: u64, at: u64| bound & mask != 0 && at == bound;
+    Some(if (row.ia ^ oa) & mask != 0 {
+        Runs::Broken
+    } else if (row.ia | row.end()) & mask == 0 {
+        Runs::Whole
+    } else if is_cut(table.header.start, row.ia) || is_cut(table.end(), row.end()) {
+        Runs::Unknown
+    } else {
+        Runs::Broken
+    })
+}
+
+/// Returns the word for it.
+pub(crate) fn runs_word(runs: Runs) -> &'static str {
+    match runs {
+        Runs::Whole => "whole",
+        Runs::Broken => "broken!",
+        Runs::Unknown => "unknown",
+    }
+}
+
+/// Returns what fields of extensions say, if one of them is set.
+pub(crate) fn extensions(leaf: &Stage2Leaf<'_>) -> Option<String> {
+    let flags = [
+        (leaf.fnxs(), "fnxs"),
+        (leaf.no_translation(), "nt"),
+        (leaf.assured_only(), "assured"),
+        (matches!(leaf.permissions(), Permissions::Indirect { dirty: true, .. }), "dirty"),
+    ];
+    let mut words: Vec<Word> = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.into()).collect();
+    match (leaf.po_index(), leaf.pbha()) {
+        (_, 0) => {}
+        (Some(index), _) => words.push(format!("po{index}").into()),
+        (None, pbha) => words.push(format!("pbha={pbha:#06b}").into()),
+    }
+    (!words.is_empty()).then(|| words.join(","))
+}
+
 /// Returns whether software bits and invalid entries have pKVM's meaning.
 fn is_pkvm(table: &Table) -> bool {
     table.header.encoding == encoding::PKVM_7_2

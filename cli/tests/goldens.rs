@@ -132,9 +132,23 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "contiguous",
+        &[
+            "dump --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 -o range,level,rwx,contig,ext,other,out --range 2G+64M",
+            "dump --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 -o range,contig,out -n --range 2G+4M --exact",
+            "dump --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 -o range,contig,out -n --range 0x80004000+64K",
+            "dump --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 --range 0x80040000+4M --format ndjson",
+            "dump --ram contiguous.ram@0x40000000 --vtcr b080023558 --vttbr 40000000 --range 0x81200000+2M --format ndjson",
+            "dump --ram contiguous.ram@0x40000000 --vtcr b480023558 --vttbr 40000000 --range 0x81200000+2M -o +ext,other",
+            "walk --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 0x81200000",
+            "walk --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 0x81200000 --json",
+        ],
+    ),
+    (
         "ram-damage",
         &[
             "dump --ram short.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx --format ptdump",
+            "dump --ram longer.core --vtcr 80023558 --vttbr 7000040000000 --format ptdump --range 0..1G",
             "dump --ram cut.core --vtcr 80023558 --vttbr 7000040000000 --xnx --format ptdump",
             "dump --ram cut-headers.core --vtcr 80023558 --vttbr 7000040000000 --xnx",
             "dump --ram x86.core --vtcr 80023558 --vttbr 7000040000000 --xnx",

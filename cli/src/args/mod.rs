@@ -126,10 +126,13 @@ pub(crate) struct Dump {
 
 const DUMP_HELP: &str = "\
 Columns: range size level rwx memory sh af state out  (usual)
-         start end bytes count raw kind contig dbm sw other
-  rwx     read, write, execute: x EL1 and EL0, p EL1 only, u EL0 only
-  out     output address; ~ means it does not run on through the row
+         start end bytes count raw kind contig dbm sw ext other
+  rwx     read, write, execute: x EL1 and EL0, p EL1 only, u EL0 only; pi5 is index 5 into S2PIR_EL2
+  out     output address; ~ means it does not run on through the row, ! that it is beyond the output size
   state   pKVM page state, or what an invalid entry says
+  contig  contiguous runs: whole, broken! (misaligned, or not all alike), or unknown (see --exact)
+  ext     fields of extensions that are set: fnxs, nt, assured, dirty, pbha=0b0001, po1 (overlay index)
+  other   set bits that nothing else shows
 
 Examples:
   s2dump dump vm:0x1000

@@ -38,12 +38,14 @@ pub(crate) enum Column {
     Raw,
     /// What kind of entry.
     Kind,
-    /// Contiguous bit.
+    /// Contiguous bit, and whether its runs are whole.
     Contig,
     /// Dirty bit modifier.
     Dbm,
     /// Software bits 58:55.
     Sw,
+    /// Fields of extensions.
+    Ext,
     /// Bits no other column shows.
     Other,
 }
@@ -54,9 +56,12 @@ pub(crate) const USUAL: [Column; 9] = {
     [Range, Size, Level, Rwx, Memory, Sh, Af, State, Out]
 };
 
-const ALL: [Column; 19] = {
+const ALL: [Column; 20] = {
     use Column::*;
-    [Range, Size, Level, Rwx, Memory, Sh, Af, State, Out, Start, End, Bytes, Count, Raw, Kind, Contig, Dbm, Sw, Other]
+    [
+        Range, Size, Level, Rwx, Memory, Sh, Af, State, Out, Start, End, Bytes, Count, Raw, Kind, Contig, Dbm, Sw, Ext,
+        Other,
+    ]
 };
 
 /// No column has this name.
@@ -100,6 +105,7 @@ impl Column {
             Self::Contig => "contig",
             Self::Dbm => "dbm",
             Self::Sw => "sw",
+            Self::Ext => "ext",
             Self::Other => "other",
         }
     }
@@ -122,9 +128,10 @@ impl Column {
             Self::Out => "OUTPUT",
             Self::Raw => "RAW",
             Self::Kind => "KIND",
-            Self::Contig => "CT",
+            Self::Contig => "CONTIG",
             Self::Dbm => "DBM",
             Self::Sw => "SW",
+            Self::Ext => "EXT",
             Self::Other => "OTHER",
         }
     }
@@ -137,13 +144,15 @@ impl Column {
             Self::Size => 9,
             Self::Bytes => 15,
             Self::Count => 10,
-            Self::Level | Self::Af | Self::Contig => 2,
+            Self::Level | Self::Af => 2,
             Self::Rwx | Self::Sh | Self::Dbm => 3,
             Self::Memory => 9,
             Self::State => 15,
             Self::Out => 11,
             Self::Kind => 13,
             Self::Sw => 6,
+            Self::Contig => 7,
+            Self::Ext => 11,
         }
     }
 
@@ -172,7 +181,8 @@ impl Column {
             Self::Memory => of_leaf(&|leaf| words::memory(leaf.mem_attr())),
             Self::Sh => of_leaf(&|leaf| words::shareability(leaf.shareability()).into()),
             Self::Af => of_leaf(&|leaf| if leaf.access_flag() { "af" } else { "-" }.into()),
-            Self::Contig => of_leaf(&|leaf| if leaf.contiguous() { "ct" } else { "-" }.into()),
+            Self::Contig => words::runs(row, table).map_or("-", words::runs_word).into(),
+            Self::Ext => of_leaf(&|leaf| words::extensions(leaf).map_or("-".into(), Word::from)),
             Self::Dbm => of_leaf(&|leaf| if leaf.dirty_bit_modifier() { "dbm" } else { "-" }.into()),
             Self::Sw => of_leaf(&|leaf| format!("{:#06b}", leaf.software_bits()).into()),
             Self::Other => of_leaf(&|leaf| format!("{:#x}", leaf.other_bits()).into()),

@@ -10,7 +10,7 @@ use crate::model::{vm_name, Row, Table};
 use crate::words::{self, Word};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, VmRecord};
-use s2dump_vmsa::stage2::Permissions;
+use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
 use serde::{Serialize, Serializer};
 use std::io::{self, Write};
 
@@ -124,15 +124,57 @@ struct Attributes {
     shareability: &'static str,
     access_flag: bool,
     contiguous: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contiguous_runs: Option<&'static str>,
     dirty_bit_modifier: bool,
     software_bits: u8,
+    #[serde(flatten)]
+    extensions: Extensions,
     other_bits: Hex,
+}
+
+/// Fields of extensions: each only where it says something.
+#[derive(Serialize)]
+struct Extensions {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pi_index: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dirty: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    po_index: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pbha: Option<u8>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    fnxs: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_translation: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    assured_only: bool,
+}
+
+impl Extensions {
+    fn new(leaf: &Stage2Leaf<'_>) -> Self {
+        let (pi_index, dirty) = match leaf.permissions() {
+            Permissions::Direct { .. } => (None, None),
+            Permissions::Indirect { pi_index, dirty } => (Some(pi_index), Some(dirty)),
+        };
+        Self {
+            pi_index,
+            dirty,
+            po_index: leaf.po_index(),
+            pbha: Some(leaf.pbha()).filter(|&pbha| pbha != 0 && leaf.po_index().is_none()),
+            fnxs: leaf.fnxs(),
+            no_translation: leaf.no_translation(),
+            assured_only: leaf.assured_only(),
+        }
+    }
 }
 
 impl RowJson {
     /// Describes `row` as an object of `type`.
     pub(crate) fn new(r#type: &'static str, row: &Row, table: &Table) -> Self {
         let leaf = words::leaf(row, table);
+        let runs = words::runs(row, table).map(words::runs_word).map(bare);
         let direct = leaf.and_then(|leaf| match leaf.permissions() {
             Permissions::Direct { ap, xn } => Some((ap, xn)),
             Permissions::Indirect { .. } => None,
@@ -158,8 +200,11 @@ impl RowJson {
                 shareability: words::shareability(leaf.shareability()),
                 access_flag: leaf.access_flag(),
                 contiguous: leaf.contiguous(),
+                // A step is one entry: what the others of its run are is not known.
+                contiguous_runs: runs.filter(|_| r#type != "step"),
                 dirty_bit_modifier: leaf.dirty_bit_modifier(),
                 software_bits: leaf.software_bits(),
+                extensions: Extensions::new(&leaf),
                 other_bits: Hex(leaf.other_bits()),
             }),
         }

@@ -194,6 +194,7 @@ struct Totals {
     states: Vec<(&'static str, u64)>,
     other: Vec<(&'static str, u64)>,
     jumping: u64,
+    broken: u64,
     unshown: u64,
     rows: u64,
 }
@@ -204,7 +205,8 @@ impl Totals {
         if let Some(leaf) = words::leaf(row, table) {
             self.mapped_bytes += row.size();
             self.jumping += u64::from(!row.linear);
-            self.unshown += u64::from(leaf.other_bits() != 0);
+            self.broken += u64::from(words::runs(row, table) == Some(words::Runs::Broken));
+            self.unshown += u64::from(leaf.other_bits() != 0 || words::extensions(&leaf).is_some());
             if let Some(entries) = self.entries.get_mut(usize::from(row.level.get().wrapping_add(1).unsigned_abs())) {
                 *entries += row.count;
             }
@@ -228,8 +230,11 @@ impl Totals {
         if self.jumping > 0 {
             writeln!(out, "# ~ in {}: output addresses jump there, --exact splits them", plural(self.jumping, "row"))?;
         }
+        if self.broken > 0 {
+            writeln!(out, "# contiguous runs broken in {}: -o +contig", plural(self.broken, "row"))?;
+        }
         if self.unshown > 0 {
-            writeln!(out, "# bits that no column shows in {}: -o +other", plural(self.unshown, "row"))?;
+            writeln!(out, "# bits that no usual column shows in {}: -o +ext,other", plural(self.unshown, "row"))?;
         }
         Ok(())
     }

@@ -119,6 +119,9 @@ impl Walk {
         if leaf.dirty_bit_modifier() {
             text.push_str(" dbm");
         }
+        if let Some(extensions) = words::extensions(&leaf) {
+            text.push_str(&format!(" {extensions}"));
+        }
         if leaf.other_bits() != 0 {
             text.push_str(&format!(" other={:#x}", leaf.other_bits()));
         }

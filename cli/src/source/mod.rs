@@ -86,6 +86,12 @@ pub(crate) enum SourceError {
     /// Memory that is in an image cannot be read.
     #[error("{0}")]
     Ram(io::Error),
+    /// Tables of an image lead to more descriptors than it can hold.
+    #[error(
+        "stopped at input address {0:#x}: the tables lead to several times the descriptors that the memory given can \
+             hold, so many entries share a few tables"
+    )]
+    Shared(u64),
     /// The root, or a part of it, is not in the images.
     #[error("{register}: the root table at {root:#x} is not in the memory given ({memory}){}", at_part(*.root, *.part))]
     RootOutside {
@@ -137,7 +143,9 @@ impl SourceError {
     /// Says it for people; `target` is the table that was asked for.
     pub(crate) fn into_failure(self, target: &str) -> Failure {
         match &self {
-            Self::File(..) | Self::Driver(..) | Self::Bank(_) | Self::Ram(_) => Failure::new(ExitCode::UsageOrIo, self),
+            Self::File(..) | Self::Driver(..) | Self::Bank(_) | Self::Ram(_) | Self::Shared(_) => {
+                Failure::new(ExitCode::UsageOrIo, self)
+            }
             Self::RootOutside { .. } => Failure::new(ExitCode::UsageOrIo, self)
                 .hint("name the file that has it with --ram FILE@BASE; is the value of the register right?"),
             Self::NotACapture(_) => {

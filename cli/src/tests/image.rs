@@ -154,3 +154,22 @@ proptest! {
         }
     }
 }
+
+/// Four tables, each of which all entries of the one above lead to: 2^36 pages.
+#[test]
+fn bad_shared_tables_end() {
+    let mut image = Image::new(BASE, 12, 0, 4);
+    for word in 0..3 * 512 {
+        image.words[word] = (BASE + (word as u64 / 512 + 1) * 4096) | 3;
+    }
+    (3 * 512..4 * 512).for_each(|word| image.words[word] = 0x5000_04c3 | (word as u64 & 1) << 53);
+    let ram = TempFile::new("shared.ram", &image.bytes());
+    for format in ["ptdump", "json"] {
+        let ran = run_without_device(&format!(
+            "dump --ram {}@{BASE:#x} --vtcr 80053590 --vttbr {BASE:x} --format {format}",
+            ram.path()
+        ));
+        assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+        assert!(ran.err.contains("share a few tables"), "{}", ran.err);
+    }
+}

@@ -83,6 +83,22 @@ pub fn holed() -> Image {
     image
 }
 
+/// Runs of contiguous entries: whole, misaligned in output, cut short, of two kinds, and scattered.
+pub fn contiguous() -> Image {
+    let mut image = Image::new(RAM, 12, 1, 2);
+    let contiguous = PAGE | 1 << 52;
+    image.map(0x8000_0000, 3, 32, 0x5000_0000, contiguous);
+    image.map(0x8004_0000, 3, 16, 0x5001_1000, contiguous);
+    image.map(0x8006_0000, 3, 15, 0x5006_0000, contiguous);
+    image.map(0x8008_0000, 3, 8, 0x5008_0000, contiguous);
+    image.map(0x8008_8000, 3, 8, 0x5008_8000, contiguous & !(1 << 7));
+    image.map(0x800a_0000, 3, 8, 0x500a_0000, contiguous);
+    image.map(0x800a_8000, 3, 8, 0x500c_8000, contiguous);
+    image.map(0x8100_0000, 2, 16, 0x6000_0000, BLOCK | 1 << 52);
+    image.map(0x8120_0000, 2, 1, 0x6020_0000, BLOCK | 1 << 52 | 1 << 16 | 1 << 11 | 5 << 59 | 1 << 63);
+    image
+}
+
 /// An ELF core of `machine` with `segments` of physical address and bytes, at offsets that are aligned to nothing.
 pub fn core(machine: u16, segments: &[(u64, &[u8])]) -> Vec<u8> {
     let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -113,6 +129,7 @@ pub fn save_all(directory: &Path) {
     let (whole, holed) = (whole().bytes(), holed().bytes());
     save("whole.ram", &whole);
     save("holed.ram", &holed);
+    save("contiguous.ram", &contiguous().bytes());
     let (low, high) = whole.split_at(0x4000);
     save("low.ram", low);
     save("high.ram", high);
@@ -120,6 +137,7 @@ pub fn save_all(directory: &Path) {
     // The border within a table.
     let core_bytes = core(183, &[(RAM, &whole[..0x3800]), (RAM + 0x3800, &whole[0x3800..])]);
     save("whole.core", &core_bytes);
+    save("longer.core", &[core_bytes.as_slice(), &[0; 100]].concat());
     save("cut.core", &core_bytes[..core_bytes.len() - 0x1000]);
     save("cut-headers.core", &core_bytes[..100]);
     save("x86.core", &core(62, &[(RAM, low)]));

@@ -114,6 +114,13 @@ impl Banks {
                 (None, false) => return Err(BankError::NoBase(name)),
                 (None, true) => {
                     let segments = elf_core::segments(&file).map_err(|error| BankError::Core(name.clone(), error))?;
+                    let end = segments.iter().map(|segment| segment.offset.saturating_add(segment.bytes)).max();
+                    if let Some(more @ 1..) = end.and_then(|end| length.checked_sub(end)) {
+                        note(format!(
+                            "{name}: has {more} bytes behind the memory its headers tell of: QEMU writes wrong headers \
+                             for machines with SVE (try a raw image, or -cpu ...,sve=off)"
+                        ));
+                    }
                     for segment in segments {
                         let there = length.saturating_sub(segment.offset).min(segment.bytes);
                         if there < segment.bytes {
@@ -160,6 +167,11 @@ impl Banks {
             into = later;
         }
         Ok(true)
+    }
+
+    /// Returns how many descriptors all of it could be.
+    pub(crate) fn descriptors(&self) -> u64 {
+        self.0.iter().map(|bank| bank.bytes / 8).sum()
     }
 
     /// Returns the memory there is, for people.

@@ -45,6 +45,8 @@ pub(crate) struct RamSource {
     cursor: Ipa,
     sequence: u64,
     max_visited: u32,
+    /// How many descriptors may still be read.
+    left: u64,
     state: State,
     page: Box<[AtomicU64; SLOT_WORDS]>,
 }
@@ -55,6 +57,14 @@ enum State {
     AtEnd,
     Ended,
 }
+
+/// How many times the descriptors that memory can hold a dump reads at most.
+///
+/// A table that one entry leads to is read once. Hostile tables that share tables at each level lead to 2^36 descriptors
+/// and more from four pages; honest ones that share a few stay below this.
+const SHARED_TIMES: u64 = 4;
+/// What is always read: no more than an instant, and small images may well share much.
+const LEAST_LIMIT: u64 = 1 << 24;
 
 impl RamSource {
     /// Reads `table` from `banks`.
@@ -68,7 +78,9 @@ impl RamSource {
             Request::Dump { start, .. } => start,
             Request::Walk(address) => address,
         };
+        let left = (SHARED_TIMES * banks.descriptors()).max(LEAST_LIMIT);
         let source = Self {
+            left,
             tables: Tables::new(banks, granule),
             table,
             request,
@@ -124,6 +136,9 @@ impl RamSource {
 
     /// Walks on from the cursor and fills the page.
     fn fill_ranges(&mut self, end: Ipa, exact: bool) -> Result<(), SourceError> {
+        if self.left == 0 {
+            return Err(SourceError::Shared(self.cursor.get()));
+        }
         self.tables.make_room();
         let geometry = *self.table.root.geometry();
         let granule = geometry.granule();
@@ -152,6 +167,7 @@ impl RamSource {
         };
         writer.finish(&header);
         self.max_visited = self.max_visited.max(progress.visited);
+        self.left = self.left.saturating_sub(progress.visited.into());
         self.cursor = progress.next;
         if self.cursor >= end {
             self.state = State::AtEnd;
