@@ -64,7 +64,7 @@ enum State {
 /// and more from four pages; honest ones that share a few stay below this.
 const SHARED_TIMES: u64 = 4;
 /// What is always read: no more than an instant, and small images may well share much.
-const LEAST_LIMIT: u64 = 1 << 24;
+const LEAST_LIMIT: u64 = 1 << 22;
 
 impl RamSource {
     /// Reads `table` from `banks`.
