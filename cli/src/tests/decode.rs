@@ -8,6 +8,7 @@ use crate::exit_code::ExitCode;
 use crate::plan::decode::DecodePlan;
 use clap::Parser;
 use proptest::prelude::*;
+use std::sync::OnceLock;
 
 /// Every format there is, by the options that ask for it.
 const FORMATS: &[&str] = &[
@@ -32,6 +33,13 @@ fn plan(format: &str, level: i8) -> Option<DecodePlan> {
     let arguments = format!("s2dump decode 0 --level {level} {format}");
     let Verb::Decode(decode) = Cli::try_parse_from(arguments.split(' ')).unwrap().verb else { unreachable!() };
     DecodePlan::new(&decode).ok()
+}
+
+/// All formats at all levels they have.
+fn plans() -> &'static [DecodePlan] {
+    static PLANS: OnceLock<Vec<DecodePlan>> = OnceLock::new();
+    let levels_of = |format: &&'static str| (-1..=3).filter_map(|level| plan(format, level)).collect::<Vec<_>>();
+    PLANS.get_or_init(|| FORMATS.iter().flat_map(levels_of).collect())
 }
 
 #[test]
@@ -65,10 +73,8 @@ proptest! {
     fn all_64_bits_are_told(raw: u64, valid: bool) {
         // Half of all words would be invalid.
         let raw = raw | u64::from(valid);
-        for format in FORMATS {
-            for plan in (-1..=3).filter_map(|level| plan(format, level)) {
-                check(raw, &plan)?;
-            }
+        for plan in plans() {
+            check(raw, plan)?;
         }
     }
 }
@@ -76,11 +82,9 @@ proptest! {
 /// Each bit by itself, on each type of descriptor.
 #[test]
 fn each_bit_is_told() {
-    for format in FORMATS {
-        for plan in (-1..=3).filter_map(|level| plan(format, level)) {
-            for (bit, kind) in (2..64).flat_map(|bit| (0..4).map(move |kind| (bit, kind))) {
-                check(1 << bit | kind, &plan).unwrap();
-            }
+    for plan in plans() {
+        for (bit, kind) in (2..64).flat_map(|bit| (0..4).map(move |kind| (bit, kind))) {
+            check(1 << bit | kind, plan).unwrap();
         }
     }
 }

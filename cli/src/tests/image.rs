@@ -126,7 +126,7 @@ fn patches() -> impl Strategy<Value = Vec<Patch>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn equals_a_naive_walk(which in 0..SHAPES.len(), patches in patches(), cut: prop::sample::Index) {
