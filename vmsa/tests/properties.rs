@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Any registers, any descriptor: decoded or refused, and nothing masked away.
 
-mod invariants;
-
-use invariants::{check, Input};
+use crate::invariants::{check, Input};
 
 /// Pseudo-random numbers (splitmix64): the same in each run, so that a failure can be looked at.
 struct Numbers(u64);
