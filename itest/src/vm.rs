@@ -157,8 +157,13 @@ impl Vm {
         if physical {
             let map = PageMap::open()?;
             for (&ia, entry) in table.0.iter_mut().filter(|(_, entry)| entry.state != State::Poisoned) {
-                let host = self.host_address_of(ia).context("a mapped page without memory")?;
-                entry.oa = Some(map.physical_address(host)?);
+                let piece = self.piece_of(ia).context("a mapped page without memory")?;
+                let offset = ia - piece.spec.ipa;
+                entry.oa = Some(match piece.spec.backing {
+                    // The page map leaves out what is no memory.
+                    Backing::Device(address) => address + offset,
+                    _ => map.physical_address(piece.host_address() + offset)?,
+                });
             }
         }
         let pid = std::process::id();

@@ -4,9 +4,10 @@
 //! An ordinary kernel boots with `kvm-arm.mode=nvhe`, runs VMs whose guests spin, and prints its debugfs file
 //! `stage2_page_tables` of each. Then QEMU's gdbstub stops the machine and tells VTTBR_EL2, VTCR_EL2 and the features of
 //! the CPU that runs the guest, and the file behind the machine's memory is the RAM image; an ELF core that QEMU makes of
-//! it is looked at too. All texts must be equal byte for byte. Output addresses are not in them: the tests in the VM look
-//! after those.
+//! it is looked at too. All texts must be equal byte for byte. Output addresses are not in them: those of the table are
+//! compared with what the process that runs the VM has from `/proc/self/pagemap`.
 
+mod addresses;
 mod registers;
 mod transcript;
 
@@ -16,6 +17,7 @@ use crate::kernel::Flavor;
 use crate::process::{command, output};
 use crate::qemu::{Bootable, Machine};
 use crate::step::Step;
+use addresses::equal_addresses;
 use anyhow::{ensure, Context, Result};
 use registers::{find_tables, Registers};
 use std::ops::ControlFlow;
@@ -135,7 +137,11 @@ impl Case {
         ensure!(code == 0, "the guest failed (exit code {code})");
         ensure!(tables == self.bits.len(), "{tables} tables instead of {}", self.bits.len());
         let rows: usize = transcript.told.iter().map(|told| told.text.lines().count() - 1).sum();
-        step.result(&format!("{}: {tables} tables, {rows} rows, equal byte for byte", self.name()));
+        let maps: usize = transcript.told.iter().map(|told| told.maps.len()).sum();
+        let name = self.name();
+        step.result(&format!(
+            "{name}: {tables} tables, {rows} rows equal byte for byte; {maps} ranges where they should be"
+        ));
         Ok(())
     }
 }
@@ -187,7 +193,10 @@ pub(crate) fn program(ctx: &Ctx) -> Result<PathBuf> {
 /// Has `s2dump` read a table, and compares.
 fn compare(told: &Told, registers: &Registers, program: &Path, ram: &str) -> Result<()> {
     has_all(&told.text)?;
-    let mut s2dump = command(program);
-    s2dump.args(["dump", "--ram", ram, "--format", "ptdump"]).args(registers.options());
-    equal(&told.text, &output(&mut s2dump)?)
+    let dump = |words: &[&str]| {
+        let mut s2dump = command(program);
+        output(s2dump.args(["dump", "--ram", ram]).args(registers.options()).args(words))
+    };
+    equal(&told.text, &dump(&["--format", "ptdump"])?)?;
+    equal_addresses(&told.maps, &dump(&["--format", "table", "--exact"])?)
 }

@@ -2,8 +2,9 @@
 //! VMs whose tables the kernel itself tells, for the workstation to compare with what it reads of the machine's memory.
 //!
 //! One VM for each number of input-address bits, each spinning on a CPU of its own, so that its table can be found in
-//! that CPU's registers. Prints `s2dump-oracle: table BITS cpu CPU`, the kernel's text, `s2dump-oracle: end`; after the
-//! last one `s2dump-oracle: ready`, and then waits to be switched off.
+//! that CPU's registers. Prints `s2dump-oracle: table BITS cpu CPU`, the kernel's text, `s2dump-oracle: end`, and
+//! `s2dump-oracle: maps IA BYTES OA` for what memory is where; after the last one `s2dump-oracle: ready`, and then waits to
+//! be switched off.
 
 use crate::system::{huge_page_bytes, mount_huge, reserve_huge_pages};
 use crate::vmm_process::VmmProcess;
@@ -49,6 +50,12 @@ fn start_and_tell(bits: &[u32]) -> Result<()> {
     for (bits, cpu, vmm) in &vms {
         let text = vmm.debugfs("stage2_page_tables")?;
         print!("s2dump-oracle: table {bits} cpu {cpu}\n{text}s2dump-oracle: end\n");
+        for run in &vmm.expected.runs {
+            // The VMM does not know what kind of huge pages it was given.
+            let size = if run.entry.level == 2 { block_bytes } else { run.entry.size_bytes() };
+            let bytes = run.count * size;
+            println!("s2dump-oracle: maps {:#x} {bytes:#x} {:#x}", run.ia, run.entry.oa.context("no address")?);
+        }
     }
     // The VMs are to live on.
     std::mem::forget(vms);
@@ -69,5 +76,5 @@ fn arguments(bits: u32, block_bytes: u64) -> String {
         last if bits > 32 => format!(" --mem {last:#x}+1M touch:{last:#x}+1 read:{:#x}+1", last + 0xf_0000),
         _ => String::new(),
     };
-    format!("{GUEST}{blocks}{last} --ipa-bits {bits}")
+    format!("{GUEST}{blocks}{last} --ipa-bits {bits} --physical")
 }

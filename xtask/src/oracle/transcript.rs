@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the guest prints of its tables, and the comparison with it.
 
+use super::addresses::Mapping;
 use anyhow::{bail, ensure, Result};
 
 /// How the guest's init starts its lines.
@@ -21,6 +22,8 @@ pub(super) struct Told {
     pub(super) bits: u32,
     pub(super) cpu: usize,
     pub(super) text: String,
+    /// Where its memory is, by the kernel's word too.
+    pub(super) maps: Vec<Mapping>,
 }
 
 /// Collects what the guest's init prints.
@@ -36,12 +39,17 @@ impl Transcript {
         match (line.strip_prefix(MARK), self.told.last_mut()) {
             (Some("ready"), _) if !self.is_open => return Ok(true),
             (Some("end"), Some(_)) if self.is_open => self.is_open = false,
-            (Some(head), _) if !self.is_open => {
-                let words: Vec<&str> = head.split(' ').collect();
-                let ["table", bits, "cpu", cpu] = words[..] else { bail!("a line that makes no sense: {line:?}") };
-                self.told.push(Told { bits: bits.parse()?, cpu: cpu.parse()?, text: String::new() });
-                self.is_open = true;
-            }
+            (Some(head), told) if !self.is_open => match (&head.split(' ').collect::<Vec<_>>()[..], told) {
+                (["table", bits, "cpu", cpu], _) => {
+                    self.told.push(Told { bits: bits.parse()?, cpu: cpu.parse()?, text: String::new(), maps: vec![] });
+                    self.is_open = true;
+                }
+                (["maps", ia, bytes, oa], Some(told)) => match Mapping::parse([ia, bytes, oa]) {
+                    Some(mapping) => told.maps.push(mapping),
+                    None => bail!("no numbers: {line:?}"),
+                },
+                _ => bail!("a line that makes no sense: {line:?}"),
+            },
             (Some(_), _) => bail!("a table without an end before {line:?}"),
             (None, Some(told)) if self.is_open => {
                 told.text += line;
@@ -78,7 +86,7 @@ mod tests {
     use super::*;
 
     const CONSOLE: &str = "[    0.1] x\ns2dump-oracle: table 40 cpu 1\n---[ Guest IPA ]---\n0x0  R W \n\
-        s2dump-oracle: end\n[    0.2] y\ns2dump-oracle: table 48 cpu 2\n---[ Guest IPA ]---\ns2dump-oracle: end\n";
+        s2dump-oracle: end\ns2dump-oracle: maps 0x0 0x1000 0x40000000\n[    0.2] y\ns2dump-oracle: table 48 cpu 2\n---[ Guest IPA ]---\ns2dump-oracle: end\n";
 
     #[test]
     fn good_transcript() {
@@ -88,7 +96,8 @@ mod tests {
         }
         assert!(transcript.line("s2dump-oracle: ready").unwrap());
         let text = "---[ Guest IPA ]---\n0x0  R W \n".to_owned();
-        assert_eq!(transcript.told[0], Told { bits: 40, cpu: 1, text });
+        let maps = vec![Mapping::parse(["0x0", "0x1000", "0x40000000"]).unwrap()];
+        assert_eq!(transcript.told[0], Told { bits: 40, cpu: 1, text, maps });
         assert_eq!((transcript.told[1].bits, transcript.told[1].cpu), (48, 2));
     }
 
@@ -97,6 +106,8 @@ mod tests {
         for lines in [
             &["s2dump-oracle: table 40 cpu"][..],
             &["s2dump-oracle: end"],
+            &["s2dump-oracle: maps 0x0 0x1000 0x40000000"],
+            &["s2dump-oracle: table 40 cpu 1", "s2dump-oracle: end", "s2dump-oracle: maps 0x0 1000 0x0"],
             &["s2dump-oracle: table 40 cpu 1", "s2dump-oracle: ready"],
             &["s2dump-oracle: table 40 cpu 1", "s2dump-oracle: table 48 cpu 2"],
         ] {
