@@ -8,7 +8,7 @@ use crate::qemu::{console_path, Bootable, Machine};
 use crate::run::is_output;
 use crate::source::TESTED;
 use crate::step::{clock, Step};
-use crate::{fuzz, guest, kernel, lint, oracle, setup};
+use crate::{fuzz, guest, kernel, lint, oracle, setup, testbed};
 use anyhow::{bail, Result};
 use std::path::Path;
 use std::process::Command;
@@ -23,7 +23,7 @@ const VM_TIMEOUT: Duration = Duration::from_secs(900);
 /// Name of the check of what the kernel links at EL2.
 const LINT_OBJECTS: &str = "lint: EL2 objects";
 /// Crates that must also build and be clean where they run: without an operating system.
-const BARE: [&str; 3] = ["s2dump-abi", "s2dump-vmsa", "s2dump-hyp"];
+const BARE: [&str; 4] = ["s2dump-abi", "s2dump-vmsa", "s2dump-hyp", "s2dump-testbed"];
 /// The same, as programs of the guest.
 const GUEST: [&str; 2] = ["s2dump", "s2dump-itest"];
 
@@ -190,7 +190,7 @@ fn source_checks(results: &mut Results<'_>) {
         cargo.args(GUEST.map(|name| format!("--package={name}"))).args(["--", "-D", "warnings"]);
     });
     results.command("clippy: EL2", |cargo| {
-        cargo.args(["clippy", "--locked", "--target", "aarch64-unknown-none-softfloat", "--lib"]);
+        cargo.args(["clippy", "--locked", "--target", "aarch64-unknown-none-softfloat", "--lib", "--bins"]);
         cargo.args(BARE.map(|name| format!("--package={name}"))).args(["--", "-D", "warnings"]);
     });
     results.command("unit and property tests", |cargo| {
@@ -200,6 +200,17 @@ fn source_checks(results: &mut Results<'_>) {
     if !fuzzed.is_empty() && results.needed("fuzz", fuzz::build).is_some() {
         for target in fuzzed {
             results.check(&target.check_name(), |ctx, step| target.check(ctx, step));
+        }
+    }
+    let wanted = |cpu: &&str| results.wants(&testbed::check_name(cpu));
+    let cpus: Vec<&str> = testbed::cpus().filter(wanted).collect();
+    if !cpus.is_empty() {
+        if let Some(image) = results.needed("testbed", testbed::image) {
+            for cpu in cpus {
+                let name = testbed::check_name(cpu);
+                results
+                    .check(&name, |ctx, step| testbed::compare(ctx, step, &image, cpu, &testbed::Testbed::default()));
+            }
         }
     }
     results.command("documentation", |cargo| {

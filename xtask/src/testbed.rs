@@ -16,21 +16,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// CPUs, and what each has that those before it have not, or has not.
-pub(crate) const CPUS: [&str; 8] = [
-    "max",          // everything: LPA2, LPA, FWB, XNX, TTST, 52-bit addresses
-    "max,lpa2=off", // 52-bit addresses with 64K pages only
-    "neoverse-n2",  // 48-bit addresses
-    "cortex-a710",  // 40-bit addresses
-    "neoverse-n1",  // no FWB, no TTST
-    "cortex-a76",   // that, and 40-bit addresses
-    "a64fx",        // no 16K pages
-    "cortex-a72",   // no XNX, VHE, HPDS, HAFDBS
+/// CPUs with their physical address bits, and what each has that those before it have not, or has not.
+const CPUS: [(&str, u32); 8] = [
+    ("max", 52),          // everything: LPA2, LPA, FWB, XNX, TTST
+    ("max,lpa2=off", 52), // 52-bit addresses with 64K pages only
+    ("neoverse-n2", 48),
+    ("cortex-a710", 40),
+    ("neoverse-n1", 48), // no FWB, no TTST
+    ("cortex-a76", 40),
+    ("a64fx", 40),      // no 16K pages
+    ("cortex-a72", 44), // no XNX, VHE, HPDS, HAFDBS
 ];
+/// Some memory is at this sixteenth of the physical address space, so that tables are where only the format's highest
+/// address bits lead: those of a CPU with 52 bits are two bits above the two in the middle of a descriptor.
+const HIGH_SIXTEENTH: u64 = 0b1101;
 const PACKAGE: &str = "s2dump-testbed";
 const TARGET: &str = "aarch64-unknown-none-softfloat";
 /// Time one CPU may take: some seconds, unless the machine is busy.
-const TIMEOUT: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// How the image starts its counts, and a failure.
 const SUMMARY: &str = "summary: ";
 const FAILED: &str = "FAILED: ";
@@ -71,16 +74,16 @@ impl Default for Testbed {
 /// If something cannot be built or started, or a comparison fails.
 pub(crate) fn run(ctx: &Ctx, args: &Testbed) -> Result<()> {
     setup::rust(ctx)?;
-    setup::qemu(ctx)?;
     if args.mutate {
+        setup::qemu(ctx)?;
         return mutations::run(ctx, args);
     }
-    let image = build(ctx)?;
+    let image = image(ctx)?;
     let chosen = args.cpu.iter().map(String::as_str);
-    let cpus: Vec<&str> = if args.cpu.is_empty() { CPUS.to_vec() } else { chosen.collect() };
+    let cpus: Vec<&str> = if args.cpu.is_empty() { cpus().collect() } else { chosen.collect() };
     let mut failed = 0;
     for cpu in cpus {
-        let step = Step::start(format!("testbed: {cpu}"));
+        let step = Step::start(check_name(cpu));
         match compare(ctx, &step, &image, cpu, args) {
             Ok(()) => step.done(),
             Err(error) => {
@@ -95,12 +98,23 @@ pub(crate) fn run(ctx: &Ctx, args: &Testbed) -> Result<()> {
     Ok(())
 }
 
-/// Builds the image; returns where it is.
+/// Returns the CPUs it runs on when none is asked for.
+pub(crate) fn cpus() -> impl Iterator<Item = &'static str> {
+    CPUS.iter().map(|(cpu, _)| *cpu)
+}
+
+/// Returns the name of the check on `cpu`.
+pub(crate) fn check_name(cpu: &str) -> String {
+    format!("testbed: {cpu}")
+}
+
+/// Makes sure of QEMU, and builds the image; returns where it is.
 ///
 /// # Errors
 ///
-/// If it cannot be built.
-pub(crate) fn build(ctx: &Ctx) -> Result<PathBuf> {
+/// If either fails.
+pub(crate) fn image(ctx: &Ctx) -> Result<PathBuf> {
+    setup::qemu(ctx)?;
     let step = Step::start("testbed: image");
     let image = build_in(&step, ctx, &ctx.root, &ctx.target)?;
     step.done();
@@ -169,19 +183,34 @@ fn boot(ctx: &Ctx, image: &Path, cpu: &str, args: &Testbed) -> Result<(String, R
     Ok((console, verdict))
 }
 
-/// Returns the command. `secure=on` because the image keeps a monitor at EL3; `highmem=off` so that there is nothing
-/// behind its memory.
+/// Returns the command.
+///
+/// `secure=on` because the image keeps a monitor at EL3. No device is above 1 GiB, so that there is nothing where there is
+/// no memory. QEMU wants a firmware before it lets memory be at other places than the first; nothing of it runs.
 fn qemu_command(image: &Path, cpu: &str, args: &Testbed) -> Command {
-    let mut words = format!("seed={},arg=cases={}", args.seed, args.cases);
+    let mut qemu = command(setup::QEMU);
+    let no_devices = "highmem-mmio=off,highmem-ecam=off,highmem-redists=off";
+    qemu.args(["-machine", &format!("virt,virtualization=on,secure=on,{no_devices}"), "-cpu", cpu]);
+    qemu.args(["-display", "none", "-nodefaults", "-serial", "stdio", "-bios"]).arg(image);
+    qemu.arg("-device").arg(format!("loader,file={},cpu-num=0", image.display()));
+
+    let mut words = format!("arg=image,arg=seed={},arg=cases={}", args.seed, args.cases);
+    let pa_bits = CPUS.iter().find(|(known, _)| *known == cpu).map(|(_, bits)| bits);
+    if let Some(sixteenth) = pa_bits.map(|bits| 1_u64 << (bits - 4)) {
+        let address = HIGH_SIXTEENTH * sixteenth;
+        let end_mib = (address + sixteenth) >> 20;
+        qemu.args(["-m", &format!("64M,slots=1,maxmem={end_mib}M"), "-object", "memory-backend-ram,id=high,size=2M"]);
+        qemu.args(["-device", &format!("pc-dimm,memdev=high,addr={address}")]);
+        words += &format!(",arg=high={address}");
+    } else {
+        qemu.args(["-m", "64M"]);
+    }
     if let Some(case) = args.case {
         words += &format!(",arg=case={case}");
     }
     if args.trace {
         words += ",arg=trace";
     }
-    let mut qemu = command(setup::QEMU);
-    qemu.args(["-machine", "virt,virtualization=on,secure=on,highmem=off", "-cpu", cpu, "-m", "64M"]);
-    qemu.args(["-display", "none", "-nodefaults", "-serial", "stdio", "-semihosting-config"]);
-    qemu.arg(format!("enable=on,target=native,arg=image,arg={words}")).arg("-kernel").arg(image);
+    qemu.args(["-semihosting-config", &format!("enable=on,target=native,{words}")]);
     qemu
 }

@@ -10,7 +10,7 @@ use s2dump_hyp::tables::Root;
 use s2dump_hyp::walker::EntryKind;
 use s2dump_vmsa::attrs::Shareability;
 use s2dump_vmsa::fault::{Access, Fault, Privilege};
-use s2dump_vmsa::{Descriptor, Features, Geometry, GeometryError, Leaf, Level};
+use s2dump_vmsa::{Descriptor, Features, Geometry, GeometryError, Leaf, Level, PhysAddr};
 
 /// What we say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,15 @@ pub enum Answer {
     },
     /// The walker contradicts itself.
     Wrong(NoPath),
+}
+
+/// Where the root is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Where the base register says.
+    OfRegister,
+    /// Here, whatever the register says.
+    At(u64),
 }
 
 /// An answer, and how we came to it.
@@ -56,7 +65,7 @@ impl Reasoned {
 pub fn stage2(
     arena: &Arena<'_>,
     features: Features,
-    settings: &Stage2,
+    (settings, base): (&Stage2, Base),
     access: Access,
     privilege: Privilege,
     ia: u64,
@@ -66,7 +75,7 @@ pub fn stage2(
         return Reasoned::without_path(Outcome::fault(Fault::AddressSize, Level::L0, false));
     }
     let stage1 = if settings.dc { Stage1::WriteBack } else { Stage1::Device };
-    walk(arena, Geometry::from_vtcr(settings.vtcr, features), settings.vttbr, ia, true, |leaf, path| {
+    walk(arena, Geometry::from_vtcr(settings.vtcr, features), (settings.vttbr, base), ia, true, |leaf, path| {
         let leaf = leaf.stage2()?;
         if let Some(fault) = leaf.fault(access, privilege, 0) {
             return Some(Answer::Is(Outcome::fault(fault, path.last().level, true)));
@@ -81,9 +90,9 @@ pub fn stage2(
 
 /// Answers for EL2's stage 1.
 #[must_use]
-pub fn el2(arena: &Arena<'_>, features: Features, settings: &El2, access: Access, va: u64) -> Reasoned {
+pub fn el2(arena: &Arena<'_>, features: Features, (settings, base): (&El2, Base), access: Access, va: u64) -> Reasoned {
     let geometry = Geometry::from_tcr_el2(settings.tcr, settings.e2h, features);
-    walk(arena, geometry, settings.ttbr0, va, false, |leaf, path| {
+    walk(arena, geometry, (settings.ttbr0, base), va, false, |leaf, path| {
         let leaf = leaf.el2(path.last().inherited)?;
         if let Some(fault) = leaf.fault(access, Privilege::Privileged, settings.wxn) {
             return Some(Answer::Is(Outcome::fault(fault, path.last().level, false)));
@@ -110,7 +119,7 @@ fn mapped(path: &Path, ia: u64) -> u64 {
 fn walk(
     arena: &Arena<'_>,
     geometry: Result<Geometry, GeometryError>,
-    base: u64,
+    (register, base): (u64, Base),
     ia: u64,
     is_stage2: bool,
     of_leaf: impl FnOnce(Leaf<'_>, &Path) -> Option<Answer>,
@@ -127,7 +136,11 @@ fn walk(
     if ia >= geometry.ia_end() {
         return nowhere;
     }
-    let Ok(root) = Root::from_register(geometry, base) else {
+    let root = match base {
+        Base::OfRegister => Root::from_register(geometry, register).ok(),
+        Base::At(address) => Root::try_new(geometry, PhysAddr::new(address)).ok(),
+    };
+    let Some(root) = root else {
         return Reasoned { answer: fault(Fault::AddressSize, Level::L0), is_base_beyond: true, ..nowhere };
     };
     let path = match Path::walk(arena, &root, ia) {

@@ -165,7 +165,7 @@ impl<M: Mmu> Compare<'_, M> {
     pub fn fail(&mut self, settings: &dyn Display, prediction: &Prediction, ia: u64, what: &str, got: &dyn Display) {
         if self.report.fail() {
             let (name, number) = self.case;
-            self.report.print(format_args!("FAILED: {name} {number:#x}\n"));
+            self.report.print(format_args!("FAILED: {name} {number} ({number:#x})\n"));
             self.explain(settings, prediction, ia, what, got);
         }
     }
@@ -268,5 +268,56 @@ impl Display for ShowExit {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let LowerExit { esr, elr, far, hpfar } = self.0;
         write!(f, "ESR_EL2 {esr:#x} ELR_EL2 {elr:#x} FAR_EL2 {far:#x} HPFAR_EL2 {hpfar:#x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::Reasoned;
+
+    const FAULT: Outcome = Outcome::Fault { status: 0x04, is_stage2: true };
+
+    /// Names the verdict when we say `ours`, QEMU is known to say `qemu`, and `got` is what came.
+    fn judged(ours: Answer, qemu: Option<(Divergence, Answer)>, got: Outcome) -> &'static str {
+        let ours = Reasoned { answer: ours, path: None, refused: None, is_base_beyond: false };
+        match verdict(&Prediction { ours, qemu }, got) {
+            Verdict::Agree => "agree",
+            Verdict::Diverge(_) => "diverge",
+            Verdict::Gone(_) => "gone",
+            Verdict::Differ => "differ",
+        }
+    }
+
+    #[test]
+    fn good_agreement() {
+        assert_eq!(judged(Answer::Is(FAULT), None, FAULT), "agree");
+        assert_eq!(judged(Answer::Is(FAULT), Some((Divergence::HighBits, Answer::Is(FAULT))), FAULT), "agree");
+    }
+
+    #[test]
+    fn bad_other_answers() {
+        assert_eq!(judged(Answer::Is(FAULT), None, RAN), "differ");
+        assert_eq!(judged(Answer::ReservedType { pa: 0x1000 }, None, RAN), "differ");
+        let third = Outcome::Abort { status: 0x14 };
+        assert_eq!(judged(Answer::Is(FAULT), Some((Divergence::HighBits, Answer::Is(RAN))), third), "differ");
+    }
+
+    #[test]
+    fn bad_a_divergence_that_is_gone() {
+        let qemu = |why| Some((why, Answer::Is(RAN)));
+        assert_eq!(judged(Answer::Is(FAULT), qemu(Divergence::HighBits), RAN), "diverge");
+        assert_eq!(judged(Answer::Is(FAULT), qemu(Divergence::HighBits), FAULT), "gone");
+        // What the architecture leaves open has one expected answer all the same.
+        assert_eq!(judged(Answer::Is(FAULT), qemu(Divergence::Granule), FAULT), "differ");
+    }
+
+    #[test]
+    fn good_exits_about_the_access_only() {
+        let exit = LowerExit { esr: 0x24 << 26 | 0x0f, elr: 0, far: 0x2800, hpfar: 0x20 };
+        let denied = Outcome::Fault { status: 0x0f, is_stage2: true };
+        assert_eq!(lower_outcome(&exit, Access::Write, 0x2800), Some(denied));
+        assert_eq!(lower_outcome(&exit, Access::Write, 0x3800), None);
+        assert_eq!(lower_outcome(&exit, Access::Execute, 0x2800), None);
     }
 }

@@ -5,7 +5,7 @@
 //! comes back the divergence is gone: the run fails, so that it is removed. Those marked `IS_CHOICE` are none: the
 //! architecture leaves the answer open, and the list says which one is expected.
 
-use crate::answer::{self, Answer, Reasoned};
+use crate::answer::{self, Answer, Base, Reasoned};
 use crate::arena::Arena;
 use crate::cpu::{Cpu, Stage};
 use crate::memory_type::{shareability, Stage1};
@@ -23,6 +23,8 @@ pub enum Divergence {
     HighBits,
     /// T0SZ and PAMax.
     T0szBelowPaMax,
+    /// Bits of a base below 64 bytes.
+    SmallRoot,
     /// Bits of a block below its size.
     BlockRes0,
     /// FWB and Device.
@@ -51,7 +53,7 @@ pub struct Known {
 }
 
 /// All of them.
-pub const LIST: [Known; 8] = [
+pub const LIST: [Known; 9] = [
     Known {
         name: "high-bits",
         architecture:
@@ -65,6 +67,13 @@ pub const LIST: [Known; 8] = [
         architecture:
             "T0SZ for more stage-2 input bits than the CPU has physical address bits: translation fault, level 0",
         qemu: "walks as written",
+        is_choice: false,
+    },
+    Known {
+        name: "small-root",
+        architecture:
+            "in the 52-bit form of a base register, bits 5:2 are address bits 51:48 and bits 5:0 of the address are 0",
+        qemu: "takes bits 5:4 as bits 5:4 too, when the root is less than 64 bytes",
         is_choice: false,
     },
     Known {
@@ -132,7 +141,7 @@ pub fn stage2(
     ia: u64,
 ) -> Prediction {
     let features = cpu.features(Stage::Two, granule(settings.vtcr), settings.fwb);
-    let ours = answer::stage2(arena, features, settings, access, privilege, ia);
+    let ours = answer::stage2(arena, features, (settings, Base::OfRegister), access, privilege, ia);
     let mut as_qemu = Adapted { registers: *settings, features, why: None };
     if !has_granule(cpu, Stage::Two, settings.vtcr) {
         as_qemu.registers.vtcr &= !(0b11 << 14);
@@ -153,9 +162,14 @@ pub fn stage2(
     let mut patches = Patches::default();
     if ia >> features.pa_max_bits == 0 {
         loop {
-            let Adapted { registers, features, .. } = &as_qemu;
-            theirs = answer::stage2(arena, *features, registers, access, privilege, ia);
-            if theirs.is_base_beyond && registers.vttbr & BASE_HIGH != 0 && !is_52(registers.vtcr >> 16, features) {
+            let Adapted { registers, features, .. } = as_qemu;
+            let geometry = Geometry::from_vtcr(registers.vtcr, features);
+            let base = small_root(geometry, registers.vttbr);
+            if base != Base::OfRegister {
+                as_qemu.why = Some(Divergence::SmallRoot);
+            }
+            theirs = answer::stage2(arena, features, (&registers, base), access, privilege, ia);
+            if theirs.is_base_beyond && registers.vttbr & BASE_HIGH != 0 && !is_52(registers.vtcr >> 16, &features) {
                 as_qemu.registers.vttbr &= !BASE_HIGH;
             } else if !patches.drop_high_bits(arena, &theirs) {
                 break;
@@ -172,7 +186,7 @@ pub fn stage2(
 /// Predicts AT S1E2*.
 pub fn el2(arena: &mut Arena<'_>, cpu: &Cpu, settings: &El2, access: Access, va: u64) -> Prediction {
     let mut features = cpu.features(Stage::One, granule(settings.tcr), false);
-    let ours = answer::el2(arena, features, settings, access, va);
+    let ours = answer::el2(arena, features, (settings, Base::OfRegister), access, va);
     let mut registers = *settings;
     let mut why = None;
     if !has_granule(cpu, Stage::One, settings.tcr) {
@@ -187,7 +201,12 @@ pub fn el2(arena: &mut Arena<'_>, cpu: &Cpu, settings: &El2, access: Access, va:
     let mut patches = Patches::default();
     let ps = registers.tcr >> if settings.e2h { 32 } else { 16 };
     let mut theirs = loop {
-        let theirs = answer::el2(arena, features, &registers, access, va);
+        let geometry = Geometry::from_tcr_el2(registers.tcr, registers.e2h, features);
+        let base = small_root(geometry, registers.ttbr0);
+        if base != Base::OfRegister {
+            why = Some(Divergence::SmallRoot);
+        }
+        let theirs = answer::el2(arena, features, (&registers, base), access, va);
         if theirs.is_base_beyond && registers.ttbr0 & BASE_HIGH != 0 && !is_52(ps, &features) {
             registers.ttbr0 &= !BASE_HIGH;
         } else if !patches.drop_high_bits(arena, &theirs) {
@@ -204,6 +223,7 @@ pub fn el2(arena: &mut Arena<'_>, cpu: &Cpu, settings: &El2, access: Access, va:
 const BASE_HIGH: u64 = 0b1111 << 2;
 
 /// Registers and features that make the architecture's rules give QEMU's answer.
+#[derive(Clone, Copy)]
 struct Adapted {
     registers: Stage2,
     features: Features,
@@ -230,6 +250,21 @@ fn lacks_level(vtcr: u64, pa_max_bits: u8) -> bool {
         (2, Granule::Size4K | Granule::Size64K) => pa_max_bits < 44,
         (2, Granule::Size16K) => pa_max_bits < 42,
         _ => false,
+    }
+}
+
+/// Returns where QEMU takes a root of less than 64 bytes to be, when that is not where the register says.
+fn small_root(geometry: Result<Geometry, GeometryError>, register: u64) -> Base {
+    match geometry {
+        Ok(geometry) if geometry.pa_bits() == 52 && geometry.root_bytes() < 64 => {
+            let low = register & 0xffff_ffff_ffff & !(geometry.root_bytes() - 1);
+            let base = (register & BASE_HIGH) << 46 | low;
+            match geometry.base(register) {
+                Ok(right) if right.address.get() != base => Base::At(base),
+                _ => Base::OfRegister,
+            }
+        }
+        _ => Base::OfRegister,
     }
 }
 

@@ -28,6 +28,13 @@ pub fn encode(geometry: &Geometry, address: u64) -> u64 {
     address & geometry.low_address_mask(Level::L3) | high
 }
 
+/// Returns `address`, which is that of a root, as VTTBR_EL2 and TTBR0_EL2 hold it.
+#[must_use]
+pub const fn encode_base(address: u64) -> u64 {
+    // Of no more than 48 bits unless the format has place for more.
+    address & 0xffff_ffff_ffff | address >> 48 << 2
+}
+
 /// Returns bits 1:0 of a leaf at `level`.
 #[must_use]
 pub const fn leaf_type(level: Level) -> u64 {
@@ -69,7 +76,7 @@ pub fn place(arena: &mut Arena<'_>, geometry: &Geometry, base: u64, ia: u64, lev
         table = match found {
             Some(found) => RawDescriptor::from_bits(found).next_table(geometry).get(),
             None => {
-                let table = arena.allocate(geometry.granule());
+                let table = arena.allocate(geometry);
                 arena.write(place, encode(geometry, table) | 0b11);
                 table
             }

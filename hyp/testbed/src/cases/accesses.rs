@@ -41,19 +41,25 @@ fn leaf<M: Mmu>(compare: &mut Compare<'_, M>, settings: &Stage2, geometry: &Geom
         let oa = compare.places.target & !(span - 1);
         let raw = encode(geometry, oa) | rights | 0xf << ATTR_SHIFT | leaf_type(level);
         map(&mut compare.arena, geometry, settings.vttbr, ia, level, raw);
-        let code = map_code(compare, settings, geometry, 0);
+        let code = map_code(compare, settings, geometry, settings.vttbr, 0);
         all(compare, settings, code, ia);
         compare.arena.reset();
     }
 }
 
 /// Maps the code that does loads and stores into the page at `ia`; returns where it is then.
-pub(super) fn map_code<M: Mmu>(compare: &mut Compare<'_, M>, settings: &Stage2, geometry: &Geometry, ia: u64) -> u64 {
+pub(super) fn map_code<M: Mmu>(
+    compare: &mut Compare<'_, M>,
+    settings: &Stage2,
+    geometry: &Geometry,
+    root: u64,
+    ia: u64,
+) -> u64 {
     let page_mask = (1 << geometry.granule().page_shift()) - 1;
     let code = compare.places.code;
     let open = if settings.fwb { OPEN_FWB } else { OPEN };
     let raw = encode(geometry, code & !page_mask) | open | 0b11;
-    map(&mut compare.arena, geometry, settings.vttbr, ia, Level::L3, raw);
+    map(&mut compare.arena, geometry, root, ia, Level::L3, raw);
     ia | code & page_mask
 }
 

@@ -9,7 +9,7 @@ use crate::mmu::{El2, Mmu, Stage2};
 use crate::random_tables::{address, path};
 use crate::report::Group;
 use crate::rng::Rng;
-use crate::tables::{encode, leaf_type, map, AF, AP_SHIFT, ATTR_SHIFT, XN_SHIFT};
+use crate::tables::{encode, encode_base, leaf_type, map, AF, AP_SHIFT, ATTR_SHIFT, XN_SHIFT};
 use s2dump_vmsa::{Geometry, Granule, Level};
 
 /// Paths a table has at most.
@@ -71,10 +71,11 @@ fn any_vtcr(cpu: &Cpu, rng: &mut Rng) -> (u64, Option<Geometry>) {
     (Vtcr { tg0, t0sz: rng.below(64), sl: rng.below(8), ds: rng.percent(50), ps }.value() | other, None)
 }
 
-/// Returns a root that suits `geometry`, in the arena's part for roots.
+/// Returns a root that suits `geometry`, in one of the arena's parts for roots.
 fn any_root<M: Mmu>(compare: &Compare<'_, M>, geometry: &Geometry, rng: &mut Rng) -> u64 {
     let align = geometry.root_bytes().max(64);
-    compare.arena.root() + rng.below(crate::arena::PART_BYTES / align) * align
+    let high = compare.arena.high_root(geometry.pa_bits()).filter(|_| rng.percent(50));
+    high.unwrap_or(compare.arena.root()) + rng.below(crate::arena::PART_BYTES / align) * align
 }
 
 /// Returns what else VTTBR_EL2 may hold: VMID and CnP, and seldom bits that are too low for an address.
@@ -96,7 +97,7 @@ fn stage2<M: Mmu>(compare: &mut Compare<'_, M>, rng: &mut Rng) {
         return compare.at_s12_all(&settings, address(None, rng));
     };
     let root = any_root(compare, &geometry, rng);
-    let settings = Stage2 { vtcr, vttbr: root | vttbr_extra(&geometry, rng), fwb, dc: true };
+    let settings = Stage2 { vtcr, vttbr: encode_base(root) | vttbr_extra(&geometry, rng), fwb, dc: true };
     let mut ia = address(Some(&geometry), rng);
     for _ in 0..=rng.below(MAX_PATHS) {
         path(&mut compare.arena, &geometry, root, ia, rng);
@@ -127,7 +128,7 @@ fn el2<M: Mmu>(compare: &mut Compare<'_, M>, rng: &mut Rng) {
         return compare.at_s1e2(&settings(compare.arena.mirror()), address(None, rng) & ((1 << 52) - 1));
     };
     let root = any_root(compare, &geometry, rng);
-    let settings = settings(root | rng.bits() & 1);
+    let settings = settings(encode_base(root) | rng.bits() & 1);
     let mut va = address(Some(&geometry), rng);
     for _ in 0..=rng.below(MAX_PATHS) {
         path(&mut compare.arena, &geometry, root, va, rng);
@@ -140,8 +141,9 @@ fn el2<M: Mmu>(compare: &mut Compare<'_, M>, rng: &mut Rng) {
 fn accesses<M: Mmu>(compare: &mut Compare<'_, M>, rng: &mut Rng) {
     let (vtcr, Some(geometry)) = any_vtcr(&compare.cpu, rng) else { return };
     let fwb = compare.cpu.has_fwb() && rng.percent(50);
-    let root = any_root(compare, &geometry, rng);
-    let settings = Stage2 { vtcr, vttbr: root, fwb, dc: true };
+    // Not where QEMU takes small roots to be elsewhere: the code must be mapped.
+    let root = if geometry.root_bytes() < 64 { compare.arena.root() } else { any_root(compare, &geometry, rng) };
+    let settings = Stage2 { vtcr, vttbr: encode_base(root), fwb, dc: true };
     let page = geometry.granule().page_shift();
     let (target, code) = (address(Some(&geometry), rng), address(Some(&geometry), rng));
     let (target, code) = (target & !((1 << page) - 1), code & !((1 << page) - 1));
@@ -154,6 +156,6 @@ fn accesses<M: Mmu>(compare: &mut Compare<'_, M>, rng: &mut Rng) {
     let other = rng.bits() & (0xff << 55 | 1 << 51 | 1 << 11);
     let raw = encode(&geometry, compare.places.target) | rights | other | attr << ATTR_SHIFT | leaf_type(Level::L3);
     map(&mut compare.arena, &geometry, root, target, Level::L3, raw);
-    let code = super::accesses::map_code(compare, &settings, &geometry, code);
+    let code = super::accesses::map_code(compare, &settings, &geometry, root, code);
     super::accesses::all(compare, &settings, code, target);
 }

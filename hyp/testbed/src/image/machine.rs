@@ -10,6 +10,8 @@ use aarch64_cpu::registers::{
     TCR_EL2, TTBR0_EL2, VBAR_EL1, VTCR_EL2, VTTBR_EL2,
 };
 use core::arch::asm;
+use core::sync::atomic::AtomicU64;
+use s2dump_testbed::arena::HIGH_WORDS;
 use s2dump_testbed::cpu::Cpu;
 use s2dump_testbed::mmu::{El2, El2Exit, Lower, LowerExit, Mmu, Run, Stage2, Walked};
 
@@ -49,6 +51,14 @@ unsafe extern "C" {
     static lower_code: u32;
     static lower_store: u32;
     static lower_vectors: u32;
+}
+
+/// Returns the memory at `base`, for tables.
+pub(crate) fn high_memory(base: u64) -> &'static [AtomicU64] {
+    // SAFETY:
+    // - Whoever starts the image says that there is memory at `base`, of this size, and so aligned.
+    // - No object of ours is there, and an atomic may be any bits; the MMU is off, so addresses are physical.
+    unsafe { core::slice::from_raw_parts(base as *const AtomicU64, HIGH_WORDS) }
 }
 
 /// The machine: there is one.

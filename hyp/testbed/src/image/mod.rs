@@ -38,7 +38,8 @@ static EL2_VECTORS: Page = Page([const { AtomicU32::new(0) }; 0x4000]);
 pub(crate) fn main(el: u64) -> bool {
     assert!(el == 3, "started at EL{el}, not at EL3: QEMU wants -M virt,virtualization=on,secure=on");
     let mut buffer = [0; 256];
-    let plan = plan(semihosting::arguments(&mut buffer));
+    let (plan, high) = plan(semihosting::arguments(&mut buffer));
+    let high = high.map(|base| (base, machine::high_memory(base)));
     let cpu = Machine::cpu();
     print(format_args!("ID_AA64MMFR0..2_EL1 {:#x} {:#x} {:#x}, {plan:?}\n", cpu.mmfr0, cpu.mmfr1, cpu.mmfr2));
     let places = Places {
@@ -50,7 +51,7 @@ pub(crate) fn main(el: u64) -> bool {
     let mut console = Console;
     let mut compare = Compare {
         mmu: &mut Machine::new(),
-        arena: Arena::new(TABLES.0.as_ptr() as u64, RAM, &TABLES.0),
+        arena: Arena::new(TABLES.0.as_ptr() as u64, RAM, &TABLES.0, high),
         cpu,
         report: Report::new(&mut console),
         group: Group::Settings,
@@ -76,8 +77,9 @@ fn fill(page: &Page, instruction: u32) -> u64 {
     page.0.as_ptr() as u64
 }
 
-/// Reads the words the image was started with: its name, seed, count, and then perhaps `trace` and one case's number.
-fn plan(words: &str) -> Plan {
+/// Reads the words the image was started with: its name; what to do, and the address of 2 MiB of high memory if there is.
+fn plan(words: &str) -> (Plan, Option<u64>) {
+    let mut high = None;
     let mut plan = Plan { seed: 0, count: 0, only: None, is_traced: false };
     for word in words.split_whitespace().skip(1) {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
@@ -86,10 +88,11 @@ fn plan(words: &str) -> Plan {
         match name {
             "seed" => plan.seed = number,
             "cases" => plan.count = small,
+            "high" => high = Some(number),
             "case" => plan.only = Some(small),
             "trace" => plan.is_traced = true,
             _ => panic!("no such word: {word}"),
         }
     }
-    plan
+    (plan, high)
 }
