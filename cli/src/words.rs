@@ -20,8 +20,8 @@ pub(crate) fn leaf<'t>(row: &Row, table: &'t Table) -> Option<Stage2Leaf<'t>> {
     }
 }
 
-/// Returns the rights in three letters; execution is `x` for EL1 and EL0, `p` for EL1 only, `u` for EL0 only. Where they
-/// are an index into S2PIR_EL2, `pi` and the index.
+/// Returns the rights in three letters; execution is `x` for EL1 and EL0, `p` for EL1 only, `u` for EL0 only. Where
+/// they are an index into S2PIR_EL2, `pi` and the index.
 pub(crate) fn rwx(leaf: &Stage2Leaf<'_>) -> Word {
     let (ap, xn) = match leaf.permissions() {
         Permissions::Direct { ap, xn } => (ap, xn),

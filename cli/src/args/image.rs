@@ -6,10 +6,7 @@ use crate::source::ram::banks::RamFile;
 use clap::{Args, ValueEnum};
 use s2dump_abi::slot::encoding;
 
-/// A table in an image of memory. The registers are in hexadecimal.
-///
-/// The CPU's features are taken as given and never guessed; but what KVM does not write without the feature counts where
-/// it is set in VTCR_EL2: DS, PS, T0SZ, HA, HD, S2PIE, S2POE, AssuredOnly.
+/// A table in an image of memory.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "A table in an image of memory")]
 pub(crate) struct Image {
@@ -19,6 +16,9 @@ pub(crate) struct Image {
     #[arg(long, value_name = "FILE[@BASE]")]
     pub(crate) ram: Vec<RamFile>,
     /// VTCR_EL2: the shape of the table.
+    ///
+    /// Fields that KVM sets only where the CPU has the feature count where they are set: PS, DS, T0SZ, HA, HD, S2PIE,
+    /// S2POE, AssuredOnly. Other features are said by the options below, and never guessed.
     #[arg(long, value_parser = parse_hex, value_name = "HEX")]
     pub(crate) vtcr: Option<u64>,
     /// VTTBR_EL2: where the table is; and the VMID.

@@ -3,6 +3,7 @@
 
 pub(crate) mod columns;
 pub(crate) mod json;
+pub(crate) mod json_row;
 pub(crate) mod ptdump;
 pub(crate) mod table;
 pub(crate) mod vms;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A walk: the descriptor at each level for one input address, and where it ends.
 
-use super::json::{Hex, RowJson, TableJson, FORMAT_VERSION};
+use super::json::{Hex, TableJson, FORMAT_VERSION};
+use super::json_row::RowJson;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::model::{Missing, Row, Table};

@@ -5,6 +5,7 @@ pub(crate) mod capture;
 pub(crate) mod decode;
 pub(crate) mod dump;
 pub(crate) mod list;
+mod pass;
 pub(crate) mod probe;
 pub(crate) mod walk;
 

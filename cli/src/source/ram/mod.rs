@@ -60,8 +60,8 @@ enum State {
 
 /// How many times the descriptors that memory can hold a dump reads at most.
 ///
-/// A table that one entry leads to is read once. Hostile tables that share tables at each level lead to 2^36 descriptors
-/// and more from four pages; honest ones that share a few stay below this.
+/// A table that one entry leads to is read once. Hostile tables that share tables at each level lead to 2^36 and more
+/// descriptors from four pages; honest ones that share a few stay below this.
 const SHARED_TIMES: u64 = 4;
 /// What is always read: no more than an instant, and small images may well share much.
 const LEAST_LIMIT: u64 = 1 << 22;

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One pass over slots: finds the table that is meant, and streams its rows to a format.
+
+use super::{remember, resolve_captured, Context, Stop};
+use crate::args::Selector;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::format::{Format, Heading, Trailer};
+use crate::merge::Merger;
+use crate::model::{target_name, Missing, Outcome, Row, Table};
+use crate::numbers::AddressRange;
+use crate::plan::DumpPlan;
+use crate::progress::Progress;
+use crate::reader::{Event, Reader};
+use crate::source::SlotSource;
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::{slot_flags, SlotKind, VmRecord};
+use s2dump_abi::target::Target;
+use s2dump_hyp::coalescer::Fold;
+
+/// One pass over slots, from the first row to the trailer.
+pub(super) struct Pass<'a> {
+    plan: &'a DumpPlan,
+    /// The name of the table in a capture.
+    selector: Option<&'a Selector>,
+    writer: &'a mut dyn Format,
+    vms: Vec<VmRecord>,
+    vm: Option<VmRecord>,
+    dumping: Option<Table>,
+    merger: Option<Merger>,
+    rows: u64,
+    missing: Missing,
+    issues: u64,
+}
+
+impl<'a> Pass<'a> {
+    /// Makes a pass that writes by `plan` with `writer`; `vm` if it is known.
+    pub(super) fn new(plan: &'a DumpPlan, writer: &'a mut dyn Format, vm: Option<VmRecord>) -> Self {
+        Self {
+            plan,
+            selector: None,
+            writer,
+            vms: Vec::new(),
+            vm,
+            dumping: None,
+            merger: None,
+            rows: 0,
+            missing: Missing::default(),
+            issues: 0,
+        }
+    }
+
+    /// Looks for the table of this name, in a capture.
+    pub(super) fn named(self, selector: Option<&'a Selector>) -> Self {
+        Self { selector, ..self }
+    }
+
+    /// Writes the dump of `target`, or the one the plan names in a capture, up to its last row.
+    pub(super) fn run<S: SlotSource>(
+        &mut self,
+        reader: &mut Reader<S>,
+        target: Option<Target>,
+        context: &mut Context<'_>,
+    ) -> Result<Trailer, Stop> {
+        let mut progress = Progress::new(context.shows_progress);
+        let mut wanted = target;
+        loop {
+            let event = reader.next_event();
+            if reader.has_issues() {
+                progress.clear(context.err);
+                context.tell_issues(reader, &mut self.issues);
+            }
+            match event.map_err(|error| error.into_failure("capture"))? {
+                Some(Event::Vm(vm)) => remember(&mut self.vms, vm),
+                Some(Event::Dump(table)) => {
+                    let chosen = match wanted {
+                        Some(target) => target,
+                        None => self.choose(table.target())?,
+                    };
+                    if table.target() == chosen && self.dumping.is_none() {
+                        wanted = Some(chosen);
+                        self.begin(table, context)?;
+                    }
+                }
+                Some(Event::Row(row)) => self.row(row, context)?,
+                Some(Event::End(SlotKind::RANGES, outcome)) if self.dumping.is_some() => {
+                    progress.clear(context.err);
+                    if let Some(error) = reader.take_failure() {
+                        self.issues += 1;
+                        context.note(error.into_failure("capture"));
+                    }
+                    return self.last_rows(outcome, context);
+                }
+                Some(Event::End(SlotKind::END, outcome)) => {
+                    if let Some(status) = outcome.status.filter(|&status| status != Status::OK) {
+                        if wanted.is_none_or(|wanted| wanted == outcome.target) {
+                            return Err(Failure::from_status(status, &target_name(outcome.target)).into());
+                        }
+                    }
+                }
+                Some(_) => {}
+                None => return Err(self.nothing(wanted).into()),
+            }
+            if let (Some(table), Some(at)) = (&self.dumping, reader.position()) {
+                progress.tick(context.err, table.header.start, at.next, table.end());
+            }
+        }
+    }
+
+    /// Returns which table of a capture is meant, seeing the first one.
+    fn choose(&self, first: Target) -> Result<Target, Failure> {
+        match self.selector {
+            None => Ok(first),
+            Some(selector) => Ok(resolve_captured(selector, &self.vms)?.0),
+        }
+    }
+
+    fn begin(&mut self, mut table: Table, context: &mut Context<'_>) -> Result<(), Stop> {
+        let (range, header) = (self.plan.range, &mut table.header);
+        if self.plan.range != AddressRange::ALL
+            && (range.start < header.start || range.end.min(table.geometry.ia_end()) > header.end)
+        {
+            self.issues += 1;
+            context.note(format_args!("only {:#x}..{:#x} was captured", header.start, header.end));
+        }
+        header.start = header.start.max(range.start);
+        header.end = header.end.min(range.end);
+        let exact = table.has(slot_flags::EXACT);
+        if self.plan.exact && !exact {
+            context.note("captured folded: within rows marked ~ the output addresses are not known");
+        }
+        let handle = table.target().guest_handle();
+        self.vm = self.vm.or_else(|| self.vms.iter().find(|vm| Some(vm.handle) == handle).copied());
+        let heading = Heading {
+            table,
+            vm: self.vm,
+            exact: self.plan.exact && exact,
+            color: context.color(self.plan.color),
+            headings: self.plan.headings,
+        };
+        self.merger = Some(Merger::new(Fold { geometry: table.geometry, exact: self.plan.exact }));
+        self.dumping = Some(table);
+        Ok(self.writer.begin(context.out, &heading)?)
+    }
+
+    fn row(&mut self, row: Row, context: &mut Context<'_>) -> Result<(), Stop> {
+        let (Some(table), Some(merger)) = (&self.dumping, &mut self.merger) else { return Ok(()) };
+        let Some(row) = row.clip(table.header.start, table.end()) else { return Ok(()) };
+        let finished = merger.push(row);
+        self.write(finished, context)
+    }
+
+    fn write(&mut self, row: Option<Row>, context: &mut Context<'_>) -> Result<(), Stop> {
+        if let (Some(row), Some(table)) = (row, &self.dumping) {
+            self.rows += 1;
+            self.missing.add(&row, table);
+            self.writer.row(context.out, &row)?;
+        }
+        Ok(())
+    }
+
+    fn last_rows(&mut self, outcome: Outcome, context: &mut Context<'_>) -> Result<Trailer, Stop> {
+        let last = self.merger.as_mut().and_then(Merger::finish);
+        self.write(last, context)?;
+        Ok(Trailer { outcome, rows: self.rows, verified: None, missing: self.missing, issues: self.issues })
+    }
+
+    /// Writes what comes after the rows.
+    pub(super) fn end(&mut self, trailer: &Trailer, context: &mut Context<'_>) -> Result<(), Stop> {
+        Ok(self.writer.end(context.out, trailer)?)
+    }
+
+    /// Says that there was no table to dump.
+    fn nothing(&self, wanted: Option<Target>) -> Failure {
+        let what = match (self.selector, wanted) {
+            (Some(selector), _) => format!("{selector}: the capture holds no table of it"),
+            (None, Some(target)) => format!("{}: the driver gave no table", target_name(target)),
+            (None, None) => "the capture holds no table".into(),
+        };
+        let code = if self.selector.is_some() { ExitCode::NoSuchVm } else { ExitCode::UsageOrIo };
+        Failure::new(code, what)
+    }
+}
