@@ -9,6 +9,7 @@ use crate::mmu::{El2, El2Exit, Lower, LowerExit, Mmu, Run, Stage2, Walked};
 use crate::par::Outcome;
 use crate::report::{Group, Report};
 use core::fmt::Display;
+use s2dump_hyp::walker::Entry;
 use s2dump_vmsa::fault::{Access, Privilege};
 
 /// All that cases need.
@@ -137,6 +138,15 @@ impl<M: Mmu> Compare<'_, M> {
             let (name, number) = self.case;
             let gone = divergence.known().name;
             self.report.print(format_args!("FAILED: {name} {number:#x}: divergence {gone} is gone: remove it\n"));
+        }
+    }
+
+    /// Fails because a range shows `entry` where the walk to `ia` does not, or leaves `ia` out.
+    pub fn fail_range(&mut self, settings: &Stage2, ia: u64, entry: &Entry) {
+        if self.report.fail() {
+            let (name, number) = self.case;
+            self.report
+                .print(format_args!("FAILED: {name} {number}\n  range at {ia:#x} with {settings}: {entry:x?}\n"));
         }
     }
 

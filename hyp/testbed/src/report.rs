@@ -13,6 +13,8 @@ pub enum Group {
     Directed,
     /// Random settings, tables and addresses.
     Random,
+    /// Random ranges over the edge of tables.
+    Ranges,
     /// Loads, stores and fetches at EL1 and EL0.
     Accesses,
     /// EL2's stage 1, directed.
@@ -23,7 +25,7 @@ pub enum Group {
     El2Fetches,
 }
 
-const NAMES: [&str; 7] = ["settings", "directed", "random", "accesses", "el2", "el2 random", "el2 fetches"];
+const NAMES: [&str; 8] = ["settings", "directed", "random", "ranges", "accesses", "el2", "el2 random", "el2 fetches"];
 /// Failures that are printed; one rule gone wrong breaks thousands.
 const MAX_PRINTED: u32 = 5;
 

@@ -22,7 +22,7 @@ struct Mutation {
     cpu: &'static str,
 }
 
-const MUTATIONS: [Mutation; 10] = [
+const MUTATIONS: [Mutation; 11] = [
     Mutation {
         what: "XN 01 bars EL0, not EL1",
         file: "vmsa/src/attrs.rs",
@@ -91,6 +91,13 @@ const MUTATIONS: [Mutation; 10] = [
         file: "hyp/src/tables.rs",
         from: "self.base.wrapping_add(part << granule.page_shift())",
         to: "self.base.wrapping_add((part << granule.page_shift()) & 0)",
+        cpu: "cortex-a76",
+    },
+    Mutation {
+        what: "a walk that climbs to the second table goes on in the root",
+        file: "hyp/src/walker.rs",
+        from: "Some(&above) if depth != 0 =>",
+        to: "Some(&above) if depth > 1 =>",
         cpu: "cortex-a76",
     },
 ];

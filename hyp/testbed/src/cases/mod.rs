@@ -6,6 +6,7 @@ mod directed;
 mod divergences;
 mod el2;
 mod random;
+mod ranges;
 mod registers;
 mod settings;
 

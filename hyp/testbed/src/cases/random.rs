@@ -108,6 +108,9 @@ fn stage2<M: Mmu>(compare: &mut Compare<'_, M>, rng: &mut Rng) {
             compare.at_s12_all(&settings, ia);
         }
     }
+    if rng.percent(25) && ia < geometry.ia_end() {
+        super::ranges::over_an_edge(compare, &settings, &geometry, ia, rng);
+    }
 }
 
 fn el2<M: Mmu>(compare: &mut Compare<'_, M>, rng: &mut Rng) {
