@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The handler against a fake hypervisor: what it answers, what it writes, and that it lets go of everything.
 
-mod common;
-mod fake;
-
-use common::{shape, Tables, BASE, BLOCK, PAGE, TABLE};
-use fake::{Answer, Hypervisor, SLOT_PFN};
+use crate::common::{shape, Tables, BASE, BLOCK, PAGE, TABLE};
+use crate::fake::{Answer, Hypervisor, SLOT_PFN};
 use proptest::prelude::*;
 use s2dump_abi::hypercall::{unpack_counts, DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, MAX_BUDGET};
 use s2dump_abi::slot::{

@@ -2,9 +2,7 @@
 //! Hostile tables by hand: loops of every kind, tables that are not memory, tables of two levels at once; and what tables
 //! hand down.
 
-mod common;
-
-use common::{all, assert_tiles, ipa, shape, walk, Entries, Tables, BLOCK, PAGE, SHAPES, TABLE};
+use crate::common::{all, assert_tiles, ipa, shape, walk, Entries, Tables, BLOCK, PAGE, SHAPES, TABLE};
 use s2dump_hyp::tables::{MisalignedRoot, OutsideMemory, Root, TableMemory};
 use s2dump_hyp::walker::{walk_address, walk_range, Entry, EntryKind, MIN_BUDGET};
 use s2dump_vmsa::{Granule, PhysAddr};

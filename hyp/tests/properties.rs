@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Properties of walker and coalescer over random tables.
 
-mod common;
-mod random;
-
-use common::hostile::{self, merge_all};
-use common::{all as entries, ipa, Entries, Records, Tables, Translation};
+use crate::common::hostile::{check, merge_all};
+use crate::common::{all as entries, ipa, Entries, Records, Tables, Translation};
+use crate::random;
 use proptest::prelude::*;
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
 use s2dump_hyp::coalescer::{merge, Coalescer, Fold};
@@ -135,7 +133,7 @@ proptest! {
     /// Pages that point at each other in any way.
     #[test]
     fn hostile_tables(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-        hostile::check(&bytes);
+        check(&bytes);
     }
 
     /// Cut into calls of any size, a dump is the same after merging, and so is its digest.

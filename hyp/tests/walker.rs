@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The walker: what it finds, what it refuses, where it stops, and that it goes on from there.
 
-mod common;
-
-use common::{all, assert_tiles, ipa, shape, walk, Entries, Tables, BASE, BLOCK, FILL, PAGE, SHAPES, TABLE};
+use crate::common::{all, assert_tiles, ipa, shape, walk, Entries, Tables, BASE, BLOCK, FILL, PAGE, SHAPES, TABLE};
 use s2dump_hyp::tables::{OutsideMemory, TableMemory};
 use s2dump_hyp::walker::{walk_address, walk_range, EntryKind, MIN_BUDGET};
 use s2dump_vmsa::{Granule, PhysAddr};

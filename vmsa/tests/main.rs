@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! All tests of the crate's interface, as one program: seven would take seven times as long to link.
 
+mod addr;
 mod descriptor;
 mod el2;
 mod geometry;

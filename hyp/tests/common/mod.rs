@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What tests of the walker share, the fuzz target of `fuzz/` included: shapes, tables as bytes, a second translator.
-#![allow(dead_code, unused_imports, reason = "each test file uses a part")]
+#![allow(dead_code, unused_imports, reason = "the fuzz target uses a part")]
 
 pub(crate) mod hostile;
 mod shape;

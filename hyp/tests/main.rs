@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! All tests of the crate, as one program, which is quicker to build than one for each file.
+
+mod common;
+mod entry;
+mod fake;
+mod hostile;
+mod properties;
+mod random;
+mod walker;
