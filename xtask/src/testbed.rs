@@ -33,7 +33,7 @@ const HIGH_SIXTEENTH: u64 = 0b1101;
 const PACKAGE: &str = "s2dump-testbed";
 const TARGET: &str = "aarch64-unknown-none-softfloat";
 /// Time one CPU may take: some seconds, unless the machine is busy.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(600);
 /// How the image starts its counts, and a failure.
 const SUMMARY: &str = "summary: ";
 const FAILED: &str = "FAILED: ";

@@ -4,10 +4,12 @@
 use crate::answer::Answer;
 use crate::arena::Arena;
 use crate::cpu::Cpu;
-use crate::divergence::{self, Divergence, Prediction};
+use crate::divergence::Divergence;
 use crate::mmu::{El2, El2Exit, Lower, LowerExit, Mmu, Run, Stage2, Walked};
 use crate::par::Outcome;
+use crate::prediction::{self, Prediction};
 use crate::report::{Group, Report};
+use crate::verdict::{is_permission_fault, lower_outcome, verdict, without_type, Verdict, RAN};
 use core::fmt::Display;
 use s2dump_hyp::walker::Entry;
 use s2dump_vmsa::fault::{Access, Privilege};
@@ -45,19 +47,11 @@ pub struct Places {
     pub el2_vectors: u64,
 }
 
-/// How an answer and the MMU's compare.
-enum Verdict {
-    Agree,
-    Diverge(Divergence),
-    Gone(Divergence),
-    Differ,
-}
-
 impl<M: Mmu> Compare<'_, M> {
     /// Tries AT S12E1R and, `is_write`, AT S12E1W.
     pub fn at_s12(&mut self, settings: &Stage2, is_write: bool, ia: u64) {
         let access = if is_write { Access::Write } else { Access::Read };
-        let prediction = divergence::stage2(&mut self.arena, &self.cpu, settings, access, Privilege::Privileged, ia);
+        let prediction = prediction::stage2(&mut self.arena, &self.cpu, settings, access, Privilege::Privileged, ia);
         if is_permission_fault(&prediction) {
             self.report.left_to_accesses += 1;
             return;
@@ -81,7 +75,7 @@ impl<M: Mmu> Compare<'_, M> {
     /// Tries AT S1E2R and W.
     pub fn at_s1e2(&mut self, settings: &El2, va: u64) {
         for (access, name) in [(Access::Read, "AT S1E2R"), (Access::Write, "AT S1E2W")] {
-            let prediction = divergence::el2(&mut self.arena, &self.cpu, settings, access, va);
+            let prediction = prediction::el2(&mut self.arena, &self.cpu, settings, access, va);
             let walked = self.mmu.at_s1e2(settings, access == Access::Write, va);
             self.judge(settings, &prediction, outcome(walked), va, name);
         }
@@ -93,7 +87,7 @@ impl<M: Mmu> Compare<'_, M> {
             Lower::El1 => Privilege::Privileged,
             Lower::El0 => Privilege::Unprivileged,
         };
-        let prediction = divergence::stage2(&mut self.arena, &self.cpu, settings, access, privilege, address);
+        let prediction = prediction::stage2(&mut self.arena, &self.cpu, settings, access, privilege, address);
         let (run, name) = match access {
             Access::Read => (Run::Load { code, address }, "load"),
             Access::Write => (Run::Store { code, address }, "store"),
@@ -114,7 +108,7 @@ impl<M: Mmu> Compare<'_, M> {
 
     /// Tries a fetch at EL2. `may` is what we say of it.
     pub fn fetch_el2(&mut self, settings: &El2, va: u64, vectors: u64) {
-        let prediction = divergence::el2(&mut self.arena, &self.cpu, settings, Access::Execute, va);
+        let prediction = prediction::el2(&mut self.arena, &self.cpu, settings, Access::Execute, va);
         let prediction = Prediction {
             ours: crate::answer::Reasoned { answer: without_type(prediction.ours.answer), ..prediction.ours },
             qemu: prediction.qemu.map(|(why, answer)| (why, without_type(answer))),
@@ -198,65 +192,10 @@ impl<M: Mmu> Compare<'_, M> {
     }
 }
 
-/// Stands for all mapped answers where neither address nor type is seen.
-const RAN: Outcome = Outcome::Mapped { pa: 0, attr: 0, sh: 0 };
-
-fn without_type(answer: Answer) -> Answer {
-    match answer {
-        Answer::Is(Outcome::Mapped { .. }) | Answer::ReservedType { .. } => Answer::Is(RAN),
-        other => other,
-    }
-}
-
-fn is_permission_fault(prediction: &Prediction) -> bool {
-    let is = |answer: Answer| matches!(answer, Answer::Is(Outcome::Fault { status: 0x0c..=0x0f, .. }));
-    is(prediction.ours.answer) || prediction.qemu.is_some_and(|(_, answer)| is(answer))
-}
-
 fn outcome(walked: Walked) -> Outcome {
     match walked {
         Walked::Par(par) => Outcome::from_par(par),
         Walked::Abort(esr) => Outcome::from_abort(esr),
-    }
-}
-
-/// Returns what an exit says about `address`: `None` if it is about something else.
-fn lower_outcome(exit: &LowerExit, access: Access, address: u64) -> Option<Outcome> {
-    const WFI: u64 = 0x01;
-    const FETCH: u64 = 0x20;
-    const DATA: u64 = 0x24;
-    let is_there = exit.far == address && exit.hpfar >> 4 & 0xff_ffff_ffff == address >> 12;
-    match (exit.esr >> 26, access) {
-        (WFI, Access::Execute) if exit.elr == address => Some(RAN),
-        (WFI, Access::Read | Access::Write) => Some(RAN),
-        (FETCH, Access::Execute) | (DATA, Access::Read | Access::Write) if exit.far == address => {
-            let status = (exit.esr & 0x3f) as u8;
-            // HPFAR_EL2 is not valid for permission faults of the access itself, though QEMU writes it.
-            (is_there || status & 0x3c == 0x0c).then_some(Outcome::Fault { status, is_stage2: true })
-        }
-        _ => None,
-    }
-}
-
-/// Returns how a prediction and the MMU's answer compare.
-fn verdict(prediction: &Prediction, got: Outcome) -> Verdict {
-    let ours = agrees(prediction.ours.answer, got);
-    match prediction.qemu {
-        Some((why, answer)) if answer != prediction.ours.answer => match (agrees(answer, got), ours) {
-            (true, _) => Verdict::Diverge(why),
-            (false, true) if !why.known().is_choice => Verdict::Gone(why),
-            (false, _) => Verdict::Differ,
-        },
-        _ if ours => Verdict::Agree,
-        _ => Verdict::Differ,
-    }
-}
-
-fn agrees(answer: Answer, got: Outcome) -> bool {
-    match (answer, got) {
-        (Answer::Is(expected), got) => expected == got,
-        (Answer::ReservedType { pa: expected }, Outcome::Mapped { pa, .. }) => pa == expected,
-        (Answer::ReservedType { .. } | Answer::Wrong(_), _) => false,
     }
 }
 
@@ -278,56 +217,5 @@ impl Display for ShowExit {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let LowerExit { esr, elr, far, hpfar } = self.0;
         write!(f, "ESR_EL2 {esr:#x} ELR_EL2 {elr:#x} FAR_EL2 {far:#x} HPFAR_EL2 {hpfar:#x}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::answer::Reasoned;
-
-    const FAULT: Outcome = Outcome::Fault { status: 0x04, is_stage2: true };
-
-    /// Names the verdict when we say `ours`, QEMU is known to say `qemu`, and `got` is what came.
-    fn judged(ours: Answer, qemu: Option<(Divergence, Answer)>, got: Outcome) -> &'static str {
-        let ours = Reasoned { answer: ours, path: None, refused: None, is_base_beyond: false };
-        match verdict(&Prediction { ours, qemu }, got) {
-            Verdict::Agree => "agree",
-            Verdict::Diverge(_) => "diverge",
-            Verdict::Gone(_) => "gone",
-            Verdict::Differ => "differ",
-        }
-    }
-
-    #[test]
-    fn good_agreement() {
-        assert_eq!(judged(Answer::Is(FAULT), None, FAULT), "agree");
-        assert_eq!(judged(Answer::Is(FAULT), Some((Divergence::HighBits, Answer::Is(FAULT))), FAULT), "agree");
-    }
-
-    #[test]
-    fn bad_other_answers() {
-        assert_eq!(judged(Answer::Is(FAULT), None, RAN), "differ");
-        assert_eq!(judged(Answer::ReservedType { pa: 0x1000 }, None, RAN), "differ");
-        let third = Outcome::Abort { status: 0x14 };
-        assert_eq!(judged(Answer::Is(FAULT), Some((Divergence::HighBits, Answer::Is(RAN))), third), "differ");
-    }
-
-    #[test]
-    fn bad_a_divergence_that_is_gone() {
-        let qemu = |why| Some((why, Answer::Is(RAN)));
-        assert_eq!(judged(Answer::Is(FAULT), qemu(Divergence::HighBits), RAN), "diverge");
-        assert_eq!(judged(Answer::Is(FAULT), qemu(Divergence::HighBits), FAULT), "gone");
-        // What the architecture leaves open has one expected answer all the same.
-        assert_eq!(judged(Answer::Is(FAULT), qemu(Divergence::Granule), FAULT), "differ");
-    }
-
-    #[test]
-    fn good_exits_about_the_access_only() {
-        let exit = LowerExit { esr: 0x24 << 26 | 0x0f, elr: 0, far: 0x2800, hpfar: 0x20 };
-        let denied = Outcome::Fault { status: 0x0f, is_stage2: true };
-        assert_eq!(lower_outcome(&exit, Access::Write, 0x2800), Some(denied));
-        assert_eq!(lower_outcome(&exit, Access::Write, 0x3800), None);
-        assert_eq!(lower_outcome(&exit, Access::Execute, 0x2800), None);
     }
 }

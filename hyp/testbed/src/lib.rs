@@ -3,7 +3,7 @@
 //!
 //! Everything that needs no register is here and knows no machine but [`mmu::Mmu`], so that hosts compile and test it; the
 //! image (`main.rs`) adds entry, console and registers. What QEMU does differently from the architecture stands in
-//! [`divergence`] and nowhere else.
+//! [`divergence`] and [`prediction`] and nowhere else.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,9 @@ pub mod memory_type;
 pub mod mmu;
 pub mod par;
 pub mod path;
+pub mod prediction;
 mod random_tables;
 pub mod report;
 pub mod rng;
 pub mod tables;
+mod verdict;

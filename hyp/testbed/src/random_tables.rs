@@ -100,8 +100,8 @@ mod tests {
     use super::*;
     use crate::arena::{HIGH_WORDS, WORDS};
     use crate::cpu::Cpu;
-    use crate::divergence;
     use crate::mmu::Stage2;
+    use crate::prediction;
     use core::sync::atomic::AtomicU64;
     use s2dump_vmsa::fault::{Access, Privilege};
     use s2dump_vmsa::Features;
@@ -130,7 +130,7 @@ mod tests {
             let root = arena.root();
             path(&mut arena, &geometry, root, ia, &mut rng);
             let (access, who) = (Access::Read, Privilege::Privileged);
-            let prediction = divergence::stage2(&mut arena, &CPU, &settings, access, who, ia);
+            let prediction = prediction::stage2(&mut arena, &CPU, &settings, access, who, ia);
             let levels = prediction.ours.path.map_or(0, |path| path.entries().count());
             deep += usize::from(levels == 4);
             let answer = prediction.ours.answer;
@@ -153,8 +153,8 @@ mod tests {
         let leaf = crate::tables::map(&mut arena, &geometry, root, 0, s2dump_vmsa::Level::L3, 0x5000_0703);
         arena.write(table, arena.read(table).unwrap_or(0) | 1 << 8);
         let before = [table, leaf].map(|place| arena.read(place));
-        let prediction = divergence::stage2(&mut arena, &CPU, &settings, Access::Read, Privilege::Privileged, 0);
-        assert!(matches!(prediction.qemu, Some((divergence::Divergence::HighBits, _))), "{prediction:?}");
+        let prediction = prediction::stage2(&mut arena, &CPU, &settings, Access::Read, Privilege::Privileged, 0);
+        assert!(matches!(prediction.qemu, Some((crate::divergence::Divergence::HighBits, _))), "{prediction:?}");
         assert_eq!([table, leaf].map(|place| arena.read(place)), before);
     }
 }

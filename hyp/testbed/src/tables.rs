@@ -6,7 +6,7 @@ use s2dump_vmsa::{Geometry, Level, RawDescriptor};
 
 /// AF: accessed.
 pub const AF: u64 = 1 << 10;
-/// S2AP, or at EL2 AP with AP[2] clear.
+/// S2AP, or at EL2 AP, whose upper bit is read-only.
 pub const AP_SHIFT: u32 = 6;
 /// MemAttr, or at EL2 AttrIndx with NS above it.
 pub const ATTR_SHIFT: u32 = 2;
