@@ -63,6 +63,14 @@ pub(crate) enum BankError {
     Overlap(String, String, u64),
 }
 
+/// Says that a file is shorter than it was, or than it says itself.
+pub(super) fn short_read(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the file is too short".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// Memory from `start` on, which is in a file from `offset` on.
 struct Bank {
     name: String,
@@ -162,7 +170,7 @@ impl Banks {
             let (now, later) = into.split_at_mut(bytes);
             bank.file
                 .read_exact_at(now, bank.offset + (address - bank.start))
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", bank.name)))?;
+                .map_err(|error| io::Error::other(format!("{}: {}", bank.name, short_read(&error))))?;
             address += bytes as u64;
             into = later;
         }
@@ -205,6 +213,22 @@ mod tests {
         assert_eq!(file("a@b@1G"), ("a@b".into(), Some(1 << 30)));
         assert_eq!(file("guest.core"), ("guest.core".into(), None));
         assert_eq!(file("me@home.core"), ("me@home.core".into(), None));
+    }
+
+    /// A file may become shorter after it was opened: that is told, and no signal as with a mapping.
+    #[test]
+    fn bad_file_cut_off_meanwhile() {
+        let path = std::env::temp_dir().join(format!("s2dump-banks-{}", std::process::id()));
+        std::fs::write(&path, [7; 8192]).unwrap();
+        let files = [format!("{}@4K", path.display()).parse().unwrap()];
+        let banks = Banks::open(&files, &mut |note| panic!("{note}")).unwrap();
+        let mut word = [0; 8];
+        assert!(banks.read(4096 + 8184, &mut word).unwrap());
+        assert_eq!(word, [7; 8]);
+        assert!(!banks.read(4096 + 8185, &mut word).unwrap(), "a word that is not all there");
+        File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
+        assert!(banks.read(4096 + 8184, &mut word).unwrap_err().to_string().ends_with("the file is too short"));
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

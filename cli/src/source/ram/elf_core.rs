@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! ELF cores of whole machines, as QEMU's `dump-guest-memory` writes them: which memory is where in the file.
 //!
-//! Not supported: compressed formats (kdump), and cores of processes, whose segments have no physical addresses.
+//! Not supported: compressed formats (kdump), cores of processes, whose segments have no physical addresses, and more than
+//! 65534 segments. These few fields of two headers are read by hand: a crate for it makes the binary 40 KB larger.
 
-use object::elf::{FileHeader64, ELFMAG, EM_AARCH64, ET_CORE, PT_LOAD};
-use object::read::elf::{FileHeader, ProgramHeader};
-use object::{LittleEndian, ReadCache};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
 /// Why an ELF file is not a core whose memory can be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum CoreError {
     /// The headers cannot be read.
-    #[error("damaged ELF file: {0}")]
-    Damaged(object::read::Error),
+    #[error("damaged ELF core: {}", super::banks::short_read(.0))]
+    Damaged(io::Error),
+    /// Program headers are of another size, or too many to be counted in the header.
+    #[error("an ELF core with {0} program headers of {1} bytes, which is not understood")]
+    Headers(u16, u16),
     /// Of another machine, or no core.
     #[error("not an ELF core of a 64-bit little-endian Arm machine")]
     OtherKind,
@@ -39,7 +40,7 @@ pub(crate) struct Segment {
 pub(crate) fn is_elf(file: &File) -> io::Result<bool> {
     let mut magic = [0; 4];
     match file.read_exact_at(&mut magic, 0) {
-        Ok(()) => Ok(magic == ELFMAG),
+        Ok(()) => Ok(magic == *b"\x7fELF"),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }
@@ -47,24 +48,43 @@ pub(crate) fn is_elf(file: &File) -> io::Result<bool> {
 
 /// Returns the memory of the core in `file`.
 pub(crate) fn segments(file: &File) -> Result<Vec<Segment>, CoreError> {
-    let data = ReadCache::new(file);
-    let header = FileHeader64::<LittleEndian>::parse(&data).map_err(CoreError::Damaged)?;
-    let is_little = header.e_ident.data == object::elf::ELFDATA2LSB && header.is_class_64();
-    if !is_little || header.e_machine(LittleEndian) != EM_AARCH64 || header.e_type(LittleEndian) != ET_CORE {
+    const HEADER_BYTES: usize = 64;
+    const PROGRAM_HEADER_BYTES: u16 = 56;
+    /// 64-bit, little-endian.
+    const CLASS_AND_DATA: [u8; 2] = [2, 1];
+    const ET_CORE: u16 = 4;
+    const EM_AARCH64: u16 = 183;
+    const PN_XNUM: u16 = 0xffff;
+    const PT_LOAD: u32 = 1;
+
+    let mut header = [0; HEADER_BYTES];
+    file.read_exact_at(&mut header, 0).map_err(CoreError::Damaged)?;
+    let half = |at| u16::from_le_bytes(field(&header, at));
+    if field(&header, 4) != CLASS_AND_DATA || half(16) != ET_CORE || half(18) != EM_AARCH64 {
         return Err(CoreError::OtherKind);
     }
-    let headers = header.program_headers(LittleEndian, &data).map_err(CoreError::Damaged)?;
-    let segments: Vec<Segment> = headers
-        .iter()
-        .filter(|header| header.p_type(LittleEndian) == PT_LOAD && header.p_filesz(LittleEndian) > 0)
-        .map(|header| Segment {
-            start: header.p_paddr(LittleEndian),
-            bytes: header.p_filesz(LittleEndian),
-            offset: header.p_offset(LittleEndian),
-        })
-        .collect();
+    let (first, size, count) = (u64::from_le_bytes(field(&header, 32)), half(54), half(56));
+    if count == PN_XNUM || (count > 0 && size != PROGRAM_HEADER_BYTES) {
+        return Err(CoreError::Headers(count, size));
+    }
+    let mut segments = Vec::new();
+    for n in 0..u64::from(count) {
+        let mut header = [0; PROGRAM_HEADER_BYTES as usize];
+        let at = first.saturating_add(n * u64::from(PROGRAM_HEADER_BYTES));
+        file.read_exact_at(&mut header, at).map_err(CoreError::Damaged)?;
+        let word = |at| u64::from_le_bytes(field(&header, at));
+        let (offset, start, bytes) = (word(8), word(24), word(32));
+        if u32::from_le_bytes(field(&header, 0)) == PT_LOAD && bytes > 0 {
+            segments.push(Segment { start, bytes, offset });
+        }
+    }
     if segments.is_empty() {
         return Err(CoreError::NoMemory);
     }
     Ok(segments)
+}
+
+/// Returns the bytes of the field at `at`, which is inside.
+fn field<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
+    header.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
 }
