@@ -13,6 +13,9 @@ use s2dump_vmsa::{Geometry, Granule, Level, RawDescriptor};
 /// One of each kind: as Device, non-cacheable, write-through and write-back.
 const MAIR: u64 = 0xff_bb_44_0c_08_04_00_ff;
 
+/// TCR_EL2 with E2H: TTBR0_EL2 is not walked.
+const EPD0: u64 = 1 << 7;
+
 /// Runs the group.
 pub(super) fn run<M: Mmu>(compare: &mut Compare<'_, M>) {
     compare.group = Group::El2;
@@ -28,6 +31,10 @@ pub(super) fn run<M: Mmu>(compare: &mut Compare<'_, M>) {
                 level = at.child();
             }
             base_bits(compare, &settings, &geometry);
+            if tcr.e2h {
+                let mirror = compare.arena.mirror();
+                compare.at_s1e2(&El2 { tcr: tcr.value() | EPD0, ttbr0: mirror, ..settings }, 0);
+            }
         });
     }
     for hpd in [false, true] {
