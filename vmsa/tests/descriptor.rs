@@ -122,6 +122,7 @@ fn good_block_address_ignores_bits_below_its_size() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "arithmetic of many values: minutes under Miri")]
 fn good_each_bit_belongs_somewhere() {
     for geometry in [small(), large(), coarse()] {
         for n in 2..64 {

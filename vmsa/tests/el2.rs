@@ -74,6 +74,13 @@ fn good_inherited_rights() {
     );
 }
 
+/// What two tables both say, holds once.
+#[test]
+fn good_table_attributes_add_up() {
+    let and = |above, below| TableAttrs::from_bits(above).and(TableAttrs::from_bits(below)).to_bits();
+    assert_eq!([and(0, 0b1_0101), and(0b1_0101, 0), and(0b1_0010, 0b0_1010)], [0b1_0101, 0b1_0101, 0b1_1010]);
+}
+
 #[test]
 fn good_table_attributes_by_regime() {
     let attrs = |geometry: Geometry| {

@@ -34,6 +34,7 @@ fn vtcr(tg0: u64, sl: u64, t0sz: u64, ds: bool) -> u64 {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "arithmetic of many values: minutes under Miri")]
 fn good_legal_combinations_and_no_others() {
     let mut legal = 0;
     for tg0 in 0..4 {
@@ -151,6 +152,7 @@ fn good_contiguous_runs() {
 
 /// Any register value is decoded or refused, and what is decoded can be computed with.
 #[test]
+#[cfg_attr(miri, ignore = "arithmetic of many values: minutes under Miri")]
 fn good_no_register_value_panics() {
     let mut raw = 1_u64;
     for n in 0..200_000_u32 {

@@ -17,7 +17,7 @@ impl Numbers {
 
 #[test]
 fn good_any_descriptor_of_any_table() {
-    let cases = if cfg!(miri) { 20 } else { 3000 };
+    let cases = if cfg!(miri) { 3 } else { 3000 };
     let (mut numbers, mut accepted) = (Numbers(1), 0);
     for _ in 0..cases {
         let (other, few_bits) = (numbers.next(), numbers.next() & numbers.next() & numbers.next());
@@ -25,7 +25,7 @@ fn good_any_descriptor_of_any_table() {
             // D128 and EPD0 would refuse most of them.
             register: numbers.next() & !(1 << 38 | u64::from(other & 7 != 0) << 7),
             base: numbers.next() & (u64::MAX >> (other >> 50 & 15)),
-            raw: if other & 1 == 0 { numbers.next() } else { few_bits | 1 } | u64::from(other & 2 != 0),
+            raw: if other & 1 == 0 { numbers.next() } else { few_bits } | u64::from(other & 2 != 0),
             s2pir: numbers.next(),
             features: (other >> 8) as u16,
             pa_max: (other >> 24) as u8,
@@ -33,5 +33,11 @@ fn good_any_descriptor_of_any_table() {
         };
         accepted += u64::from(check(&input));
     }
-    assert!(accepted > cases / 10, "only {accepted} of {cases} registers were accepted");
+    assert!(cfg!(miri) || accepted > cases / 10, "only {accepted} of {cases} registers were accepted");
+}
+
+#[test]
+fn good_empty_descriptor() {
+    let vtcr = 2 << 16 | 1 << 6 | 24;
+    assert!(check(&Input { register: vtcr, base: 0, raw: 0, s2pir: 0, features: 2 << 14, pa_max: 2, inherited: 0 }));
 }

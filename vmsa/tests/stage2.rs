@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rights, faults and the fields of extensions of stage-2 leaves, against tables of the manual written out here.
 
-use s2dump_vmsa::attrs::MemAttr;
+use s2dump_vmsa::attrs::{MemAttr, Shareability};
 use s2dump_vmsa::fault::{Access, Fault, Privilege};
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
 use s2dump_vmsa::{Descriptor, Features, Geometry, Granule, Level, RawDescriptor};
@@ -66,6 +66,7 @@ fn good_dirty_bit_modifier() {
 
 /// All values of a field of S2PIR_EL2: EL1 and EL0 only differ in execution.
 #[test]
+#[cfg_attr(miri, ignore = "arithmetic of many values: minutes under Miri")]
 fn good_indirect_rights() {
     const BY_VALUE: [&str; 16] = [
         "--- ---", "--- ---", "r-- r--", "r-- r--", "-w- -w-", "--- ---", "r-- r--", "r-- r--", "r-- r--", "r-- r-x",
@@ -200,4 +201,17 @@ fn good_tables_say_nothing() {
     assert_eq!(table.attrs().to_bits(), 0);
     assert_eq!(table.next_table().get(), 0xffff_ffff_f000);
     assert_eq!(table.other_bits(), 0xffff << 48 | 0xffc, "all that is ignored");
+}
+
+#[test]
+fn good_shareability() {
+    let geometry = geometry(VTCR);
+    let found = [0, 1, 2, 3].map(|sh: u64| page(sh << 8, &geometry).shareability());
+    assert_eq!(found, [Shareability::Non, Shareability::Reserved, Shareability::Outer, Shareability::Inner]);
+}
+
+#[test]
+fn good_fwb_is_told() {
+    let is_fwb = |fwb| Geometry::from_vtcr(VTCR, Features { fwb, ..ALL }).unwrap().is_fwb();
+    assert!(is_fwb(true) && !is_fwb(false));
 }

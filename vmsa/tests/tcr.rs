@@ -46,6 +46,7 @@ fn tcr(e2h: bool, tg0: u64, t0sz: u64, ps: u64, ds: bool) -> u64 {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "arithmetic of many values: minutes under Miri")]
 fn good_start_levels_and_no_others() {
     for e2h in [false, true] {
         for (tg0, ds, t0sz) in

@@ -6,7 +6,7 @@ use s2dump_vmsa::fault::{Access, Fault, Privilege, Rights};
 use s2dump_vmsa::geometry::BaseBeyondOutput;
 use s2dump_vmsa::stage2::Stage2Leaf;
 use s2dump_vmsa::{
-    Descriptor, Features, Geometry, GeometryError, Granule, Leaf, Level, PhysAddr, RawDescriptor, Regime, TableAttrs,
+    Descriptor, Features, Geometry, GeometryError, Granule, Leaf, Level, RawDescriptor, Regime, TableAttrs,
 };
 
 /// What is decoded, in numbers.
@@ -111,6 +111,11 @@ fn check_geometry(input: &Input, geometry: &Geometry) {
     for level in LEVELS {
         let (low, high) = (geometry.low_address_mask(level), geometry.high_address_mask());
         assert_eq!((low & high, (low | high) & 0b11), (0, 0));
+        // As many bits as the format's addresses have above those of the entry.
+        let has_all = geometry.is_lpa2() || granule == Granule::Size64K && input.features().pa_max_bits == 52;
+        let (top, in_place) = if has_all { (52, if geometry.is_lpa2() { 50 } else { 48 }) } else { (48, 48) };
+        assert_eq!(low.count_ones(), in_place - granule.entry_shift(level).min(in_place));
+        assert_eq!(high.count_ones(), top - in_place);
         assert!(!geometry.is_block_level(level) || (level != Level::L3 && level != Level::MINUS_1));
     }
     assert!(!geometry.manages_dirty_state() || geometry.sets_access_flag());
@@ -149,10 +154,15 @@ fn check_descriptor(input: &Input, level: Level, geometry: &Geometry) {
             let in_size = table.next_table().fits(u32::from(geometry.pa_bits()));
             assert_eq!((table.is_address_in_size(), descriptor.fault().is_none()), (in_size, in_size));
             let seen = |raw| match RawDescriptor::from_bits(raw).view(level, geometry) {
-                Descriptor::Table(table) => (table.next_table(), table.attrs(), table.other_bits()),
+                Descriptor::Table(table) => ((table.next_table(), table.attrs()), table.other_bits()),
                 other => panic!("{other:?}"),
             };
-            assert!((2..64).all(|n| seen(input.raw) != seen(input.raw ^ 1 << n)), "a bit is masked silently");
+            let (fields, others) = seen(input.raw);
+            for n in 2..64 {
+                let (fields_then, others_then) = seen(input.raw ^ 1 << n);
+                assert_ne!(fields != fields_then, others != others_then, "bit {n} shows in both or nowhere");
+                assert!(others == others_then || others ^ others_then == 1 << n);
+            }
             assert!(geometry.regime() != Regime::Stage2 || table.attrs() == TableAttrs::NONE);
         }
         Descriptor::Block(leaf) | Descriptor::Page(leaf) => {
@@ -178,14 +188,16 @@ fn check_leaf(input: &Input, leaf: Leaf<'_>, geometry: &Geometry) {
     assert_eq!(leaf.stage2().is_some(), geometry.regime() == Regime::Stage2);
     assert_eq!(leaf.el2(inherited).is_some(), geometry.regime() != Regime::Stage2);
 
-    // Every bit shows somewhere.
+    // Every bit shows: as a field, or as one that nobody knows.
     let seen = |raw| match RawDescriptor::from_bits(raw).view(level, geometry) {
         Descriptor::Block(leaf) | Descriptor::Page(leaf) => all_of(leaf),
         other => panic!("{other:?}"),
     };
-    let own = seen(input.raw);
+    let (fields, others) = seen(input.raw);
     for n in 2..64 {
-        assert_ne!(own, seen(input.raw ^ 1 << n), "bit {n} is masked silently");
+        let (fields_then, others_then) = seen(input.raw ^ 1 << n);
+        assert_ne!(fields != fields_then, others != others_then, "bit {n} shows in both or nowhere");
+        assert!(others == others_then || others ^ others_then == 1 << n);
     }
 
     for privilege in PRIVILEGES {
@@ -223,34 +235,24 @@ fn check_faults(leaf: &Leaf<'_>, geometry: &Geometry, rights: Rights, fault: imp
     }
 }
 
-type Shared = (PhysAddr, bool, bool, bool, bool, u8, u8);
-
-/// Everything a leaf tells.
-fn all_of(leaf: Leaf<'_>) -> (Shared, String) {
-    let shared = (
-        leaf.output_address(),
-        leaf.access_flag(),
-        leaf.no_translation(),
-        leaf.dirty_bit_modifier(),
-        leaf.contiguous(),
-        leaf.software_bits(),
-        leaf.pbha(),
-    );
-    let own = match (leaf.stage2(), leaf.el2(TableAttrs::NONE)) {
-        (Some(leaf), _) => of_stage2(&leaf),
-        (_, Some(leaf)) => of_el2(&leaf),
+/// Every field of a leaf, and the bits nobody knows.
+fn all_of(leaf: Leaf<'_>) -> (String, u64) {
+    let flags = (leaf.access_flag(), leaf.no_translation(), leaf.dirty_bit_modifier(), leaf.contiguous());
+    let shared = (leaf.output_address(), flags, leaf.software_bits(), leaf.pbha());
+    let (own, others) = match (leaf.stage2(), leaf.el2(TableAttrs::NONE)) {
+        (Some(leaf), _) => (of_stage2(&leaf), leaf.other_bits()),
+        (_, Some(leaf)) => (of_el2(&leaf), leaf.other_bits()),
         _ => unreachable!(),
     };
-    (shared, own)
+    (format!("{shared:?} {own}"), others)
 }
 
 fn of_stage2(leaf: &Stage2Leaf<'_>) -> String {
     let extension = (leaf.fnxs(), leaf.assured_only(), leaf.po_index(), leaf.page_state());
-    let all = (leaf.mem_attr(), leaf.shareability(), leaf.permissions(), extension, leaf.other_bits());
-    format!("{all:?}")
+    format!("{:?}", (leaf.mem_attr(), leaf.shareability(), leaf.permissions(), extension))
 }
 
 fn of_el2(leaf: &El2Leaf<'_>) -> String {
     let flags = (leaf.is_non_secure(), leaf.is_not_global(), leaf.is_guarded(), leaf.xn(), leaf.pxn());
-    format!("{:?}", (leaf.attr_index(), leaf.ap(), leaf.shareability(), flags, leaf.other_bits(), leaf.inherited()))
+    format!("{:?}", (leaf.attr_index(), leaf.ap(), leaf.shareability(), flags, leaf.inherited()))
 }
