@@ -9,7 +9,7 @@ use crate::mmu::{El2, El2Exit, Lower, LowerExit, Mmu, Run, Stage2, Walked};
 use crate::par::Outcome;
 use crate::prediction::{self, Prediction};
 use crate::report::{Group, Report};
-use crate::verdict::{is_permission_fault, lower_outcome, verdict, without_type, Verdict, RAN};
+use crate::verdict::{is_permission_fault, lower_outcome, verdict, without_types, Verdict, RAN};
 use core::fmt::Display;
 use s2dump_hyp::walker::Entry;
 use s2dump_vmsa::fault::{Access, Privilege};
@@ -95,24 +95,17 @@ impl<M: Mmu> Compare<'_, M> {
         };
         let exit = self.mmu.run_lower(settings, lower, run);
         let got = lower_outcome(&exit, access, address);
-        // What ran shows neither address nor type: those are AT's to compare.
-        let prediction = Prediction {
-            ours: crate::answer::Reasoned { answer: without_type(prediction.ours.answer), ..prediction.ours },
-            qemu: prediction.qemu.map(|(why, answer)| (why, without_type(answer))),
-        };
+        let prediction = without_types(prediction);
         let Some(got) = got else {
             return self.fail(settings, &prediction, address, name, &ShowExit(exit));
         };
         self.judge(settings, &prediction, got, address, name);
     }
 
-    /// Tries a fetch at EL2. `may` is what we say of it.
+    /// Tries a fetch at EL2, whose vectors are at `vectors`.
     pub fn fetch_el2(&mut self, settings: &El2, va: u64, vectors: u64) {
         let prediction = prediction::el2(&mut self.arena, &self.cpu, settings, Access::Execute, va);
-        let prediction = Prediction {
-            ours: crate::answer::Reasoned { answer: without_type(prediction.ours.answer), ..prediction.ours },
-            qemu: prediction.qemu.map(|(why, answer)| (why, without_type(answer))),
-        };
+        let prediction = without_types(prediction);
         let got = match self.mmu.run_el2(settings, va, vectors) {
             El2Exit::Ran => RAN,
             El2Exit::Exception { esr, far } if esr >> 26 == 0x21 && far == va => {

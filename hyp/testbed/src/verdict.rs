@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Judges: how an answer of ours, one expected of QEMU and the MMU's compare.
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Reasoned};
 use crate::divergence::Divergence;
 use crate::mmu::LowerExit;
 use crate::par::Outcome;
@@ -19,11 +19,16 @@ pub(crate) enum Verdict {
 /// Stands for all mapped answers where neither address nor type is seen.
 pub(crate) const RAN: Outcome = Outcome::Mapped { pa: 0, attr: 0, sh: 0 };
 
-/// Returns the answer without address and type.
-pub(crate) fn without_type(answer: Answer) -> Answer {
-    match answer {
+/// Returns what is seen of a prediction when something runs: neither address nor type, which are AT's to compare.
+pub(crate) fn without_types(prediction: Prediction) -> Prediction {
+    let seen = |answer| match answer {
         Answer::Is(Outcome::Mapped { .. }) | Answer::ReservedType { .. } => Answer::Is(RAN),
         other => other,
+    };
+    let Prediction { ours, qemu } = prediction;
+    Prediction {
+        ours: Reasoned { answer: seen(ours.answer), ..ours },
+        qemu: qemu.map(|(why, answer)| (why, seen(answer))),
     }
 }
 
@@ -76,7 +81,6 @@ fn agrees(answer: Answer, got: Outcome) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::Reasoned;
 
     const FAULT: Outcome = Outcome::Fault { status: 0x04, is_stage2: true };
 

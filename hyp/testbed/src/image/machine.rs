@@ -53,10 +53,10 @@ unsafe extern "C" {
     static lower_vectors: u32;
 }
 
-/// Returns the memory at `base`, for tables.
+/// Returns the memory at `base`, for tables; `base` is aligned.
 pub(crate) fn high_memory(base: u64) -> &'static [AtomicU64] {
     // SAFETY:
-    // - Whoever starts the image says that there is memory at `base`, of this size, and so aligned.
+    // - Whoever starts the image says that there is memory of this size at `base`; the caller looked at its alignment.
     // - No object of ours is there, and an atomic may be any bits; the MMU is off, so addresses are physical.
     unsafe { core::slice::from_raw_parts(base as *const AtomicU64, HIGH_WORDS) }
 }

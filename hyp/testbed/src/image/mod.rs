@@ -9,7 +9,7 @@ mod semihosting;
 use console::{print, Console};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use machine::Machine;
-use s2dump_testbed::arena::{Arena, WORDS};
+use s2dump_testbed::arena::{Arena, PART_BYTES, WORDS};
 use s2dump_testbed::cases::{self, Plan};
 use s2dump_testbed::compare::{Compare, Places};
 use s2dump_testbed::report::{Group, Report};
@@ -39,6 +39,7 @@ pub(crate) fn main(el: u64) -> bool {
     assert!(el == 3, "started at EL{el}, not at EL3: QEMU wants -M virt,virtualization=on,secure=on");
     let mut buffer = [0; 256];
     let (plan, high) = plan(semihosting::arguments(&mut buffer));
+    assert!(high.is_none_or(|base| base % PART_BYTES == 0), "high memory is not aligned");
     let high = high.map(|base| (base, machine::high_memory(base)));
     let cpu = Machine::cpu();
     print(format_args!("ID_AA64MMFR0..2_EL1 {:#x} {:#x} {:#x}, {plan:?}\n", cpu.mmfr0, cpu.mmfr1, cpu.mmfr2));
