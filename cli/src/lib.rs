@@ -11,6 +11,7 @@ mod decode;
 mod exit_code;
 mod failure;
 mod format;
+mod leaf;
 mod merge;
 mod model;
 mod numbers;

@@ -5,7 +5,7 @@ use crate::registers::{BadRegister, Register};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
 use s2dump_abi::target::Target;
-use s2dump_vmsa::{Features, Geometry, Level, PhysAddr};
+use s2dump_vmsa::{Features, Geometry, Level, PhysAddr, Regime, TableAttrs};
 use std::fmt;
 
 /// What all rows of one dump or walk share: the header of its first slot, checked.
@@ -34,16 +34,20 @@ pub(crate) enum TableFault {
 }
 
 impl Table {
-    /// Checks the header of a RANGES or WALK slot; `features` if they are known better than it tells them.
-    pub(crate) fn try_new(header: SlotHeader, features: Option<Features>) -> Result<Self, TableFault> {
+    /// Checks the header of a RANGES or WALK slot; `known` is the format, if that is known better than it tells.
+    pub(crate) fn try_new(header: SlotHeader, known: Option<(Geometry, Features)>) -> Result<Self, TableFault> {
         let has = |feature| header.table_features & feature != 0;
-        let features = features.unwrap_or(Features {
-            lpa2: has(table_features::LPA2),
-            ..Features::of_kvm(header.vtcr, has(table_features::FWB), has(table_features::XNX))
-        });
         let vtcr = header.vtcr;
-        let geometry = Geometry::from_vtcr(vtcr, features)
-            .map_err(|error| TableFault::Vtcr(BadRegister { register: Register::Vtcr, value: vtcr, error }))?;
+        let (geometry, features) = match known {
+            Some(known) => known,
+            None => {
+                let kvm = Features::of_kvm(vtcr, has(table_features::FWB), has(table_features::XNX));
+                let features = Features { lpa2: has(table_features::LPA2), ..kvm };
+                let geometry = Geometry::from_vtcr(vtcr, features)
+                    .map_err(|error| TableFault::Vtcr(BadRegister { register: Register::Vtcr, value: vtcr, error }))?;
+                (geometry, features)
+            }
+        };
         let same = geometry.ia_bits() == header.ia_bits
             && geometry.start_level().get() == header.start_level
             && geometry.granule().page_shift() == u32::from(header.page_shift);
@@ -72,6 +76,14 @@ impl Table {
     /// Returns whether the guest is protected.
     pub(crate) fn is_protected(&self) -> bool {
         self.has(slot_flags::PROTECTED)
+    }
+
+    /// Returns the register that the header's `vtcr` is the value of.
+    pub(crate) fn register(&self) -> Register {
+        match self.geometry.regime() {
+            Regime::Stage2 => Register::Vtcr,
+            Regime::El2 | Regime::El2And0 => Register::Tcr,
+        }
     }
 
     /// Returns whether it was read from an image of memory.
@@ -113,6 +125,8 @@ pub(crate) struct Row {
     pub(crate) kind: RecordKind,
     /// The output addresses run on.
     pub(crate) linear: bool,
+    /// What the tables above a leaf of EL2's stage 1 say.
+    pub(crate) inherited: TableAttrs,
 }
 
 impl Row {
@@ -140,7 +154,8 @@ impl Row {
             count: u32::try_from(self.count).ok()?,
             level: self.level.get(),
             kind: self.kind.0,
-            flags: if self.linear { record_flags::LINEAR } else { 0 },
+            flags: if self.linear { record_flags::LINEAR } else { 0 }
+                | u16::from(self.inherited.to_bits()) << record_flags::INHERITED.trailing_zeros(),
         })
     }
 
@@ -267,6 +282,7 @@ mod tests {
         level: Level::L3,
         kind: RecordKind::LEAF,
         linear: true,
+        inherited: TableAttrs::NONE,
     };
 
     #[test]

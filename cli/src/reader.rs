@@ -11,7 +11,7 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
-use s2dump_vmsa::{Features, Level};
+use s2dump_vmsa::{Features, Geometry, Level, Regime, TableAttrs};
 use std::collections::VecDeque;
 
 /// What the reader finds, in order.
@@ -95,7 +95,7 @@ pub(crate) struct Reader<S> {
 impl<S: SlotSource> Reader<S> {
     /// Reads from `source`.
     pub(crate) fn new(source: S) -> Self {
-        let sections = Sections { features: source.features(), ..Sections::default() };
+        let sections = Sections { known: source.format(), ..Sections::default() };
         Self { source, buffer: Box::new([0; SLOT_BYTES]), sections, failed: None }
     }
 
@@ -153,7 +153,7 @@ impl<S: SlotSource> Reader<S> {
 #[derive(Default)]
 struct Sections {
     /// What the source knows better than headers.
-    features: Option<Features>,
+    known: Option<(Geometry, Features)>,
     slots: u64,
     section: Option<Section>,
     last: Option<SlotHeader>,
@@ -221,7 +221,7 @@ impl Sections {
         let kind = SlotKind(header.kind);
         let table = match kind {
             SlotKind::VMS => None,
-            _ => match Table::try_new(*header, self.features) {
+            _ => match Table::try_new(*header, self.known) {
                 Ok(table) => Some(table),
                 Err(fault) => {
                     self.issues.push_back(Issue::Table(index, fault));
@@ -346,6 +346,13 @@ fn check_run(
         level,
         kind: record_kind,
         linear: record.flags & record_flags::LINEAR != 0,
+        inherited: match table.geometry.regime() {
+            Regime::Stage2 => TableAttrs::NONE,
+            _ => {
+                let [bits, _] = (record.flags >> record_flags::INHERITED.trailing_zeros()).to_le_bytes();
+                TableAttrs::from_bits(bits)
+            }
+        },
     };
     let space = table.geometry.ia_end();
     if record.ia >= space || row.count > (space - record.ia).div_ceil(1 << entry_shift) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Registers as they are typed or captured: what table they describe, or which field of them is not right.
 
-use s2dump_abi::slot::table_features;
+use s2dump_abi::slot::{encoding, table_features};
 use s2dump_hyp::tables::Root;
 use s2dump_vmsa::geometry::BaseBeyondOutput;
-use s2dump_vmsa::{Features, Geometry, GeometryError, Granule};
+use s2dump_vmsa::{Features, Geometry, GeometryError, Granule, Regime};
 use std::fmt;
 
 /// A register that gives a table its shape.
@@ -88,10 +88,10 @@ impl BadRegister {
 pub(crate) struct ImageTable {
     /// The table.
     pub(crate) root: Root,
-    /// VTCR_EL2.
-    pub(crate) vtcr: u64,
-    /// VTTBR_EL2.
-    vttbr: u64,
+    /// Value of the register that gives its shape: VTCR_EL2 or TCR_EL2.
+    pub(crate) value: u64,
+    /// Value of the register that tells where it is: VTTBR_EL2 or TTBR0_EL2.
+    base: u64,
     /// The VMID in VTTBR_EL2.
     pub(crate) vmid: u16,
     /// What it is decoded with.
@@ -107,9 +107,11 @@ pub(crate) enum ImageTableError {
     #[error(transparent)]
     Shape(#[from] BadRegister),
     /// The base.
-    #[error("vttbr_el2 {value:#x}: BADDR gives a root at {root:#x}, beyond the output size of {pa_bits} bits")]
+    #[error("{register} {value:#x}: BADDR gives a root at {root:#x}, beyond the output size of {pa_bits} bits")]
     Base {
         /// The register.
+        register: &'static str,
+        /// Its value.
         value: u64,
         /// Where the root would be.
         root: u64,
@@ -126,26 +128,33 @@ impl ImageTable {
             value: vtcr,
             error,
         })?;
-        let root = Root::from_register(geometry, vttbr).map_err(|BaseBeyondOutput(root)| ImageTableError::Base {
-            value: vttbr,
-            root: root.get(),
-            pa_bits: geometry.pa_bits(),
-        })?;
         // VTCR_EL2.VS: a VMID of 16 bits, else of 8.
         let [.., low, high] = vttbr.to_le_bytes();
         let vmid = u16::from_le_bytes([low, if vtcr >> 19 & 1 == 1 { high } else { 0 }]);
-        Ok(Self { root, vtcr, vttbr, vmid, features, encoding })
+        let root = root(geometry, vttbr)?;
+        Ok(Self { root, value: vtcr, base: vttbr, vmid, features, encoding })
+    }
+
+    /// Decodes the registers of the table of EL2's stage 1; `e2h` is HCR_EL2.E2H.
+    pub(crate) fn el2(tcr: u64, ttbr0: u64, e2h: bool, features: Features) -> Result<Self, ImageTableError> {
+        let geometry = Geometry::from_tcr_el2(tcr, e2h, features).map_err(|error| BadRegister {
+            register: Register::Tcr,
+            value: tcr,
+            error,
+        })?;
+        let root = root(geometry, ttbr0)?;
+        Ok(Self { root, value: tcr, base: ttbr0, vmid: 0, features, encoding: encoding::NONE })
     }
 
     /// Returns the register that tells where the root is, with its value.
     pub(crate) fn base_register(&self) -> String {
-        format!("vttbr_el2 {:#x}", self.vttbr)
+        format!("{} {:#x}", base_register(self.root.geometry()), self.base)
     }
 
     /// Returns what is odd about the registers, but no error.
     pub(crate) fn warning(&self) -> Option<String> {
         let geometry = self.root.geometry();
-        let dropped = geometry.base(self.vttbr).ok().map(|base| base.dropped).filter(|&dropped| dropped != 0)?;
+        let dropped = geometry.base(self.base).ok().map(|base| base.dropped).filter(|&dropped| dropped != 0)?;
         Some(format!(
             "{}: bits {dropped:#x} of BADDR are below the alignment of a root of {} and taken as zero; the architecture \
              leaves open what the MMU does",
@@ -161,6 +170,22 @@ impl ImageTable {
             .into_iter()
             .fold(0, |all, (has, bit)| if has { all | bit } else { all })
     }
+}
+
+fn base_register(geometry: &Geometry) -> &'static str {
+    match geometry.regime() {
+        Regime::Stage2 => "vttbr_el2",
+        Regime::El2 | Regime::El2And0 => "ttbr0_el2",
+    }
+}
+
+fn root(geometry: Geometry, value: u64) -> Result<Root, ImageTableError> {
+    Root::from_register(geometry, value).map_err(|BaseBeyondOutput(root)| ImageTableError::Base {
+        register: base_register(&geometry),
+        value,
+        root: root.get(),
+        pa_bits: geometry.pa_bits(),
+    })
 }
 
 #[cfg(test)]

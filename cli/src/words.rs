@@ -1,41 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a row says, in words: the vocabulary shared by table, walk and JSON. Decoding itself is `s2dump-vmsa`'s.
 
+use crate::leaf;
 use crate::model::{Row, Table};
 use s2dump_abi::slot::{encoding, RecordKind};
 use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability, Xn};
-use s2dump_vmsa::descriptor::{Descriptor, RawDescriptor};
 use s2dump_vmsa::pkvm::{InvalidKind, OwnerId, PageState};
-use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
+use s2dump_vmsa::stage2::Stage2Leaf;
 use std::borrow::Cow;
 
 /// Words or numbers for one word of output.
 pub(crate) type Word = Cow<'static, str>;
-
-/// Returns the leaf a row is made of, if it is.
-pub(crate) fn leaf<'t>(row: &Row, table: &'t Table) -> Option<Stage2Leaf<'t>> {
-    match RawDescriptor::from_bits(row.raw).view(row.level, &table.geometry) {
-        Descriptor::Block(leaf) | Descriptor::Page(leaf) if row.kind == RecordKind::LEAF => leaf.stage2(),
-        _ => None,
-    }
-}
-
-/// Returns the rights in three letters; execution is `x` for EL1 and EL0, `p` for EL1 only, `u` for EL0 only. Where
-/// they are an index into S2PIR_EL2, `pi` and the index.
-pub(crate) fn rwx(leaf: &Stage2Leaf<'_>) -> Word {
-    let (ap, xn) = match leaf.permissions() {
-        Permissions::Direct { ap, xn } => (ap, xn),
-        Permissions::Indirect { pi_index, .. } => return format!("pi{pi_index}").into(),
-    };
-    let execute = match (xn.el1_can_execute(), xn.el0_can_execute()) {
-        (true, true) => 'x',
-        (true, false) => 'p',
-        (false, true) => 'u',
-        (false, false) => '-',
-    };
-    let letters = [if ap.is_readable() { 'r' } else { '-' }, if ap.is_writable() { 'w' } else { '-' }, execute];
-    letters.iter().collect::<String>().into()
-}
 
 /// Returns who may execute.
 pub(crate) fn execute(xn: Xn) -> &'static str {
@@ -100,7 +75,7 @@ pub(crate) enum Runs {
 
 /// Returns what a row of a dump says about contiguous runs, if its entries are of such.
 pub(crate) fn runs(row: &Row, table: &Table) -> Option<Runs> {
-    let leaf = leaf(row, table).filter(|leaf| leaf.contiguous())?;
+    let leaf = leaf::of_row(row, table).filter(|leaf| leaf.contiguous())?;
     let entries = table.geometry.granule().contiguous_entries(leaf.level())?;
     let mask = (u64::from(entries) << row.entry_shift) - 1;
     let Some(oa) = row.oa.filter(|_| row.linear) else { return Some(Runs::Unknown) };
@@ -123,23 +98,6 @@ pub(crate) fn runs_word(runs: Runs) -> &'static str {
         Runs::Broken => "broken!",
         Runs::Unknown => "unknown",
     }
-}
-
-/// Returns what fields of extensions say, if one of them is set.
-pub(crate) fn extensions(leaf: &Stage2Leaf<'_>) -> Option<String> {
-    let flags = [
-        (leaf.fnxs(), "fnxs"),
-        (leaf.no_translation(), "nt"),
-        (leaf.assured_only(), "assured"),
-        (matches!(leaf.permissions(), Permissions::Indirect { dirty: true, .. }), "dirty"),
-    ];
-    let mut words: Vec<Word> = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.into()).collect();
-    match (leaf.po_index(), leaf.pbha()) {
-        (_, 0) => {}
-        (Some(index), _) => words.push(format!("po{index}").into()),
-        (None, pbha) => words.push(format!("pbha={pbha:#06b}").into()),
-    }
-    (!words.is_empty()).then(|| words.join(","))
 }
 
 /// Returns whether software bits and invalid entries have pKVM's meaning.
@@ -198,8 +156,8 @@ pub(crate) fn fault(kind: RecordKind) -> Option<&'static str> {
 
 /// Returns page state, annotation or fault as one word; what the word does not say is added raw.
 pub(crate) fn state(row: &Row, table: &Table) -> Word {
-    if let Some(leaf) = leaf(row, table) {
-        return page_state(&leaf, table).unwrap_or("-").into();
+    if let Some(leaf) = leaf::of_row(row, table) {
+        return leaf.page_state(table).unwrap_or("-").into();
     }
     match (annotation(row, table), fault(row.kind)) {
         (Some((word, true)), _) => word.into(),

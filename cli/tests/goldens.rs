@@ -145,6 +145,26 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "el2",
+        &[
+            "dump --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 40000000 -o +dbm,sw,ext,other",
+            "dump --ram el2.ram@0x40000000 --tcr 200803519 --ttbr0 1000040000000 --e2h -o +ext",
+            "dump --ram el2.ram@0x40000000 --tcr 81823519 --ttbr0 40000000 --range 1G+16M -n",
+            "walk --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 40000000 0x40201234",
+            "walk --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 40000000 0x8010",
+            "walk --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 40000000 512G",
+            "walk --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 40000000 0 --json",
+            "dump --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 40000000 --format ptdump",
+            "dump --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 40000000 --format ndjson",
+            "dump --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 40000000 --xnx",
+            "dump --ram el2.ram@0x40000000 --tcr 80823519 --vttbr 40000000",
+            "dump --ram el2.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 --e2h",
+            "dump --ram el2.ram@0x40000000 --tcr 8082350b --ttbr0 40000000",
+            "dump --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 20040000000",
+            "dump --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 50000000",
+        ],
+    ),
+    (
         "ram-damage",
         &[
             "dump --ram short.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx --format ptdump",

@@ -24,6 +24,15 @@ pub(crate) struct Image {
     /// VTTBR_EL2: where the table is; and the VMID.
     #[arg(long, value_parser = parse_hex, value_name = "HEX")]
     pub(crate) vttbr: Option<u64>,
+    /// TCR_EL2, in place of --vtcr: EL2's own table (stage 1), in --format table only.
+    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    pub(crate) tcr: Option<u64>,
+    /// TTBR0_EL2, in place of --vttbr.
+    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    pub(crate) ttbr0: Option<u64>,
+    /// HCR_EL2.E2H is set: the table is of EL2 and EL0.
+    #[arg(long)]
+    pub(crate) e2h: bool,
     /// What the CPU has.
     #[command(flatten)]
     pub(crate) cpu: Cpu,
@@ -36,6 +45,9 @@ impl Image {
         let given = [
             ("--vtcr", self.vtcr.is_some()),
             ("--vttbr", self.vttbr.is_some()),
+            ("--tcr", self.tcr.is_some()),
+            ("--ttbr0", self.ttbr0.is_some()),
+            ("--e2h", self.e2h),
             ("--fwb", fwb),
             ("--xnx", xnx),
             ("--mte-perm", mte_perm),

@@ -133,6 +133,8 @@ Columns: range size level rwx memory sh af state out  (usual)
   contig  contiguous runs: whole, broken! (misaligned, or not all alike), or unknown (see --exact)
   ext     fields of extensions that are set: fnxs, nt, assured, dirty, pbha=0b0001, po1 (overlay index)
   other   set bits that nothing else shows
+At EL2's stage 1 (--tcr), rwx is of EL2, and of EL0 behind a slash; memory is a byte of MAIR_EL2; ext has ns, ng, gp, and
+bits 63:59 of the tables above (tables=0b01000).
 
 Examples:
   s2dump dump vm:0x1000

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The columns of the table format: names, widths, and what each says of a row.
 
+use crate::leaf::{self, AnyLeaf};
 use crate::model::{Row, Table};
 use crate::numbers::Size;
 use crate::words::{self, Word};
@@ -164,7 +165,7 @@ impl Column {
     /// Returns what it says of `row`: one word, `-` for nothing.
     pub(crate) fn cell(self, row: &Row, table: &Table) -> Word {
         // Leaves out what only leaves have.
-        let of_leaf = |tell: &dyn Fn(&s2dump_vmsa::stage2::Stage2Leaf<'_>) -> Word| match words::leaf(row, table) {
+        let of_leaf = |tell: &dyn Fn(&AnyLeaf<'_>) -> Word| match leaf::of_row(row, table) {
             Some(leaf) => tell(&leaf),
             None => "-".into(),
         };
@@ -177,12 +178,12 @@ impl Column {
             Self::Bytes => row.size().to_string().into(),
             Self::Count => row.count.to_string().into(),
             Self::Level => format!("L{}", row.level.get()).into(),
-            Self::Rwx => of_leaf(&|leaf| words::rwx(leaf)),
-            Self::Memory => of_leaf(&|leaf| words::memory(leaf.mem_attr())),
+            Self::Rwx => of_leaf(&|leaf| leaf.rwx()),
+            Self::Memory => of_leaf(&|leaf| leaf.memory()),
             Self::Sh => of_leaf(&|leaf| words::shareability(leaf.shareability()).into()),
             Self::Af => of_leaf(&|leaf| if leaf.access_flag() { "af" } else { "-" }.into()),
             Self::Contig => words::runs(row, table).map_or("-", words::runs_word).into(),
-            Self::Ext => of_leaf(&|leaf| words::extensions(leaf).map_or("-".into(), Word::from)),
+            Self::Ext => of_leaf(&|leaf| leaf.extensions().map_or("-".into(), Word::from)),
             Self::Dbm => of_leaf(&|leaf| if leaf.dirty_bit_modifier() { "dbm" } else { "-" }.into()),
             Self::Sw => of_leaf(&|leaf| format!("{:#06b}", leaf.software_bits()).into()),
             Self::Other => of_leaf(&|leaf| format!("{:#x}", leaf.other_bits()).into()),
@@ -197,7 +198,7 @@ impl Column {
 /// Returns the first output address; `~` says that it does not run on, `!` that it is larger than the table allows.
 fn output(row: &Row, table: &Table) -> Word {
     let Some(oa) = row.oa else {
-        return if words::leaf(row, table).is_some() { "?" } else { "-" }.into();
+        return if leaf::of_row(row, table).is_some() { "?" } else { "-" }.into();
     };
     let too_large = oa.checked_shr(table.header.pa_bits.into()).unwrap_or(0) != 0;
     format!("{oa:#x}{}{}", if row.linear { "" } else { "~" }, if too_large { "!" } else { "" }).into()

@@ -2,6 +2,7 @@
 //! A row as JSON: what `docs/s2dump.schema.json` calls a run.
 
 use super::json::Hex;
+use crate::leaf::{self, AnyLeaf};
 use crate::model::{Row, Table};
 use crate::words::{self, Word};
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
@@ -87,7 +88,9 @@ impl Extensions {
 impl RowJson {
     /// Describes `row` as an object of `type`.
     pub(crate) fn new(r#type: &'static str, row: &Row, table: &Table) -> Self {
-        let leaf = words::leaf(row, table);
+        // EL2's stage 1 has no JSON yet: plan refuses it.
+        let leaf = leaf::of_row(row, table);
+        let leaf = leaf.as_ref().and_then(AnyLeaf::as_stage2).copied();
         let runs = words::runs(row, table).map(words::runs_word).map(bare);
         let direct = leaf.and_then(|leaf| match leaf.permissions() {
             Permissions::Direct { ap, xn } => Some((ap, xn)),

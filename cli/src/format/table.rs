@@ -3,11 +3,14 @@
 
 use super::columns::Column;
 use super::{Format, Heading, Trailer, Verified};
+use crate::leaf;
 use crate::model::{vm_name, Row, Table};
 use crate::numbers::Size;
+use crate::registers::Register;
 use crate::words;
 use anstyle::{AnsiColor, Style};
 use s2dump_abi::slot::{encoding, table_features, RecordKind};
+use s2dump_vmsa::Regime;
 use std::io::{self, Write};
 
 /// Writes the table.
@@ -129,10 +132,12 @@ fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
     writeln!(
         out,
         "{}: {}-bit input, {}-bit output, {} pages, levels {} to 3",
-        match (table.is_image(), table.is_protected()) {
-            (true, _) => "",
-            (false, true) => ", protected",
-            (false, false) => ", ordinary",
+        match (table.geometry.regime(), table.is_image(), table.is_protected()) {
+            (Regime::El2, ..) => ", stage 1 of EL2",
+            (Regime::El2And0, ..) => ", stage 1 of EL2&0",
+            (Regime::Stage2, true, _) => "",
+            (Regime::Stage2, false, true) => ", protected",
+            (Regime::Stage2, false, false) => ", ordinary",
         },
         header.ia_bits,
         header.pa_bits,
@@ -141,10 +146,11 @@ fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "# vtcr_el2 {:#x}, root {:#x}, vmid {}, {}, encoding {}, {} rows",
+        "# {} {:#x}, root {:#x}, {}{}, encoding {}, {} rows",
+        table.register(),
         header.vtcr,
         header.root,
-        header.vmid,
+        if table.register() == Register::Vtcr { format!("vmid {}, ", header.vmid) } else { String::new() },
         feature_names(table),
         encoding_name(header.encoding),
         if heading.exact { "exact" } else { "folded" },
@@ -202,15 +208,15 @@ struct Totals {
 impl Totals {
     fn add(&mut self, row: &Row, table: &Table) {
         self.rows += 1;
-        if let Some(leaf) = words::leaf(row, table) {
+        if let Some(leaf) = leaf::of_row(row, table) {
             self.mapped_bytes += row.size();
             self.jumping += u64::from(!row.linear);
             self.broken += u64::from(words::runs(row, table) == Some(words::Runs::Broken));
-            self.unshown += u64::from(leaf.other_bits() != 0 || words::extensions(&leaf).is_some());
+            self.unshown += u64::from(leaf.other_bits() != 0 || leaf.extensions().is_some());
             if let Some(entries) = self.entries.get_mut(usize::from(row.level.get().wrapping_add(1).unsigned_abs())) {
                 *entries += row.count;
             }
-            if let Some(state) = words::page_state(&leaf, table) {
+            if let Some(state) = leaf.page_state(table) {
                 tally(&mut self.states, state, row.size());
             }
         } else if let Some((word, _)) = words::annotation(row, table) {

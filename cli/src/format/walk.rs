@@ -5,6 +5,7 @@ use super::json::{Hex, TableJson, FORMAT_VERSION};
 use super::json_row::RowJson;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::leaf;
 use crate::model::{Missing, Row, Table};
 use crate::words;
 use s2dump_abi::slot::{RecordKind, VmRecord};
@@ -76,6 +77,14 @@ impl Walk {
         }
     }
 
+    /// Says what a stage-1 table says about everything below it.
+    fn table_attrs(&self, step: &Row) -> String {
+        match self.table.geometry.table_attrs(step.raw).to_bits() {
+            0 => String::new(),
+            bits => format!(" tables={bits:#07b}"),
+        }
+    }
+
     /// Says why a table is not memory.
     fn outside(&self, step: &Row) -> &'static str {
         let fits = step.oa.is_some_and(|oa| PhysAddr::new(oa).fits(self.table.geometry.pa_bits().into()));
@@ -95,9 +104,9 @@ impl Walk {
 
     fn meaning(&self, step: &Row) -> String {
         let to = step.oa.map_or("?".into(), |oa| format!("{oa:#x}"));
-        let Some(leaf) = words::leaf(step, &self.table) else {
+        let Some(leaf) = leaf::of_row(step, &self.table) else {
             return match step.kind {
-                RecordKind::TABLE => format!("table -> {to}"),
+                RecordKind::TABLE => format!("table{} -> {to}", self.table_attrs(step)),
                 RecordKind::TABLE_OUTSIDE => format!("table-outside! -> {to}: {}, not followed", self.outside(step)),
                 RecordKind::TABLE_LOOP => format!("table-loop! -> {to}: an ancestor, not followed"),
                 RecordKind::RESERVED => "reserved!: the level does not allow this type".into(),
@@ -108,11 +117,11 @@ impl Walk {
         let mut text = format!(
             "{} {} {} {} {} {}",
             words::kind(step),
-            words::rwx(&leaf),
-            words::memory(leaf.mem_attr()),
+            leaf.rwx(),
+            leaf.memory(),
             words::shareability(leaf.shareability()),
             if leaf.access_flag() { "af" } else { "no-af" },
-            words::page_state(&leaf, &self.table).unwrap_or("-"),
+            leaf.page_state(&self.table).unwrap_or("-"),
         );
         if leaf.contiguous() {
             text.push_str(" contiguous");
@@ -120,7 +129,7 @@ impl Walk {
         if leaf.dirty_bit_modifier() {
             text.push_str(" dbm");
         }
-        if let Some(extensions) = words::extensions(&leaf) {
+        if let Some(extensions) = leaf.extensions() {
             text.push_str(&format!(" {extensions}"));
         }
         if leaf.other_bits() != 0 {

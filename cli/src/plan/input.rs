@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where a table comes from: arguments that fit together.
 
-use crate::args::image::Image;
+use crate::args::image::{Cpu, Image};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::registers::ImageTable;
 use crate::source::ram::banks::RamFile;
 use s2dump_abi::slot::encoding;
-use s2dump_vmsa::Features;
+use s2dump_vmsa::{Features, Regime};
 use std::path::PathBuf;
 
 /// Where a table comes from.
@@ -36,6 +36,14 @@ fn usage(message: impl std::fmt::Display) -> Failure {
 }
 
 impl Input {
+    /// Refuses `what`, an option that is about stage 2, for a table of stage 1.
+    pub(crate) fn check_stage2(&self, what: &str) -> Result<(), Failure> {
+        match self {
+            Self::Image(image) => image.check_stage2(what),
+            Self::Device(_) | Self::Capture(..) => Ok(()),
+        }
+    }
+
     /// Decides where the table comes from that `verb` is about.
     pub(crate) fn new(
         target: Option<Selector>,
@@ -62,6 +70,14 @@ impl Input {
 }
 
 impl ImagePlan {
+    /// Refuses `what`, which has words for stage 2 only, for another table.
+    fn check_stage2(&self, what: &str) -> Result<(), Failure> {
+        match self.table.root.geometry().regime() {
+            Regime::Stage2 => Ok(()),
+            _ => Err(usage(format_args!("{what} has no words for EL2's stage 1: leave it out with --tcr"))),
+        }
+    }
+
     /// Decides which table is meant, or that none in an image is.
     fn new(image: Image) -> Result<Option<Self>, Failure> {
         if image.ram.is_empty() {
@@ -70,15 +86,40 @@ impl ImagePlan {
                 None => Ok(None),
             };
         }
-        let (Some(vtcr), Some(vttbr)) = (image.vtcr, image.vttbr) else {
-            let failure = usage("--ram needs --vtcr and --vttbr: they tell where the table is and how to read it");
-            return Err(failure.hint("gdb on QEMU shows them: p/x $VTCR_EL2, p/x $VTTBR_EL2"));
+        let table = match (image.vtcr, image.vttbr, image.tcr, image.ttbr0) {
+            (Some(vtcr), Some(vttbr), None, None) if !image.e2h => stage2(&image, vtcr, vttbr)?,
+            (None, None, Some(tcr), Some(ttbr0)) => el2(&image, tcr, ttbr0)?,
+            _ => {
+                let failure = usage(
+                    "--ram needs --vtcr and --vttbr, or --tcr and --ttbr0 [--e2h]: they tell where the table is and how \
+                     to read it",
+                );
+                return Err(failure.hint("gdb on QEMU shows them: p/x $VTCR_EL2, p/x $VTTBR_EL2"));
+            }
         };
-        let cpu = image.cpu;
-        let kvm = Features::of_kvm(vtcr, cpu.fwb, cpu.xnx);
-        let features = Features { mte_perm: cpu.mte_perm, pa_max_bits: cpu.pa_bits.unwrap_or(kvm.pa_max_bits), ..kvm };
-        let encoding = cpu.encoding.map_or(encoding::NONE, |encoding| encoding.id());
-        let table = ImageTable::stage2(vtcr, vttbr, features, encoding).map_err(usage)?;
         Ok(Some(Self { ram: image.ram, table }))
+    }
+}
+
+fn stage2(image: &Image, vtcr: u64, vttbr: u64) -> Result<ImageTable, Failure> {
+    let cpu = image.cpu;
+    let kvm = Features::of_kvm(vtcr, cpu.fwb, cpu.xnx);
+    let features = Features { mte_perm: cpu.mte_perm, pa_max_bits: cpu.pa_bits.unwrap_or(kvm.pa_max_bits), ..kvm };
+    let encoding = cpu.encoding.map_or(encoding::NONE, |encoding| encoding.id());
+    ImageTable::stage2(vtcr, vttbr, features, encoding).map_err(usage)
+}
+
+fn el2(image: &Image, tcr: u64, ttbr0: u64) -> Result<ImageTable, Failure> {
+    let Cpu { fwb, xnx, mte_perm, pa_bits, encoding } = image.cpu;
+    let options = [("--fwb", fwb), ("--xnx", xnx), ("--mte-perm", mte_perm), ("--encoding", encoding.is_some())];
+    if let Some((name, _)) = options.iter().find(|(_, given)| *given) {
+        return Err(usage(format_args!("{name} is about stage 2: it does not go with --tcr")));
+    }
+    let features = |pa_max_bits| Features { pa_max_bits, ..Features::of_kvm(0, false, false) };
+    let of_size = |bits| ImageTable::el2(tcr, ttbr0, image.e2h, features(bits)).map_err(usage);
+    match pa_bits {
+        Some(bits) => of_size(bits),
+        // As many as PS says, which the geometry of the largest CPU tells.
+        None => of_size(of_size(52)?.root.geometry().pa_bits()),
     }
 }

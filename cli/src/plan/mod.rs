@@ -114,11 +114,13 @@ impl Plan {
             Verb::Probe(probe) => Self::Probe { json: probe.json },
             Verb::List(list) => Self::List { input: list.input, json: list.json, headings: !list.no_headings },
             Verb::Dump(dump) => Self::Dump(DumpPlan::new(dump, cli.color)?),
-            Verb::Walk(walk) => Self::Walk(WalkPlan {
-                input: Input::new(walk.target, walk.input, walk.image, "walk")?,
-                address: walk.address,
-                json: walk.json,
-            }),
+            Verb::Walk(walk) => {
+                let input = Input::new(walk.target, walk.input, walk.image, "walk")?;
+                if walk.json {
+                    input.check_stage2("--json")?;
+                }
+                Self::Walk(WalkPlan { input, address: walk.address, json: walk.json })
+            }
             Verb::Capture(capture) => {
                 Self::Capture { targets: capture.targets, output: capture.output, budget: capture.budget.unwrap_or(0) }
             }
@@ -166,6 +168,11 @@ impl DumpPlan {
             (FormatName::Json, None) => Style::Json(Framing::Document),
             (FormatName::Ndjson, None) => Style::Json(Framing::Lines),
         };
+        match &style {
+            Style::Table(_) => {}
+            Style::Ptdump(_) => input.check_stage2("--format ptdump")?,
+            Style::Json(_) => input.check_stage2("--format json")?,
+        }
         if dump.no_headings && !matches!(style, Style::Table(_)) {
             return usage("--no-headings goes with --format table only");
         }

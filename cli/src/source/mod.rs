@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::slot::{SlotBuffer, SlotFault};
 use ram::banks::BankError;
 use s2dump_abi::hypercall::Status;
-use s2dump_vmsa::Features;
+use s2dump_vmsa::{Features, Geometry};
 use std::io;
 
 /// What a source gives.
@@ -38,8 +38,8 @@ pub(crate) trait SlotSource {
     /// Puts the next slot into `into`.
     fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError>;
 
-    /// Returns the features the tables are to be decoded with, if they are known better than headers tell them.
-    fn features(&self) -> Option<Features> {
+    /// Returns the format of the tables, if it is known better than headers tell it.
+    fn format(&self) -> Option<(Geometry, Features)> {
         None
     }
 }
@@ -49,8 +49,8 @@ impl<S: SlotSource> SlotSource for &mut S {
         (**self).fetch(into)
     }
 
-    fn features(&self) -> Option<Features> {
-        (**self).features()
+    fn format(&self) -> Option<(Geometry, Features)> {
+        (**self).format()
     }
 }
 

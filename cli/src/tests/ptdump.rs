@@ -105,6 +105,7 @@ fn rows_of(entries: &[Entry]) -> Vec<Row> {
         level: Level::try_new(entry.level).unwrap(),
         kind: if entry.raw & 1 == 1 { RecordKind::LEAF } else { RecordKind::INVALID },
         linear: true,
+        inherited: Default::default(),
     };
     entries.iter().map(row).collect()
 }

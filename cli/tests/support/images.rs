@@ -99,6 +99,22 @@ pub fn contiguous() -> Image {
     image
 }
 
+/// A table of EL2's stage 1 with 39 input bits: code, data below a read-only table, a device, pages of EL0.
+pub fn el2() -> Image {
+    let mut image = Image::new(RAM, 12, 1, 1);
+    let page = 1 << 10 | 3 << 8 | 0b11;
+    image.map(0x0, 3, 4, 0x5000_0000, page | 0b11 << 6);
+    image.map(0x4000, 3, 4, 0x5000_4000, page | 0b01 << 6 | 1 << 54 | 1 << 53);
+    image.map(0x8000, 3, 1, 0x0900_0000, page | 1 << 2 | 0b01 << 6 | 1 << 54 | 1 << 50 | 1 << 11 | 1 << 5);
+    image.map(0x4020_0000, 3, 8, 0x6000_0000, page | 0b01 << 6);
+    image.map(0x4040_0000, 2, 2, 0x6040_0000, page & !0b10 | 0b01 << 6);
+    // The table of the second gibibyte, and the one below it: nothing is writable; nothing is executed.
+    image.words[1] |= 1 << 62;
+    let below = ((image.words[1] & 0xffff_f000) - RAM) as usize / 8 + 1;
+    image.words[below] |= 1 << 60;
+    image
+}
+
 /// An ELF core of `machine` with `segments` of physical address and bytes, at offsets that are aligned to nothing.
 pub fn core(machine: u16, segments: &[(u64, &[u8])]) -> Vec<u8> {
     let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -129,6 +145,7 @@ pub fn save_all(directory: &Path) {
     let (whole, holed) = (whole().bytes(), holed().bytes());
     save("whole.ram", &whole);
     save("holed.ram", &holed);
+    save("el2.ram", &el2().bytes());
     save("contiguous.ram", &contiguous().bytes());
     let (low, high) = whole.split_at(0x4000);
     save("low.ram", low);

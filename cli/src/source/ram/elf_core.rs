@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! ELF cores of whole machines, as QEMU's `dump-guest-memory` writes them: which memory is where in the file.
 //!
-//! Not supported: compressed formats (kdump), cores of processes, whose segments have no physical addresses, and more than
-//! 65534 segments. These few fields of two headers are read by hand: a crate for it makes the binary 40 KB larger.
+//! Not supported: compressed formats (kdump), cores of processes, whose segments have no physical addresses, and more
+//! than 65534 segments. These few fields of two headers are read by hand: no crate for so little.
 
 use std::fs::File;
 use std::io;

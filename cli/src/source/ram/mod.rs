@@ -17,7 +17,7 @@ use s2dump_hyp::coalescer::{single, Coalescer, Fold, RecordOut};
 use s2dump_hyp::slot::{SlotPage, SlotWriter, SLOT_WORDS};
 use s2dump_hyp::tables::TableMemory;
 use s2dump_hyp::walker::{walk_address, walk_range, MIN_BUDGET};
-use s2dump_vmsa::{Features, Ipa, PhysAddr};
+use s2dump_vmsa::{Features, Geometry, Ipa, PhysAddr};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -121,7 +121,7 @@ impl RamSource {
             record_bytes: size_of::<Record>() as u16,
             sequence: self.sequence,
             target: IMAGE.0,
-            vtcr: self.table.vtcr,
+            vtcr: self.table.value,
             root: self.table.root.base().get(),
             table_features: self.table.table_features(),
             ia_bits: geometry.ia_bits(),
@@ -225,7 +225,7 @@ impl SlotSource for RamSource {
         Ok(Fetched::Slot(used))
     }
 
-    fn features(&self) -> Option<Features> {
-        Some(self.table.features)
+    fn format(&self) -> Option<(Geometry, Features)> {
+        Some((*self.table.root.geometry(), self.table.features))
     }
 }

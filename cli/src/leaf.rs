@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The leaf of a row, of either stage: what all formats ask of it, in words. Decoding itself is `s2dump-vmsa`'s.
+
+use crate::model::{Row, Table};
+use crate::words::{self, Word};
+use s2dump_abi::slot::RecordKind;
+use s2dump_vmsa::attrs::Shareability;
+use s2dump_vmsa::descriptor::{Descriptor, Leaf, RawDescriptor};
+use s2dump_vmsa::el2::{El2Leaf, TableAttrs};
+use s2dump_vmsa::fault::{Privilege, Rights};
+use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
+use s2dump_vmsa::Regime;
+use std::ops::Deref;
+
+/// A leaf; it derefs to what both stages have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AnyLeaf<'t> {
+    /// Of a stage-2 table.
+    Stage2(Stage2Leaf<'t>),
+    /// Of EL2's stage 1.
+    El2(El2Leaf<'t>, Regime),
+}
+
+impl<'t> Deref for AnyLeaf<'t> {
+    type Target = Leaf<'t>;
+
+    fn deref(&self) -> &Leaf<'t> {
+        match self {
+            Self::Stage2(leaf) => leaf,
+            Self::El2(leaf, _) => leaf,
+        }
+    }
+}
+
+/// Returns the leaf a row is made of, if it is.
+pub(crate) fn of_row<'t>(row: &Row, table: &'t Table) -> Option<AnyLeaf<'t>> {
+    match RawDescriptor::from_bits(row.raw).view(row.level, &table.geometry) {
+        Descriptor::Block(leaf) | Descriptor::Page(leaf) if row.kind == RecordKind::LEAF => {
+            let el2 = |leaf: Leaf<'t>| Some(AnyLeaf::El2(leaf.el2(row.inherited)?, table.geometry.regime()));
+            leaf.stage2().map(AnyLeaf::Stage2).or_else(|| el2(leaf))
+        }
+        _ => None,
+    }
+}
+
+impl AnyLeaf<'_> {
+    /// Returns the rights in three letters; execution is `x` for EL1 and EL0, `p` for EL1 only, `u` for EL0 only. Where
+    /// they are an index into S2PIR_EL2, `pi` and the index. At EL2's stage 1 those of EL2 and, with E2H, of EL0.
+    pub(crate) fn rwx(&self) -> Word {
+        let (ap, xn) = match self {
+            Self::Stage2(leaf) => match leaf.permissions() {
+                Permissions::Direct { ap, xn } => (ap, xn),
+                Permissions::Indirect { pi_index, .. } => return format!("pi{pi_index}").into(),
+            },
+            Self::El2(leaf, regime) => {
+                let el2 = letters(leaf.rights(Privilege::Privileged, false));
+                return match regime {
+                    Regime::El2And0 => format!("{el2}/{}", letters(leaf.rights(Privilege::Unprivileged, false))).into(),
+                    _ => el2.into(),
+                };
+            }
+        };
+        let execute = match (xn.el1_can_execute(), xn.el0_can_execute()) {
+            (true, true) => 'x',
+            (true, false) => 'p',
+            (false, true) => 'u',
+            (false, false) => '-',
+        };
+        let letters = [if ap.is_readable() { 'r' } else { '-' }, if ap.is_writable() { 'w' } else { '-' }, execute];
+        letters.iter().collect::<String>().into()
+    }
+
+    /// Returns the memory type; at stage 1, which byte of MAIR_EL2 tells it.
+    pub(crate) fn memory(&self) -> Word {
+        match self {
+            Self::Stage2(leaf) => words::memory(leaf.mem_attr()),
+            Self::El2(leaf, _) => format!("attr{}", leaf.attr_index()).into(),
+        }
+    }
+
+    /// Returns the shareability.
+    pub(crate) fn shareability(&self) -> Shareability {
+        match self {
+            Self::Stage2(leaf) => leaf.shareability(),
+            Self::El2(leaf, _) => leaf.shareability(),
+        }
+    }
+
+    /// Returns pKVM's page state, if the table has one.
+    pub(crate) fn page_state(&self, table: &Table) -> Option<&'static str> {
+        match self {
+            Self::Stage2(leaf) => words::page_state(leaf, table),
+            Self::El2(..) => None,
+        }
+    }
+
+    /// Returns the bits that nothing shows.
+    pub(crate) fn other_bits(&self) -> u64 {
+        match self {
+            Self::Stage2(leaf) => leaf.other_bits(),
+            Self::El2(leaf, _) => leaf.other_bits(),
+        }
+    }
+
+    /// Returns what fields of extensions say, if one of them is set; at stage 1 also what the tables above say.
+    pub(crate) fn extensions(&self) -> Option<String> {
+        let mut words: Vec<Word> = Vec::new();
+        let mut flag = |is_set: bool, name: &'static str| words.extend(is_set.then_some(Word::from(name)));
+        flag(self.no_translation(), "nt");
+        let po_index = match self {
+            Self::Stage2(leaf) => {
+                flag(leaf.fnxs(), "fnxs");
+                flag(leaf.assured_only(), "assured");
+                flag(matches!(leaf.permissions(), Permissions::Indirect { dirty: true, .. }), "dirty");
+                leaf.po_index()
+            }
+            Self::El2(leaf, _) => {
+                flag(leaf.is_non_secure(), "ns");
+                flag(leaf.is_not_global(), "ng");
+                flag(leaf.is_guarded(), "gp");
+                if leaf.inherited() != TableAttrs::NONE {
+                    words.push(format!("tables={:#07b}", leaf.inherited().to_bits()).into());
+                }
+                None
+            }
+        };
+        match (po_index, self.pbha()) {
+            (_, 0) => {}
+            (Some(index), _) => words.push(format!("po{index}").into()),
+            (None, pbha) => words.push(format!("pbha={pbha:#06b}").into()),
+        }
+        (!words.is_empty()).then(|| words.join(","))
+    }
+
+    /// Returns it as a leaf of stage 2, if it is one.
+    pub(crate) fn as_stage2(&self) -> Option<&Stage2Leaf<'_>> {
+        match self {
+            Self::Stage2(leaf) => Some(leaf),
+            Self::El2(..) => None,
+        }
+    }
+}
+
+fn letters(rights: Rights) -> String {
+    let letter = |is_allowed, letter| if is_allowed { letter } else { '-' };
+    [letter(rights.read, 'r'), letter(rights.write, 'w'), letter(rights.execute, 'x')].iter().collect()
+}
