@@ -2,7 +2,7 @@
 //! Hostile tables by hand: loops of every kind, tables that are not memory, tables of two levels at once; and what tables
 //! hand down.
 
-use crate::common::{all, assert_tiles, ipa, shape, walk, Entries, Tables, BLOCK, PAGE, SHAPES, TABLE};
+use crate::common::{all, assert_tiles, each_shape, ipa, shape, walk, Entries, Tables, BLOCK, PAGE, TABLE};
 use s2dump_hyp::tables::{MisalignedRoot, OutsideMemory, Root, TableMemory};
 use s2dump_hyp::walker::{walk_address, walk_range, Entry, EntryKind, MIN_BUDGET};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -27,8 +27,9 @@ fn bad_two_tables_lead_to_each_other() {
 
 /// Every entry of a table leads to it: as many loops as entries, and not 512 times that at each level below.
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of tables: minutes under Miri")]
 fn bad_table_of_nothing_but_itself() {
-    for &shape in SHAPES.iter().filter(|shape| shape.start_level < 2) {
+    for shape in each_shape().filter(|shape| shape.start_level < 2) {
         let mut tables = Tables::new(shape);
         let level = shape.start_level + 1;
         let table = tables.entry_pa(0, level) & !((1 << shape.page_shift) - 1);
@@ -44,6 +45,7 @@ fn bad_table_of_nothing_but_itself() {
 
 /// Loops cost budget like anything else, and a walk goes on behind the last it has paid for.
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of tables: minutes under Miri")]
 fn good_budget_counts_loops() {
     let mut tables = Tables::new(shape("4k_48"));
     let level_1 = tables.entry_pa(0, 1) & !0xfff;
@@ -124,7 +126,7 @@ fn bad_root_outside_memory() {
 
 #[test]
 fn bad_misaligned_root() {
-    for &shape in SHAPES {
+    for shape in each_shape() {
         let bytes = shape.root_words() as u64 * 8;
         let root = |at| Root::try_new(shape.geometry(), PhysAddr::new(at));
         for wrong in [bytes / 2, bytes + 8, 8] {
@@ -138,6 +140,7 @@ fn bad_misaligned_root() {
 
 /// What tables say of rights comes down to the leaves, ORed, and stays on its own branch.
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of tables: minutes under Miri")]
 fn good_table_attributes_are_inherited() {
     let mut tables = Tables::new(shape("el2_4k_48"));
     let inherited = |tables: &Tables, ia| {

@@ -5,6 +5,7 @@ mod common;
 mod entry;
 mod fake;
 mod hostile;
+mod merging;
 mod properties;
 mod random;
 mod walker;

@@ -172,3 +172,11 @@ fn good_poison() {
     assert!(!invalid.is_empty());
     assert_eq!(invalid.pkvm(), InvalidKind::GuestPoisoned { payload: 0 });
 }
+
+#[test]
+fn good_nothing() {
+    let geometry = small();
+    let Descriptor::Invalid(invalid) = RawDescriptor::from_bits(0).view(Level::L3, &geometry) else { panic!("valid") };
+    assert!(invalid.is_empty());
+    assert_eq!(invalid.pkvm(), InvalidKind::Empty);
+}

@@ -106,6 +106,12 @@ fn bad_without_the_feature() {
     let level_0 = vtcr(0, 2, 24, false);
     let refused = Geometry::from_vtcr(level_0, Features { pa_max_bits: 42, ..ALL });
     assert_eq!(refused, Err(GeometryError::StartLevel(2)));
+    for (tg0, sizes) in [(2, [40, 42]), (1, [42, 44])] {
+        let level_1 = |pa_max_bits| Geometry::from_vtcr(vtcr(tg0, 2, 24, false), Features { pa_max_bits, ..ALL });
+        let [too_small, enough] = sizes.map(level_1);
+        assert_eq!(too_small, Err(GeometryError::StartLevel(2)), "TG0 {tg0}");
+        assert_ne!(enough, Err(GeometryError::StartLevel(2)), "TG0 {tg0}");
+    }
 }
 
 /// DS without FEAT_LPA2 is reserved: as if it were 0.

@@ -8,7 +8,7 @@ use crate::qemu::{console_path, Bootable, Machine};
 use crate::run::is_output;
 use crate::source::TESTED;
 use crate::step::{clock, Step};
-use crate::{fuzz, guest, kernel, lint, oracle, setup, testbed};
+use crate::{fuzz, guest, kernel, lint, miri, oracle, setup, testbed};
 use anyhow::{bail, Result};
 use std::path::Path;
 use std::process::Command;
@@ -55,7 +55,7 @@ pub(crate) struct Check {
     /// Run only checks whose name contains this, for example "vm: max"
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Run also what needs kernels with other page sizes, which are built first
+    /// Run also what takes long: Miri on more tests, and what needs kernels with other page sizes, which are built first
     #[arg(long)]
     all: bool,
     /// Run only in-VM tests whose name contains this
@@ -149,7 +149,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
     let started = Instant::now();
     setup::rust(ctx)?;
     let mut results = Results { ctx, only: args.only.as_deref(), passed: 0, failed: Vec::new() };
-    source_checks(&mut results);
+    source_checks(&mut results, args.all);
     let vms = vms();
     let oracles: Vec<String> = oracle::cases(args.all).map(oracle::Case::name).collect();
     let anchors = TESTED.map(|series| format!("linux: insertions fit {series}"));
@@ -177,7 +177,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
 }
 
 /// What needs no kernel.
-fn source_checks(results: &mut Results<'_>) {
+fn source_checks(results: &mut Results<'_>, all: bool) {
     results.command("format", |cargo| {
         cargo.args(["fmt", "--all", "--check"]);
     });
@@ -196,6 +196,7 @@ fn source_checks(results: &mut Results<'_>) {
     results.command("unit and property tests", |cargo| {
         cargo.args(["test", "--locked", "--workspace"]);
     });
+    results.check("miri", |ctx, step| miri::check(ctx, step, all));
     let fuzzed: Vec<&fuzz::Target> = fuzz::TARGETS.iter().filter(|one| results.wants(&one.check_name())).collect();
     if !fuzzed.is_empty() && results.needed("fuzz", fuzz::build).is_some() {
         for target in fuzzed {

@@ -15,6 +15,7 @@ mod guest;
 mod kernel;
 mod lint;
 mod linux;
+mod miri;
 mod mutants;
 mod oracle;
 mod process;

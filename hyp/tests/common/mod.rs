@@ -9,7 +9,7 @@ mod tables;
 mod translate;
 mod walks;
 
-pub(crate) use shape::{all_legal, Shape, Stage, SHAPES};
+pub(crate) use shape::{all_legal, each_shape, Shape, Stage, SHAPES};
 pub(crate) use sinks::{Entries, Records};
 pub(crate) use tables::Tables;
 pub(crate) use translate::{translate, Translation};

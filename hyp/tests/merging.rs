@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `merge` case by case, and the digest as numbers.
+
+use crate::common::shape;
+use s2dump_abi::slot::{record_flags, Record, RecordKind};
+use s2dump_hyp::coalescer::{merge, Fold};
+use s2dump_hyp::digest;
+
+const LINEAR: u16 = record_flags::LINEAR;
+const PAGE: u64 = 0x4ff;
+
+/// Pages from `ia` on, to `oa` on.
+fn pages(ia: u64, oa: u64, count: u32, flags: u16) -> Record {
+    Record { ia, oa, descriptor: oa | PAGE, count, level: 3, kind: RecordKind::LEAF.0, flags }
+}
+
+fn joined(a: &Record, b: &Record, exact: bool) -> Option<Record> {
+    merge(a, b, &Fold { geometry: shape("4k_48").geometry(), exact })
+}
+
+/// Count and flags of two runs joined.
+fn count_and_flags(a: &Record, b: &Record) -> Option<(u32, u16)> {
+    joined(a, b, false).map(|run| (run.count, run.flags))
+}
+
+#[test]
+fn good_linear_only_if_both_are_and_the_seam_is() {
+    let first = |flags| pages(0x1000, 0x5000, 2, flags);
+    let runs_on = |flags| pages(0x3000, 0x7000, 3, flags);
+    let jumps = pages(0x3000, 0x9000, 3, LINEAR);
+    assert_eq!(count_and_flags(&first(LINEAR), &runs_on(LINEAR)), Some((5, LINEAR)));
+    assert_eq!(count_and_flags(&first(LINEAR), &runs_on(0)), Some((5, 0)));
+    assert_eq!(count_and_flags(&first(0), &runs_on(LINEAR)), Some((5, 0)));
+    assert_eq!(count_and_flags(&first(LINEAR), &jumps), Some((5, 0)));
+    for (a, b) in [(first(LINEAR), runs_on(0)), (first(0), runs_on(LINEAR)), (first(LINEAR), jumps)] {
+        assert_eq!(joined(&a, &b, true), None, "exact: {a:?} {b:?}");
+    }
+    assert!(joined(&first(LINEAR), &runs_on(LINEAR), true).is_some());
+}
+
+/// The flags of the first run stay: it is the one that may continue the slot before.
+#[test]
+fn good_flags_of_the_first_stay() {
+    let continues = record_flags::CONTINUES;
+    let (first, second) = (pages(0x1000, 0x5000, 1, LINEAR | continues), pages(0x2000, 0x6000, 1, LINEAR));
+    assert_eq!(count_and_flags(&first, &second), Some((2, LINEAR | continues)));
+    let (first, second) = (pages(0x1000, 0x5000, 1, LINEAR), pages(0x2000, 0x6000, 1, LINEAR | continues));
+    assert_eq!(count_and_flags(&first, &second), Some((2, LINEAR)));
+    let jumps = pages(0x2000, 0x9000, 1, LINEAR);
+    assert_eq!(count_and_flags(&pages(0x1000, 0x5000, 1, LINEAR | continues), &jumps), Some((2, continues)));
+}
+
+#[test]
+fn bad_neighbors() {
+    let first = pages(0x1000, 0x5000, 1, LINEAR);
+    let second = pages(0x2000, 0x6000, 1, LINEAR);
+    let inherited = 1 << record_flags::INHERITED.trailing_zeros();
+    assert!(joined(&first, &second, false).is_some());
+    for other in [
+        Record { ia: 0x3000, ..second },
+        Record { level: 2, ..second },
+        Record { kind: RecordKind::RESERVED.0, ..second },
+        Record { descriptor: second.descriptor | 1 << 54, ..second },
+        Record { flags: LINEAR | inherited, ..second },
+        Record { count: u32::MAX, ..second },
+    ] {
+        assert_eq!(joined(&first, &other, false), None, "{other:?}");
+    }
+    assert_eq!(joined(&Record { level: 4, ..first }, &Record { level: 4, ..second }, false), None, "no such level");
+    let both = |flags| joined(&Record { flags, ..first }, &Record { flags, ..second }, false);
+    assert_eq!(both(LINEAR | inherited).map(|run| run.flags), Some(LINEAR | inherited));
+}
+
+/// What is no leaf has no output address to run on, and agrees in every bit.
+#[test]
+fn good_others_than_leaves() {
+    for kind in [RecordKind::INVALID, RecordKind::RESERVED, RecordKind::TABLE_OUTSIDE, RecordKind::TABLE_LOOP] {
+        let one = |ia, descriptor| Record { kind: kind.0, oa: 0, descriptor, ..pages(ia, 0, 1, LINEAR) };
+        assert_eq!(count_and_flags(&one(0x1000, 0x9002), &one(0x2000, 0x9002)), Some((2, LINEAR)), "{kind:?}");
+        assert_eq!(joined(&one(0x1000, 0x9002), &one(0x2000, 0xa002), false), None, "{kind:?}: an address bit");
+    }
+}
+
+/// As numbers, so that two versions of s2dump agree on what changed.
+#[test]
+fn good_digest() {
+    assert_eq!(digest::mix(0x4000_0000, 3, 0), 0);
+    assert_eq!(digest::mix(0x4000_0000, 3, 0x4060_07ff), 0xbe6a_4b13_83e3_413a);
+    assert_eq!(digest::mix(0x4000_0000, 2, 0x4060_07ff), 0xdf01_6b65_654d_6860);
+    assert_eq!(digest::mix(0x4000_1000, 3, 0x4060_07ff), 0x720c_a12c_184b_721a);
+    assert_eq!(digest::mix(0, -1, 1), 0x2f01_b4f2_e36b_3872);
+}
