@@ -7,7 +7,7 @@
 
 use crate::addr::PhysAddr;
 use crate::el2::{El2Leaf, TableAttrs};
-use crate::geometry::{Geometry, Regime};
+use crate::geometry::{Format, Geometry, Regime};
 use crate::level::Level;
 use crate::pkvm::InvalidKind;
 use crate::stage2::Stage2Leaf;
@@ -229,24 +229,44 @@ impl<'g> Leaf<'g> {
         bit(self.raw, 52) && self.geometry.granule().contiguous_entries(self.level).is_some()
     }
 
-    /// `58:55` for software.
+    /// `58:55` for software; `57:55` if 58 is AssuredOnly.
     #[must_use]
     pub const fn software_bits(&self) -> u8 {
-        bits(self.raw, 58, 55) as u8
+        bits(self.raw & self.software_mask(), 58, 55) as u8
     }
 
-    /// `62:59` PBHA: for the implementation, as far as HWU59 to HWU62 allow.
+    const fn software_mask(&self) -> u64 {
+        if self.geometry.format.has(Format::ASSURED_ONLY) {
+            0b111 << 55
+        } else {
+            0b1111 << 55
+        }
+    }
+
+    /// `62:59` PBHA: for the implementation. Those bits only that HWU59 to HWU62 give it and no other field has.
     #[must_use]
     pub const fn pbha(&self) -> u8 {
-        bits(self.raw, 62, 59) as u8
+        bits(self.raw & self.pbha_mask(), 62, 59) as u8
     }
 
-    /// Returns the bits that mean the same at both stages: type, address, AF, nT, Contiguous, software bits, PBHA.
+    const fn pbha_mask(&self) -> u64 {
+        let format = self.geometry.format;
+        let mask = (format.hwu() as u64) << 59;
+        if format.has(Format::S2POE) {
+            0
+        } else if format.has(Format::AIE) {
+            mask & !(1 << 59)
+        } else {
+            mask
+        }
+    }
+
+    /// Returns the bits that mean the same at both stages: type, address, AF, nT, DBM, Contiguous, software bits, PBHA.
     pub(crate) const fn named_bits(&self) -> u64 {
         let address = self.geometry.low_address_mask(self.level) | self.geometry.high_address_mask();
         let no_translation = if self.level.is_last() { 0 } else { 1 << 16 };
         let contiguous = if self.geometry.granule().contiguous_entries(self.level).is_some() { 1 << 52 } else { 0 };
-        0b11 | address | 1 << 10 | no_translation | contiguous | 1 << 51 | 0xff << 55
+        0b11 | address | 1 << 10 | no_translation | contiguous | 1 << 51 | self.software_mask() | self.pbha_mask()
     }
 
     /// `9:8` SH, or SH0 of the register with LPA2.

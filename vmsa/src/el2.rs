@@ -195,6 +195,7 @@ impl El2Leaf<'_> {
     #[must_use]
     pub const fn other_bits(&self) -> u64 {
         let by_regime = if self.has_el0() { 1 << 11 | 1 << 53 } else { 0 };
+        let by_regime = by_regime | if self.leaf.geometry.format.has(Format::AIE) { 1 << 59 } else { 0 };
         let own = 0b111 << 2 | 1 << 5 | 0b11 << 6 | self.leaf.sh_bits() | 1 << 50 | 1 << 54 | by_regime;
         self.leaf.raw & !(self.leaf.named_bits() | own)
     }

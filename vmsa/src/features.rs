@@ -5,6 +5,9 @@ use crate::bits;
 
 /// Features of the CPU that walks a table. A register field whose feature is absent is taken as zero, which is what the
 /// architecture does with it.
+///
+/// There is none for bits of a descriptor that mean one thing or, without their feature, nothing: FnXS (FEAT_XS), nT
+/// (FEAT_BBM), GP (FEAT_BTI), DBM. They are shown by their names wherever they are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
     /// Physical address bits the CPU has (ID_AA64MMFR0_EL1.PARange): 32 to 52. 52 implies FEAT_LPA.
@@ -27,6 +30,8 @@ pub struct Features {
     pub hd: bool,
     /// FEAT_HPDS: HPD of TCR_EL2 counts.
     pub hpds: bool,
+    /// FEAT_HPDS2: HWU59 to HWU62 count, which make PBHA of bits 62:59.
+    pub hpds2: bool,
     /// FEAT_S2PIE: VTCR_EL2.S2PIE counts.
     pub s2pie: bool,
     /// FEAT_S2POE: VTCR_EL2.S2POE counts.
@@ -50,6 +55,7 @@ impl Features {
         ha: false,
         hd: false,
         hpds: false,
+        hpds2: false,
         s2pie: false,
         s2poe: false,
         the: false,
@@ -71,6 +77,7 @@ impl Features {
             ha: true,
             hd: true,
             hpds: true,
+            hpds2: true,
             s2pie: true,
             s2poe: true,
             the: true,
@@ -79,7 +86,8 @@ impl Features {
     }
 }
 
-/// VTCR_EL2.PS, TCR_EL2.PS or IPS. 7 (56 bits) needs 128-bit descriptors; with 64-bit ones it is the most they can hold.
+/// VTCR_EL2.PS, TCR_EL2.PS or IPS. 7 (56 bits) needs 128-bit descriptors and is reserved with others: as 6, the most they
+/// can hold.
 pub(crate) const fn ps_bits(ps: u64) -> u8 {
     match ps {
         0 => 32,

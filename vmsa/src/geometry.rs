@@ -101,6 +101,18 @@ impl Format {
     pub(crate) const AIE: Self = Self(1 << 10);
     /// HPD: what table descriptors say about access does not count.
     pub(crate) const HPD: Self = Self(1 << 11);
+    const HWU59_SHIFT: u32 = 12;
+
+    /// Returns the set with HWU59 to HWU62 as in `hwu`.
+    #[must_use]
+    pub(crate) const fn with_hwu(self, hwu: u64) -> Self {
+        Self(self.0 | (hwu as u16) << Self::HWU59_SHIFT)
+    }
+
+    /// Returns which of bits 62:59 are PBHA, as four bits.
+    pub(crate) const fn hwu(self) -> u8 {
+        (self.0 >> Self::HWU59_SHIFT) as u8
+    }
 
     /// Returns the set with `other` added, if `wanted`.
     #[must_use]

@@ -5,7 +5,8 @@
 //! encodings of MemAttr, XN and indirect permissions, EL2's stage 1 with and without E2H, and the software bits and invalid
 //! entries of pKVM. Not supported: 128-bit descriptors (refused), TTBR1_EL2, the stage 1 of guests.
 //!
-//! What a table's registers do not say is an explicit input ([`Features`]), never guessed. Reads no memory, knows no ring
+//! What a table's registers do not say is an explicit input ([`Features`]), never guessed; [`Features::of_kvm`] has what
+//! KVM's value of VTCR_EL2 implies. Reads no memory, knows no ring
 //! and no record. Unknown encodings are kept raw, never masked away. Field positions: Arm ARM DDI 0487, chapter D8 "The
 //! AArch64 Virtual Memory System Architecture".
 #![no_std]

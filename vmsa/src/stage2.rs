@@ -124,11 +124,11 @@ impl Stage2Leaf<'_> {
         self.has(Format::ASSURED_ONLY) && bit(self.0.raw, 58)
     }
 
-    /// `62:59` as POIndex, an index into S2POR_EL1 (VTCR_EL2.S2POE); `None`, and PBHA, without.
+    /// `62:59` as POIndex, an index into S2POR_EL1 (VTCR_EL2.S2POE); `None` without.
     #[must_use]
     pub const fn po_index(&self) -> Option<u8> {
         if self.has(Format::S2POE) {
-            Some(self.0.pbha())
+            Some(bits(self.0.raw, 62, 59) as u8)
         } else {
             None
         }
@@ -144,7 +144,9 @@ impl Stage2Leaf<'_> {
     #[must_use]
     pub const fn other_bits(&self) -> u64 {
         let bit_53 = if self.has(Format::XNX) || self.has(Format::S2PIE) { 1 << 53 } else { 0 };
-        let own = 0xf << 2 | 0b11 << 6 | self.0.sh_bits() | 1 << 11 | 1 << 54 | bit_53;
+        let po_index = if self.has(Format::S2POE) { 0xf << 59 } else { 0 };
+        let assured_only = if self.has(Format::ASSURED_ONLY) { 1 << 58 } else { 0 };
+        let own = 0xf << 2 | 0b11 << 6 | self.0.sh_bits() | 1 << 11 | 1 << 54 | bit_53 | po_index | assured_only;
         self.0.raw & !(self.0.named_bits() | own)
     }
 }

@@ -16,11 +16,12 @@ struct Fields {
     ha: u32,
     hd: u32,
     hpd: u32,
+    hwu59: u32,
     ds: u32,
 }
 
-const EL2: Fields = Fields { regime: Regime::El2, ps: 16, ha: 21, hd: 22, hpd: 24, ds: 32 };
-const EL2_AND_0: Fields = Fields { regime: Regime::El2And0, ps: 32, ha: 39, hd: 40, hpd: 41, ds: 59 };
+const EL2: Fields = Fields { regime: Regime::El2, ps: 16, ha: 21, hd: 22, hpd: 24, hwu59: 25, ds: 32 };
+const EL2_AND_0: Fields = Fields { regime: Regime::El2And0, ps: 32, ha: 39, hd: 40, hpd: 41, hwu59: 43, ds: 59 };
 const EPD0: u32 = 7;
 
 impl Geometry {
@@ -63,6 +64,9 @@ impl Geometry {
             .with(Format::HD, counts(tcr, fields.hd, features.hd))
             .with(Format::AIE, features.aie)
             .with(Format::HPD, counts(tcr, fields.hpd, features.hpds));
+        // At stage 1 the bits are free for PBHA only where HPD takes their other use away.
+        let has_pbha = features.hpds2 && format.has(Format::HPD);
+        let format = if has_pbha { format.with_hwu(bits(tcr, fields.hwu59 + 3, fields.hwu59)) } else { format };
         let format_bits = if lpa2 || common.is_64k { 52 } else { 48 };
         let pa_bits = min(ps_bits(bits(tcr, fields.ps + 2, fields.ps)), min(features.pa_max_bits, format_bits));
         Ok(Self { granule, start_level, ia_bits, pa_bits, sh0: common.sh0, regime: fields.regime, format })

@@ -16,6 +16,8 @@ const SL2: u32 = 33;
 const ASSURED_ONLY: u32 = 34;
 const S2PIE: u32 = 36;
 const S2POE: u32 = 37;
+const HWU59: u32 = 25;
+const HWU62: u32 = 28;
 const HA: u32 = 21;
 const HD: u32 = 22;
 
@@ -68,6 +70,7 @@ impl Geometry {
             .with(Format::S2PIE, counts(vtcr, S2PIE, features.s2pie))
             .with(Format::S2POE, counts(vtcr, S2POE, features.s2poe))
             .with(Format::ASSURED_ONLY, counts(vtcr, ASSURED_ONLY, features.the));
+        let format = if features.hpds2 { format.with_hwu(bits(vtcr, HWU62, HWU59)) } else { format };
         let pa_bits = min(ps_bits(bits(vtcr, 18, 16)), largest);
         Ok(Self { granule, start_level, ia_bits, pa_bits, sh0: common.sh0, regime: Regime::Stage2, format })
     }

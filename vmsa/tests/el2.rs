@@ -164,8 +164,8 @@ fn good_dirty_bit_modifier() {
 #[test]
 fn good_bits_nobody_knows() {
     let other = |e2h| page(u64::MAX, TableAttrs::NONE, &geometry(e2h, 0)).other_bits();
-    assert_eq!(other(false), 1 << 63 | 1 << 53 | 0b11 << 48 | 1 << 11);
-    assert_eq!(other(true), 1 << 63 | 0b11 << 48);
+    assert_eq!(other(false), 0b1_1111 << 59 | 1 << 53 | 0b11 << 48 | 1 << 11);
+    assert_eq!(other(true), 0b1_1111 << 59 | 0b11 << 48);
 }
 
 /// A leaf of one stage has no fields of the other.
@@ -178,4 +178,22 @@ fn bad_stage() {
         other => panic!("{other:?}"),
     };
     assert_eq!((leaf(&el2), leaf(&stage2)), ((false, true), (true, false)));
+}
+
+/// At stage 1, PBHA takes HPD besides HWU; bit 59 is AttrIndx with AIE.
+#[test]
+fn good_pbha() {
+    let features = Features { hpds2: true, ..FEATURES };
+    for (e2h, hpd, hwu) in [(false, 24, 25), (true, 41, 43)] {
+        let shown = |bits: u64, features| {
+            let geometry = Geometry::from_tcr_el2(TCR[usize::from(e2h)] | bits, e2h, features).unwrap();
+            let leaf = page(0xf << 59, TableAttrs::NONE, &geometry);
+            (leaf.pbha(), leaf.other_bits() >> 59)
+        };
+        assert_eq!(shown(0xf << hwu | 1 << hpd, features), (0xf, 0));
+        assert_eq!(shown(0b0101 << hwu | 1 << hpd, features), (0b0101, 0b1010));
+        assert_eq!(shown(0xf << hwu, features), (0, 0xf), "no HPD");
+        assert_eq!(shown(0xf << hwu | 1 << hpd, FEATURES), (0, 0xf), "no FEAT_HPDS2");
+        assert_eq!(shown(0xf << hwu | 1 << hpd, Features { aie: true, ..features }), (0b1110, 0));
+    }
 }

@@ -149,13 +149,30 @@ fn good_fields_of_extensions() {
     let plain = geometry(VTCR);
     let extended = geometry(VTCR | ASSURED_ONLY | S2POE);
     assert!(page(1 << 11, &plain).fnxs() && !page(1 << 10, &plain).fnxs());
-    assert_eq!(page(0b1010 << 59, &plain).pbha(), 0b1010);
     assert_eq!(page(0b1010 << 59, &plain).po_index(), None);
     assert_eq!(page(0b1010 << 59, &extended).po_index(), Some(0b1010));
     assert_eq!((page(1 << 58, &plain).assured_only(), page(1 << 58, &plain).software_bits()), (false, 0b1000));
     assert!(page(1 << 58, &extended).assured_only());
+    assert_eq!(page(0b1111 << 55, &extended).software_bits(), 0b0111, "58 is no software bit then");
     assert_eq!(page(4 << 2, &plain).mem_attr(), MemAttr::NoTagAccess);
     assert!(leaf(1 << 16, Level::L2, &plain).no_translation() && leaf(1 << 16, Level::L1, &plain).no_translation());
+}
+
+/// HWU59 to HWU62 make PBHA of bits 59 to 62, one by one; where nothing has them, nobody knows them.
+#[test]
+fn good_pbha() {
+    let features = Features { hpds2: true, ..ALL };
+    let shown = |vtcr, features| {
+        let geometry = Geometry::from_vtcr(vtcr, features).unwrap();
+        let leaf = page(0xf << 59, &geometry);
+        (leaf.pbha(), leaf.other_bits() >> 59)
+    };
+    for n in 0..4_u32 {
+        assert_eq!(shown(VTCR | 1 << (25 + n), features), (1 << n, 0xf & !(1 << n)), "HWU{}", 59 + n);
+    }
+    assert_eq!(shown(VTCR | 0xf << 25, features), (0xf, 0));
+    assert_eq!(shown(VTCR | 0xf << 25, ALL), (0, 0xf), "no FEAT_HPDS2");
+    assert_eq!(shown(VTCR | 0xf << 25 | S2POE, features), (0, 0), "an overlay index");
 }
 
 /// Without its feature a control is zero, whatever the register says.
@@ -173,7 +190,7 @@ fn good_controls_need_their_features() {
 fn good_bits_nobody_knows() {
     let geometry = geometry(VTCR);
     let other = |level| leaf(!0b11, level, &geometry).other_bits();
-    let always = 1 << 63 | 0b111 << 48;
+    let always = 0b1_1111 << 59 | 0b111 << 48;
     assert_eq!(other(Level::L3), always);
     assert_eq!(other(Level::L2), always | 0b1_1110_1111 << 12);
     assert_eq!(other(Level::L1), always | 0x3fff_f000 & !(1 << 16));

@@ -17,6 +17,7 @@ const ALL: Features = Features {
     ha: true,
     hd: true,
     hpds: true,
+    hpds2: true,
     s2pie: true,
     s2poe: true,
     the: true,

@@ -43,6 +43,7 @@ impl Input {
             ha: bit(6),
             hd: bit(7),
             hpds: bit(8),
+            hpds2: bit(13),
             s2pie: bit(9),
             s2poe: bit(10),
             the: bit(11),
