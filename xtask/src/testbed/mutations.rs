@@ -161,3 +161,17 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mutation_fits_one_place() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for Mutation { what, file, from, .. } in &MUTATIONS {
+            let text = fs::read_to_string(root.join(file)).expect(file);
+            assert_eq!(text.matches(from).count(), 1, "{what}: `{from}` in {file}");
+        }
+    }
+}
