@@ -168,3 +168,60 @@ fn count_run<const MOVES: bool>(mut expected: u64, step: u64, mask: u64, entries
     }
     count
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::vec::Vec;
+
+    const MASK: u64 = !0xffff_f000;
+
+    /// As many cells as expected, then one that differs in a bit of the mask, then more as expected.
+    fn cells(same: &Same, count: usize) -> Vec<AtomicU64> {
+        let nth = |n: usize| same.expected.wrapping_add(same.step.wrapping_mul(n as u64));
+        let raw = |n| nth(n) ^ if n == count { 1 << 54 } else { 0 };
+        (0..count + 20).map(|n| AtomicU64::new(raw(n))).collect()
+    }
+
+    /// Every count around the number that is looked at at once, of entries that stay and that move.
+    #[test]
+    fn good_counts_up_to_the_first_that_differs() {
+        for (step, mask) in [(0, u64::MAX), (0, MASK), (0x1000, u64::MAX)] {
+            let same = Same { expected: 0x4000_04ff, step, mask };
+            for count in 0..40 {
+                let cells = cells(&same, count);
+                assert_eq!(same.count(&cells), count, "step {step:#x}");
+                let (counted, sum) = same.count_and_sum(&cells, 0x8000_0000, 12, Level::L3);
+                let share =
+                    |n: usize| digest::mix(0x8000_0000 + n as u64 * 0x1000, 3, cells[n].load(Ordering::Relaxed));
+                assert_eq!((counted, sum), (count, (0..count).map(share).fold(0, u64::wrapping_add)));
+                assert_eq!(same.is_next(&cells[0]), count > 0);
+                assert_eq!(same.count(&cells[..count]), count, "to the end");
+            }
+        }
+    }
+
+    /// What is outside the mask does not count, in whichever of the entries that are looked at at once.
+    #[test]
+    fn good_differences_outside_the_mask() {
+        let same = Same { expected: 0x4000_04ff, step: 0, mask: MASK };
+        for other in [0x5000, 0x7fff_f000] {
+            let cells: Vec<_> =
+                (0..19).map(|n| AtomicU64::new(same.expected ^ if n % 3 == 0 { other } else { 0 })).collect();
+            assert_eq!(same.count(&cells), 19);
+            assert_eq!(same.count_and_sum(&cells, 0, 12, Level::L3).0, 19);
+            assert!(same.is_next(&cells[0]));
+        }
+    }
+
+    /// Two differences must not hide each other.
+    #[test]
+    fn bad_two_that_differ_alike() {
+        let same = Same { expected: 0x4000_04ff, step: 0, mask: u64::MAX };
+        let cells: Vec<_> =
+            (0..16).map(|n| AtomicU64::new(same.expected ^ u64::from(n == 3 || n == 5) << 54)).collect();
+        assert_eq!(same.count(&cells), 3);
+    }
+}
