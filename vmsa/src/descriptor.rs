@@ -11,7 +11,7 @@ use crate::geometry::{Format, Geometry, Regime};
 use crate::level::Level;
 use crate::pkvm::InvalidKind;
 use crate::stage2::Stage2Leaf;
-use crate::{bit, bits};
+use crate::{bit, bits, mask};
 
 /// A descriptor as it stood in a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -146,8 +146,8 @@ impl Table<'_> {
     /// Returns the bits no method above shows: the MMU ignores them.
     #[must_use]
     pub const fn other_bits(&self) -> u64 {
-        let address = self.geometry.low_address_mask(Level::L3) | self.geometry.high_address_mask();
-        self.raw & !(0b11 | address | (self.attrs().to_bits() as u64) << 59)
+        let known = mask(&[(1, 0)]) | self.geometry.address_mask(Level::L3);
+        self.raw & !known & !((self.attrs().to_bits() as u64) << 59)
     }
 }
 
@@ -237,9 +237,9 @@ impl<'g> Leaf<'g> {
 
     const fn software_mask(&self) -> u64 {
         if self.geometry.format.has(Format::ASSURED_ONLY) {
-            0b111 << 55
+            mask(&[(57, 55)])
         } else {
-            0b1111 << 55
+            mask(&[(58, 55)])
         }
     }
 
@@ -251,22 +251,23 @@ impl<'g> Leaf<'g> {
 
     const fn pbha_mask(&self) -> u64 {
         let format = self.geometry.format;
-        let mask = (format.hwu() as u64) << 59;
+        let pbha = (format.hwu() as u64) << 59;
         if format.has(Format::S2POE) {
             0
         } else if format.has(Format::AIE) {
-            mask & !(1 << 59)
+            pbha & !mask(&[(59, 59)])
         } else {
-            mask
+            pbha
         }
     }
 
     /// Returns the bits that mean the same at both stages: type, address, AF, nT, DBM, Contiguous, software bits, PBHA.
     pub(crate) const fn named_bits(&self) -> u64 {
-        let address = self.geometry.low_address_mask(self.level) | self.geometry.high_address_mask();
-        let no_translation = if self.level.is_last() { 0 } else { 1 << 16 };
-        let contiguous = if self.geometry.granule().contiguous_entries(self.level).is_some() { 1 << 52 } else { 0 };
-        0b11 | address | 1 << 10 | no_translation | contiguous | 1 << 51 | self.software_mask() | self.pbha_mask()
+        let no_translation = if self.level.is_last() { 0 } else { mask(&[(16, 16)]) };
+        let contiguous =
+            if self.geometry.granule().contiguous_entries(self.level).is_some() { mask(&[(52, 52)]) } else { 0 };
+        let always = mask(&[(1, 0), (10, 10), (51, 51)]) | self.geometry.address_mask(self.level);
+        always | no_translation | contiguous | self.software_mask() | self.pbha_mask()
     }
 
     /// `9:8` SH, or SH0 of the register with LPA2.
@@ -279,11 +280,11 @@ impl<'g> Leaf<'g> {
     }
 
     /// The bits of [`Self::sh`].
-    pub(crate) const fn sh_bits(&self) -> u64 {
+    pub(crate) const fn sh_mask(&self) -> u64 {
         if self.geometry.is_lpa2() {
             0
         } else {
-            0b11 << 8
+            mask(&[(9, 8)])
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::attrs::Shareability;
 use crate::descriptor::Leaf;
 use crate::fault::{Access, Fault, Privilege, Rights};
 use crate::geometry::{Format, Regime};
-use crate::{bit, bits};
+use crate::{bit, bits, mask};
 use core::ops::Deref;
 
 /// What the tables above a leaf say: bits 63:59 of their descriptors, as far as they are in force, ORed downwards.
@@ -194,9 +194,9 @@ impl El2Leaf<'_> {
     /// Returns the bits no method above shows: what is reserved, or belongs to extensions that are not decoded.
     #[must_use]
     pub const fn other_bits(&self) -> u64 {
-        let by_regime = if self.has_el0() { 1 << 11 | 1 << 53 } else { 0 };
-        let by_regime = by_regime | if self.leaf.geometry.format.has(Format::AIE) { 1 << 59 } else { 0 };
-        let own = 0b111 << 2 | 1 << 5 | 0b11 << 6 | self.leaf.sh_bits() | 1 << 50 | 1 << 54 | by_regime;
+        let by_regime = if self.has_el0() { mask(&[(11, 11), (53, 53)]) } else { 0 };
+        let attr_index_3 = if self.leaf.geometry.format.has(Format::AIE) { mask(&[(59, 59)]) } else { 0 };
+        let own = mask(&[(7, 2), (50, 50), (54, 54)]) | self.leaf.sh_mask() | by_regime | attr_index_3;
         self.leaf.raw & !(self.leaf.named_bits() | own)
     }
 }

@@ -87,7 +87,7 @@ pub(crate) struct Format(u16);
 impl Format {
     pub(crate) const NONE: Self = Self(0);
     /// DS: 52-bit addresses in 4 and 16 KiB descriptors.
-    pub(crate) const LPA2: Self = Self(1 << 0);
+    pub(crate) const LPA2: Self = Self(1);
     /// FEAT_LPA: 52-bit addresses in 64 KiB descriptors.
     pub(crate) const LPA: Self = Self(1 << 1);
     pub(crate) const FWB: Self = Self(1 << 2);
@@ -225,14 +225,14 @@ impl Geometry {
     pub const fn base(&self, register: u64) -> Result<Base, BaseBeyondOutput> {
         // With 52-bit addresses bits 5:2 are bits 51:48 of the base, so the root is aligned to 64 bytes at least.
         let is_wide = self.is_lpa2() || matches!(self.granule, Granule::Size64K) && self.pa_bits == 52;
-        let aligned = if is_wide && self.root_bytes() < 64 { 64 } else { self.root_bytes() };
+        let below = self.root_bytes() - 1;
         let low = register & 0xffff_ffff_fffe & if is_wide { !0x3f } else { u64::MAX };
         let high = if is_wide { bits(register, 5, 2) << 48 } else { 0 };
-        let address = PhysAddr::new(low & !(aligned - 1) | high);
+        let address = PhysAddr::new(low & !below | high);
         if !address.fits(self.pa_bits as u32) {
             return Err(BaseBeyondOutput(address));
         }
-        Ok(Base { address, dropped: low & (aligned - 1) })
+        Ok(Base { address, dropped: low & below })
     }
 
     /// Returns whether entries of `level` may be blocks. AArch64_BlockDescSupported.
@@ -253,7 +253,7 @@ impl Geometry {
         let top = if self.is_lpa2() { 50 } else { 48 };
         // 64 KiB at level 0 would span more than 48 bits; the geometry has no such level.
         let shift = self.granule.entry_shift(level);
-        (1 << top) - (1 << if shift < top { shift } else { top })
+        (1 << top) - (1 << if shift > top { top } else { shift })
     }
 
     /// Returns the descriptor bits that hold output-address bits above those in place: 9:8 with LPA2 (bits 51:50), 15:12
@@ -267,6 +267,12 @@ impl Geometry {
         } else {
             0
         }
+    }
+
+    /// Returns all descriptor bits that hold the output address of a leaf of `level`; for level 3 also those that hold a
+    /// table's address.
+    pub(crate) const fn address_mask(&self, level: Level) -> u64 {
+        self.low_address_mask(level) | self.high_address_mask()
     }
 
     /// Returns whether descriptors have the 64 KiB format with 52-bit addresses.

@@ -43,3 +43,13 @@ pub(crate) const fn bits(value: u64, hi: u32, lo: u32) -> u64 {
 pub(crate) const fn bit(value: u64, n: u32) -> bool {
     (value >> n) & 1 != 0
 }
+
+/// Returns the bits of `fields`, each `(hi, lo)` as the manual writes them.
+pub(crate) const fn mask(fields: &[(u32, u32)]) -> u64 {
+    let (mut all, mut rest) = (0, fields);
+    while let [(hi, lo), tail @ ..] = rest {
+        all |= bits(u64::MAX, *hi, *lo) << *lo;
+        rest = tail;
+    }
+    all
+}

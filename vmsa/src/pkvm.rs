@@ -103,6 +103,11 @@ mod tests {
     }
 
     #[test]
+    fn good_empty() {
+        assert_eq!(InvalidKind::from_descriptor(0), InvalidKind::Empty);
+    }
+
+    #[test]
     fn good_guest_poison() {
         assert_eq!(InvalidKind::from_descriptor(0x3000_0000_0000_0000), InvalidKind::GuestPoisoned { payload: 0 });
     }

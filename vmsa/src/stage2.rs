@@ -8,7 +8,7 @@ use crate::descriptor::Leaf;
 use crate::fault::{Access, Fault, Privilege, Rights};
 use crate::geometry::Format;
 use crate::pkvm::PageState;
-use crate::{bit, bits};
+use crate::{bit, bits, mask};
 use core::ops::Deref;
 
 /// A block or page descriptor of a stage-2 table.
@@ -143,10 +143,10 @@ impl Stage2Leaf<'_> {
     /// Returns the bits no method above shows: what is reserved, or belongs to extensions that are not decoded.
     #[must_use]
     pub const fn other_bits(&self) -> u64 {
-        let bit_53 = if self.has(Format::XNX) || self.has(Format::S2PIE) { 1 << 53 } else { 0 };
-        let po_index = if self.has(Format::S2POE) { 0xf << 59 } else { 0 };
-        let assured_only = if self.has(Format::ASSURED_ONLY) { 1 << 58 } else { 0 };
-        let own = 0xf << 2 | 0b11 << 6 | self.0.sh_bits() | 1 << 11 | 1 << 54 | bit_53 | po_index | assured_only;
+        let bit_53 = if self.has(Format::XNX) || self.has(Format::S2PIE) { mask(&[(53, 53)]) } else { 0 };
+        let po_index = if self.has(Format::S2POE) { mask(&[(62, 59)]) } else { 0 };
+        let assured_only = if self.has(Format::ASSURED_ONLY) { mask(&[(58, 58)]) } else { 0 };
+        let own = mask(&[(5, 2), (7, 6), (11, 11), (54, 54)]) | self.0.sh_mask() | bit_53 | po_index | assured_only;
         self.0.raw & !(self.0.named_bits() | own)
     }
 }

@@ -106,6 +106,13 @@ fn bad_without_the_feature() {
     let level_0 = vtcr(0, 2, 24, false);
     let refused = Geometry::from_vtcr(level_0, Features { pa_max_bits: 42, ..ALL });
     assert_eq!(refused, Err(GeometryError::StartLevel(2)));
+    let level_1_of_16k = vtcr(2, 2, 24, false);
+    let refused = Geometry::from_vtcr(level_1_of_16k, Features { pa_max_bits: 40, ..ALL });
+    assert_eq!(refused, Err(GeometryError::StartLevel(2)));
+    assert!(Geometry::from_vtcr(level_1_of_16k, Features { pa_max_bits: 42, ..ALL }).is_ok());
+    let level_1_of_64k = vtcr(1, 2, 22, false);
+    let refused = Geometry::from_vtcr(level_1_of_64k, Features { pa_max_bits: 42, ..ALL });
+    assert_eq!(refused, Err(GeometryError::StartLevel(2)));
     for (tg0, sizes) in [(2, [40, 42]), (1, [42, 44])] {
         let level_1 = |pa_max_bits| Geometry::from_vtcr(vtcr(tg0, 2, 24, false), Features { pa_max_bits, ..ALL });
         let [too_small, enough] = sizes.map(level_1);
