@@ -125,7 +125,7 @@ impl AnyLeaf<'_> {
             }
         };
         match (po_index, self.pbha()) {
-            (_, 0) => {}
+            (Some(0), _) | (None, 0) => {}
             (Some(index), _) => words.push(format!("po{index}").into()),
             (None, pbha) => words.push(format!("pbha={pbha:#06b}").into()),
         }

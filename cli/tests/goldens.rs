@@ -134,14 +134,14 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "contiguous",
         &[
-            "dump --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 -o range,level,rwx,contig,ext,other,out --range 2G+64M",
+            "dump --ram contiguous.ram@0x40000000 --vtcr 9e023558 --vttbr 40000000 -o range,level,rwx,contig,ext,other,out --range 2G+64M",
             "dump --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 -o range,contig,out -n --range 2G+4M --exact",
             "dump --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 -o range,contig,out -n --range 0x80004000+64K",
             "dump --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 --range 0x80040000+4M --format ndjson",
             "dump --ram contiguous.ram@0x40000000 --vtcr b080023558 --vttbr 40000000 --range 0x81200000+2M --format ndjson",
             "dump --ram contiguous.ram@0x40000000 --vtcr b480023558 --vttbr 40000000 --range 0x81200000+2M -o +ext,other",
-            "walk --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 0x81200000",
-            "walk --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 0x81200000 --json",
+            "walk --ram contiguous.ram@0x40000000 --vtcr 9e023558 --vttbr 40000000 0x81200000",
+            "walk --ram contiguous.ram@0x40000000 --vtcr 9e023558 --vttbr 40000000 0x81200000 --json",
         ],
     ),
     (
@@ -219,7 +219,7 @@ const CASES: &[(&str, &[&str])] = &[
             "decode 3000000000000000 2000000010000014 2000000000000002 9000000000000000 --level 3 --granule 4k --encoding pkvm-7.2",
             "decode 0x8040000409e27ff --level L3 --granule 4k --s2pie --s2poe --assured-only",
             "decode 8000000040010ffd 1 --level 1 --granule 4k --fwb --mte-perm --pa-bits 36",
-            "decode 50000000f3ff --level 3 --granule 64k --lpa",
+            "decode 50000000f3ff --level 3 --granule 64k --lpa --pbha",
             "decode 4000000027f7 --level 3 --granule 64k --pa-bits 40",
             "decode 40000000073d 40000000103 --level 0 --granule 4k --lpa2",
             "decode 40000000073d --level 1 --granule 16k --json",

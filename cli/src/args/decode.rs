@@ -22,7 +22,7 @@ pub(crate) struct Decode {
     /// Stage: 2, or 1 for EL2's own tables [default: 2].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "STAGE")]
     pub(crate) stage: Option<u8>,
-    /// VTCR_EL2 in hexadecimal, in place of --granule, --lpa2, --s2pie, --s2poe and --assured-only.
+    /// VTCR_EL2 in hexadecimal, in place of --granule, --lpa2, --s2pie, --s2poe, --assured-only and --pbha.
     #[arg(long, value_parser = parse_hex, value_name = "HEX")]
     pub(crate) vtcr: Option<u64>,
     /// TCR_EL2 in hexadecimal, in place of --granule and --lpa2 at stage 1.
@@ -43,6 +43,9 @@ pub(crate) struct Decode {
     /// VTCR_EL2.AssuredOnly is set: so is called bit 58.
     #[arg(long)]
     pub(crate) assured_only: bool,
+    /// VTCR_EL2.HWU59 to HWU62 are set: bits 62:59 are PBHA.
+    #[arg(long)]
+    pub(crate) pbha: bool,
     /// HCR_EL2.E2H is set: stage 1 has rights for EL2 and EL0.
     #[arg(long)]
     pub(crate) e2h: bool,

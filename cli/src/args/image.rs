@@ -17,8 +17,8 @@ pub(crate) struct Image {
     pub(crate) ram: Vec<RamFile>,
     /// VTCR_EL2: the shape of the table.
     ///
-    /// Fields that KVM sets only where the CPU has the feature count where they are set: PS, DS, T0SZ, HA, HD, S2PIE,
-    /// S2POE, AssuredOnly. Other features are said by the options below, and never guessed.
+    /// Fields that KVM sets only where the CPU has the feature count where they are set: PS, DS, T0SZ, HA, HD, HWU59 to
+    /// HWU62, S2PIE, S2POE, AssuredOnly. Other features are said by the options below, and never guessed.
     #[arg(long, value_parser = parse_hex, value_name = "HEX")]
     pub(crate) vtcr: Option<u64>,
     /// VTTBR_EL2: where the table is; and the VMID.

@@ -195,6 +195,17 @@ impl Fields {
         }
     }
 
+    /// Those of `62:59` that the register gives it, neighbors as one field.
+    fn pbha(&mut self, probe: &Leaf<'_>) {
+        let mut mask = u64::from(probe.pbha()) << 59;
+        while mask != 0 {
+            let lo = mask.trailing_zeros();
+            let hi = lo + (mask >> lo).trailing_ones() - 1;
+            self.put(hi, lo, "PBHA", "-");
+            mask &= u64::MAX << (hi + 1);
+        }
+    }
+
     /// `9:8`, unless they are address bits.
     fn shareability(&mut self, shareability: Shareability) {
         if !self.list.iter().any(|field| field.mask() & 0b11 << 8 != 0) {
@@ -243,7 +254,7 @@ impl Fields {
         }
         match leaf.po_index() {
             Some(index) => self.put(62, 59, "POIndex", format!("index {index} into S2POR_EL1")),
-            None => self.put(62, 59, "PBHA", "-"),
+            None => self.pbha(probe),
         }
         leaf.other_bits()
     }
@@ -272,10 +283,8 @@ impl Fields {
         self.put(58, 55, "software", "-");
         if probe.attr_index() > 0b111 {
             self.put(59, 59, "AttrIndx[3]", attribute);
-            self.put(62, 60, "PBHA", "-");
-        } else {
-            self.put(62, 59, "PBHA", "-");
         }
+        self.pbha(probe);
         leaf.other_bits()
     }
 }

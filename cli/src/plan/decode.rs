@@ -55,6 +55,7 @@ fn check_stage(decode: &Decode, stage: u8) -> Result<(), Failure> {
         ("--s2pie", decode.s2pie, 2),
         ("--s2poe", decode.s2poe, 2),
         ("--assured-only", decode.assured_only, 2),
+        ("--pbha", decode.pbha, 2),
         ("--fwb", cpu.fwb, 2),
         ("--xnx", cpu.xnx, 2),
         ("--mte-perm", cpu.mte_perm, 2),
@@ -79,6 +80,7 @@ fn check_register(decode: &Decode, register: &str) -> Result<(), Failure> {
         ("--s2pie", decode.s2pie),
         ("--s2poe", decode.s2poe),
         ("--assured-only", decode.assured_only),
+        ("--pbha", decode.pbha),
     ];
     match options.into_iter().find(|(_, given)| *given) {
         Some((name, _)) => Err(usage(format_args!("{register} tells what {name} says: leave out one of them"))),
@@ -126,7 +128,8 @@ fn stage2(decode: &Decode) -> Result<Geometry, Failure> {
         None => {
             let bit = |is_set: bool, bit: u32| u64::from(is_set) << bit;
             let shape = Shape::new(decode, "--vtcr")?;
-            let more = bit(decode.assured_only, 34) | bit(decode.s2pie, 36) | bit(decode.s2poe, 37);
+            let more = if decode.pbha { 0b1111 << 25 } else { 0 };
+            let more = more | bit(decode.assured_only, 34) | bit(decode.s2pie, 36) | bit(decode.s2poe, 37);
             // SL0 1 suits 32 input bits with every granule.
             shape.tg0_and_t0sz | 1 << 6 | shape.ps << 16 | bit(decode.lpa2, 32) | more
         }

@@ -16,7 +16,7 @@ const FORMATS: &[&str] = &[
     "--granule 4k --xnx --encoding pkvm-7.2",
     "--granule 4k --lpa2 --fwb --mte-perm",
     "--granule 4k --s2pie --s2poe --assured-only --encoding pkvm-7.2",
-    "--granule 16k --pa-bits 40",
+    "--granule 16k --pa-bits 40 --pbha",
     "--granule 16k --lpa2 --xnx --assured-only",
     "--granule 64k --xnx",
     "--granule 64k --lpa --s2pie",
@@ -25,7 +25,9 @@ const FORMATS: &[&str] = &[
     "--granule 16k --stage 1 --lpa2",
     "--granule 64k --stage 1 --e2h --lpa",
     "--vtcr 1802d3590",
+    "--vtcr 8a023558",
     "--tcr 180023518",
+    "--tcr 9f823519",
     "--tcr 1000510 --e2h",
 ];
 
