@@ -7,9 +7,9 @@ use s2dump_abi::slot::RecordKind;
 use s2dump_vmsa::attrs::Shareability;
 use s2dump_vmsa::descriptor::{Descriptor, Leaf, RawDescriptor};
 use s2dump_vmsa::el2::{El2Leaf, TableAttrs};
-use s2dump_vmsa::fault::{Privilege, Rights};
+use s2dump_vmsa::fault::{Access, Fault, Privilege, Rights};
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
-use s2dump_vmsa::Regime;
+use s2dump_vmsa::{PhysAddr, Regime};
 use std::ops::Deref;
 
 /// A leaf; it derefs to what both stages have.
@@ -43,7 +43,28 @@ pub(crate) fn of_row<'t>(row: &Row, table: &'t Table) -> Option<AnyLeaf<'t>> {
     }
 }
 
+/// Returns the fault that the entries of a row end every access with, as far as the row tells: of one whose output
+/// addresses jump, that of its first entry.
+pub(crate) fn fault_of_row(row: &Row, table: &Table) -> Option<Fault> {
+    let is_beyond = |oa: u64| !PhysAddr::new(oa).fits(table.geometry.pa_bits().into());
+    match row.kind {
+        RecordKind::INVALID | RecordKind::RESERVED => Some(Fault::Translation),
+        RecordKind::LEAF | RecordKind::TABLE_OUTSIDE if row.oa.is_some_and(is_beyond) => Some(Fault::AddressSize),
+        _ => of_row(row, table)?.fault().filter(|&fault| fault != Fault::AddressSize),
+    }
+}
+
 impl AnyLeaf<'_> {
+    /// Returns the fault every access ends with, whatever the rights.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        // Rights are judged last, so which access is asked about does not matter.
+        let fault = match self {
+            Self::Stage2(leaf) => leaf.fault(Access::Read, Privilege::Privileged, 0),
+            Self::El2(leaf, _) => leaf.fault(Access::Read, Privilege::Privileged, false),
+        };
+        fault.filter(|&fault| fault != Fault::Permission)
+    }
+
     /// Returns the rights in three letters; execution is `x` for EL1 and EL0, `p` for EL1 only, `u` for EL0 only. Where
     /// they are an index into S2PIR_EL2, `pi` and the index. At EL2's stage 1 those of EL2 and, with E2H, of EL0.
     pub(crate) fn rwx(&self) -> Word {

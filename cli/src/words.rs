@@ -5,6 +5,7 @@ use crate::leaf;
 use crate::model::{Row, Table};
 use s2dump_abi::slot::{encoding, RecordKind};
 use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability, Xn};
+use s2dump_vmsa::fault::Fault;
 use s2dump_vmsa::pkvm::{InvalidKind, OwnerId, PageState};
 use s2dump_vmsa::stage2::Stage2Leaf;
 use std::borrow::Cow;
@@ -151,6 +152,16 @@ pub(crate) fn fault(kind: RecordKind) -> Option<&'static str> {
         RecordKind::TABLE_OUTSIDE => Some("table-outside!"),
         RecordKind::TABLE_LOOP => Some("table-loop!"),
         _ => None,
+    }
+}
+
+/// Returns the name of a fault of the MMU.
+pub(crate) fn fault_name(fault: Fault) -> &'static str {
+    match fault {
+        Fault::AddressSize => "address-size",
+        Fault::Translation => "translation",
+        Fault::AccessFlag => "access-flag",
+        Fault::Permission => "permission",
     }
 }
 

@@ -145,6 +145,24 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "faults",
+        &[
+            "dump --ram faulting.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 -o +raw",
+            "dump --ram faulting.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 --range 2G+6M --format ndjson",
+            "dump --ram faulting.ram@0x40000000 --vtcr 80223558 --vttbr 40000000 --range 0x80400000+8K",
+            "dump --ram faulting.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 --range 2G+4M --format ptdump",
+            "dump --ram holed.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 --format ptdump",
+            "walk --ram faulting.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 0x80001000",
+            "walk --ram faulting.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 0x80002000",
+            "walk --ram faulting.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 0x80201000 --json",
+            "walk --ram faulting.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 0x80400000",
+            "walk --ram faulting.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 0x80400000 --json",
+            "walk --ram faulting.ram@0x40000000 --vtcr 80223558 --vttbr 40000000 0x80400000",
+            "walk --ram holed.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 7G --json",
+            "walk --ram holed.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 6G --json",
+        ],
+    ),
+    (
         "el2",
         &[
             "dump --ram el2.ram@0x40000000 --tcr 80823519 --ttbr0 40000000 -o +dbm,sw,ext,other",

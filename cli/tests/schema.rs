@@ -95,11 +95,14 @@ fn output_is_what_the_schema_says() {
     {
         commands.push(format!("decode 600007ff 600007fd 40004003 0 3000000000000000 --level 2 {format} --json"));
     }
-    for ram in ["whole.core", "holed.ram@0x40000000", "short.ram@0x40000000", "whole.ram"] {
+    for ram in ["whole.core", "holed.ram@0x40000000", "faulting.ram@0x40000000", "short.ram@0x40000000", "whole.ram"] {
         let table = format!("--ram {ram} --vtcr 80023558 --vttbr 40000000 --xnx --mte-perm");
         commands.push(format!("dump {table} --format json"));
         commands.push(format!("dump {table} --format ndjson --encoding pkvm-7.2"));
-        commands.extend([0x8081_0000_u64, 0xc000_0000].map(|at| format!("walk {table} {at} --json")));
+        commands.extend(
+            [0x8081_0000_u64, 0xc000_0000, 0x1_8000_0000, 0x1_c000_0000, 0x8020_0000]
+                .map(|at| format!("walk {table} {at} --json")),
+        );
     }
     for command in commands {
         let output = Command::new(env!("CARGO_BIN_EXE_s2dump"))

@@ -9,21 +9,11 @@ pub(crate) use self::input::Words;
 
 use crate::format::json::{Hex, FORMAT_VERSION};
 use crate::numbers::Size;
-use s2dump_vmsa::fault::Fault;
+use crate::words::fault_name;
 use s2dump_vmsa::geometry::Regime;
 use s2dump_vmsa::Geometry;
 use serde::Serialize;
 use std::io::{self, Write};
-
-/// Returns the name of a fault.
-fn fault_name(fault: Fault) -> &'static str {
-    match fault {
-        Fault::AddressSize => "address-size",
-        Fault::Translation => "translation",
-        Fault::AccessFlag => "access-flag",
-        Fault::Permission => "permission",
-    }
-}
 
 impl Decoded {
     /// Writes it for people.

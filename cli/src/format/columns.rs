@@ -5,6 +5,7 @@ use crate::leaf::{self, AnyLeaf};
 use crate::model::{Row, Table};
 use crate::numbers::Size;
 use crate::words::{self, Word};
+use s2dump_vmsa::fault::Fault;
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +201,7 @@ fn output(row: &Row, table: &Table) -> Word {
     let Some(oa) = row.oa else {
         return if leaf::of_row(row, table).is_some() { "?" } else { "-" }.into();
     };
-    let too_large = oa.checked_shr(table.header.pa_bits.into()).unwrap_or(0) != 0;
+    let too_large = leaf::fault_of_row(row, table) == Some(Fault::AddressSize);
     format!("{oa:#x}{}{}", if row.linear { "" } else { "~" }, if too_large { "!" } else { "" }).into()
 }
 

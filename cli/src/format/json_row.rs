@@ -22,6 +22,8 @@ pub(crate) struct RowJson {
     output_linear: Option<bool>,
     descriptor: Hex,
     #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     attributes: Option<Attributes>,
     state: Option<&'static str>,
     annotation: Option<&'static str>,
@@ -107,6 +109,8 @@ impl RowJson {
             output: row.oa.map(Hex),
             output_linear: leaf.as_ref().map(|_| row.linear),
             descriptor: Hex(row.raw),
+            // Of what is invalid, the kind says it.
+            fault: leaf::fault_of_row(row, table).filter(|_| row.oa.is_some() || leaf.is_some()).map(words::fault_name),
             state: leaf.as_ref().and_then(|leaf| words::page_state(leaf, table)).map(bare),
             annotation: words::annotation(row, table).map(|(word, _)| bare(word)),
             attributes: leaf.map(|leaf| Attributes {

@@ -117,4 +117,8 @@ pub(crate) trait Format {
     fn end(&mut self, out: &mut dyn Write, trailer: &Trailer) -> io::Result<()>;
     /// Returns whether [`Self::end`] tells the consistency; if not, a note on standard error does.
     fn tells_consistency(&self) -> bool;
+    /// Returns whether rows tell what no translation uses from holes and pages; if not, a note does.
+    fn tells_faults(&self) -> bool {
+        true
+    }
 }

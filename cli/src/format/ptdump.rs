@@ -139,4 +139,8 @@ impl Format for Ptdump {
     fn tells_consistency(&self) -> bool {
         false
     }
+
+    fn tells_faults(&self) -> bool {
+        false
+    }
 }

@@ -199,6 +199,7 @@ struct Totals {
     mapped_bytes: u64,
     states: Vec<(&'static str, u64)>,
     other: Vec<(&'static str, u64)>,
+    faults: Vec<(&'static str, u64)>,
     jumping: u64,
     broken: u64,
     unshown: u64,
@@ -210,6 +211,9 @@ impl Totals {
         self.rows += 1;
         if let Some(leaf) = leaf::of_row(row, table) {
             self.mapped_bytes += row.size();
+            if let Some(fault) = leaf::fault_of_row(row, table) {
+                tally(&mut self.faults, words::fault_name(fault), 1);
+            }
             self.jumping += u64::from(!row.linear);
             self.broken += u64::from(words::runs(row, table) == Some(words::Runs::Broken));
             self.unshown += u64::from(leaf.other_bits() != 0 || leaf.extensions().is_some());
@@ -233,6 +237,9 @@ impl Totals {
         write_list(out, ": ", self.states.iter().map(|(state, bytes)| format!("{state} {}", Size(*bytes))))?;
         write_list(out, "; entries ", self.other.iter().map(|(what, count)| format!("{what} {count}")))?;
         writeln!(out)?;
+        for (fault, rows) in &self.faults {
+            writeln!(out, "# every access takes an {fault} fault in {}", plural(*rows, "row"))?;
+        }
         if self.jumping > 0 {
             writeln!(out, "# ~ in {}: output addresses jump there, --exact splits them", plural(self.jumping, "row"))?;
         }

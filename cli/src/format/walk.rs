@@ -9,7 +9,8 @@ use crate::leaf;
 use crate::model::{Missing, Row, Table};
 use crate::words;
 use s2dump_abi::slot::{RecordKind, VmRecord};
-use s2dump_vmsa::PhysAddr;
+use s2dump_vmsa::fault::Fault;
+use s2dump_vmsa::{Level, PhysAddr};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -30,16 +31,24 @@ pub(crate) struct Walk {
 /// Where a walk ends.
 enum End {
     Output(u64),
-    Unknown,
-    Unmapped,
+    /// In a leaf, but the capture does not say where it leads.
+    Jumps,
+    /// With a fault.
+    Fault(Fault, Level),
+    /// Before its end, for this reason: the MMU goes on.
+    Stopped(&'static str),
 }
 
 impl Walk {
     fn end(&self) -> End {
-        let Some(leaf) = self.steps.last().filter(|step| step.kind == RecordKind::LEAF) else { return End::Unmapped };
-        match leaf.oa {
-            Some(oa) => End::Output(oa.wrapping_add(self.address.wrapping_sub(leaf.ia))),
-            None => End::Unknown,
+        let Some(last) = self.steps.last() else { return End::Stopped("no descriptor was read") };
+        match (leaf::fault_of_row(last, &self.table), last.kind, last.oa) {
+            (Some(fault), ..) => End::Fault(fault, last.level),
+            (None, RecordKind::LEAF, Some(oa)) => End::Output(oa.wrapping_add(self.address.wrapping_sub(last.ia))),
+            (None, RecordKind::LEAF, None) => End::Jumps,
+            (None, RecordKind::TABLE_LOOP, _) => End::Stopped("the walk stops at a loop"),
+            (None, RecordKind::TABLE_OUTSIDE, _) => End::Stopped("the walk stops at a table that cannot be read"),
+            _ => End::Stopped("the walk ends in a table"),
         }
     }
 
@@ -71,9 +80,12 @@ impl Walk {
         }
         match self.end() {
             End::Output(oa) => writeln!(out, "output address {oa:#x}"),
-            End::Unknown => writeln!(out, "output address not known: the capture is folded and jumps here"),
-            End::Unmapped if self.missing().is_some() => writeln!(out, "not known"),
-            End::Unmapped => writeln!(out, "not mapped"),
+            End::Jumps => writeln!(out, "output address not known: the capture is folded and jumps here"),
+            End::Fault(Fault::Translation, _) => writeln!(out, "not mapped"),
+            End::Fault(fault, level) => {
+                writeln!(out, "no access: {} fault, level {}", words::fault_name(fault), level.get())
+            }
+            End::Stopped(why) => writeln!(out, "not known: {why}"),
         }
     }
 
@@ -95,11 +107,13 @@ impl Walk {
         }
     }
 
-    /// Returns the failure that the walk could not go on, for lack of memory in an image.
-    pub(crate) fn missing(&self) -> Option<Failure> {
+    /// Returns the failure that the walk could not go on where the MMU does.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let End::Stopped(why) = self.end() else { return None };
         let mut missing = Missing::default();
         self.steps.iter().for_each(|step| missing.add(step, &self.table));
-        (missing.tables > 0).then(|| Failure::new(ExitCode::Partial, format_args!("{}: {missing}", self.table.name())))
+        let why = if missing.tables > 0 { missing.to_string() } else { why.into() };
+        Some(Failure::new(ExitCode::Partial, format_args!("{}: {why}", self.table.name())))
     }
 
     fn meaning(&self, step: &Row) -> String {
@@ -150,7 +164,8 @@ impl Walk {
             address: Hex,
             upper_levels_known: bool,
             steps: Vec<RowJson>,
-            mapped: bool,
+            mapped: Option<bool>,
+            fault: Option<&'static str>,
             output: Option<Hex>,
         }
         let end = self.end();
@@ -162,10 +177,18 @@ impl Walk {
             address: Hex(self.address),
             upper_levels_known: !self.from_leaves,
             steps: self.steps.iter().map(|step| RowJson::new("step", step, &self.table)).collect(),
-            mapped: !matches!(end, End::Unmapped),
+            mapped: match end {
+                End::Output(_) | End::Jumps => Some(true),
+                End::Fault(..) => Some(false),
+                End::Stopped(_) => None,
+            },
+            fault: match end {
+                End::Fault(fault, _) => Some(words::fault_name(fault)),
+                _ => None,
+            },
             output: match end {
                 End::Output(oa) => Some(Hex(oa)),
-                End::Unknown | End::Unmapped => None,
+                _ => None,
             },
         };
         serde_json::to_writer(&mut *out, &walk)?;

@@ -6,6 +6,7 @@ use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Format, Heading, Trailer};
+use crate::leaf;
 use crate::merge::Merger;
 use crate::model::{target_name, Missing, Outcome, Row, Table};
 use crate::numbers::AddressRange;
@@ -14,9 +15,10 @@ use crate::progress::Progress;
 use crate::reader::{Event, Reader};
 use crate::source::SlotSource;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{slot_flags, SlotKind, VmRecord};
+use s2dump_abi::slot::{slot_flags, RecordKind, SlotKind, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_hyp::coalescer::Fold;
+use s2dump_vmsa::fault::Fault;
 
 /// One pass over slots, from the first row to the trailer.
 pub(super) struct Pass<'a> {
@@ -30,7 +32,43 @@ pub(super) struct Pass<'a> {
     merger: Option<Merger>,
     rows: u64,
     missing: Missing,
+    hidden: Hidden,
     issues: u64,
+}
+
+/// Entries that not every format can show, by what they are.
+#[derive(Clone, Copy, Default)]
+struct Hidden {
+    reserved: u64,
+    outside: u64,
+    looping: u64,
+    beyond: u64,
+}
+
+impl Hidden {
+    fn add(&mut self, row: &Row, table: &Table) {
+        let count = match row.kind {
+            RecordKind::RESERVED => &mut self.reserved,
+            RecordKind::TABLE_OUTSIDE => &mut self.outside,
+            RecordKind::TABLE_LOOP => &mut self.looping,
+            RecordKind::LEAF if leaf::fault_of_row(row, table) == Some(Fault::AddressSize) => &mut self.beyond,
+            _ => return,
+        };
+        *count += row.count;
+    }
+
+    /// Says what a format that knows holes and pages only made of them.
+    fn note(self) -> Option<String> {
+        let counts = [
+            (self.reserved, "reserved (as holes)"),
+            (self.outside, "table-outside (as holes)"),
+            (self.looping, "table-loop (as holes)"),
+            (self.beyond, "beyond the output size (as if in use)"),
+        ];
+        let said: Vec<String> =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        (!said.is_empty()).then(|| format!("entries this format cannot tell: {}", said.join(", ")))
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -46,6 +84,7 @@ impl<'a> Pass<'a> {
             merger: None,
             rows: 0,
             missing: Missing::default(),
+            hidden: Hidden::default(),
             issues: 0,
         }
     }
@@ -151,9 +190,11 @@ impl<'a> Pass<'a> {
     }
 
     fn write(&mut self, row: Option<Row>, context: &mut Context<'_>) -> Result<(), Stop> {
-        if let (Some(row), Some(table)) = (row, &self.dumping) {
+        let (Some(row), Some(table)) = (row, &self.dumping) else { return Ok(()) };
+        for row in split(row, table.geometry.pa_bits()).into_iter().flatten() {
             self.rows += 1;
             self.missing.add(&row, table);
+            self.hidden.add(&row, table);
             self.writer.row(context.out, &row)?;
         }
         Ok(())
@@ -162,6 +203,9 @@ impl<'a> Pass<'a> {
     fn last_rows(&mut self, outcome: Outcome, context: &mut Context<'_>) -> Result<Trailer, Stop> {
         let last = self.merger.as_mut().and_then(Merger::finish);
         self.write(last, context)?;
+        if let Some(note) = self.hidden.note().filter(|_| !self.writer.tells_faults()) {
+            context.note(note);
+        }
         Ok(Trailer { outcome, rows: self.rows, verified: None, missing: self.missing, issues: self.issues })
     }
 
@@ -179,5 +223,17 @@ impl<'a> Pass<'a> {
         };
         let code = if self.selector.is_some() { ExitCode::NoSuchVm } else { ExitCode::UsageOrIo };
         Failure::new(code, what)
+    }
+}
+
+/// Splits a row where its output addresses leave the output size, since the MMU faults from there on.
+fn split(row: Row, pa_bits: u8) -> [Option<Row>; 2] {
+    let inside = row.oa.and_then(|oa| (1_u64 << pa_bits).checked_sub(oa)).filter(|&inside| inside < row.size());
+    match inside {
+        Some(inside @ 1..) if row.kind == RecordKind::LEAF && row.linear => {
+            let bound = row.ia + inside;
+            [row.clip(row.ia, bound), row.clip(bound, u64::MAX)]
+        }
+        _ => [Some(row), None],
     }
 }

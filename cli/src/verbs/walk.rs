@@ -35,8 +35,8 @@ pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode
         true => walk.write_json(context.out)?,
         false => walk.write_text(context.out)?,
     }
-    if let Some(missing) = walk.missing() {
-        return Err(missing.into());
+    if let Some(failure) = walk.failure() {
+        return Err(failure.into());
     }
     Ok(if issues == 0 { ExitCode::Ok } else { ExitCode::Partial })
 }

@@ -99,6 +99,16 @@ pub fn contiguous() -> Image {
     image
 }
 
+/// Leaves that no access gets through with 40 output bits: a run of pages that leaves them, a block beyond, pages without
+/// access flag.
+pub fn faulting() -> Image {
+    let mut image = Image::new(RAM, 12, 1, 2);
+    image.map(0x8000_0000, 3, 4, 0xff_ffff_e000, PAGE);
+    image.map(0x8020_0000, 2, 1, 0x100_0020_0000, BLOCK);
+    image.map(0x8040_0000, 3, 2, 0x5000_0000, PAGE & !(1 << 10));
+    image
+}
+
 /// A table of EL2's stage 1 with 39 input bits: code, data below a read-only table, a device, pages of EL0.
 pub fn el2() -> Image {
     let mut image = Image::new(RAM, 12, 1, 1);
@@ -146,6 +156,7 @@ pub fn save_all(directory: &Path) {
     save("whole.ram", &whole);
     save("holed.ram", &holed);
     save("el2.ram", &el2().bytes());
+    save("faulting.ram", &faulting().bytes());
     save("contiguous.ram", &contiguous().bytes());
     let (low, high) = whole.split_at(0x4000);
     save("low.ram", low);
