@@ -70,7 +70,8 @@ pub(crate) enum Runs {
     Whole,
     /// They are not: what the MMU does is CONSTRAINED UNPREDICTABLE.
     Broken,
-    /// The row does not tell: its output addresses jump, or the range asked for cuts it.
+    /// The row does not tell: its output addresses jump, the range asked for cuts it, or hardware may set the access flag
+    /// (and with it the dirty state) of some entries of a run only, so that a run spans rows.
     Unknown,
 }
 
@@ -85,7 +86,8 @@ pub(crate) fn runs(row: &Row, table: &Table) -> Option<Runs> {
         Runs::Broken
     } else if (row.ia | row.end()) & mask == 0 {
         Runs::Whole
-    } else if is_cut(table.header.start, row.ia) || is_cut(table.end(), row.end()) {
+    } else if table.geometry.sets_access_flag() || is_cut(table.header.start, row.ia) || is_cut(table.end(), row.end())
+    {
         Runs::Unknown
     } else {
         Runs::Broken

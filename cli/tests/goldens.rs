@@ -140,6 +140,8 @@ const CASES: &[(&str, &[&str])] = &[
             "dump --ram contiguous.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 --range 0x80040000+4M --format ndjson",
             "dump --ram contiguous.ram@0x40000000 --vtcr b080023558 --vttbr 40000000 --range 0x81200000+2M --format ndjson",
             "dump --ram contiguous.ram@0x40000000 --vtcr b480023558 --vttbr 40000000 --range 0x81200000+2M -o +ext,other",
+            "dump --ram touched.ram@0x40000000 --vtcr 80623558 --vttbr 40000000 -o range,rwx,af,dbm,contig,out --range 2G+448K",
+            "dump --ram touched.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 -o range,rwx,af,dbm,contig,out --range 2G+448K",
             "walk --ram contiguous.ram@0x40000000 --vtcr 9e023558 --vttbr 40000000 0x81200000",
             "walk --ram contiguous.ram@0x40000000 --vtcr 9e023558 --vttbr 40000000 0x81200000 --json",
         ],

@@ -130,7 +130,8 @@ Columns: range size level rwx memory sh af state out  (usual)
   rwx     read, write, execute: x EL1 and EL0, p EL1 only, u EL0 only; pi5 is index 5 into S2PIR_EL2
   out     output address; ~ means it does not run on through the row, ! that it is beyond the output size
   state   pKVM page state, or what an invalid entry says
-  contig  contiguous runs: whole, broken! (misaligned, or not all alike), or unknown (see --exact)
+  contig  contiguous runs: whole, broken! (misaligned, or not all alike), or unknown: output addresses jump (see --exact), the
+          range cuts one, or hardware sets access flags (HA), which splits a run into rows
   ext     fields of extensions that are set: fnxs, nt, assured, dirty, pbha=0b0001, po1 (overlay index)
   other   set bits that nothing else shows
 At EL2's stage 1 (--tcr), rwx is of EL2, and of EL0 behind a slash; memory is a byte of MAIR_EL2; ext has ns, ng, gp, and

@@ -99,6 +99,20 @@ pub fn contiguous() -> Image {
     image
 }
 
+/// Runs as hardware with HA and HD leaves them: one entry accessed, one dirtied; one that is misaligned; one that is whole.
+pub fn touched() -> Image {
+    let mut image = Image::new(RAM, 12, 1, 2);
+    let clean = PAGE & !(1 << 10) | 1 << 52;
+    image.map(0x8000_0000, 3, 16, 0x5000_0000, clean);
+    image.map(0x8000_5000, 3, 1, 0x5000_5000, clean | 1 << 10);
+    let writable = (PAGE & !(1 << 7)) | 1 << 52 | 1 << 51;
+    image.map(0x8001_0000, 3, 16, 0x5001_0000, writable);
+    image.map(0x8001_3000, 3, 1, 0x5001_3000, writable | 1 << 7);
+    image.map(0x8004_0000, 3, 16, 0x5004_1000, clean);
+    image.map(0x8006_0000, 3, 16, 0x5006_0000, clean);
+    image
+}
+
 /// Leaves that no access gets through with 40 output bits: a run of pages that leaves them, a block beyond, pages without
 /// access flag.
 pub fn faulting() -> Image {
@@ -156,6 +170,7 @@ pub fn save_all(directory: &Path) {
     save("whole.ram", &whole);
     save("holed.ram", &holed);
     save("el2.ram", &el2().bytes());
+    save("touched.ram", &touched().bytes());
     save("faulting.ram", &faulting().bytes());
     save("contiguous.ram", &contiguous().bytes());
     let (low, high) = whole.split_at(0x4000);
