@@ -20,7 +20,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Bytes of last-level tables, more than the caches next to a core hold. 1 GiB of 4 KiB pages.
+/// Bytes of last-level tables: what 1 GiB of 4 KiB pages needs. Many machines have that in a cache, which favors the sum.
 const TABLE_BYTES: usize = 2 << 20;
 /// What the peer's type is aligned to.
 const ALIGNMENT: usize = 4096;

@@ -90,7 +90,9 @@ fn check_refusal(input: &Input, error: GeometryError) {
         GeometryError::StartLevel(sl) => assert!(is_stage2 && u64::from(sl & 3) == register >> 6 & 3),
         GeometryError::StartLevelForT0sz { start_level, index_bits } => {
             assert!(is_stage2 && u64::from(start_level & 3) == register >> 6 & 3);
-            assert!(!(1..=17).contains(&index_bits) || index_bits > 13);
+            // At most 16 tables.
+            let most = [9, 13, 11][(register >> 14 & 3) as usize] + 4;
+            assert!(!(1..=most).contains(&index_bits));
         }
     }
 }
