@@ -10,10 +10,10 @@ use crate::qemu::console_path;
 use crate::setup;
 use crate::step::{clock, Step};
 use crate::verdict::Watcher;
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{bail, Context, Result};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// CPUs with their physical address bits, and what each has that those before it have not, or has not.
@@ -37,34 +37,32 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// How the image starts its counts, and a failure.
 const SUMMARY: &str = "summary: ";
 const FAILED: &str = "FAILED: ";
+/// What stands in QEMU's last words when AT ends in a stage-2 permission fault.
+const ASSERTION: &str = "is_s2_format";
+/// Random cases per CPU when nothing else is asked for.
+const CASES: u32 = 20_000;
 
 /// What to run.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct Testbed {
     /// Only this CPU, as QEMU's -cpu takes it; may be given several times
     #[arg(long, value_name = "CPU")]
     cpu: Vec<String>,
     /// Where random cases come from
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t, value_name = "N")]
     seed: u64,
-    /// Random cases per CPU
-    #[arg(long, default_value_t = 20_000, value_name = "N")]
-    cases: u32,
-    /// Only the random case of this number
+    /// Random cases per CPU: 20000, or with --mutate 4000, if not given
     #[arg(long, value_name = "N")]
+    cases: Option<u32>,
+    /// Only the random case of this number
+    #[arg(long, value_name = "N", conflicts_with = "mutate")]
     case: Option<u32>,
     /// Print each translation before it is tried: with --case, shows what QEMU aborts on
-    #[arg(long)]
+    #[arg(long, conflicts_with = "mutate")]
     trace: bool,
     /// Make one rule wrong at a time, in a copy of the sources, and see that the comparison notices
     #[arg(long)]
     mutate: bool,
-}
-
-impl Default for Testbed {
-    fn default() -> Self {
-        Self { cpu: Vec::new(), seed: 1, cases: 20_000, case: None, trace: false, mutate: false }
-    }
 }
 
 /// Builds and runs.
@@ -135,14 +133,11 @@ fn build_in(step: &Step, ctx: &Ctx, tree: &Path, target: &Path) -> Result<PathBu
 /// If QEMU does not start or end, or a comparison fails: with the failures.
 pub(crate) fn compare(ctx: &Ctx, step: &Step, image: &Path, cpu: &str, args: &Testbed) -> Result<()> {
     let started = Instant::now();
-    let (console, verdict) = boot(ctx, image, cpu, args)?;
-    let summary = console.lines().find_map(|line| line.strip_prefix(SUMMARY)).unwrap_or("no counts");
+    let boot = boot(ctx, image, cpu, args)?;
+    let summary = boot.console.lines().find_map(|line| line.strip_prefix(SUMMARY)).unwrap_or("no counts");
     let time = clock(started.elapsed());
     step.result(&format!("testbed: {cpu}: seed {}, {summary}; {time}", args.seed));
-    verdict.map_err(|why| {
-        let from = console.find(FAILED).unwrap_or_else(|| tail(&console));
-        anyhow!("{why}\n{}", console.get(from..).unwrap_or_default())
-    })
+    boot.passed()
 }
 
 /// Returns where the last lines of a text start.
@@ -150,8 +145,65 @@ fn tail(text: &str) -> usize {
     text.trim_end().rmatch_indices('\n').nth(15).map_or(0, |(at, _)| at)
 }
 
-/// Boots the image; returns what it printed, and why it failed if it did.
-fn boot(ctx: &Ctx, image: &Path, cpu: &str, args: &Testbed) -> Result<(String, Result<()>)> {
+/// How a boot ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// All comparisons agreed.
+    Passed,
+    /// Some did not.
+    Failed,
+    /// QEMU did not survive a stage-2 permission fault in AT, which is asked only if our rules are wrong about one.
+    Aborted,
+    /// Anything else, which says nothing about the rules: no QEMU, no time, no verdict.
+    Broken(String),
+}
+
+impl End {
+    /// Judges the console of a QEMU that ended with `status`, or had to be stopped.
+    fn new(console: &str, status: Option<ExitStatus>) -> Self {
+        let mut watcher = Watcher::default();
+        console.lines().for_each(|line| watcher.line(line));
+        if console.lines().any(|line| line.starts_with(FAILED)) {
+            return Self::Failed;
+        }
+        match (watcher.end(), status) {
+            (_, None) => Self::Broken(format!("no end within {} s", TIMEOUT.as_secs())),
+            (Ok(0), Some(status)) if status.success() => Self::Passed,
+            (Err(_), Some(status)) if !status.success() && console.contains(ASSERTION) => Self::Aborted,
+            (Ok(_), Some(status)) => Self::Broken(format!("verdict, failures and exit code disagree ({status})")),
+            (Err(what), Some(status)) => Self::Broken(format!("{what} ({status}; --trace shows the last case)")),
+        }
+    }
+}
+
+/// A boot that is over.
+struct Boot {
+    console: String,
+    /// Where that is kept.
+    path: PathBuf,
+    end: End,
+}
+
+impl Boot {
+    /// Returns whether it passed.
+    ///
+    /// # Errors
+    ///
+    /// Says why not, with what there is on the console about it.
+    fn passed(&self) -> Result<()> {
+        let why = match &self.end {
+            End::Passed => return Ok(()),
+            End::Failed => "the MMU says otherwise",
+            End::Aborted => "QEMU aborted: AT met a stage-2 permission fault (--trace shows which)",
+            End::Broken(why) => why,
+        };
+        let from = self.console.find(FAILED).unwrap_or_else(|| tail(&self.console));
+        bail!("{why}; console: {}\n{}", self.path.display(), self.console.get(from..).unwrap_or_default())
+    }
+}
+
+/// Boots the image, and waits until it ends.
+fn boot(ctx: &Ctx, image: &Path, cpu: &str, args: &Testbed) -> Result<Boot> {
     let path = console_path(ctx, &format!("testbed-{}", cpu.replace(|c: char| !c.is_ascii_alphanumeric(), "-")))?;
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut qemu = qemu_command(image, cpu, args);
@@ -171,16 +223,8 @@ fn boot(ctx: &Ctx, image: &Path, cpu: &str, args: &Testbed) -> Result<(String, R
     };
     let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let console = String::from_utf8_lossy(&bytes).into_owned();
-    let mut watcher = Watcher::default();
-    console.lines().for_each(|line| watcher.line(line));
-    let place = path.display();
-    let verdict = match (watcher.end(), status) {
-        (_, None) => Err(anyhow!("no end within {} s; console: {place}", TIMEOUT.as_secs())),
-        (Ok(0), Some(status)) if status.success() => Ok(()),
-        (Ok(_), _) => Err(anyhow!("the MMU says otherwise; console: {place}")),
-        (Err(what), Some(status)) => Err(anyhow!("{what} ({status}; --trace shows the last case); console: {place}")),
-    };
-    Ok((console, verdict))
+    let end = End::new(&console, status);
+    Ok(Boot { console, path, end })
 }
 
 /// Returns the command.
@@ -194,7 +238,7 @@ fn qemu_command(image: &Path, cpu: &str, args: &Testbed) -> Command {
     qemu.args(["-display", "none", "-nodefaults", "-serial", "stdio", "-bios"]).arg(image);
     qemu.arg("-device").arg(format!("loader,file={},cpu-num=0", image.display()));
 
-    let mut words = format!("arg=image,arg=seed={},arg=cases={}", args.seed, args.cases);
+    let mut words = format!("arg=image,arg=seed={},arg=cases={}", args.seed, args.cases.unwrap_or(CASES));
     let pa_bits = CPUS.iter().find(|(known, _)| *known == cpu).map(|(_, bits)| bits);
     if let Some(sixteenth) = pa_bits.map(|bits| 1_u64 << (bits - 4)) {
         let address = HIGH_SIXTEENTH * sixteenth;
@@ -213,4 +257,48 @@ fn qemu_command(image: &Path, cpu: &str, args: &Testbed) -> Command {
     }
     qemu.args(["-semihosting-config", &format!("enable=on,target=native,{words}")]);
     qemu
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    const PASS: &str = "summary: x\ns2dump-verdict: pass\n";
+    const FAIL: &str = "FAILED: settings 3\nsummary: x\ns2dump-verdict: fail 1\n";
+    const ABORT: &str = "ID_AA64\nERROR: do_ats_write: Assertion `!res.cacheattrs.is_s2_format' failed.\n";
+
+    fn ended(console: &str, code: Option<i32>) -> &'static str {
+        // A wait status has the exit code in its second byte.
+        match End::new(console, code.map(|code| ExitStatus::from_raw(code << 8))) {
+            End::Passed => "passed",
+            End::Failed => "failed",
+            End::Aborted => "aborted",
+            End::Broken(_) => "broken",
+        }
+    }
+
+    #[test]
+    fn good_ends() {
+        assert_eq!(ended(PASS, Some(0)), "passed");
+        assert_eq!(ended(FAIL, Some(1)), "failed");
+        assert_eq!(ended("FAILED: settings 3\npanicked\n", Some(2)), "failed");
+        assert_eq!(ended(ABORT, Some(134)), "aborted");
+    }
+
+    #[test]
+    fn bad_what_says_nothing_about_the_rules() {
+        for (console, code) in [
+            ("", Some(1)),
+            ("qemu-system-aarch64: unable to find CPU model\n", Some(1)),
+            ("panicked at cases\n", Some(2)),
+            (PASS, Some(1)),
+            (PASS, None),
+            (ABORT, None),
+            (ABORT, Some(0)),
+            ("s2dump-verdict: fail 1\n", Some(1)),
+        ] {
+            assert_eq!(ended(console, code), "broken", "{console} {code:?}");
+        }
+    }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Wrong rules, one at a time: proof that the comparison can fail. Made in a copy, so that the product has no hooks.
 
-use super::{boot, build_in, Testbed, FAILED};
+use super::{boot, build_in, End, Testbed, FAILED};
 use crate::ctx::Ctx;
 use crate::process::{command, output};
 use crate::step::{clock, Step};
 use anyhow::{bail, ensure, Context, Result};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -104,47 +105,64 @@ const MUTATIONS: [Mutation; 11] = [
 /// Random cases for each: directed ones find most.
 const CASES: u32 = 4_000;
 
-/// Tries each, on its CPU.
+/// Tries each, on its CPU, once the unchanged sources have passed there.
 ///
 /// # Errors
 ///
-/// If one is not noticed, does not compile or no longer fits the sources.
+/// If one is not noticed, does not compile or no longer fits the sources; if the unchanged sources do not pass; if QEMU does
+/// not come to an end that says anything.
 pub(super) fn run(ctx: &Ctx, args: &Testbed) -> Result<()> {
+    let is_asked = |cpu| args.cpu.is_empty() || args.cpu.iter().any(|asked| asked == cpu);
+    let mutations: Vec<&Mutation> = MUTATIONS.iter().filter(|mutation| is_asked(mutation.cpu)).collect();
+    let cpus: BTreeSet<&str> = mutations.iter().map(|mutation| mutation.cpu).collect();
+    let all: BTreeSet<&str> = MUTATIONS.iter().map(|mutation| mutation.cpu).collect();
+    ensure!(!cpus.is_empty(), "no mutation is tried on these CPUs: take some of {all:?}");
     let dir = ctx.target.join("testbed-mutations");
     let tree = dir.join("tree");
     if tree.exists() {
         fs::remove_dir_all(&tree).with_context(|| format!("cannot empty {}", tree.display()))?;
     }
     copy(&ctx.root, &tree)?;
-    let args = Testbed { cases: CASES, case: None, trace: false, ..args.clone() };
+    let args = Testbed { cases: args.cases.or(Some(CASES)), ..args.clone() };
+    let step = Step::start("mutation: none");
+    let image = build_in(&step, ctx, &tree, &dir.join("target"))?;
+    for cpu in cpus {
+        boot(ctx, &image, cpu, &args)?.passed().with_context(|| format!("{cpu}, before anything is made wrong"))?;
+        step.result(&format!("mutation: none: passed on {cpu}"));
+    }
+    step.done();
     let mut missed = Vec::new();
-    for mutation in &MUTATIONS {
-        let step = Step::start(format!("mutation: {}", mutation.what));
+    for Mutation { what, file, from, to, cpu } in mutations.iter().copied() {
+        let step = Step::start(format!("mutation: {what}"));
         let started = Instant::now();
-        let path = tree.join(mutation.file);
+        let path = tree.join(file);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let places = text.matches(mutation.from).count();
-        ensure!(places == 1, "{}: `{}` stands there {places} times, not once", mutation.file, mutation.from);
-        fs::write(&path, text.replace(mutation.from, mutation.to))?;
+        let places = text.matches(from).count();
+        ensure!(places == 1, "{file}: `{from}` stands there {places} times, not once");
+        fs::write(&path, text.replace(from, to))?;
         let image = build_in(&step, ctx, &tree, &dir.join("target"))?;
         fs::write(&path, text)?;
-        let (console, verdict) = boot(ctx, &image, mutation.cpu, &args)?;
-        let (what, cpu) = (mutation.what, mutation.cpu);
+        let boot = boot(ctx, &image, cpu, &args)?;
         let time = clock(started.elapsed());
-        if verdict.is_ok() {
-            step.result(&format!("mutation: {what}: NOT NOTICED on {cpu}; {time}"));
-            missed.push(what);
-        } else {
-            // QEMU aborts on some questions that the right rule does not ask: noticed as well.
-            let how = console.lines().find_map(|line| line.strip_prefix(FAILED)).unwrap_or("QEMU aborted");
-            step.result(&format!("mutation: {what}: noticed on {cpu}, first by {how}; {time}"));
+        match boot.end {
+            End::Passed => {
+                step.result(&format!("mutation: {what}: NOT NOTICED on {cpu}; {time}"));
+                missed.push(*what);
+            }
+            End::Failed | End::Aborted => {
+                let how = boot.console.lines().find_map(|line| line.strip_prefix(FAILED));
+                // It was asked what the right rule does not ask.
+                let how = how.unwrap_or("QEMU's assertion");
+                step.result(&format!("mutation: {what}: noticed on {cpu}, first by {how}; {time}"));
+            }
+            End::Broken(_) => boot.passed().with_context(|| format!("mutation: {what}: neither noticed nor missed"))?,
         }
         step.done();
     }
     if !missed.is_empty() {
         bail!("not noticed: {}", missed.join("; "));
     }
-    println!("{} of {} mutations noticed", MUTATIONS.len(), MUTATIONS.len());
+    println!("{} of {} mutations noticed", mutations.len(), mutations.len());
     Ok(())
 }
 
