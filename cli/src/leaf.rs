@@ -36,11 +36,15 @@ impl<'t> Deref for AnyLeaf<'t> {
 pub(crate) fn of_row<'t>(row: &Row, table: &'t Table) -> Option<AnyLeaf<'t>> {
     match RawDescriptor::from_bits(row.raw).view(row.level, &table.geometry) {
         Descriptor::Block(leaf) | Descriptor::Page(leaf) if row.kind == RecordKind::LEAF => {
-            let el2 = |leaf: Leaf<'t>| Some(AnyLeaf::El2(leaf.el2(row.inherited)?, table.geometry.regime()));
-            leaf.stage2().map(AnyLeaf::Stage2).or_else(|| el2(leaf))
+            of_leaf(leaf, row.inherited, table.geometry.regime())
         }
         _ => None,
     }
+}
+
+/// Returns the leaf of `regime`, which is that of its table, below tables that say `inherited`.
+pub(crate) fn of_leaf(leaf: Leaf<'_>, inherited: TableAttrs, regime: Regime) -> Option<AnyLeaf<'_>> {
+    leaf.stage2().map(AnyLeaf::Stage2).or_else(|| Some(AnyLeaf::El2(leaf.el2(inherited)?, regime)))
 }
 
 /// Returns the fault that the entries of a row end every access with, as far as the row tells: of one whose output

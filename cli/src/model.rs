@@ -43,8 +43,9 @@ impl Table {
             None => {
                 let kvm = Features::of_kvm(vtcr, has(table_features::FWB), has(table_features::XNX));
                 let features = Features { lpa2: has(table_features::LPA2), ..kvm };
-                let geometry = Geometry::from_vtcr(vtcr, features)
-                    .map_err(|error| TableFault::Vtcr(BadRegister { register: Register::Vtcr, value: vtcr, error }))?;
+                let geometry = Geometry::from_vtcr(vtcr, features).map_err(|error| {
+                    TableFault::Vtcr(BadRegister { register: Register::Vtcr, value: vtcr, error, pa_max_bits: None })
+                })?;
                 (geometry, features)
             }
         };

@@ -35,6 +35,8 @@ pub(crate) struct BadRegister {
     pub(crate) value: u64,
     /// Its field.
     pub(crate) error: GeometryError,
+    /// How many address bits the CPU was taken to have, where an option can say otherwise.
+    pub(crate) pa_max_bits: Option<u8>,
 }
 
 impl BadRegister {
@@ -55,13 +57,14 @@ impl BadRegister {
                 format!("TG0 (15:14) is {tg0}, which is reserved: 0 is for 4KiB pages, 1 for 64KiB, 2 for 16KiB")
             }
             GeometryError::T0sz { t0sz, min, max } => format!(
-                "T0SZ (5:0) is {t0sz}, {} input bits: legal here are {min} to {max}, {} to {} bits",
+                "T0SZ (5:0) is {t0sz}, {} input bits: legal here are {min} to {max}, {} to {} bits{}",
                 64 - t0sz,
                 64 - min,
-                64 - max
+                64 - max,
+                if t0sz < min { self.limit() } else { String::new() }
             ),
             GeometryError::StartLevel(value) => format!(
-                "SL2:SL0 (33, 7:6) is {value}: legal with {size} pages are {}",
+                "SL2:SL0 (33, 7:6) is {value}: legal with {size} pages are {}{}",
                 match granule {
                     Some(Granule::Size16K) => {
                         "0 (from level 3), 1 (level 2), 2 (level 1; needs 42 address bits), 3 (level 0; needs LPA2)"
@@ -71,7 +74,8 @@ impl BadRegister {
                         "0 (from level 2), 1 (level 1), 2 (level 0; needs 44 address bits), 3 (level 3; needs TTST), \
                          4 (level -1; needs LPA2)"
                     }
-                }
+                },
+                self.limit()
             ),
             GeometryError::StartLevelForT0sz { start_level, index_bits } => format!(
                 "SL2:SL0 (33, 7:6) is {start_level}, which does not suit T0SZ (5:0) {}: the root would resolve \
@@ -79,6 +83,19 @@ impl BadRegister {
                 self.value & 0x3f,
                 granule.map_or(0, Granule::index_bits) + 4
             ),
+        }
+    }
+}
+
+impl BadRegister {
+    /// Says where the limit of a stage-2 table's size comes from.
+    fn limit(&self) -> String {
+        let Some(bits) = self.pa_max_bits.filter(|_| self.register == Register::Vtcr) else { return String::new() };
+        // With an option that says the same as PS, this is true as well.
+        if bits == Features::of_kvm(self.value, false, false).pa_max_bits {
+            format!("; with {bits} physical address bits, as PS (18:16) says: --pa-bits N if the CPU has more")
+        } else {
+            format!("; with {bits} physical address bits, as --pa-bits says")
         }
     }
 }
@@ -127,6 +144,7 @@ impl ImageTable {
             register: Register::Vtcr,
             value: vtcr,
             error,
+            pa_max_bits: Some(features.pa_max_bits),
         })?;
         // VTCR_EL2.VS: a VMID of 16 bits, else of 8.
         let [.., low, high] = vttbr.to_le_bytes();
@@ -141,6 +159,7 @@ impl ImageTable {
             register: Register::Tcr,
             value: tcr,
             error,
+            pa_max_bits: None,
         })?;
         let root = root(geometry, ttbr0)?;
         Ok(Self { root, value: tcr, base: ttbr0, vmid: 0, features, encoding: encoding::NONE })

@@ -31,7 +31,7 @@ pub(crate) struct Decode {
     /// DS is set: 52-bit addresses in 4k and 16k descriptors.
     #[arg(long)]
     pub(crate) lpa2: bool,
-    /// FEAT_LPA: 52-bit addresses in 64k descriptors; the same as --pa-bits 52.
+    /// FEAT_LPA: 52-bit addresses in 64k descriptors. --pa-bits is then the output size, with a register PS is.
     #[arg(long)]
     pub(crate) lpa: bool,
     /// VTCR_EL2.S2PIE is set: rights are an index into S2PIR_EL2.

@@ -70,7 +70,9 @@ pub(crate) struct Cpu {
     /// FEAT_MTE_PERM: MemAttr can deny access to allocation tags.
     #[arg(long)]
     pub(crate) mte_perm: bool,
-    /// Physical address bits of the CPU: 32, 36, 40, 42, 44, 48 or 52 [default: what VTCR_EL2.PS says].
+    /// Physical address bits of the CPU: 32, 36, 40, 42, 44, 48 or 52 [default: what PS of the register says].
+    ///
+    /// They limit the input addresses of stage 2, too; 52 means FEAT_LPA, which changes descriptors of 64k pages.
     #[arg(long, value_parser = parse_pa_bits, value_name = "N")]
     pub(crate) pa_bits: Option<u8>,
     /// What software bits and invalid entries mean [default: none].

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The fields of one descriptor: where they are, as Arm names them, and what they say. Decoding is `s2dump-vmsa`'s.
 
+use crate::leaf::{self, AnyLeaf};
+use crate::plan::decode::DecodePlan;
 use crate::words::{self, Word};
 use s2dump_abi::slot::encoding;
-use s2dump_vmsa::attrs::Shareability;
+use s2dump_vmsa::attrs::{MemAttr, Shareability};
 use s2dump_vmsa::descriptor::{Descriptor, Leaf, RawDescriptor};
 use s2dump_vmsa::el2::{El2Leaf, TableAttrs};
 use s2dump_vmsa::fault::{Fault, Privilege};
@@ -55,12 +57,14 @@ pub(crate) struct Decoded {
     pub(crate) unknown: u64,
 }
 
-/// Decodes `raw` at `level` of a table with `geometry`, software bits by `encoding`.
-pub(crate) fn decode(raw: u64, level: Level, geometry: &Geometry, encoding: u16) -> Decoded {
+/// Decodes `raw` as `plan` says.
+pub(crate) fn decode(raw: u64, plan: &DecodePlan) -> Decoded {
+    let DecodePlan { level, ref geometry, encoding, knows_hardware, .. } = *plan;
     let descriptor = RawDescriptor::from_bits(raw).view(level, geometry);
     // The same with all other bits set: which fields the format has, is asked of the decoder and not known here.
     let probe = RawDescriptor::from_bits(raw | !0b11).view(level, geometry);
-    let mut fields = Fields { raw, list: Vec::new() };
+    let mut fields = Fields { raw, knows_hardware, list: Vec::new() };
+    let mut fault = descriptor.fault();
     let (kind, output, unknown) = match (&descriptor, &probe) {
         (Descriptor::Table(table), Descriptor::Table(probe)) => {
             fields.put(1, 0, "type", "table");
@@ -72,12 +76,15 @@ pub(crate) fn decode(raw: u64, level: Level, geometry: &Geometry, encoding: u16)
             let kind = if level.is_last() { "page" } else { "block" };
             fields.put(1, 0, "type", kind);
             fields.leaf(leaf, probe, geometry);
-            let unknown = match (leaf.stage2(), probe.stage2(), leaf.el2(TableAttrs::NONE), probe.el2(TableAttrs::NONE))
-            {
-                (Some(leaf), Some(probe), ..) => fields.stage2(&leaf, &probe, encoding),
-                (.., Some(leaf), Some(probe)) => fields.el2(&leaf, &probe, geometry.regime()),
+            let of_regime = |leaf| leaf::of_leaf(leaf, TableAttrs::NONE, geometry.regime());
+            let unknown = match (of_regime(*leaf), of_regime(*probe)) {
+                (Some(AnyLeaf::Stage2(leaf)), Some(AnyLeaf::Stage2(probe))) => fields.stage2(&leaf, &probe, encoding),
+                (Some(AnyLeaf::El2(leaf, regime)), Some(AnyLeaf::El2(probe, _))) => fields.el2(&leaf, &probe, regime),
                 _ => raw,
             };
+            if knows_hardware {
+                fault = of_regime(*leaf).and_then(|leaf| leaf.fault());
+            }
             (kind, Some(leaf.output_address()), unknown)
         }
         (Descriptor::Invalid(invalid), _) => {
@@ -94,7 +101,7 @@ pub(crate) fn decode(raw: u64, level: Level, geometry: &Geometry, encoding: u16)
         raw,
         level,
         kind,
-        fault: descriptor.fault(),
+        fault,
         output: output.map(|address| address.get()),
         entry_shift: geometry.granule().entry_shift(level),
         fields: fields.list,
@@ -104,6 +111,8 @@ pub(crate) fn decode(raw: u64, level: Level, geometry: &Geometry, encoding: u16)
 
 struct Fields {
     raw: u64,
+    /// A register told HA and HD; if not, the geometry has them clear.
+    knows_hardware: bool,
     list: Vec<Field>,
 }
 
@@ -177,7 +186,11 @@ impl Fields {
     /// What the leaves of both stages have.
     fn leaf(&mut self, leaf: &Leaf<'_>, probe: &Leaf<'_>, geometry: &Geometry) {
         self.address(leaf.level(), geometry);
-        let clear = if geometry.sets_access_flag() { "clear: hardware sets it" } else { "clear: an access faults" };
+        let clear = match (self.knows_hardware, geometry.sets_access_flag()) {
+            (false, _) => "clear: an access faults, unless hardware sets it (HA)",
+            (true, true) => "clear: hardware sets it",
+            (true, false) => "clear: an access faults",
+        };
         self.flag(10, "AF", "accessed", clear);
         if probe.no_translation() {
             self.flag(16, "nT", "an access may fault while it replaces a table", "-");
@@ -187,9 +200,10 @@ impl Fields {
             self.put(52, 52, "Contiguous", meaning);
         }
         if probe.dirty_bit_modifier() {
-            let set = match geometry.manages_dirty_state() {
-                true => "hardware lets writes through and sets dirty",
-                false => "without effect: hardware does not manage dirty state",
+            let set = match (self.knows_hardware, geometry.manages_dirty_state()) {
+                (false, _) => "with HA and HD, hardware lets writes through and sets dirty",
+                (true, true) => "hardware lets writes through and sets dirty",
+                (true, false) => "without effect: hardware does not manage dirty state",
             };
             self.flag(51, "DBM", set, "-");
         }
@@ -215,7 +229,9 @@ impl Fields {
 
     /// Returns the set bits that are in no field.
     fn stage2(&mut self, leaf: &Stage2Leaf<'_>, probe: &Stage2Leaf<'_>, encoding: u16) -> u64 {
-        self.put(5, 2, "MemAttr", words::memory(leaf.mem_attr()));
+        let memory = words::memory(leaf.mem_attr());
+        let is_forced = matches!(leaf.mem_attr(), MemAttr::ForcedWriteBack | MemAttr::ForcedWriteBackNoTagAccess);
+        self.put(5, 2, "MemAttr", if is_forced { format!("{memory}, whatever stage 1 says").into() } else { memory });
         self.shareability(leaf.shareability());
         self.flag(11, "FnXS", "accesses do not get XS", "-");
         match leaf.permissions() {
@@ -277,7 +293,7 @@ impl Fields {
             self.flag(54, "UXN", "EL0 does not execute", "-");
         } else {
             self.put(7, 6, "AP", format!("EL2 {privileged}"));
-            self.flag(54, "XN", "EL2 does not execute", "EL2 executes");
+            self.flag(54, "XN", "EL2 does not execute", "EL2 executes, unless a table above or WXN denies it");
         }
         self.flag(50, "GP", "guarded: BTI", "-");
         self.put(58, 55, "software", "-");

@@ -20,6 +20,8 @@ pub(crate) struct DecodePlan {
     pub(crate) geometry: Geometry,
     /// How software bits and invalid entries are read.
     pub(crate) encoding: u16,
+    /// A register tells what hardware sets (HA, HD).
+    pub(crate) knows_hardware: bool,
     /// As JSON.
     pub(crate) json: bool,
 }
@@ -42,6 +44,7 @@ impl DecodePlan {
             level: decode.level,
             geometry,
             encoding: decode.cpu.encoding.map_or(encoding::NONE, |encoding| encoding.id()),
+            knows_hardware: decode.vtcr.or(decode.tcr).is_some(),
             json: decode.json,
         })
     }
@@ -73,7 +76,7 @@ fn check_stage(decode: &Decode, stage: u8) -> Result<(), Failure> {
 }
 
 /// Refuses options that `register` tells itself.
-fn check_register(decode: &Decode, register: &str) -> Result<(), Failure> {
+fn check_register(decode: &Decode, register: &str, value: u64) -> Result<(), Failure> {
     let options = [
         ("--granule", decode.granule.is_some()),
         ("--lpa2", decode.lpa2),
@@ -83,8 +86,20 @@ fn check_register(decode: &Decode, register: &str) -> Result<(), Failure> {
         ("--pbha", decode.pbha),
     ];
     match options.into_iter().find(|(_, given)| *given) {
-        Some((name, _)) => Err(usage(format_args!("{register} tells what {name} says: leave out one of them"))),
-        None => Ok(()),
+        Some((name, _)) => {
+            return Err(usage(format_args!("{register} tells what {name} says: leave out one of them")));
+        }
+        None => {}
+    }
+    // TG0 is at the same place in both.
+    match (decode.lpa, Granule::from_tg0(value >> 14 & 3), decode.cpu.pa_bits) {
+        (true, Some(Granule::Size4K | Granule::Size16K), _) => {
+            Err(usage(format_args!("--lpa is about 64k pages, and {register} is not: leave out one of them")))
+        }
+        (true, _, Some(bits @ ..=51)) => Err(usage(format_args!(
+            "--lpa says that the CPU has 52 address bits, --pa-bits {bits} that it has not; {register} tells the output size"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -94,8 +109,8 @@ fn features(decode: &Decode, pa_max_bits: u8) -> Features {
     Features { pa_max_bits, mte_perm: cpu.mte_perm, aie: decode.aie, ..Features::of_kvm(0, cpu.fwb, cpu.xnx) }
 }
 
-/// What of the CPU's address size options tell.
-fn pa_bits(decode: &Decode) -> Option<u8> {
+/// The CPU's address bits, as far as options tell. With FEAT_LPA they are 52, and the output size is what PS says.
+fn pa_max_bits(decode: &Decode) -> Option<u8> {
     if decode.lpa {
         Some(52)
     } else {
@@ -111,9 +126,10 @@ fn of_register(
     make: impl Fn(Features) -> Result<Geometry, s2dump_vmsa::GeometryError>,
 ) -> Result<Geometry, Failure> {
     let make = |pa_max_bits| {
-        make(features(decode, pa_max_bits)).map_err(|error| usage(BadRegister { register, value, error }))
+        make(features(decode, pa_max_bits))
+            .map_err(|error| usage(BadRegister { register, value, error, pa_max_bits: Some(pa_max_bits) }))
     };
-    match pa_bits(decode) {
+    match pa_max_bits(decode) {
         Some(bits) => make(bits),
         None => make(make(52)?.pa_bits()),
     }
@@ -122,7 +138,7 @@ fn of_register(
 fn stage2(decode: &Decode) -> Result<Geometry, Failure> {
     let vtcr = match decode.vtcr {
         Some(vtcr) => {
-            check_register(decode, "--vtcr")?;
+            check_register(decode, "--vtcr", vtcr)?;
             vtcr
         }
         None => {
@@ -140,7 +156,7 @@ fn stage2(decode: &Decode) -> Result<Geometry, Failure> {
 fn stage1(decode: &Decode) -> Result<Geometry, Failure> {
     let tcr = match decode.tcr {
         Some(tcr) => {
-            check_register(decode, "--tcr")?;
+            check_register(decode, "--tcr", tcr)?;
             tcr
         }
         None => {
@@ -174,7 +190,7 @@ impl Shape {
         if decode.lpa && granule != GranuleName::Size64K {
             return Err(usage("--lpa is about 64k pages; 52-bit addresses with 4k and 16k pages are --lpa2"));
         }
-        let bits = pa_bits(decode).unwrap_or(if decode.lpa2 { 52 } else { 48 });
+        let bits = decode.cpu.pa_bits.unwrap_or(if decode.lpa || decode.lpa2 { 52 } else { 48 });
         let ps = [32, 36, 40, 42, 44, 48, 52].iter().position(|&size| size == bits).unwrap_or(5) as u64;
         Ok(Self { tg0_and_t0sz: tg0 << 14 | 32, ps })
     }

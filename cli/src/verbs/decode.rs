@@ -7,13 +7,16 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::numbers::parse_hex;
 use crate::plan::decode::DecodePlan;
-use std::io;
+use std::io::{self, IsTerminal};
 
 /// Decodes the descriptors of the command line, or those on standard input.
 pub(super) fn run(plan: &DecodePlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     if let Some(descriptors) = &plan.descriptors {
         descriptors.iter().try_for_each(|&raw| write(raw, plan, context))?;
         return Ok(ExitCode::Ok);
+    }
+    if io::stdin().is_terminal() {
+        context.note("descriptors are read from the terminal; Ctrl-D ends them");
     }
     let (mut code, mut is_empty) = (ExitCode::Ok, true);
     for word in Words(io::stdin().lock()) {
@@ -34,7 +37,7 @@ pub(super) fn run(plan: &DecodePlan, context: &mut Context<'_>) -> Result<ExitCo
 }
 
 fn write(raw: u64, plan: &DecodePlan, context: &mut Context<'_>) -> io::Result<()> {
-    let decoded = decode(raw, plan.level, &plan.geometry, plan.encoding);
+    let decoded = decode(raw, plan);
     match plan.json {
         true => decoded.write_json(context.out, &plan.geometry),
         false => decoded.write_text(context.out),
