@@ -71,16 +71,19 @@ impl AnyLeaf<'_> {
 
     /// Returns the rights in three letters; execution is `x` for EL1 and EL0, `p` for EL1 only, `u` for EL0 only. Where
     /// they are an index into S2PIR_EL2, `pi` and the index. At EL2's stage 1 those of EL2 and, with E2H, of EL0.
-    pub(crate) fn rwx(&self) -> Word {
+    /// Unlike those of stage 2, these are what is in force: tables above, dirty state and WXN are counted in.
+    pub(crate) fn rwx(&self, table: &Table) -> Word {
         let (ap, xn) = match self {
             Self::Stage2(leaf) => match leaf.permissions() {
                 Permissions::Direct { ap, xn } => (ap, xn),
                 Permissions::Indirect { pi_index, .. } => return format!("pi{pi_index}").into(),
             },
             Self::El2(leaf, regime) => {
-                let el2 = letters(leaf.rights(Privilege::Privileged, false));
+                let el2 = letters(leaf.rights(Privilege::Privileged, table.wxn));
                 return match regime {
-                    Regime::El2And0 => format!("{el2}/{}", letters(leaf.rights(Privilege::Unprivileged, false))).into(),
+                    Regime::El2And0 => {
+                        format!("{el2}/{}", letters(leaf.rights(Privilege::Unprivileged, table.wxn))).into()
+                    }
                     _ => el2.into(),
                 };
             }
@@ -139,13 +142,11 @@ impl AnyLeaf<'_> {
                 flag(matches!(leaf.permissions(), Permissions::Indirect { dirty: true, .. }), "dirty");
                 leaf.po_index()
             }
-            Self::El2(leaf, _) => {
+            Self::El2(leaf, regime) => {
                 flag(leaf.is_non_secure(), "ns");
                 flag(leaf.is_not_global(), "ng");
                 flag(leaf.is_guarded(), "gp");
-                if leaf.inherited() != TableAttrs::NONE {
-                    words.push(format!("tables={:#07b}", leaf.inherited().to_bits()).into());
-                }
+                words.extend(words::table_attrs(leaf.inherited(), *regime));
                 None
             }
         };

@@ -2,6 +2,7 @@
 //! What the reader makes of slots: facts about a table, rows, VMs, and how it ended.
 
 use crate::registers::{BadRegister, Register};
+use crate::source::Decoding;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
 use s2dump_abi::target::Target;
@@ -17,6 +18,8 @@ pub(crate) struct Table {
     pub(crate) geometry: Geometry,
     /// The features it is decoded with.
     pub(crate) features: Features,
+    /// SCTLR_EL2.WXN, which counts in tables of EL2.
+    pub(crate) wxn: bool,
 }
 
 /// The one table of an image of memory; not an address of EL2's, which has no such kind.
@@ -35,10 +38,10 @@ pub(crate) enum TableFault {
 
 impl Table {
     /// Checks the header of a RANGES or WALK slot; `known` is the format, if that is known better than it tells.
-    pub(crate) fn try_new(header: SlotHeader, known: Option<(Geometry, Features)>) -> Result<Self, TableFault> {
+    pub(crate) fn try_new(header: SlotHeader, known: Option<Decoding>) -> Result<Self, TableFault> {
         let has = |feature| header.table_features & feature != 0;
         let vtcr = header.vtcr;
-        let (geometry, features) = match known {
+        let Decoding { geometry, features, wxn } = match known {
             Some(known) => known,
             None => {
                 let kvm = Features::of_kvm(vtcr, has(table_features::FWB), has(table_features::XNX));
@@ -46,14 +49,14 @@ impl Table {
                 let geometry = Geometry::from_vtcr(vtcr, features).map_err(|error| {
                     TableFault::Vtcr(BadRegister { register: Register::Vtcr, value: vtcr, error, pa_max_bits: None })
                 })?;
-                (geometry, features)
+                Decoding { geometry, features, wxn: false }
             }
         };
         let same = geometry.ia_bits() == header.ia_bits
             && geometry.start_level().get() == header.start_level
             && geometry.granule().page_shift() == u32::from(header.page_shift);
         if same {
-            Ok(Self { header, geometry, features })
+            Ok(Self { header, geometry, features, wxn })
         } else {
             Err(TableFault::Contradiction(vtcr))
         }

@@ -6,12 +6,12 @@
 
 use crate::model::{target_name, Outcome, Row, Table, TableFault};
 use crate::slot::{self, Records, Slot, SlotBuffer, SlotFault};
-use crate::source::{Fetched, SlotSource, SourceError};
+use crate::source::{Decoding, Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
-use s2dump_vmsa::{Features, Geometry, Level, Regime, TableAttrs};
+use s2dump_vmsa::{Level, Regime, TableAttrs};
 use std::collections::VecDeque;
 
 /// What the reader finds, in order.
@@ -153,7 +153,7 @@ impl<S: SlotSource> Reader<S> {
 #[derive(Default)]
 struct Sections {
     /// What the source knows better than headers.
-    known: Option<(Geometry, Features)>,
+    known: Option<Decoding>,
     slots: u64,
     section: Option<Section>,
     last: Option<SlotHeader>,

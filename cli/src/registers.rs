@@ -115,6 +115,8 @@ pub(crate) struct ImageTable {
     pub(crate) features: Features,
     /// How software bits and invalid entries are read.
     pub(crate) encoding: u16,
+    /// SCTLR_EL2.WXN, which counts in tables of EL2.
+    pub(crate) wxn: bool,
 }
 
 /// Why registers describe no table.
@@ -150,11 +152,11 @@ impl ImageTable {
         let [.., low, high] = vttbr.to_le_bytes();
         let vmid = u16::from_le_bytes([low, if vtcr >> 19 & 1 == 1 { high } else { 0 }]);
         let root = root(geometry, vttbr)?;
-        Ok(Self { root, value: vtcr, base: vttbr, vmid, features, encoding })
+        Ok(Self { root, value: vtcr, base: vttbr, vmid, features, encoding, wxn: false })
     }
 
-    /// Decodes the registers of the table of EL2's stage 1; `e2h` is HCR_EL2.E2H.
-    pub(crate) fn el2(tcr: u64, ttbr0: u64, e2h: bool, features: Features) -> Result<Self, ImageTableError> {
+    /// Decodes the registers of the table of EL2's stage 1; `e2h` is HCR_EL2.E2H, `wxn` SCTLR_EL2.WXN.
+    pub(crate) fn el2(tcr: u64, ttbr0: u64, e2h: bool, wxn: bool, features: Features) -> Result<Self, ImageTableError> {
         let geometry = Geometry::from_tcr_el2(tcr, e2h, features).map_err(|error| BadRegister {
             register: Register::Tcr,
             value: tcr,
@@ -162,7 +164,7 @@ impl ImageTable {
             pa_max_bits: None,
         })?;
         let root = root(geometry, ttbr0)?;
-        Ok(Self { root, value: tcr, base: ttbr0, vmid: 0, features, encoding: encoding::NONE })
+        Ok(Self { root, value: tcr, base: ttbr0, vmid: 0, features, encoding: encoding::NONE, wxn })
     }
 
     /// Returns the register that tells where the root is, with its value.

@@ -8,6 +8,7 @@ use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability, Xn};
 use s2dump_vmsa::fault::Fault;
 use s2dump_vmsa::pkvm::{InvalidKind, OwnerId, PageState};
 use s2dump_vmsa::stage2::Stage2Leaf;
+use s2dump_vmsa::{Regime, TableAttrs};
 use std::borrow::Cow;
 
 /// Words or numbers for one word of output.
@@ -155,6 +156,20 @@ pub(crate) fn fault(kind: RecordKind) -> Option<&'static str> {
         RecordKind::TABLE_LOOP => Some("table-loop!"),
         _ => None,
     }
+}
+
+/// Returns the names of what tables of EL2's stage 1 say about all that is below them.
+pub(crate) fn table_attrs(attrs: TableAttrs, regime: Regime) -> impl Iterator<Item = Word> {
+    let xn = if regime == Regime::El2And0 { "uxntable" } else { "xntable" };
+    [
+        (attrs.is_non_secure(), "nstable"),
+        (attrs.is_read_only(), "aptable-ro"),
+        (attrs.denies_el0(), "aptable-noel0"),
+        (attrs.xn(), xn),
+        (attrs.pxn(), "pxntable"),
+    ]
+    .into_iter()
+    .filter_map(|(is_set, name)| is_set.then_some(Word::from(name)))
 }
 
 /// Returns the name of a fault of the MMU.

@@ -33,6 +33,9 @@ pub(crate) struct Image {
     /// HCR_EL2.E2H is set: the table is of EL2 and EL0.
     #[arg(long)]
     pub(crate) e2h: bool,
+    /// SCTLR_EL2.WXN is set, as Linux has it: what EL2 may write, it does not execute.
+    #[arg(long)]
+    pub(crate) wxn: bool,
     /// What the CPU has.
     #[command(flatten)]
     pub(crate) cpu: Cpu,
@@ -48,6 +51,7 @@ impl Image {
             ("--tcr", self.tcr.is_some()),
             ("--ttbr0", self.ttbr0.is_some()),
             ("--e2h", self.e2h),
+            ("--wxn", self.wxn),
             ("--fwb", fwb),
             ("--xnx", xnx),
             ("--mte-perm", mte_perm),

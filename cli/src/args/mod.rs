@@ -134,8 +134,9 @@ Columns: range size level rwx memory sh af state out  (usual)
           range cuts one, or hardware sets access flags (HA), which splits a run into rows
   ext     fields of extensions that are set: fnxs, nt, assured, dirty, pbha=0b0001, po1 (overlay index)
   other   set bits that nothing else shows
-At EL2's stage 1 (--tcr), rwx is of EL2, and of EL0 behind a slash; memory is a byte of MAIR_EL2; ext has ns, ng, gp, and
-bits 63:59 of the tables above (tables=0b01000).
+rwx at stage 2 is what S2AP and XN say by themselves, without DBM. At EL2's stage 1 (--tcr) it is what is in force, of EL2,
+and of EL0 behind a slash: tables above, DBM with HA and HD, and WXN counted in. There, memory is a byte of MAIR_EL2, and
+ext has ns, ng, gp, and what the tables above say (nstable, aptable-ro, aptable-noel0, xntable or uxntable, pxntable).
 
 Examples:
   s2dump dump vm:0x1000

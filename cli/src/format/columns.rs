@@ -179,7 +179,7 @@ impl Column {
             Self::Bytes => row.size().to_string().into(),
             Self::Count => row.count.to_string().into(),
             Self::Level => format!("L{}", row.level.get()).into(),
-            Self::Rwx => of_leaf(&|leaf| leaf.rwx()),
+            Self::Rwx => of_leaf(&|leaf| leaf.rwx(table)),
             Self::Memory => of_leaf(&|leaf| leaf.memory()),
             Self::Sh => of_leaf(&|leaf| words::shareability(leaf.shareability()).into()),
             Self::Af => of_leaf(&|leaf| if leaf.access_flag() { "af" } else { "-" }.into()),

@@ -150,7 +150,11 @@ fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
         table.register(),
         header.vtcr,
         header.root,
-        if table.register() == Register::Vtcr { format!("vmid {}, ", header.vmid) } else { String::new() },
+        match (table.register(), table.wxn) {
+            (Register::Vtcr, _) => format!("vmid {}, ", header.vmid),
+            (Register::Tcr, true) => "wxn, ".into(),
+            (Register::Tcr, false) => "wxn taken as clear, ".into(),
+        },
         feature_names(table),
         encoding_name(header.encoding),
         if heading.exact { "exact" } else { "folded" },

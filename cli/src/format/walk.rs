@@ -91,9 +91,12 @@ impl Walk {
 
     /// Says what a stage-1 table says about everything below it.
     fn table_attrs(&self, step: &Row) -> String {
-        match self.table.geometry.table_attrs(step.raw).to_bits() {
-            0 => String::new(),
-            bits => format!(" tables={bits:#07b}"),
+        let geometry = &self.table.geometry;
+        let words: Vec<_> = words::table_attrs(geometry.table_attrs(step.raw), geometry.regime()).collect();
+        if words.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", words.join(","))
         }
     }
 
@@ -131,7 +134,7 @@ impl Walk {
         let mut text = format!(
             "{} {} {} {} {} {}",
             words::kind(step),
-            leaf.rwx(),
+            leaf.rwx(&self.table),
             leaf.memory(),
             words::shareability(leaf.shareability()),
             if leaf.access_flag() { "af" } else { "no-af" },

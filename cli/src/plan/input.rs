@@ -87,14 +87,16 @@ impl ImagePlan {
             };
         }
         let table = match (image.vtcr, image.vttbr, image.tcr, image.ttbr0) {
-            (Some(vtcr), Some(vttbr), None, None) if !image.e2h => stage2(&image, vtcr, vttbr)?,
+            (Some(vtcr), Some(vttbr), None, None) if !image.e2h && !image.wxn => stage2(&image, vtcr, vttbr)?,
             (None, None, Some(tcr), Some(ttbr0)) => el2(&image, tcr, ttbr0)?,
             _ => {
                 let failure = usage(
-                    "--ram needs --vtcr and --vttbr, or --tcr and --ttbr0 [--e2h]: they tell where the table is and how \
-                     to read it",
+                    "--ram needs --vtcr and --vttbr, or --tcr and --ttbr0 [--e2h] [--wxn]: they tell where the table is \
+                     and how to read it",
                 );
-                return Err(failure.hint("gdb on QEMU shows them: p/x $VTCR_EL2, p/x $VTTBR_EL2"));
+                let is_el2 = image.tcr.or(image.ttbr0).is_some() || image.e2h || image.wxn;
+                let registers = if is_el2 { "p/x $TCR_EL2, p/x $TTBR0_EL2" } else { "p/x $VTCR_EL2, p/x $VTTBR_EL2" };
+                return Err(failure.hint(format_args!("gdb on QEMU shows them: {registers}")));
             }
         };
         Ok(Some(Self { ram: image.ram, table }))
@@ -116,7 +118,7 @@ fn el2(image: &Image, tcr: u64, ttbr0: u64) -> Result<ImageTable, Failure> {
         return Err(usage(format_args!("{name} is about stage 2: it does not go with --tcr")));
     }
     let features = |pa_max_bits| Features { pa_max_bits, ..Features::of_kvm(0, false, false) };
-    let of_size = |bits| ImageTable::el2(tcr, ttbr0, image.e2h, features(bits)).map_err(usage);
+    let of_size = |bits| ImageTable::el2(tcr, ttbr0, image.e2h, image.wxn, features(bits)).map_err(usage);
     match pa_bits {
         Some(bits) => of_size(bits),
         // As many as PS says, which the geometry of the largest CPU tells.

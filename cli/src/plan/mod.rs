@@ -170,8 +170,10 @@ impl DumpPlan {
         };
         match &style {
             Style::Table(_) => {}
-            Style::Ptdump(_) => input.check_stage2("--format ptdump")?,
-            Style::Json(_) => input.check_stage2("--format json")?,
+            Style::Ptdump(Dialect::V7_3) => input.check_stage2("--format ptdump")?,
+            Style::Ptdump(Dialect::V10) => input.check_stage2("--format ptdump-v10")?,
+            Style::Json(Framing::Document) => input.check_stage2("--format json")?,
+            Style::Json(Framing::Lines) => input.check_stage2("--format ndjson")?,
         }
         if dump.no_headings && !matches!(style, Style::Table(_)) {
             return usage("--no-headings goes with --format table only");

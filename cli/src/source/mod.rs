@@ -33,13 +33,24 @@ pub(crate) enum Fetched {
     End,
 }
 
+/// How to decode tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decoding {
+    /// Shape and format.
+    pub(crate) geometry: Geometry,
+    /// What the CPU has.
+    pub(crate) features: Features,
+    /// SCTLR_EL2.WXN.
+    pub(crate) wxn: bool,
+}
+
 /// A source of slots.
 pub(crate) trait SlotSource {
     /// Puts the next slot into `into`.
     fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError>;
 
     /// Returns the format of the tables, if it is known better than headers tell it.
-    fn format(&self) -> Option<(Geometry, Features)> {
+    fn format(&self) -> Option<Decoding> {
         None
     }
 }
@@ -49,7 +60,7 @@ impl<S: SlotSource> SlotSource for &mut S {
         (**self).fetch(into)
     }
 
-    fn format(&self) -> Option<(Geometry, Features)> {
+    fn format(&self) -> Option<Decoding> {
         (**self).format()
     }
 }

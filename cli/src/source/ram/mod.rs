@@ -7,7 +7,7 @@ mod tables;
 
 use self::banks::Banks;
 use self::tables::Tables;
-use super::{Fetched, SlotSource, SourceError};
+use super::{Decoding, Fetched, SlotSource, SourceError};
 use crate::model::IMAGE;
 use crate::registers::ImageTable;
 use crate::slot::{self, SlotBuffer};
@@ -17,7 +17,7 @@ use s2dump_hyp::coalescer::{single, Coalescer, Fold, RecordOut};
 use s2dump_hyp::slot::{SlotPage, SlotWriter, SLOT_WORDS};
 use s2dump_hyp::tables::TableMemory;
 use s2dump_hyp::walker::{walk_address, walk_range, MIN_BUDGET};
-use s2dump_vmsa::{Features, Geometry, Ipa, PhysAddr};
+use s2dump_vmsa::{Ipa, PhysAddr};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -225,7 +225,8 @@ impl SlotSource for RamSource {
         Ok(Fetched::Slot(used))
     }
 
-    fn format(&self) -> Option<(Geometry, Features)> {
-        Some((*self.table.root.geometry(), self.table.features))
+    fn format(&self) -> Option<Decoding> {
+        let ImageTable { root, features, wxn, .. } = self.table;
+        Some(Decoding { geometry: *root.geometry(), features, wxn })
     }
 }
