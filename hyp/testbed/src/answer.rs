@@ -52,12 +52,6 @@ impl Reasoned {
     const fn without_path(outcome: Outcome) -> Self {
         Self { answer: Answer::Is(outcome), path: None, refused: None, is_base_beyond: false }
     }
-
-    /// Returns whether it is this kind of fault, at any level, of the table itself.
-    #[must_use]
-    pub fn is_permission_fault(&self) -> bool {
-        matches!(self.answer, Answer::Is(Outcome::Fault { status: 0x0c..=0x0f, .. }))
-    }
 }
 
 /// Answers for stage 2 under stage 1 off.
@@ -101,7 +95,7 @@ pub fn el2(arena: &Arena<'_>, features: Features, (settings, base): (&El2, Base)
         let sh = match leaf.shareability() {
             _ if is_outer(attr) => 0b10,
             Shareability::Non => 0b00,
-            Shareability::Reserved => 0b01,
+            Shareability::Reserved => 0b01, // QEMU's choice.
             Shareability::Outer => 0b10,
             Shareability::Inner => 0b11,
         };

@@ -64,6 +64,19 @@ impl<M: Mmu> Compare<'_, M> {
         self.judge(settings, &prediction, outcome(walked), ia, name);
     }
 
+    /// Tries AT S12E1R where stage 2 denies it: QEMU does not survive that, so that what follows is of a better one.
+    pub fn at_s12_denied(&mut self, settings: &Stage2, ia: u64) {
+        let (access, who, name) = (Access::Read, Privilege::Privileged, "AT S12E1R");
+        let prediction = prediction::stage2(&mut self.arena, &self.cpu, settings, access, who, ia);
+        if !is_permission_fault(&prediction) {
+            return self.fail(settings, &prediction, ia, name, &"(not asked: this is no permission fault)");
+        }
+        self.explain(settings, &prediction, ia, name, &"(not asked yet)");
+        let got = outcome(self.mmu.at_s12(settings, false, ia));
+        self.gone(Divergence::AtPermissionAborts);
+        self.explain(settings, &prediction, ia, name, &got);
+    }
+
     /// Tries both, with stage 1 giving Normal memory, and a read with stage 1 giving Device.
     pub fn at_s12_all(&mut self, settings: &Stage2, ia: u64) {
         let normal = Stage2 { dc: true, ..*settings };
@@ -145,6 +158,7 @@ impl<M: Mmu> Compare<'_, M> {
                 if prediction.ours.path.is_some_and(|path| path.has_loop) {
                     self.report.loops += 1;
                 }
+                prediction.choices.into_iter().flatten().for_each(|choice| self.report.diverged(choice));
             }
             Verdict::Diverge(divergence) => self.report.diverged(divergence),
             Verdict::Gone(divergence) => {

@@ -2,8 +2,9 @@
 //! Compares the walker and decoder that run at EL2 with the MMU itself: the cases, and how answers are judged.
 //!
 //! Everything that needs no register is here and knows no machine but [`mmu::Mmu`], so that hosts compile and test it; the
-//! image (`main.rs`) adds entry, console and registers. What QEMU does differently from the architecture stands in
-//! [`divergence`] and [`prediction`] and nowhere else.
+//! image (`main.rs`) adds entry, console and registers. What QEMU does differently from the architecture is
+//! listed in [`divergence`] and made in [`prediction`]; where the architecture leaves an answer open, the rules of ours that
+//! give QEMU's are named by [`choices`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ extern crate std;
 pub mod answer;
 pub mod arena;
 pub mod cases;
+pub mod choices;
 pub mod compare;
 pub mod cpu;
 pub mod divergence;

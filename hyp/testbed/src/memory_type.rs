@@ -48,7 +48,7 @@ pub const fn shareability(attr: u8, stage2: Shareability, stage1: Stage1) -> u8 
         return 0b10; // Device of stage 1 is outer shareable, and the wider one wins.
     }
     match stage2 {
-        // Reserved: QEMU, and the pseudocode, take it for non-shareable.
+        // Reserved: QEMU's choice.
         Shareability::Non | Shareability::Reserved => 0b00,
         Shareability::Outer => 0b10,
         Shareability::Inner => 0b11,

@@ -6,6 +6,7 @@
 
 use crate::answer::{self, Answer, Base, Reasoned};
 use crate::arena::Arena;
+use crate::choices::{choices, Choices};
 use crate::cpu::{Cpu, Stage};
 use crate::divergence::Divergence;
 use crate::memory_type::{shareability, Stage1};
@@ -23,6 +24,8 @@ pub struct Prediction {
     pub ours: Reasoned,
     /// What QEMU is known to say instead, and why.
     pub qemu: Option<(Divergence, Answer)>,
+    /// Where the architecture would also allow another answer than ours.
+    pub choices: Choices,
 }
 
 /// Predicts AT S12E1*, or (`Unprivileged`, `Execute`) an access below EL2.
@@ -74,7 +77,7 @@ pub fn stage2(
     block_res0(&mut theirs, &mut as_qemu.why);
     let answer = fix_type(&theirs, settings, &mut as_qemu.why);
     patches.take_back(arena);
-    Prediction { ours, qemu: as_qemu.why.map(|why| (why, answer)) }
+    Prediction { ours, qemu: as_qemu.why.map(|why| (why, answer)), choices: choices(&ours, settings.vttbr) }
 }
 
 /// Predicts AT S1E2*.
@@ -110,7 +113,7 @@ pub fn el2(arena: &mut Arena<'_>, cpu: &Cpu, settings: &El2, access: Access, va:
     };
     patches.take_back(arena);
     block_res0(&mut theirs, &mut why);
-    Prediction { ours, qemu: why.map(|why| (why, theirs.answer)) }
+    Prediction { ours, qemu: why.map(|why| (why, theirs.answer)), choices: choices(&ours, settings.ttbr0) }
 }
 
 /// Where VTTBR_EL2 and TTBR0_EL2 have bits 51:48 of a base.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Counts, and failures in full.
 
+use crate::cpu::Cpu;
 use crate::divergence::{Divergence, LIST};
 use core::fmt::{Arguments, Write};
 
@@ -34,7 +35,7 @@ pub struct Report<'w> {
     out: &'w mut dyn Write,
     counts: [u32; NAMES.len()],
     diverged: [u32; LIST.len()],
-    /// Comparisons not made by AT, because QEMU aborts on stage-2 permission faults in it: see `accesses`.
+    /// Comparisons not made by AT: see [`Divergence::AtPermissionAborts`].
     pub left_to_accesses: u32,
     /// Tables that lead back to one on the way, which the walker stopped at, rightly.
     pub loops: u32,
@@ -59,10 +60,13 @@ impl<'w> Report<'w> {
         self.diverged[divergence as usize] += 1;
     }
 
-    /// Returns whether a divergence was seen.
-    #[must_use]
-    pub const fn has_seen(&self, divergence: Divergence) -> bool {
-        self.diverged[divergence as usize] != 0
+    /// Fails for each divergence that was not met though `cpu` has it: the cases no longer reach it, or it is gone.
+    pub fn require_divergences(&mut self, cpu: &Cpu) {
+        for (known, count) in LIST.iter().zip(self.diverged) {
+            if count == 0 && (known.is_met_on)(cpu) && self.fail() {
+                self.print(format_args!("FAILED: divergence {}: met 0 times, but this CPU has it\n", known.name));
+            }
+        }
     }
 
     /// Prints.
@@ -85,7 +89,7 @@ impl<'w> Report<'w> {
         }
         let (left, loops) = (self.left_to_accesses, self.loops);
         self.print(format_args!("left to accesses {left}, loops {loops}; QEMU's own:"));
-        for (known, count) in LIST.iter().zip(self.diverged) {
+        for (known, count) in LIST.iter().zip(self.diverged).filter(|(_, count)| *count != 0) {
             self.print(format_args!(" {} {count}", known.name));
         }
         self.print(format_args!("\n"));

@@ -2,6 +2,7 @@
 //! Judges: how an answer of ours, one expected of QEMU and the MMU's compare.
 
 use crate::answer::{Answer, Reasoned};
+use crate::choices::Choices;
 use crate::divergence::Divergence;
 use crate::mmu::LowerExit;
 use crate::par::Outcome;
@@ -25,10 +26,11 @@ pub(crate) fn without_types(prediction: Prediction) -> Prediction {
         Answer::Is(Outcome::Mapped { .. }) | Answer::ReservedType { .. } => Answer::Is(RAN),
         other => other,
     };
-    let Prediction { ours, qemu } = prediction;
+    let Prediction { ours, qemu, .. } = prediction;
     Prediction {
         ours: Reasoned { answer: seen(ours.answer), ..ours },
         qemu: qemu.map(|(why, answer)| (why, seen(answer))),
+        choices: Choices::default(),
     }
 }
 
@@ -87,7 +89,7 @@ mod tests {
     /// Names the verdict when we say `ours`, QEMU is known to say `qemu`, and `got` is what came.
     fn judged(ours: Answer, qemu: Option<(Divergence, Answer)>, got: Outcome) -> &'static str {
         let ours = Reasoned { answer: ours, path: None, refused: None, is_base_beyond: false };
-        match verdict(&Prediction { ours, qemu }, got) {
+        match verdict(&Prediction { ours, qemu, choices: Choices::default() }, got) {
             Verdict::Agree => "agree",
             Verdict::Diverge(_) => "diverge",
             Verdict::Gone(_) => "gone",

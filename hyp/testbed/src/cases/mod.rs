@@ -24,10 +24,18 @@ pub struct Plan {
     pub only: Option<u32>,
     /// Print each translation before it is tried.
     pub is_traced: bool,
+    /// Nothing but what QEMU aborts on.
+    pub is_denied: bool,
 }
+
+/// Random cases that are enough to meet all divergences.
+const ENOUGH: u32 = 4_000;
 
 /// Runs all.
 pub fn run<M: Mmu>(compare: &mut Compare<'_, M>, plan: &Plan) {
+    if plan.is_denied {
+        return divergences::denied(compare);
+    }
     if plan.only.is_none() {
         settings::run(compare);
         directed::run(compare);
@@ -36,4 +44,7 @@ pub fn run<M: Mmu>(compare: &mut Compare<'_, M>, plan: &Plan) {
         divergences::run(compare);
     }
     random::run(compare, plan);
+    if plan.only.is_none() && plan.count >= ENOUGH {
+        compare.report.require_divergences(&compare.cpu);
+    }
 }

@@ -81,7 +81,7 @@ fn fill(page: &Page, instruction: u32) -> u64 {
 /// Reads the words the image was started with: its name; what to do, and the address of 2 MiB of high memory if there is.
 fn plan(words: &str) -> (Plan, Option<u64>) {
     let mut high = None;
-    let mut plan = Plan { seed: 0, count: 0, only: None, is_traced: false };
+    let mut plan = Plan { seed: 0, count: 0, only: None, is_traced: false, is_denied: false };
     for word in words.split_whitespace().skip(1) {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         let number = value.parse::<u64>().unwrap_or(0);
@@ -92,6 +92,7 @@ fn plan(words: &str) -> (Plan, Option<u64>) {
             "high" => high = Some(number),
             "case" => plan.only = Some(small),
             "trace" => plan.is_traced = true,
+            "denied" => plan.is_denied = true,
             _ => panic!("no such word: {word}"),
         }
     }
