@@ -205,13 +205,14 @@ fn source_checks(results: &mut Results<'_>, all: bool) {
     }
     let wanted = |cpu: &&str| results.wants(&testbed::check_name(cpu));
     let cpus: Vec<&str> = testbed::cpus().filter(wanted).collect();
-    if !cpus.is_empty() {
+    if !cpus.is_empty() || results.wants(testbed::ABORTS) {
         if let Some(image) = results.needed("testbed", testbed::image) {
             for cpu in cpus {
                 let name = testbed::check_name(cpu);
                 results
                     .check(&name, |ctx, step| testbed::compare(ctx, step, &image, cpu, &testbed::Testbed::default()));
             }
+            results.check(testbed::ABORTS, |ctx, step| testbed::aborts(ctx, step, &image));
         }
     }
     results.command("documentation", |cargo| {

@@ -39,6 +39,9 @@ const SUMMARY: &str = "summary: ";
 const FAILED: &str = "FAILED: ";
 /// What stands in QEMU's last words when AT ends in a stage-2 permission fault.
 const ASSERTION: &str = "is_s2_format";
+/// Name of the check that QEMU still aborts, and the CPU it is made on: the smallest.
+pub(crate) const ABORTS: &str = "testbed: at-permission-aborts";
+const ABORTS_CPU: &str = "cortex-a72";
 /// Random cases per CPU when nothing else is asked for.
 const CASES: u32 = 20_000;
 
@@ -63,6 +66,9 @@ pub(crate) struct Testbed {
     /// Make one rule wrong at a time, in a copy of the sources, and see that the comparison notices
     #[arg(long)]
     mutate: bool,
+    /// Nothing but what QEMU aborts on
+    #[arg(skip)]
+    is_denied: bool,
 }
 
 /// Builds and runs.
@@ -92,6 +98,11 @@ pub(crate) fn run(ctx: &Ctx, args: &Testbed) -> Result<()> {
     }
     if failed != 0 {
         bail!("testbed failed on {failed} CPUs");
+    }
+    if args.case.is_none() {
+        let step = Step::start(ABORTS);
+        aborts(ctx, &step, &image)?;
+        step.done();
     }
     Ok(())
 }
@@ -138,6 +149,21 @@ pub(crate) fn compare(ctx: &Ctx, step: &Step, image: &Path, cpu: &str, args: &Te
     let time = clock(started.elapsed());
     step.result(&format!("testbed: {cpu}: seed {}, {summary}; {time}", args.seed));
     boot.passed()
+}
+
+/// Looks whether QEMU still aborts on a stage-2 permission fault in AT, as `hyp/testbed/src/divergence.rs` says.
+///
+/// # Errors
+///
+/// If it does not, or something else goes wrong.
+pub(crate) fn aborts(ctx: &Ctx, step: &Step, image: &Path) -> Result<()> {
+    let boot = boot(ctx, image, ABORTS_CPU, &Testbed { is_denied: true, ..Testbed::default() })?;
+    match boot.end {
+        End::Aborted => step.result(&format!("{ABORTS}: it still does, on {ABORTS_CPU}")),
+        End::Passed => bail!("nothing was asked; console: {}", boot.path.display()),
+        End::Failed | End::Broken(_) => boot.passed()?,
+    }
+    Ok(())
 }
 
 /// Returns where the last lines of a text start.
@@ -204,7 +230,8 @@ impl Boot {
 
 /// Boots the image, and waits until it ends.
 fn boot(ctx: &Ctx, image: &Path, cpu: &str, args: &Testbed) -> Result<Boot> {
-    let path = console_path(ctx, &format!("testbed-{}", cpu.replace(|c: char| !c.is_ascii_alphanumeric(), "-")))?;
+    let what = if args.is_denied { "aborts" } else { cpu };
+    let path = console_path(ctx, &format!("testbed-{}", what.replace(|c: char| !c.is_ascii_alphanumeric(), "-")))?;
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut qemu = qemu_command(image, cpu, args);
     qemu.stdout(file.try_clone()?).stderr(file);
@@ -254,6 +281,9 @@ fn qemu_command(image: &Path, cpu: &str, args: &Testbed) -> Command {
     }
     if args.trace {
         words += ",arg=trace";
+    }
+    if args.is_denied {
+        words += ",arg=denied";
     }
     qemu.args(["-semihosting-config", &format!("enable=on,target=native,{words}")]);
     qemu
