@@ -18,14 +18,16 @@ pub(super) fn run<M: Mmu>(compare: &mut Compare<'_, M>) {
     compare.group = Group::Accesses;
     let cpu = compare.cpu;
     shapes(&cpu, full_ps(&cpu), |vtcr, geometry| {
-        let settings = Stage2 { vtcr: vtcr.value(), vttbr: compare.arena.root(), fwb: false, dc: true };
-        let mut level = Some(geometry.start_level());
-        while let Some(at) = level {
-            if geometry.is_block_level(at) || at.is_last() {
-                compare.case = ("access, VTCR_EL2", vtcr.value());
-                leaf(compare, &settings, &geometry, at);
+        for fwb in [false, true].into_iter().filter(|fwb| !fwb || cpu.has_fwb()) {
+            let settings = Stage2 { vtcr: vtcr.value(), vttbr: compare.arena.root(), fwb, dc: true };
+            let mut level = Some(geometry.start_level());
+            while let Some(at) = level {
+                if geometry.is_block_level(at) || at.is_last() {
+                    compare.case = ("access, VTCR_EL2", vtcr.value());
+                    leaf(compare, &settings, &geometry, at);
+                }
+                level = at.child();
             }
-            level = at.child();
         }
     });
 }
@@ -39,7 +41,8 @@ fn leaf<M: Mmu>(compare: &mut Compare<'_, M>, settings: &Stage2, geometry: &Geom
         // The second entry of its table, so that the code has the first.
         let ia = span | compare.places.target & (span - 1);
         let oa = compare.places.target & !(span - 1);
-        let raw = encode(geometry, oa) | rights | 0xf << ATTR_SHIFT | leaf_type(level);
+        let attr = if settings.fwb { 0b0111 } else { 0b1111 };
+        let raw = encode(geometry, oa) | rights | attr << ATTR_SHIFT | leaf_type(level);
         map(&mut compare.arena, geometry, settings.vttbr, ia, level, raw);
         let code = map_code(compare, settings, geometry, settings.vttbr, 0);
         all(compare, settings, code, ia);
