@@ -121,7 +121,7 @@ impl<S: SlotSource> Reader<S> {
                 }
                 // What has begun ends first, so that its rows are not lost.
                 Err(error) => {
-                    self.sections.close(None);
+                    self.sections.cut();
                     self.failed = Some(error);
                 }
             }
@@ -284,6 +284,13 @@ impl Sections {
             }
             Err(fault) => self.issues.push_back(Issue::Record(name.clone(), record.ia, fault)),
         }
+    }
+
+    /// Ends the open section where the source failed: that the end is missing needs no telling then.
+    fn cut(&mut self) {
+        let issues = self.issues.len();
+        self.close(None);
+        self.issues.truncate(issues);
     }
 
     /// Ends the open section, or one of which there is only the END slot.

@@ -191,6 +191,10 @@ const CASES: &[(&str, &[&str])] = &[
         "ram-damage",
         &[
             "dump --ram short.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx --format ptdump",
+            "dump --ram short.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --range 512G..",
+            "dump --ram short.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --range 511G.. --format json",
+            "walk --ram short.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 512G",
+            "walk --ram short.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 512G --json",
             "dump --ram longer.core --vtcr 80023558 --vttbr 7000040000000 --format ptdump --range 0..1G",
             "dump --ram cut.core --vtcr 80023558 --vttbr 7000040000000 --xnx --format ptdump",
             "dump --ram cut-headers.core --vtcr 80023558 --vttbr 7000040000000 --xnx",

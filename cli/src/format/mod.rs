@@ -30,7 +30,7 @@ pub(crate) struct Heading {
 }
 
 /// What is known when a dump has ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Trailer {
     /// How it ended.
     pub(crate) outcome: Outcome,
@@ -42,6 +42,8 @@ pub(crate) struct Trailer {
     pub(crate) missing: Missing,
     /// Issues the reader had.
     pub(crate) issues: u64,
+    /// What stopped the source, or kept it from reading what is there.
+    pub(crate) cause: Option<String>,
 }
 
 /// The result of a second pass.
@@ -95,6 +97,9 @@ impl Trailer {
 
     /// Returns why the dump is not complete, or `None` if it is.
     pub(crate) fn incomplete(&self) -> Option<String> {
+        if self.cause.is_some() {
+            return self.cause.clone();
+        }
         match self.outcome.status {
             None => Some("the end is missing".into()),
             Some(Status::VM_GONE) => Some("the VM went away".into()),

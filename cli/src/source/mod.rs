@@ -157,6 +157,8 @@ impl SourceError {
             Self::File(..) | Self::Driver(..) | Self::Bank(_) | Self::Ram(_) | Self::Shared(_) => {
                 Failure::new(ExitCode::UsageOrIo, self)
             }
+            // The rest of the table is there.
+            Self::RootOutside { root, part, .. } if part > root => Failure::new(ExitCode::Partial, self),
             Self::RootOutside { .. } => Failure::new(ExitCode::UsageOrIo, self)
                 .hint("name the file that has it with --ram FILE@BASE; is the value of the register right?"),
             Self::NotACapture(_) => {

@@ -65,6 +65,7 @@ fn write_all(events: &[Event]) {
                                 verified: None,
                                 missing: Default::default(),
                                 issues: 0,
+                                cause: None,
                             },
                         )
                         .unwrap();

@@ -89,8 +89,14 @@ fn written(rows: &[Row], dialect: Dialect) -> String {
     for row in rows {
         format.row(&mut out, row).unwrap();
     }
-    let trailer =
-        Trailer { outcome: Outcome::default(), rows: 0, verified: None, missing: Default::default(), issues: 0 };
+    let trailer = Trailer {
+        outcome: Outcome::default(),
+        rows: 0,
+        verified: None,
+        missing: Default::default(),
+        issues: 0,
+        cause: None,
+    };
     format.end(&mut out, &trailer).unwrap();
     String::from_utf8(out).unwrap()
 }

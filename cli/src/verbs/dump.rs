@@ -153,7 +153,7 @@ fn from_image(
     let mut trailer = pass.run(&mut Reader::new(&mut source), Some(IMAGE), context)?;
     if let Some(error) = source.take_error() {
         trailer.issues += 1;
-        context.note(error);
+        trailer.cause.get_or_insert(error.to_string());
     }
     pass.end(&trailer, context)?;
     Ok(trailer)

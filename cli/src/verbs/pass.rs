@@ -34,6 +34,7 @@ pub(super) struct Pass<'a> {
     missing: Missing,
     hidden: Hidden,
     issues: u64,
+    cause: Option<String>,
 }
 
 /// Entries that not every format can show, by what they are.
@@ -86,6 +87,7 @@ impl<'a> Pass<'a> {
             missing: Missing::default(),
             hidden: Hidden::default(),
             issues: 0,
+            cause: None,
         }
     }
 
@@ -126,7 +128,7 @@ impl<'a> Pass<'a> {
                     progress.clear(context.err);
                     if let Some(error) = reader.take_failure() {
                         self.issues += 1;
-                        context.note(error.into_failure("capture"));
+                        self.cause = Some(error.into_failure("capture").message);
                     }
                     return self.last_rows(outcome, context);
                 }
@@ -206,7 +208,8 @@ impl<'a> Pass<'a> {
         if let Some(note) = self.hidden.note().filter(|_| !self.writer.tells_faults()) {
             context.note(note);
         }
-        Ok(Trailer { outcome, rows: self.rows, verified: None, missing: self.missing, issues: self.issues })
+        let Self { rows, missing, issues, .. } = *self;
+        Ok(Trailer { outcome, rows, verified: None, missing, issues, cause: self.cause.take() })
     }
 
     /// Writes what comes after the rows.

@@ -16,7 +16,7 @@ use s2dump_abi::slot::{record_flags, slot_flags, Record, SlotHeader, SlotKind};
 use s2dump_hyp::coalescer::{single, Coalescer, Fold, RecordOut};
 use s2dump_hyp::slot::{SlotPage, SlotWriter, SLOT_WORDS};
 use s2dump_hyp::tables::TableMemory;
-use s2dump_hyp::walker::{walk_address, walk_range, MIN_BUDGET};
+use s2dump_hyp::walker::{walk_address, walk_range, Progress, MIN_BUDGET};
 use s2dump_vmsa::{Ipa, PhysAddr};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -151,9 +151,14 @@ impl RamSource {
         let writer = SlotWriter::begin(SlotPage::new(&self.page));
         let mut coalescer = Coalescer::new(Fold { geometry, exact }, first_flags, false, writer);
         let budget = self.tables.budget();
-        let progress = walk_range(&self.tables, &self.table.root, self.cursor, until, budget, &mut coalescer)
-            .map_err(|outside| self.root_outside(outside.table))?;
+        let walked = walk_range(&self.tables, &self.table.root, self.cursor, until, budget, &mut coalescer);
         let (writer, _) = coalescer.finish();
+        let (writer, progress) = match walked {
+            Ok(progress) => (writer, progress),
+            Err(outside) if self.sequence > 0 => return Err(self.root_outside(outside.table)),
+            // A slot without rows says what table it is; the next call fails again.
+            Err(_) => (SlotWriter::begin(SlotPage::new(&self.page)), Progress { next: self.cursor, visited: 0 }),
+        };
 
         let header = SlotHeader {
             flags: if exact { slot_flags::EXACT } else { 0 },
