@@ -147,6 +147,17 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "wide",
+        &[
+            "dump --ram lpa2.ram@0x40000000 --ram lpa2.ram@0x4000040000000 --vtcr 180063590 --vttbr 40000000 -o +raw",
+            "walk --ram lpa2.ram@0x40000000 --ram lpa2.ram@0x4000040000000 --vtcr 180063590 --vttbr 40000000 0x80001234",
+            "dump --ram lpa2.ram@0x40000000 --vtcr 180063590 --vttbr 40000000 --format ptdump",
+            "dump --ram lpa.ram@0x40000000 --ram lpa.ram@0x1000040000000 --vtcr 80067558 --vttbr 40000000 -o +raw",
+            "walk --ram lpa.ram@0x40000000 --ram lpa.ram@0x1000040000000 --vtcr 80067558 --vttbr 40000000 0x80011234",
+            "walk --ram lpa.ram@0x40000000 --ram lpa.ram@0x1000040000000 --vtcr 80057558 --vttbr 40000000 0x80011234 --pa-bits 52",
+        ],
+    ),
+    (
         "faults",
         &[
             "dump --ram faulting.ram@0x40000000 --vtcr 80023558 --vttbr 40000000 -o +raw",
@@ -201,6 +212,7 @@ const CASES: &[(&str, &[&str])] = &[
             "dump --ram x86.core --vtcr 80023558 --vttbr 7000040000000 --xnx",
             "dump --ram empty.core --vtcr 80023558 --vttbr 7000040000000 --xnx",
             "dump --ram empty.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx",
+            "dump --ram /dev/null@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx",
             "dump --ram missing.ram@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx",
             "dump --ram .@0x40000000 --vtcr 80023558 --vttbr 7000040000000 --xnx",
             "dump --ram whole.ram --vtcr 80023558 --vttbr 7000040000000 --xnx",

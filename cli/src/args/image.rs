@@ -25,6 +25,8 @@ pub(crate) struct Image {
     #[arg(long, value_parser = parse_hex, value_name = "HEX")]
     pub(crate) vttbr: Option<u64>,
     /// TCR_EL2, in place of --vtcr: EL2's own table (stage 1), in --format table only.
+    ///
+    /// Fields count where they are set: PS, DS, T0SZ, HA, HD, HPD, HWU59 to HWU62. TCR2_EL2.AIE is taken as clear.
     #[arg(long, value_parser = parse_hex, value_name = "HEX")]
     pub(crate) tcr: Option<u64>,
     /// TTBR0_EL2, in place of --vttbr.

@@ -75,7 +75,7 @@ fn check_stage(decode: &Decode, stage: u8) -> Result<(), Failure> {
     }
 }
 
-/// Refuses options that `register` tells itself.
+/// Refuses options that `register` tells itself, or that contradict it or each other.
 fn check_register(decode: &Decode, register: &str, value: u64) -> Result<(), Failure> {
     let options = [
         ("--granule", decode.granule.is_some()),
@@ -85,11 +85,8 @@ fn check_register(decode: &Decode, register: &str, value: u64) -> Result<(), Fai
         ("--assured-only", decode.assured_only),
         ("--pbha", decode.pbha),
     ];
-    match options.into_iter().find(|(_, given)| *given) {
-        Some((name, _)) => {
-            return Err(usage(format_args!("{register} tells what {name} says: leave out one of them")));
-        }
-        None => {}
+    if let Some((name, _)) = options.into_iter().find(|(_, given)| *given) {
+        return Err(usage(format_args!("{register} tells what {name} says: leave out one of them")));
     }
     // TG0 is at the same place in both.
     match (decode.lpa, Granule::from_tg0(value >> 14 & 3), decode.cpu.pa_bits) {

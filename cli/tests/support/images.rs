@@ -123,6 +123,16 @@ pub fn faulting() -> Image {
     image
 }
 
+/// A table with 52-bit addresses, for LPA2 (4 KiB pages) or LPA (64 KiB): its second table is in a copy of this memory from
+/// `high` on, and pages are beyond 2^48.
+pub fn wide(page_shift: u32, start_level: i8, high_in_table: u64, high_in_page: u64, attributes: u64) -> Image {
+    let mut image = Image::new(RAM, page_shift, start_level, 1);
+    image.map(0x8000_0000, 3, 2, 0x5000_0000, attributes | high_in_page);
+    let index = 0x8000_0000_usize >> image.shift(start_level);
+    image.words[index] |= high_in_table;
+    image
+}
+
 /// A table of EL2's stage 1 with 39 input bits: code, data below a read-only table, a device, pages of EL0.
 pub fn el2() -> Image {
     let mut image = Image::new(RAM, 12, 1, 1);
@@ -171,6 +181,8 @@ pub fn save_all(directory: &Path) {
     save("holed.ram", &holed);
     save("el2.ram", &el2().bytes());
     save("touched.ram", &touched().bytes());
+    save("lpa2.ram", &wide(12, 0, 1 << 8, 1 << 48 | 3 << 8, PAGE & !(3 << 8)).bytes());
+    save("lpa.ram", &wide(16, 2, 1 << 12, 0xf << 12, PAGE).bytes());
     save("faulting.ram", &faulting().bytes());
     save("contiguous.ram", &contiguous().bytes());
     let (low, high) = whole.split_at(0x4000);

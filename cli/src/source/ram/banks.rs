@@ -58,6 +58,9 @@ pub(crate) enum BankError {
     /// An ELF file that is no core of this kind of machine, or is damaged.
     #[error("{0}: {1}")]
     Core(String, CoreError),
+    /// It is a device, a pipe or a socket.
+    #[error("{0}: a device or pipe: copy the memory into a file first")]
+    NotAFile(String),
     /// Two banks have the same address.
     #[error("{0} and {1} both have memory at {2:#x}")]
     Overlap(String, String, u64),
@@ -99,6 +102,10 @@ impl Banks {
         let mut banks = Vec::new();
         for RamFile { path, base } in files {
             let name = path.display().to_string();
+            // Opening a pipe waits, and a device may say that it has no bytes.
+            if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+                return Err(BankError::NotAFile(name));
+            }
             let mut file = File::open(path).map_err(|error| BankError::Open(name.clone(), error))?;
             let length = file.seek(SeekFrom::End(0)).map_err(|error| BankError::NotSeekable(name.clone(), error))?;
             if length == 0 {
