@@ -95,3 +95,40 @@ impl<'w> Report<'w> {
         self.print(format_args!("\n"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+
+    /// 48 address bits, FEAT_HPDS, and nothing else.
+    const CPU: Cpu = Cpu { mmfr0: 5, mmfr1: 1 << 12, mmfr2: 0 };
+    const MET: [Divergence; 5] = [
+        Divergence::Granule,
+        Divergence::ReservedMemAttr,
+        Divergence::ReservedShareability,
+        Divergence::LowBaseBits,
+        Divergence::ContiguousNt,
+    ];
+
+    fn failures(met: &[Divergence], cpu: &Cpu) -> u32 {
+        let mut out = String::new();
+        let mut report = Report::new(&mut out);
+        met.iter().for_each(|divergence| report.diverged(*divergence));
+        report.require_divergences(cpu);
+        report.failures
+    }
+
+    #[test]
+    fn good_all_met() {
+        assert_eq!(failures(&MET, &CPU), 0);
+    }
+
+    #[test]
+    fn bad_one_not_met() {
+        assert_eq!(failures(&MET[1..], &CPU), 1);
+        assert_eq!(failures(&MET, &Cpu { mmfr1: 0, ..CPU }), 1, "hpd-always");
+        assert_eq!(failures(&MET, &Cpu { mmfr2: 1 << 40, ..CPU }), 1, "fwb-device");
+        assert_eq!(failures(&MET, &Cpu { mmfr0: 2, ..CPU }), 1, "t0sz-below-pamax");
+    }
+}
