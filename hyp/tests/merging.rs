@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `merge` case by case, and the digest as numbers.
 
-use crate::common::shape;
+use crate::common::{ipa, shape, Records, Tables};
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
-use s2dump_hyp::coalescer::{merge, Fold};
+use s2dump_hyp::coalescer::{merge, Coalescer, Fold};
 use s2dump_hyp::digest;
+use s2dump_hyp::walker::walk_range;
 
 const LINEAR: u16 = record_flags::LINEAR;
 const PAGE: u64 = 0x4ff;
@@ -89,4 +90,24 @@ fn good_digest() {
     assert_eq!(digest::mix(0x4000_0000, 2, 0x4060_07ff), 0xdf01_6b65_654d_6860);
     assert_eq!(digest::mix(0x4000_1000, 3, 0x4060_07ff), 0x720c_a12c_184b_721a);
     assert_eq!(digest::mix(0, -1, 1), 0x2f01_b4f2_e36b_3872);
+}
+
+/// Descriptors that go on as numbers where the address field ends: the next has a bit set that is no address.
+#[test]
+fn bad_carry_out_of_the_address() {
+    for (name, top) in [("4k_48", 48), ("4k_52_sixteen_roots", 50), ("16k_48_two_roots", 48), ("64k_43_two_roots", 48)]
+    {
+        let mut tables = Tables::new(shape(name));
+        let page = 1_u64 << tables.shape.page_shift;
+        for n in 0..6 {
+            tables.set(n * page, 3, (1 << top) - 3 * page + n * page | PAGE);
+        }
+        let fold = Fold { geometry: tables.shape.geometry(), exact: false };
+        let out = Records { records: Vec::new(), room: 10 };
+        let mut coalescer = Coalescer::new(fold, 0, false, out);
+        walk_range(&tables, &tables.root(), ipa(0), ipa(6 * page), 100, &mut coalescer).unwrap();
+        let runs: Vec<_> =
+            coalescer.finish().0.records.iter().map(|run| (run.count, run.flags, run.oa % page)).collect();
+        assert_eq!(runs, [(3, LINEAR, 0), (3, LINEAR, 0)], "{name}");
+    }
 }
