@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Wrong rules, one at a time: proof that the comparison can fail. Made in a copy, so that the product has no hooks.
 
-use super::{boot, build_in, End, Testbed, FAILED};
+use super::boot::{boot, End};
+use super::{build_in, Testbed, FAILED};
 use crate::ctx::Ctx;
 use crate::process::{command, output};
 use crate::step::{clock, Step};
