@@ -5,6 +5,7 @@
 use crate::model::Row;
 use s2dump_abi::slot::record_flags;
 use s2dump_hyp::coalescer::{merge, Fold};
+use s2dump_vmsa::PhysAddr;
 
 /// Joins neighboring rows; holds one row back at most.
 pub(crate) struct Merger {
@@ -33,6 +34,11 @@ impl Merger {
     }
 
     fn join(&self, held: &Row, row: &Row) -> Option<Row> {
+        // What the MMU takes a fault for is not folded into what it translates.
+        let fits = |row: &Row| row.oa.is_none_or(|oa| PhysAddr::new(oa).fits(self.fold.geometry.pa_bits().into()));
+        if fits(held) != fits(row) {
+            return None;
+        }
         let joined = merge(&held.to_record()?, &row.to_record()?, &self.fold)?;
         // An output address that is not known does not run on from one that is, whatever the numbers say.
         let known = held.oa.is_some() == row.oa.is_some();

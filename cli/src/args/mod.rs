@@ -163,9 +163,13 @@ pub(crate) enum FormatName {
     Ndjson,
 }
 
+const WALK_HELP: &str = "\
+An address that is not mapped, or that every access faults at, is an answer: exit code 0. Where the walk stops and the MMU
+would not (a loop, a table that cannot be read), the answer is not known: exit code 6.";
+
 /// Arguments of `walk`.
 #[derive(Args, Debug)]
-#[command(after_help = "An address that is not mapped is an answer: exit code 0.", allow_missing_positional = true)]
+#[command(after_help = WALK_HELP, allow_missing_positional = true)]
 pub(crate) struct Walk {
     /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name); none with --ram.
     pub(crate) target: Option<Selector>,

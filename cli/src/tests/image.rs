@@ -164,12 +164,10 @@ fn bad_shared_tables_end() {
     }
     (3 * 512..4 * 512).for_each(|word| image.words[word] = 0x5000_04c3);
     let ram = TempFile::new("shared.ram", &image.bytes());
-    for format in ["ptdump", "json"] {
-        let ran = run_without_device(&format!(
-            "dump --ram {}@{BASE:#x} --vtcr 80053590 --vttbr {BASE:x} --format {format}",
-            ram.path()
-        ));
-        assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
-        assert!(ran.err.contains("share a few tables"), "{}", ran.err);
-    }
+    let ran = run_without_device(&format!(
+        "dump --ram {}@{BASE:#x} --vtcr 80053590 --vttbr {BASE:x} --format json",
+        ram.path()
+    ));
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+    assert!(ran.err.contains("share a few tables"), "{}", ran.err);
 }

@@ -148,7 +148,8 @@ fn from_image(
     }
     let start = address_in(image, start)?;
     let end = Ipa::try_new(end.min(geometry.ia_end())).unwrap_or(start);
-    let mut source = open_image(image, ram::Request::Dump { start, end, exact: plan.exact }, context)?;
+    // Folded here, where entries beyond the output size are kept apart.
+    let mut source = open_image(image, ram::Request::Dump { start, end, exact: true }, context)?;
     let mut pass = Pass::new(plan, writer, None);
     let mut trailer = pass.run(&mut Reader::new(&mut source), Some(IMAGE), context)?;
     if let Some(error) = source.take_error() {

@@ -185,21 +185,21 @@ impl<'a> Pass<'a> {
     }
 
     fn row(&mut self, row: Row, context: &mut Context<'_>) -> Result<(), Stop> {
-        let (Some(table), Some(merger)) = (&self.dumping, &mut self.merger) else { return Ok(()) };
+        let Some(table) = self.dumping else { return Ok(()) };
         let Some(row) = row.clip(table.header.start, table.end()) else { return Ok(()) };
-        let finished = merger.push(row);
-        self.write(finished, context)
+        for part in split(row, table.geometry.pa_bits()).into_iter().flatten() {
+            let finished = self.merger.as_mut().and_then(|merger| merger.push(part));
+            self.write(finished, context)?;
+        }
+        Ok(())
     }
 
     fn write(&mut self, row: Option<Row>, context: &mut Context<'_>) -> Result<(), Stop> {
         let (Some(row), Some(table)) = (row, &self.dumping) else { return Ok(()) };
-        for row in split(row, table.geometry.pa_bits()).into_iter().flatten() {
-            self.rows += 1;
-            self.missing.add(&row, table);
-            self.hidden.add(&row, table);
-            self.writer.row(context.out, &row)?;
-        }
-        Ok(())
+        self.rows += 1;
+        self.missing.add(&row, table);
+        self.hidden.add(&row, table);
+        Ok(self.writer.row(context.out, &row)?)
     }
 
     fn last_rows(&mut self, outcome: Outcome, context: &mut Context<'_>) -> Result<Trailer, Stop> {

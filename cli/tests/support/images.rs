@@ -120,6 +120,8 @@ pub fn faulting() -> Image {
     image.map(0x8000_0000, 3, 4, 0xff_ffff_e000, PAGE);
     image.map(0x8020_0000, 2, 1, 0x100_0020_0000, BLOCK);
     image.map(0x8040_0000, 3, 2, 0x5000_0000, PAGE & !(1 << 10));
+    image.map(0x8060_0000, 3, 4, 0x5100_0000, PAGE);
+    image.map(0x8060_2000, 3, 1, 0x1ff_0000_0000, PAGE);
     image
 }
 
