@@ -85,7 +85,10 @@ fn apply(tables: &mut Tables, patch: &Patch) {
         let leaf_at = |frame: u64, attrs: usize| shape.encode(frame << shift) | ATTRS[attrs] | 0x4f0 | leaf;
         let raw = match patch.filling {
             Filling::Linear { attrs, frame } => leaf_at(frame.wrapping_add(n - first), attrs),
-            Filling::LinearAcross { attrs, below } => leaf_at(((1 << 50) >> shift) + (n - first) - below, attrs),
+            Filling::LinearAcross { attrs, below } => {
+                // A large entry may be more than so many below.
+                leaf_at(((1_u64 << 50) >> shift).wrapping_add(n - first).wrapping_sub(below), attrs)
+            }
             Filling::Scattered { attrs, frame } => leaf_at(frame.wrapping_mul(n | 1), attrs),
             Filling::Annotated { kind } => kind << 60,
             Filling::WrongTable { frame } if level < 3 => {
