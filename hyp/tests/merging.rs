@@ -100,7 +100,7 @@ fn bad_carry_out_of_the_address() {
         let mut tables = Tables::new(shape(name));
         let page = 1_u64 << tables.shape.page_shift;
         for n in 0..6 {
-            tables.set(n * page, 3, (1 << top) - 3 * page + n * page | PAGE);
+            tables.set(n * page, 3, ((1 << top) - 3 * page + n * page) | PAGE);
         }
         let fold = Fold { geometry: tables.shape.geometry(), exact: false };
         let out = Records { records: Vec::new(), room: 10 };
