@@ -34,7 +34,7 @@ impl TableAttrs {
         self.0
     }
 
-    /// Returns what counts of a table descriptor. APTable[0] and PXNTable are about EL0, which `El2` has none of; `hpd`
+    /// Returns what counts of a table descriptor. `APTable[0]` and PXNTable are about EL0, which `El2` has none of; `hpd`
     /// takes all but NSTable out of force.
     #[inline(always)]
     pub(crate) const fn from_descriptor(raw: u64, regime: Regime, hpd: bool) -> Self {
@@ -60,13 +60,13 @@ impl TableAttrs {
         self.0 & 0b1_0000 != 0
     }
 
-    /// `62` APTable[1]: nothing is writable.
+    /// `62` `APTable[1]`: nothing is writable.
     #[must_use]
     pub const fn is_read_only(self) -> bool {
         self.0 & 0b1000 != 0
     }
 
-    /// `61` APTable[0]: EL0 has no access.
+    /// `61` `APTable[0]`: EL0 has no access.
     #[must_use]
     pub const fn denies_el0(self) -> bool {
         self.0 & 0b100 != 0
@@ -125,7 +125,7 @@ impl El2Leaf<'_> {
         bit(self.leaf.raw, 5)
     }
 
-    /// `7:6` AP[2:1]. Without E2H, AP[1] should be set and does not count.
+    /// `7:6` `AP[2:1]`. Without E2H, `AP[1]` should be set and does not count.
     #[must_use]
     pub const fn ap(&self) -> u8 {
         bits(self.leaf.raw, 7, 6) as u8

@@ -2,8 +2,8 @@
 //! EL2's stage 1, rule by rule, with E2H clear and set: each bit of each kind of descriptor, rights with those of tables
 //! above, memory types; and fetches, which AT does not tell about.
 //!
-//! Not put to the MMU: what EL0 may do under EL2&0 (`AP[1]`, UXN, `APTable[0]`, WXN of EL0), which no instruction of EL2 asks
-//! without the host's E2H and TGE. That part of the decoder is only reasoned.
+//! Not put to the MMU: what EL0 may do under EL2&0 (`AP[1]`, UXN, `APTable[0]`, WXN of EL0), which no instruction of EL2
+//! asks without the host's E2H and TGE. That part of the decoder is only reasoned.
 
 use super::registers::{full_ps, mixed, tg0, Tcr, GRANULES};
 use crate::compare::Compare;
