@@ -227,4 +227,14 @@ mod tests {
             (0..16).map(|n| AtomicU64::new(same.expected ^ u64::from(n == 3 || n == 5) << 54)).collect();
         assert_eq!(same.count(&cells), 3);
     }
+    /// One that differs in all there is to compare.
+    #[test]
+    fn bad_differs_in_every_bit() {
+        for mask in [u64::MAX, MASK] {
+            let same = Same { expected: 0x4000_04ff, step: 0, mask };
+            let cells: Vec<_> =
+                (0..16).map(|n| AtomicU64::new(same.expected ^ if n == 1 { mask } else { 0 })).collect();
+            assert_eq!(same.count(&cells), 1);
+        }
+    }
 }
