@@ -96,12 +96,13 @@ impl Root {
         entries.get(skip..).and_then(|rest| rest.get(..count)).ok_or(OutsideMemory { table: page })
     }
 
-    /// Returns whether the table page at `table` has entries of the root.
+    /// Returns whether the table page at `table`, which is granule aligned, has entries of the root.
     #[inline(always)]
     pub(crate) fn contains(&self, table: PhysAddr) -> bool {
         let page_mask = (1 << self.geometry.granule().page_shift()) - 1;
         let first = self.base.get() & !page_mask;
-        // A size and not a mask: the page right behind the root is a table like any other.
-        table.get() >= first && table.get() - first < self.geometry.root_bytes().max(page_mask + 1)
+        // Both are granule aligned, so this holds for a root of less than a granule too. A size and not a mask: the page
+        // right behind the root is a table like any other.
+        table.get() >= first && table.get() - first < self.geometry.root_bytes()
     }
 }
