@@ -2,7 +2,7 @@
 //! Registers as they are typed or captured: what table they describe, or which field of them is not right.
 
 use s2dump_abi::slot::{encoding, table_features};
-use s2dump_hyp::tables::Root;
+use s2dump_hyp::table_memory::Root;
 use s2dump_vmsa::geometry::BaseBeyondOutput;
 use s2dump_vmsa::{Features, Geometry, GeometryError, Granule, Regime};
 use std::fmt;

@@ -11,8 +11,8 @@
 use aarch64_paging::descriptor::{PhysicalAddress, Stage2Attributes};
 use aarch64_paging::paging::{MemoryRegion, PageTable, RootTable, Stage2, Translation};
 use s2dump_hyp::coalescer::{Coalescer, Fold};
-use s2dump_hyp::slot::{SlotPage, SlotWriter, SLOT_WORDS};
-use s2dump_hyp::tables::{OutsideMemory, Root, TableMemory};
+use s2dump_hyp::slot_writer::{SlotPage, SlotWriter, SLOT_WORDS};
+use s2dump_hyp::table_memory::{OutsideMemory, Root, TableMemory};
 use s2dump_hyp::walker::walk_range;
 use s2dump_vmsa::{Features, Geometry, Granule, Ipa, PhysAddr};
 use std::hint::black_box;

@@ -8,7 +8,7 @@
 
 use crate::digest;
 use crate::run::{shorten, Run, Same};
-use crate::walker::{Entry, EntryKind, Row, RowEnd, Sink};
+use crate::walker::{Entry, EntryKind, Sink, Stretch, StretchEnd};
 use core::sync::atomic::Ordering;
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
 use s2dump_vmsa::{Geometry, Level, PhysAddr, RawDescriptor};
@@ -146,17 +146,17 @@ impl<O: RecordOut> Coalescer<O> {
         true
     }
 
-    /// Returns how many entries of `row` from `first` on go on with the run, and takes them.
+    /// Returns how many entries of `stretch` from `first` on go on with the run, and takes them.
     #[inline(always)]
-    fn take_more(&mut self, row: &Row<'_>, first: usize, leaf_same: u64) -> usize {
+    fn take_more(&mut self, stretch: &Stretch<'_>, first: usize, leaf_same: u64) -> usize {
         // What a wrong table descriptor leads to depends on the tables above it, so those come one by one.
-        let is_run_of = |kind| self.run.is_of(row.level, kind, row.inherited(kind));
+        let is_run_of = |kind| self.run.is_of(stretch.level, kind, stretch.inherited(kind));
         let is_leaf = is_run_of(EntryKind::Leaf);
         let is_whole = is_run_of(EntryKind::Invalid) || is_run_of(EntryKind::Reserved);
         if !is_leaf && !is_whole {
             return 0;
         }
-        let rest = row.entries.get(first..).unwrap_or_default();
+        let rest = stretch.entries.get(first..).unwrap_or_default();
         let rest = shorten(rest, u64::from(u32::MAX) - self.run.count());
         let (same, rest) = if is_whole {
             (Same { expected: self.run.descriptor, step: 0, mask: u64::MAX }, rest)
@@ -164,8 +164,8 @@ impl<O: RecordOut> Coalescer<O> {
             (Same { expected: self.run.descriptor, step: 0, mask: leaf_same }, rest)
         } else {
             // Only as far as the address field goes: a carry out of it would look like another attribute.
-            let steps = (!self.last & self.fold.geometry.low_address_mask(row.level)) >> row.shift;
-            let step = 1 << row.shift;
+            let steps = (!self.last & self.fold.geometry.low_address_mask(stretch.level)) >> stretch.shift;
+            let step = 1 << stretch.shift;
             (Same { expected: self.last.wrapping_add(step), step, mask: u64::MAX }, shorten(rest, steps))
         };
         // Where hardly two entries are alike, nothing else is touched.
@@ -175,8 +175,8 @@ impl<O: RecordOut> Coalescer<O> {
         let more = match &mut self.digest {
             None => same.count(rest),
             Some(sum) => {
-                let ia = row.ia.wrapping_add((first as u64) << row.shift);
-                let (more, share) = same.count_and_sum(rest, ia, row.shift, row.level);
+                let ia = stretch.ia.wrapping_add((first as u64) << stretch.shift);
+                let (more, share) = same.count_and_sum(rest, ia, stretch.shift, stretch.level);
                 *sum = sum.wrapping_add(share);
                 more
             }
@@ -191,23 +191,23 @@ impl<O: RecordOut> Coalescer<O> {
 
 impl<O: RecordOut> Sink for Coalescer<O> {
     #[inline(always)]
-    fn take_row(&mut self, row: &Row<'_>) -> (usize, RowEnd) {
-        let (level, shift) = (row.level, row.shift);
+    fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd) {
+        let (level, shift) = (stretch.level, stretch.shift);
         let leaf_same = self.fold.same_mask(RecordKind::LEAF, level);
         let mut taken = 0;
         loop {
-            taken += self.take_more(row, taken, leaf_same);
-            let Some(cell) = row.entries.get(taken) else { return (taken, RowEnd::All) };
+            taken += self.take_more(stretch, taken, leaf_same);
+            let Some(cell) = stretch.entries.get(taken) else { return (taken, StretchEnd::All) };
             let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
-            let kind = row.kind(raw);
+            let kind = stretch.kind(raw);
             let (oa, same, step) = match kind {
-                EntryKind::Table => return (taken, RowEnd::Table(raw)),
+                EntryKind::Table => return (taken, StretchEnd::Table(raw)),
                 EntryKind::Leaf => (raw.output_address(level, &self.fold.geometry), leaf_same, 1 << shift),
                 _ => (PhysAddr::default(), u64::MAX, 0),
             };
-            let ia = row.ia.wrapping_add((taken as u64) << shift);
-            if !self.take_one(&Entry { ia, oa, raw, level, kind, inherited: row.inherited(kind) }, same, step) {
-                return (taken, RowEnd::Full);
+            let ia = stretch.ia.wrapping_add((taken as u64) << shift);
+            if !self.take_one(&Entry { ia, oa, raw, level, kind, inherited: stretch.inherited(kind) }, same, step) {
+                return (taken, StretchEnd::Full);
             }
             taken += 1;
         }
@@ -224,7 +224,7 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::tables::{OutsideMemory, Root, TableMemory};
+    use crate::table_memory::{OutsideMemory, Root, TableMemory};
     use crate::walker::walk_range;
     use core::sync::atomic::AtomicU64;
     use s2dump_vmsa::{Features, Granule, Ipa};
@@ -259,19 +259,20 @@ mod tests {
     }
 
     impl Sink for Scan {
-        fn take_row(&mut self, row: &Row<'_>) -> (usize, RowEnd) {
-            let same = self.coalescer.fold.same_mask(RecordKind::LEAF, row.level);
-            let kind = row.kind(RawDescriptor::from_bits(row.entries[0].load(Ordering::Relaxed)));
+        fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd) {
+            let same = self.coalescer.fold.same_mask(RecordKind::LEAF, stretch.level);
+            let kind = stretch.kind(RawDescriptor::from_bits(stretch.entries[0].load(Ordering::Relaxed)));
             let (agree, step) = if kind == EntryKind::Leaf { (same, 0x1000) } else { (u64::MAX, 0) };
-            for (n, cell) in row.entries.iter().take(self.first).enumerate() {
+            for (n, cell) in stretch.entries.iter().take(self.first).enumerate() {
                 let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
-                let address = raw.output_address(row.level, &self.coalescer.fold.geometry);
+                let address = raw.output_address(stretch.level, &self.coalescer.fold.geometry);
                 let oa = if kind == EntryKind::Leaf { address } else { PhysAddr::default() };
-                let (ia, level, inherited) = (row.ia + ((n as u64) << row.shift), row.level, row.inherited(kind));
+                let (ia, level, inherited) =
+                    (stretch.ia + ((n as u64) << stretch.shift), stretch.level, stretch.inherited(kind));
                 assert!(self.coalescer.take_one(&Entry { ia, oa, raw, level, kind, inherited }, agree, step));
             }
-            self.scanned = self.coalescer.take_more(row, self.first, same);
-            (row.entries.len(), RowEnd::All)
+            self.scanned = self.coalescer.take_more(stretch, self.first, same);
+            (stretch.entries.len(), StretchEnd::All)
         }
 
         fn take_wrong(&mut self, _entry: &Entry) -> bool {

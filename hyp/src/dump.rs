@@ -5,7 +5,7 @@ use crate::coalescer::{Coalescer, Fold};
 use crate::entry::Answer;
 use crate::header;
 use crate::platform::{LockedTable, PinnedSlot, Platform};
-use crate::slot::SlotWriter;
+use crate::slot_writer::SlotWriter;
 use crate::walker::{walk_range, MIN_BUDGET};
 use s2dump_abi::hypercall::{pack_counts, DumpFlags, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, MAX_BUDGET};
 use s2dump_abi::slot::{record_flags, slot_flags, SlotHeader, SlotKind};

@@ -2,7 +2,7 @@
 //! Slot headers: what all slots have, and what slots about a table have.
 
 use crate::platform::TableRegisters;
-use crate::tables::Root;
+use crate::table_memory::Root;
 use s2dump_abi::hypercall::{unpack_counts, Status};
 use s2dump_abi::slot::{slot_flags, table_features, Record, SlotHeader, SlotKind};
 use s2dump_vmsa::{Features, Geometry, PhysAddr};

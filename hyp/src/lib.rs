@@ -2,7 +2,7 @@
 //! The EL2 component: walker, coalescer, slot producer, handler. `tables -> walker -> coalescer -> slot`.
 //!
 //! All of it is safe code without state: what is unsafe (live table pages, the host's slot page, locks) comes in
-//! through [`platform::Platform`] and [`tables::TableMemory`], which `linux/el2/s2dump_el2.rs` implements at EL2 and the
+//! through [`platform::Platform`] and [`table_memory::TableMemory`], which `linux/el2/s2dump_el2.rs` implements at EL2 and the
 //! tests implement on any host. Command-line tools use [`coalescer::merge`] to join runs across slots.
 //!
 //! Invariants others rely on: no panic path (no slice indexing, no unchecked arithmetic on what the host or a table
@@ -19,7 +19,7 @@ mod header;
 pub mod list;
 pub mod platform;
 mod run;
-pub mod slot;
-pub mod tables;
+pub mod slot_writer;
+pub mod table_memory;
 mod walk;
 pub mod walker;

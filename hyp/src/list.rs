@@ -4,7 +4,7 @@
 use crate::entry::Answer;
 use crate::header;
 use crate::platform::{PinnedSlot, Platform};
-use crate::slot::SlotWriter;
+use crate::slot_writer::SlotWriter;
 use s2dump_abi::hypercall::{pack_counts, Status};
 use s2dump_abi::slot::{SlotHeader, SlotKind, VmRecord};
 use s2dump_vmsa::{Features, Geometry};

@@ -4,8 +4,8 @@
 //! Guards release what they hold when they are dropped, so that every way out of the handler does. The handler pins the
 //! slot before it locks a table and unpins it after, as pKVM's lock order wants; it never holds two of either.
 
-use crate::slot::SlotPage;
-use crate::tables::TableMemory;
+use crate::slot_writer::SlotPage;
+use crate::table_memory::TableMemory;
 use s2dump_abi::slot::VmRecord;
 
 /// The hypervisor around the handler.

@@ -5,7 +5,7 @@ use crate::coalescer::{single, RecordOut};
 use crate::entry::Answer;
 use crate::header;
 use crate::platform::{LockedTable, PinnedSlot, Platform};
-use crate::slot::SlotWriter;
+use crate::slot_writer::SlotWriter;
 use crate::walker::{walk_address, MIN_BUDGET};
 use s2dump_abi::hypercall::{pack_counts, Status};
 use s2dump_abi::slot::{SlotHeader, SlotKind};

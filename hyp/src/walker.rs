@@ -10,7 +10,7 @@
 //! - Nothing behind the last entry of the root is read, and a wrong table ends as an entry, never as a hang: a table
 //!   outside memory or equal to an ancestor is reported and not entered.
 
-use crate::tables::{OutsideMemory, Root, TableMemory};
+use crate::table_memory::{OutsideMemory, Root, TableMemory};
 use core::sync::atomic::{AtomicU64, Ordering};
 use s2dump_vmsa::descriptor::Type;
 use s2dump_vmsa::{Geometry, Ipa, Level, PhysAddr, RawDescriptor, TableAttrs};
@@ -55,7 +55,7 @@ pub struct Entry {
 
 /// Neighboring entries of one table, as far as table, range and budget go. Not empty.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'m> {
+pub struct Stretch<'m> {
     /// First input address the first entry spans, even if the walk began in its middle.
     pub ia: u64,
     /// Level of the table.
@@ -72,8 +72,8 @@ pub struct Row<'m> {
     table_or_page: EntryKind,
 }
 
-impl Row<'_> {
-    /// Returns what an entry of this row is; a table taken at its word.
+impl Stretch<'_> {
+    /// Returns what an entry of this stretch is; a table taken at its word.
     #[inline(always)]
     #[must_use]
     pub fn kind(&self, raw: RawDescriptor) -> EntryKind {
@@ -95,9 +95,9 @@ impl Row<'_> {
     }
 }
 
-/// Why a sink took no more of a row.
+/// Why a sink took no more of a stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowEnd {
+pub enum StretchEnd {
     /// It took all.
     All,
     /// It has no room for the next entry.
@@ -108,8 +108,8 @@ pub enum RowEnd {
 
 /// Takes what a walk finds, in ascending input addresses and without gaps.
 pub trait Sink {
-    /// Takes the entries of `row` up to the first table descriptor, and returns how many.
-    fn take_row(&mut self, row: &Row<'_>) -> (usize, RowEnd);
+    /// Takes the entries of `stretch` up to the first table descriptor, and returns how many.
+    fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd);
 
     /// Takes a table descriptor that was not entered; returns whether there was room for it.
     fn take_wrong(&mut self, entry: &Entry) -> bool;
@@ -195,7 +195,7 @@ pub fn walk_range<M: TableMemory, S: Sink>(
         if entries.is_empty() {
             break; // The budget is used up.
         }
-        let row = Row {
+        let stretch = Stretch {
             ia: ia & (u64::MAX << shift),
             level,
             shift,
@@ -205,18 +205,18 @@ pub fn walk_range<M: TableMemory, S: Sink>(
             table_or_page: if level.is_last() { EntryKind::Leaf } else { EntryKind::Table },
         };
 
-        let (taken, row_end) = sink.take_row(&row);
+        let (taken, stretch_end) = sink.take_stretch(&stretch);
         visited += taken as u32; // At most `count`, which came from a u32.
         if taken != 0 {
-            ia = row.ia + ((taken as u64) << shift);
+            ia = stretch.ia + ((taken as u64) << shift);
         }
-        match row_end {
-            RowEnd::All => {}
-            RowEnd::Full => {
+        match stretch_end {
+            StretchEnd::All => {}
+            StretchEnd::Full => {
                 visited += 1;
                 break;
             }
-            RowEnd::Table(raw) => {
+            StretchEnd::Table(raw) => {
                 visited += 1;
                 let oa = raw.next_table(geometry);
                 match (enter(memory, root, &path, depth, oa), level.child()) {
@@ -231,7 +231,7 @@ pub fn walk_range<M: TableMemory, S: Sink>(
                         }
                         continue;
                     }
-                    (Ok(_), None) => break, // Not reached: a row of level 3 has no tables.
+                    (Ok(_), None) => break, // Not reached: a stretch of level 3 has no tables.
                     (Err(kind), _) => {
                         let ia_first = ia & (u64::MAX << shift);
                         let entry = Entry { ia: ia_first, oa, raw, level, kind, inherited: TableAttrs::NONE };

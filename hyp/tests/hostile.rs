@@ -3,7 +3,7 @@
 //! hand down.
 
 use crate::common::{all, assert_tiles, each_shape, ipa, shape, walk, Entries, Tables, BLOCK, PAGE, TABLE};
-use s2dump_hyp::tables::{MisalignedRoot, OutsideMemory, Root, TableMemory};
+use s2dump_hyp::table_memory::{MisalignedRoot, OutsideMemory, Root, TableMemory};
 use s2dump_hyp::walker::{walk_address, walk_range, Entry, EntryKind, MIN_BUDGET};
 use s2dump_vmsa::{Granule, PhysAddr};
 use std::sync::atomic::AtomicU64;

@@ -2,7 +2,7 @@
 //! The walker: what it finds, what it refuses, where it stops, and that it goes on from there.
 
 use crate::common::{all, assert_tiles, each_shape, ipa, shape, walk, Entries, Tables, BASE, BLOCK, FILL, PAGE, TABLE};
-use s2dump_hyp::tables::{OutsideMemory, TableMemory};
+use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_hyp::walker::{walk_address, walk_range, EntryKind, MIN_BUDGET};
 use s2dump_vmsa::{Granule, PhysAddr};
 use std::sync::atomic::AtomicU64;

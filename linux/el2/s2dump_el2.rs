@@ -17,8 +17,8 @@ use core::sync::atomic::AtomicU64;
 use s2dump_abi::slot::VmRecord;
 use s2dump_hyp::entry;
 use s2dump_hyp::platform::{LockedTable, PinnedSlot, Platform, TableRegisters};
-use s2dump_hyp::slot::{SlotPage, SLOT_WORDS};
-use s2dump_hyp::tables::{OutsideMemory, TableMemory};
+use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
+use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
 
 /// Entries of a table page; Kconfig depends on 4 KiB pages.

@@ -6,7 +6,7 @@ use crate::memory_type::{combine, is_outer, shareability, Stage1};
 use crate::mmu::{El2, Stage2};
 use crate::par::Outcome;
 use crate::path::{NoPath, Path};
-use s2dump_hyp::tables::Root;
+use s2dump_hyp::table_memory::Root;
 use s2dump_hyp::walker::EntryKind;
 use s2dump_vmsa::attrs::Shareability;
 use s2dump_vmsa::fault::{Access, Fault, Privilege};

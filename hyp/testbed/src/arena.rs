@@ -5,7 +5,7 @@
 //! place gives a wrong answer and not by chance the right one. What a case writes is taken back before the next.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use s2dump_hyp::tables::{OutsideMemory, TableMemory};
+use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Geometry, Granule, PhysAddr};
 
 /// Size of each of the three parts, and alignment of the whole: the largest root, 16 tables of 64 KiB.

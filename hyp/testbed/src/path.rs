@@ -2,10 +2,10 @@
 //! What the walker says of one address: the product's code, run on the tables under test.
 
 use crate::arena::Arena;
-use crate::tables::entry_at;
+use crate::mapping::entry_at;
 use core::sync::atomic::Ordering;
-use s2dump_hyp::tables::{OutsideMemory, Root, TableMemory};
-use s2dump_hyp::walker::{walk_address, walk_range, Entry, EntryKind, Row, RowEnd, Sink, MIN_BUDGET};
+use s2dump_hyp::table_memory::{OutsideMemory, Root, TableMemory};
+use s2dump_hyp::walker::{walk_address, walk_range, Entry, EntryKind, Sink, Stretch, StretchEnd, MIN_BUDGET};
 use s2dump_vmsa::descriptor::Type;
 use s2dump_vmsa::{Geometry, Ipa, Level, PhysAddr, RawDescriptor, TableAttrs};
 
@@ -115,16 +115,17 @@ struct Last {
 }
 
 impl Sink for Last {
-    fn take_row(&mut self, row: &Row<'_>) -> (usize, RowEnd) {
-        let raw = RawDescriptor::from_bits(row.entries[0].load(Ordering::Relaxed));
-        let kind = row.kind(raw);
+    fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd) {
+        let raw = RawDescriptor::from_bits(stretch.entries[0].load(Ordering::Relaxed));
+        let kind = stretch.kind(raw);
         let oa = match kind {
-            EntryKind::Table => return (0, RowEnd::Table(raw)),
-            EntryKind::Leaf => raw.output_address(row.level, &self.geometry),
+            EntryKind::Table => return (0, StretchEnd::Table(raw)),
+            EntryKind::Leaf => raw.output_address(stretch.level, &self.geometry),
             _ => PhysAddr::default(),
         };
-        self.entry = Some(Entry { ia: row.ia, oa, raw, level: row.level, kind, inherited: row.inherited(kind) });
-        (1, RowEnd::All)
+        self.entry =
+            Some(Entry { ia: stretch.ia, oa, raw, level: stretch.level, kind, inherited: stretch.inherited(kind) });
+        (1, StretchEnd::All)
     }
 
     fn take_wrong(&mut self, entry: &Entry) -> bool {

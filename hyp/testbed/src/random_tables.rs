@@ -2,8 +2,8 @@
 //! Random descriptors along a path: most lead on, some end, some are spoiled.
 
 use crate::arena::{Arena, PART_BYTES};
+use crate::mapping::{encode, entry_at, leaf_type};
 use crate::rng::Rng;
-use crate::tables::{encode, entry_at, leaf_type};
 use s2dump_vmsa::{Geometry, RawDescriptor};
 
 /// Of a hundred entries above level 3, how many are tables.
@@ -149,8 +149,8 @@ mod tests {
         let settings = Stage2 { vtcr: VTCR_PS_48, vttbr: arena.root(), fwb: false, dc: true };
         // Bits 9:8 of both, which QEMU drops.
         let root = arena.root();
-        let table = crate::tables::place(&mut arena, &geometry, root, 0, s2dump_vmsa::Level::L2);
-        let leaf = crate::tables::map(&mut arena, &geometry, root, 0, s2dump_vmsa::Level::L3, 0x5000_0703);
+        let table = crate::mapping::place(&mut arena, &geometry, root, 0, s2dump_vmsa::Level::L2);
+        let leaf = crate::mapping::map(&mut arena, &geometry, root, 0, s2dump_vmsa::Level::L3, 0x5000_0703);
         arena.write(table, arena.read(table).unwrap_or(0) | 1 << 8);
         let before = [table, leaf].map(|place| arena.read(place));
         let prediction = prediction::stage2(&mut arena, &CPU, &settings, Access::Read, Privilege::Privileged, 0);

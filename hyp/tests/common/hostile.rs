@@ -8,7 +8,7 @@ use super::{all_legal, translate, Records, Shape, Translation, FILL, TABLE};
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
 use s2dump_hyp::coalescer::{merge, Coalescer, Fold};
 use s2dump_hyp::digest;
-use s2dump_hyp::tables::{OutsideMemory, Root, TableMemory};
+use s2dump_hyp::table_memory::{OutsideMemory, Root, TableMemory};
 use s2dump_hyp::walker::{walk_address, walk_range, EntryKind, MIN_BUDGET};
 use s2dump_vmsa::{Granule, Ipa, Level, PhysAddr};
 use std::cell::Cell;
@@ -187,7 +187,7 @@ pub(crate) fn check(bytes: &[u8]) {
         assert!(hostile.lookups.get() <= 2 * progress.visited + 1, "{} lookups", hostile.lookups.get());
         assert!(progress.next > cursor, "no progress at {cursor:?}");
         let reached = expand(&hostile, &out.records, cursor, exact, &mut singles);
-        assert_eq!(u64::min(reached, end.get()), progress.next.get(), "rows end where the walk goes on");
+        assert_eq!(u64::min(reached, end.get()), progress.next.get(), "entries end where the walk goes on");
         parts.extend(out.records);
         sum = sum.wrapping_add(digest.unwrap());
         (cursor, visited, calls) = (progress.next, visited + progress.visited, calls + 1);

@@ -5,13 +5,13 @@
 pub(crate) mod hostile;
 mod shape;
 mod sinks;
-mod tables;
+mod table_builder;
 mod translate;
 mod walks;
 
 pub(crate) use shape::{all_legal, each_shape, Shape, Stage, SHAPES};
 pub(crate) use sinks::{Entries, Records};
-pub(crate) use tables::Tables;
+pub(crate) use table_builder::Tables;
 pub(crate) use translate::{translate, Translation};
 pub(crate) use walks::{all, assert_tiles, ipa, shape, walk};
 

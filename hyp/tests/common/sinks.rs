@@ -3,7 +3,7 @@
 
 use s2dump_abi::slot::Record;
 use s2dump_hyp::coalescer::RecordOut;
-use s2dump_hyp::walker::{Entry, EntryKind, Row, RowEnd, Sink};
+use s2dump_hyp::walker::{Entry, EntryKind, Sink, Stretch, StretchEnd};
 use s2dump_vmsa::{PhysAddr, RawDescriptor};
 use std::sync::atomic::Ordering;
 
@@ -21,21 +21,21 @@ impl Entries {
 }
 
 impl Sink for Entries {
-    fn take_row(&mut self, row: &Row<'_>) -> (usize, RowEnd) {
-        for (n, cell) in row.entries.iter().enumerate() {
+    fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd) {
+        for (n, cell) in stretch.entries.iter().enumerate() {
             let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
-            let kind = row.kind(raw);
+            let kind = stretch.kind(raw);
             if kind == EntryKind::Table {
-                return (n, RowEnd::Table(raw));
+                return (n, StretchEnd::Table(raw));
             }
             if self.is_full() {
-                return (n, RowEnd::Full);
+                return (n, StretchEnd::Full);
             }
-            let ia = row.ia + ((n as u64) << row.shift);
-            let (oa, level, inherited) = (PhysAddr::default(), row.level, row.inherited(kind));
+            let ia = stretch.ia + ((n as u64) << stretch.shift);
+            let (oa, level, inherited) = (PhysAddr::default(), stretch.level, stretch.inherited(kind));
             self.entries.push(Entry { ia, oa, raw, level, kind, inherited });
         }
-        (row.entries.len(), RowEnd::All)
+        (stretch.entries.len(), StretchEnd::All)
     }
 
     fn take_wrong(&mut self, entry: &Entry) -> bool {

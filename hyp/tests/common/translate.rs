@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A second, naive translator to compare the walker with: one address at a time, from the root, knowing nothing of rows,
+//! A second, naive translator to compare the walker with: one address at a time, from the root, knowing nothing of stretches,
 //! budgets or geometry types.
 
 use super::Shape;

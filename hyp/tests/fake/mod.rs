@@ -4,8 +4,8 @@
 use crate::common::Tables;
 use s2dump_abi::slot::{encoding, table_features, vm_flags, Record, SlotHeader, VmRecord, SLOT_BYTES};
 use s2dump_hyp::platform::{LockedTable, PinnedSlot, Platform, TableRegisters};
-use s2dump_hyp::slot::{SlotPage, SLOT_WORDS};
-use s2dump_hyp::tables::{OutsideMemory, TableMemory};
+use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
+use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
 use std::cell::Cell;
 use std::collections::BTreeMap;

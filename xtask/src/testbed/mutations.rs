@@ -90,7 +90,7 @@ const MUTATIONS: [Mutation; 11] = [
     },
     Mutation {
         what: "the walker reads the first of concatenated tables only",
-        file: "hyp/src/tables.rs",
+        file: "hyp/src/table_memory.rs",
         from: "self.base.wrapping_add(part << granule.page_shift())",
         to: "self.base.wrapping_add((part << granule.page_shift()) & 0)",
         cpu: "cortex-a76",

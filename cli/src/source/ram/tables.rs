@@ -7,7 +7,7 @@
 //! tables say.
 
 use super::banks::Banks;
-use s2dump_hyp::tables::{OutsideMemory, TableMemory};
+use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;

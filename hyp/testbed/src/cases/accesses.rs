@@ -3,9 +3,9 @@
 
 use super::registers::{full_ps, shapes};
 use crate::compare::Compare;
+use crate::mapping::{encode, leaf_type, map, AF, AP_SHIFT, ATTR_SHIFT, OPEN, OPEN_FWB, XN_SHIFT};
 use crate::mmu::{Lower, Mmu, Stage2};
 use crate::report::Group;
-use crate::tables::{encode, leaf_type, map, AF, AP_SHIFT, ATTR_SHIFT, OPEN, OPEN_FWB, XN_SHIFT};
 use s2dump_vmsa::fault::Access;
 use s2dump_vmsa::{Geometry, Level};
 

@@ -3,9 +3,9 @@
 
 use super::registers::{full_ps, mixed, shapes, Vtcr};
 use crate::compare::Compare;
+use crate::mapping::{encode, leaf_type, map, place, AF, ATTR_SHIFT, OPEN, OPEN_FWB};
 use crate::mmu::{Mmu, Stage2};
 use crate::report::Group;
-use crate::tables::{encode, leaf_type, map, place, AF, ATTR_SHIFT, OPEN, OPEN_FWB};
 use s2dump_vmsa::{Geometry, Level, RawDescriptor};
 
 /// Runs the group.

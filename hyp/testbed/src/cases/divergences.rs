@@ -5,9 +5,9 @@ use super::registers::{full_ps, shapes};
 use crate::compare::Compare;
 use crate::cpu::Stage;
 use crate::divergence::Divergence;
+use crate::mapping::{map, AF, AP_SHIFT, ATTR_SHIFT};
 use crate::mmu::{Mmu, Stage2};
 use crate::report::Group;
-use crate::tables::{map, AF, AP_SHIFT, ATTR_SHIFT};
 use s2dump_vmsa::{Granule, Level};
 
 const HA: u64 = 1 << 21;

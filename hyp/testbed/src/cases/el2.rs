@@ -8,9 +8,9 @@
 use super::registers::{full_ps, mixed, tg0, Tcr, GRANULES};
 use crate::compare::Compare;
 use crate::cpu::{Cpu, Stage};
+use crate::mapping::{encode, leaf_type, map, place, AF, AP_SHIFT, XN_SHIFT};
 use crate::mmu::{El2, Mmu};
 use crate::report::Group;
-use crate::tables::{encode, leaf_type, map, place, AF, AP_SHIFT, XN_SHIFT};
 use s2dump_vmsa::{Geometry, Granule, Level, RawDescriptor};
 
 /// One of each kind: as Device, non-cacheable, write-through and write-back.

@@ -5,11 +5,11 @@ use super::registers::{full_ps, tg0, Tcr, Vtcr, GRANULES};
 use super::Plan;
 use crate::compare::Compare;
 use crate::cpu::{Cpu, Stage};
+use crate::mapping::{encode, encode_base, leaf_type, map, AF, AP_SHIFT, ATTR_SHIFT, XN_SHIFT};
 use crate::mmu::{El2, Mmu, Stage2};
 use crate::random_tables::{address, path};
 use crate::report::Group;
 use crate::rng::Rng;
-use crate::tables::{encode, encode_base, leaf_type, map, AF, AP_SHIFT, ATTR_SHIFT, XN_SHIFT};
 use s2dump_vmsa::{Geometry, Granule, Level};
 
 /// Paths a table has at most.

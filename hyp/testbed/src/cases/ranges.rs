@@ -7,8 +7,8 @@ use crate::path::Path;
 use crate::report::Group;
 use crate::rng::Rng;
 use core::sync::atomic::Ordering;
-use s2dump_hyp::tables::Root;
-use s2dump_hyp::walker::{walk_range, Entry, EntryKind, Row, RowEnd, Sink, MIN_BUDGET};
+use s2dump_hyp::table_memory::Root;
+use s2dump_hyp::walker::{walk_range, Entry, EntryKind, Sink, Stretch, StretchEnd, MIN_BUDGET};
 use s2dump_vmsa::{Geometry, Ipa, Level, PhysAddr, RawDescriptor};
 
 /// Entries of a range that are looked at.
@@ -67,21 +67,21 @@ impl Found {
 }
 
 impl Sink for Found {
-    fn take_row(&mut self, row: &Row<'_>) -> (usize, RowEnd) {
-        for (taken, word) in row.entries.iter().enumerate() {
+    fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd) {
+        for (taken, word) in stretch.entries.iter().enumerate() {
             let raw = RawDescriptor::from_bits(word.load(Ordering::Relaxed));
-            let kind = row.kind(raw);
+            let kind = stretch.kind(raw);
             let oa = match kind {
-                EntryKind::Table => return (taken, RowEnd::Table(raw)),
-                EntryKind::Leaf => raw.output_address(row.level, &self.geometry),
+                EntryKind::Table => return (taken, StretchEnd::Table(raw)),
+                EntryKind::Leaf => raw.output_address(stretch.level, &self.geometry),
                 _ => PhysAddr::default(),
             };
-            let ia = row.ia + ((taken as u64) << row.shift);
-            if !self.keep(Entry { ia, oa, raw, level: row.level, kind, inherited: row.inherited(kind) }) {
-                return (taken, RowEnd::Full);
+            let ia = stretch.ia + ((taken as u64) << stretch.shift);
+            if !self.keep(Entry { ia, oa, raw, level: stretch.level, kind, inherited: stretch.inherited(kind) }) {
+                return (taken, StretchEnd::Full);
             }
         }
-        (row.entries.len(), RowEnd::All)
+        (stretch.entries.len(), StretchEnd::All)
     }
 
     fn take_wrong(&mut self, entry: &Entry) -> bool {

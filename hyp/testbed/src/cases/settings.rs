@@ -7,9 +7,9 @@
 use super::registers::{full_ps, mixed, Tcr, Vtcr};
 use crate::compare::Compare;
 use crate::cpu::{Cpu, Stage};
+use crate::mapping::{leaf_type, map, OPEN};
 use crate::mmu::{El2, Mmu, Stage2};
 use crate::report::Group;
-use crate::tables::{leaf_type, map, OPEN};
 use s2dump_vmsa::{Features, Geometry, Granule, Level};
 
 /// Runs the group.

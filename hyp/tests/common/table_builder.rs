@@ -2,7 +2,7 @@
 //! Tables as bytes at a made-up base, in memory pre-filled with what no test writes.
 
 use super::{translate, Shape, Translation, BASE, FILL, TABLE};
-use s2dump_hyp::tables::{OutsideMemory, Root, TableMemory};
+use s2dump_hyp::table_memory::{OutsideMemory, Root, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
