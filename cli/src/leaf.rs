@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The leaf of a row, of either stage: what all formats ask of it, in words. Decoding itself is `s2dump-vmsa`'s.
 
-use crate::model::{Row, Table};
+use crate::model::{Row, TableFacts};
 use crate::words::{self, Word};
 use s2dump_abi::slot::RecordKind;
 use s2dump_vmsa::attrs::Shareability;
@@ -33,7 +33,7 @@ impl<'t> Deref for AnyLeaf<'t> {
 }
 
 /// Returns the leaf a row is made of, if it is.
-pub(crate) fn of_row<'t>(row: &Row, table: &'t Table) -> Option<AnyLeaf<'t>> {
+pub(crate) fn of_row<'t>(row: &Row, table: &'t TableFacts) -> Option<AnyLeaf<'t>> {
     match RawDescriptor::from_bits(row.raw).view(row.level, &table.geometry) {
         Descriptor::Block(leaf) | Descriptor::Page(leaf) if row.kind == RecordKind::LEAF => {
             of_leaf(leaf, row.inherited, table.geometry.regime())
@@ -49,7 +49,7 @@ pub(crate) fn of_leaf(leaf: Leaf<'_>, inherited: TableAttrs, regime: Regime) -> 
 
 /// Returns the fault that the entries of a row end every access with, as far as the row tells: of one whose output
 /// addresses jump, that of its first entry.
-pub(crate) fn fault_of_row(row: &Row, table: &Table) -> Option<Fault> {
+pub(crate) fn fault_of_row(row: &Row, table: &TableFacts) -> Option<Fault> {
     let is_beyond = |oa: u64| !PhysAddr::new(oa).fits(table.geometry.pa_bits().into());
     match row.kind {
         RecordKind::INVALID | RecordKind::RESERVED => Some(Fault::Translation),
@@ -72,7 +72,7 @@ impl AnyLeaf<'_> {
     /// Returns the rights in three letters; execution is `x` for EL1 and EL0, `p` for EL1 only, `u` for EL0 only. Where
     /// they are an index into S2PIR_EL2, `pi` and the index. At EL2's stage 1 those of EL2 and, with E2H, of EL0.
     /// Unlike those of stage 2, these are what is in force: tables above, dirty state and WXN are counted in.
-    pub(crate) fn rwx(&self, table: &Table) -> Word {
+    pub(crate) fn rwx(&self, table: &TableFacts) -> Word {
         let (ap, xn) = match self {
             Self::Stage2(leaf) => match leaf.permissions() {
                 Permissions::Direct { ap, xn } => (ap, xn),
@@ -114,10 +114,10 @@ impl AnyLeaf<'_> {
         }
     }
 
-    /// Returns pKVM's page state, if the table has one.
-    pub(crate) fn page_state(&self, table: &Table) -> Option<&'static str> {
+    /// Returns pKVM's page state, if the table's software bits have pKVM's meaning.
+    pub(crate) fn page_state(&self, table: &TableFacts) -> Option<&'static str> {
         match self {
-            Self::Stage2(leaf) => words::page_state(leaf, table),
+            Self::Stage2(leaf) => table.is_pkvm_encoded().then(|| words::page_state_of(leaf.page_state())),
             Self::El2(..) => None,
         }
     }

@@ -11,7 +11,9 @@ mod decode;
 mod exit_code;
 mod failure;
 mod format;
+mod frame;
 mod leaf;
+mod meaning;
 mod merge;
 mod model;
 mod numbers;
@@ -19,7 +21,6 @@ mod plan;
 mod progress;
 mod reader;
 mod registers;
-mod slot;
 mod source;
 #[cfg(test)]
 mod tests;

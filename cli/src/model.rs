@@ -4,14 +4,14 @@
 use crate::registers::{BadRegister, Register};
 use crate::source::Decoding;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
+use s2dump_abi::slot::{encoding, record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_vmsa::{Features, Geometry, Level, PhysAddr, Regime, TableAttrs};
 use std::fmt;
 
 /// What all rows of one dump or walk share: the header of its first slot, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Table {
+pub(crate) struct TableFacts {
     /// The header as it stood.
     pub(crate) header: SlotHeader,
     /// The shape its registers give, which is also the shape it says.
@@ -36,7 +36,7 @@ pub(crate) enum TableFault {
     Contradiction(u64),
 }
 
-impl Table {
+impl TableFacts {
     /// Checks the header of a RANGES or WALK slot; `known` is the format, if that is known better than it tells.
     pub(crate) fn try_new(header: SlotHeader, known: Option<Decoding>) -> Result<Self, TableFault> {
         let has = |feature| header.table_features & feature != 0;
@@ -82,12 +82,33 @@ impl Table {
         self.has(slot_flags::PROTECTED)
     }
 
+    /// Returns whether software bits and invalid entries have pKVM's meaning.
+    pub(crate) fn is_pkvm_encoded(&self) -> bool {
+        self.header.encoding == encoding::PKVM_7_2
+    }
+
     /// Returns the register that the header's `vtcr` is the value of.
     pub(crate) fn register(&self) -> Register {
         match self.geometry.regime() {
             Regime::Stage2 => Register::Vtcr,
             Regime::El2 | Regime::El2And0 => Register::Tcr,
         }
+    }
+
+    /// Returns the names of the features that decoding depends on.
+    pub(crate) fn feature_names(&self) -> Vec<&'static str> {
+        let geometry = &self.geometry;
+        [
+            (geometry.is_lpa2(), "lpa2"),
+            (geometry.is_fwb(), "fwb"),
+            (self.features.xnx, "xnx"),
+            (self.features.mte_perm, "mte-perm"),
+            (geometry.has_indirect_permissions(), "s2pie"),
+            (self.header.table_features & table_features::HVHE != 0, "hvhe"),
+        ]
+        .into_iter()
+        .filter_map(|(has, name)| has.then_some(name))
+        .collect()
     }
 
     /// Returns whether it was read from an image of memory.
@@ -243,7 +264,7 @@ pub(crate) struct Missing {
 
 impl Missing {
     /// Counts the tables of `row`, if they are such. What lies beyond the output size is not missing: the MMU faults.
-    pub(crate) fn add(&mut self, row: &Row, table: &Table) {
+    pub(crate) fn add(&mut self, row: &Row, table: &TableFacts) {
         let Some(oa) = row.oa.filter(|_| row.kind == RecordKind::TABLE_OUTSIDE && table.is_image()) else { return };
         if PhysAddr::new(oa).fits(table.geometry.pa_bits().into()) {
             self.tables += row.count;

@@ -4,8 +4,8 @@
 //! A damaged input still yields its good rows: what cannot be used is skipped and becomes an [`Issue`]. Nothing here
 //! grows with the input: at most the events of one slot are held.
 
-use crate::model::{target_name, Outcome, Row, Table, TableFault};
-use crate::slot::{self, Records, Slot, SlotBuffer, SlotFault};
+use crate::frame::{self, Records, Slot, SlotBuffer, SlotFault};
+use crate::model::{target_name, Outcome, Row, TableFacts, TableFault};
 use crate::source::{Decoding, Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
@@ -18,9 +18,9 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A dump begins.
-    Dump(Table),
+    Dump(TableFacts),
     /// A walk begins.
-    Walk(Table),
+    Walk(TableFacts),
     /// A run of the dump, or a step of the walk, that began last.
     Row(Row),
     /// A VM of a list.
@@ -76,7 +76,7 @@ struct Section {
     kind: SlotKind,
     name: String,
     first: SlotHeader,
-    table: Option<Table>,
+    table: Option<TableFacts>,
     next_sequence: u64,
     next_ia: u64,
     /// End of the last row, if there was one.
@@ -166,7 +166,7 @@ impl Sections {
     fn take_slot(&mut self, bytes: &[u8]) {
         let index = self.slots;
         self.slots += 1;
-        let Slot { header, records, cut_off } = match slot::parse(bytes) {
+        let Slot { header, records, cut_off } = match frame::parse(bytes) {
             Ok(slot) => slot,
             Err(fault) => return self.issues.push_back(Issue::Slot(index, fault)),
         };
@@ -221,7 +221,7 @@ impl Sections {
         let kind = SlotKind(header.kind);
         let table = match kind {
             SlotKind::VMS => None,
-            _ => match Table::try_new(*header, self.known) {
+            _ => match TableFacts::try_new(*header, self.known) {
                 Ok(table) => Some(table),
                 Err(fault) => {
                     self.issues.push_back(Issue::Table(index, fault));
@@ -326,7 +326,7 @@ impl Sections {
 
 /// Checks that a record describes entries of `table` that follow `row_end`.
 fn check_run(
-    table: &Table,
+    table: &TableFacts,
     header: &SlotHeader,
     record: &Record,
     kind: SlotKind,

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a row says, in words: the vocabulary shared by table, walk and JSON. Decoding itself is `s2dump-vmsa`'s.
+//! The vocabulary that table, walk, decode and JSON share: one word for each value of a field. It knows no row and no table.
 
-use crate::leaf;
-use crate::model::{Row, Table};
 use s2dump_abi::slot::{encoding, RecordKind};
 use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability, Xn};
 use s2dump_vmsa::fault::Fault;
 use s2dump_vmsa::pkvm::{InvalidKind, OwnerId, PageState};
-use s2dump_vmsa::stage2::Stage2Leaf;
 use s2dump_vmsa::{Regime, TableAttrs};
 use std::borrow::Cow;
 
@@ -64,56 +61,6 @@ pub(crate) fn shareability(sh: Shareability) -> &'static str {
     }
 }
 
-/// Whether the contiguous runs of a row are what the architecture wants: aligned in input and output, all alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Runs {
-    /// They are.
-    Whole,
-    /// They are not: what the MMU does is CONSTRAINED UNPREDICTABLE.
-    Broken,
-    /// The row does not tell: its output addresses jump, the range asked for cuts it, or hardware may set the access flag
-    /// (and with it the dirty state) of some entries of a run only, so that a run spans rows.
-    Unknown,
-}
-
-/// Returns what a row of a dump says about contiguous runs, if its entries are of such.
-pub(crate) fn runs(row: &Row, table: &Table) -> Option<Runs> {
-    let leaf = leaf::of_row(row, table).filter(|leaf| leaf.contiguous())?;
-    let entries = table.geometry.granule().contiguous_entries(leaf.level())?;
-    let mask = (u64::from(entries) << row.entry_shift) - 1;
-    let Some(oa) = row.oa.filter(|_| row.linear) else { return Some(Runs::Unknown) };
-    let is_cut = |bound: u64, at: u64| bound & mask != 0 && at == bound;
-    Some(if (row.ia ^ oa) & mask != 0 {
-        Runs::Broken
-    } else if (row.ia | row.end()) & mask == 0 {
-        Runs::Whole
-    } else if table.geometry.sets_access_flag() || is_cut(table.header.start, row.ia) || is_cut(table.end(), row.end())
-    {
-        Runs::Unknown
-    } else {
-        Runs::Broken
-    })
-}
-
-/// Returns the word for it.
-pub(crate) fn runs_word(runs: Runs) -> &'static str {
-    match runs {
-        Runs::Whole => "whole",
-        Runs::Broken => "broken!",
-        Runs::Unknown => "unknown",
-    }
-}
-
-/// Returns whether software bits and invalid entries have pKVM's meaning.
-fn is_pkvm(table: &Table) -> bool {
-    table.header.encoding == encoding::PKVM_7_2
-}
-
-/// Returns pKVM's page state, if the table has one.
-pub(crate) fn page_state(leaf: &Stage2Leaf<'_>, table: &Table) -> Option<&'static str> {
-    is_pkvm(table).then(|| page_state_of(leaf.page_state()))
-}
-
 /// Returns the word for a page state of pKVM's.
 pub(crate) fn page_state_of(state: PageState) -> &'static str {
     match state {
@@ -122,17 +69,6 @@ pub(crate) fn page_state_of(state: PageState) -> &'static str {
         PageState::SharedBorrowed => "shared-borrowed",
         PageState::NoPage => "no-page!",
     }
-}
-
-/// Returns what an invalid entry says, `None` if it is zero: a word for what it is, and whether that says it all.
-pub(crate) fn annotation(row: &Row, table: &Table) -> Option<(&'static str, bool)> {
-    if row.kind != RecordKind::INVALID || row.raw == 0 {
-        return None;
-    }
-    if !is_pkvm(table) {
-        return Some(("invalid", false));
-    }
-    annotation_of(InvalidKind::from_descriptor(row.raw))
 }
 
 /// Returns the word for what an invalid entry of pKVM's says, and whether that says it all; `None` if it is zero.
@@ -148,8 +84,8 @@ pub(crate) fn annotation_of(kind: InvalidKind) -> Option<(&'static str, bool)> {
     })
 }
 
-/// Returns what a row is when it is neither leaf nor invalid entry.
-pub(crate) fn fault(kind: RecordKind) -> Option<&'static str> {
+/// Returns the word for an entry that is neither leaf, table nor invalid entry.
+pub(crate) fn wrong_kind(kind: RecordKind) -> Option<&'static str> {
     match kind {
         RecordKind::RESERVED => Some("reserved!"),
         RecordKind::TABLE_OUTSIDE => Some("table-outside!"),
@@ -182,28 +118,11 @@ pub(crate) fn fault_name(fault: Fault) -> &'static str {
     }
 }
 
-/// Returns page state, annotation or fault as one word; what the word does not say is added raw.
-pub(crate) fn state(row: &Row, table: &Table) -> Word {
-    if let Some(leaf) = leaf::of_row(row, table) {
-        return leaf.page_state(table).unwrap_or("-").into();
-    }
-    match (annotation(row, table), fault(row.kind)) {
-        (Some((word, true)), _) => word.into(),
-        (Some((word, false)), _) | (None, Some(word)) => format!("{word}={:#x}", row.raw).into(),
-        (None, None) => "-".into(),
-    }
-}
-
-/// Returns the kind of a row as JSON names it.
-pub(crate) fn kind(row: &Row) -> &'static str {
-    match row.kind {
-        RecordKind::INVALID if row.raw == 0 => "hole",
-        RecordKind::INVALID => "invalid",
-        RecordKind::LEAF if row.level.is_last() => "page",
-        RecordKind::LEAF => "block",
-        RecordKind::TABLE => "table",
-        RecordKind::RESERVED => "reserved",
-        RecordKind::TABLE_OUTSIDE => "table-outside",
-        _ => "table-loop",
+/// Returns the name of an encoding of software bits and invalid entries.
+pub(crate) fn encoding_name(id: u16) -> String {
+    match id {
+        encoding::NONE => "none".into(),
+        encoding::PKVM_7_2 => "pkvm-7.2".into(),
+        other => format!("unknown-{other}"),
     }
 }

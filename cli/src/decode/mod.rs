@@ -7,7 +7,8 @@ mod input;
 pub(crate) use self::fields::{decode, Decoded};
 pub(crate) use self::input::Words;
 
-use crate::format::json::{Hex, FORMAT_VERSION};
+use crate::format::hex::Hex;
+use crate::format::json::FORMAT_VERSION;
 use crate::numbers::Size;
 use crate::words::fault_name;
 use s2dump_vmsa::geometry::Regime;

@@ -2,7 +2,8 @@
 //! The columns of the table format: names, widths, and what each says of a row.
 
 use crate::leaf::{self, AnyLeaf};
-use crate::model::{Row, Table};
+use crate::meaning;
+use crate::model::{Row, TableFacts};
 use crate::numbers::Size;
 use crate::words::{self, Word};
 use s2dump_vmsa::fault::Fault;
@@ -164,7 +165,7 @@ impl Column {
     }
 
     /// Returns what it says of `row`: one word, `-` for nothing.
-    pub(crate) fn cell(self, row: &Row, table: &Table) -> Word {
+    pub(crate) fn cell(self, row: &Row, table: &TableFacts) -> Word {
         // Leaves out what only leaves have.
         let of_leaf = |tell: &dyn Fn(&AnyLeaf<'_>) -> Word| match leaf::of_row(row, table) {
             Some(leaf) => tell(&leaf),
@@ -183,21 +184,21 @@ impl Column {
             Self::Memory => of_leaf(&|leaf| leaf.memory()),
             Self::Sh => of_leaf(&|leaf| words::shareability(leaf.shareability()).into()),
             Self::Af => of_leaf(&|leaf| if leaf.access_flag() { "af" } else { "-" }.into()),
-            Self::Contig => words::runs(row, table).map_or("-", words::runs_word).into(),
+            Self::Contig => meaning::runs(row, table).map_or("-", meaning::runs_word).into(),
             Self::Ext => of_leaf(&|leaf| leaf.extensions().map_or("-".into(), Word::from)),
             Self::Dbm => of_leaf(&|leaf| if leaf.dirty_bit_modifier() { "dbm" } else { "-" }.into()),
             Self::Sw => of_leaf(&|leaf| format!("{:#06b}", leaf.software_bits()).into()),
             Self::Other => of_leaf(&|leaf| format!("{:#x}", leaf.other_bits()).into()),
-            Self::State => words::state(row, table),
+            Self::State => meaning::state(row, table),
             Self::Out => output(row, table),
             Self::Raw => format!("{:#018x}", row.raw).into(),
-            Self::Kind => words::kind(row).into(),
+            Self::Kind => meaning::kind(row).into(),
         }
     }
 }
 
 /// Returns the first output address; `~` says that it does not run on, `!` that it is larger than the table allows.
-fn output(row: &Row, table: &Table) -> Word {
+fn output(row: &Row, table: &TableFacts) -> Word {
     let Some(oa) = row.oa else {
         return if leaf::of_row(row, table).is_some() { "?" } else { "-" }.into();
     };

@@ -4,27 +4,18 @@
 //! Addresses and registers are strings ("0x..."), because a JSON number loses bits above 2^53; sizes and counts are
 //! numbers. Keys are only added within a major version.
 
+use super::hex::Hex;
 use super::json_row::RowJson;
-use super::table::{encoding_name, feature_list};
 use super::{Consistency, Format, Heading, Trailer, Verified};
-use crate::model::{vm_name, Row, Table};
+use crate::model::{vm_name, Row, TableFacts};
+use crate::words;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, VmRecord};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::io::{self, Write};
 
 /// Version of the JSON, written in each header.
 pub(crate) const FORMAT_VERSION: &str = "1.0";
-
-/// A number written as a hexadecimal string.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Hex(pub(crate) u64);
-
-impl Serialize for Hex {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:#x}", self.0))
-    }
-}
 
 /// What table a dump or walk is of.
 #[derive(Serialize)]
@@ -58,7 +49,7 @@ struct EncodingJson {
 
 impl TableJson {
     /// Describes `table`, of `vm` if that is known.
-    pub(crate) fn new(table: &Table, vm: Option<&VmRecord>) -> Self {
+    pub(crate) fn new(table: &TableFacts, vm: Option<&VmRecord>) -> Self {
         let header = &table.header;
         Self {
             target: table.name(),
@@ -72,8 +63,8 @@ impl TableJson {
             ia_bits: header.ia_bits,
             pa_bits: header.pa_bits,
             start_level: header.start_level,
-            features: feature_list(table),
-            encoding: EncodingJson { id: header.encoding, name: encoding_name(header.encoding) },
+            features: table.feature_names(),
+            encoding: EncodingJson { id: header.encoding, name: words::encoding_name(header.encoding) },
         }
     }
 }
@@ -155,7 +146,7 @@ pub(crate) enum Framing {
 /// Writes JSON.
 pub(crate) struct Json {
     framing: Framing,
-    table: Option<Table>,
+    table: Option<TableFacts>,
     is_first: bool,
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A row as JSON: what `docs/s2dump.schema.json` calls a run.
 
-use super::json::Hex;
+use super::hex::Hex;
 use crate::leaf::{self, AnyLeaf};
-use crate::model::{Row, Table};
+use crate::meaning;
+use crate::model::{Row, TableFacts};
 use crate::words::{self, Word};
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
 use serde::Serialize;
@@ -89,11 +90,11 @@ impl Extensions {
 
 impl RowJson {
     /// Describes `row` as an object of `type`.
-    pub(crate) fn new(r#type: &'static str, row: &Row, table: &Table) -> Self {
+    pub(crate) fn new(r#type: &'static str, row: &Row, table: &TableFacts) -> Self {
         // EL2's stage 1 has no JSON yet: plan refuses it.
-        let leaf = leaf::of_row(row, table);
-        let leaf = leaf.as_ref().and_then(AnyLeaf::as_stage2).copied();
-        let runs = words::runs(row, table).map(words::runs_word).map(bare);
+        let any_leaf = leaf::of_row(row, table);
+        let leaf = any_leaf.as_ref().and_then(AnyLeaf::as_stage2).copied();
+        let runs = meaning::runs(row, table).map(meaning::runs_word).map(bare);
         let direct = leaf.and_then(|leaf| match leaf.permissions() {
             Permissions::Direct { ap, xn } => Some((ap, xn)),
             Permissions::Indirect { .. } => None,
@@ -105,14 +106,14 @@ impl RowJson {
             size_bytes: row.size(),
             count: row.count,
             level: row.level.get(),
-            kind: words::kind(row),
+            kind: meaning::kind(row),
             output: row.oa.map(Hex),
             output_linear: leaf.as_ref().map(|_| row.linear),
             descriptor: Hex(row.raw),
             // Of what is invalid, the kind says it.
             fault: leaf::fault_of_row(row, table).filter(|_| row.oa.is_some() || leaf.is_some()).map(words::fault_name),
-            state: leaf.as_ref().and_then(|leaf| words::page_state(leaf, table)).map(bare),
-            annotation: words::annotation(row, table).map(|(word, _)| bare(word)),
+            state: any_leaf.as_ref().and_then(|leaf| leaf.page_state(table)).map(bare),
+            annotation: meaning::annotation(row, table).map(|(word, _)| bare(word)),
             attributes: leaf.map(|leaf| Attributes {
                 read: direct.map(|(ap, _)| ap.is_readable()),
                 write: direct.map(|(ap, _)| ap.is_writable()),

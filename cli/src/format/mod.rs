@@ -2,6 +2,7 @@
 //! Rows to bytes. Pure and streaming: each row is written as it comes, nothing is kept that grows.
 
 pub(crate) mod columns;
+pub(crate) mod hex;
 pub(crate) mod json;
 pub(crate) mod json_row;
 pub(crate) mod ptdump;
@@ -9,7 +10,7 @@ pub(crate) mod table;
 pub(crate) mod vms;
 pub(crate) mod walk;
 
-use crate::model::{Missing, Outcome, Row, Table, IMAGE};
+use crate::model::{Missing, Outcome, Row, TableFacts, IMAGE};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
 use std::fmt;
@@ -18,7 +19,7 @@ use std::io::{self, Write};
 /// What is known when a dump begins.
 pub(crate) struct Heading {
     /// The table.
-    pub(crate) table: Table,
+    pub(crate) table: TableFacts,
     /// The VM, if a list was read too.
     pub(crate) vm: Option<VmRecord>,
     /// Rows also break where the output address does not run on.

@@ -4,19 +4,20 @@
 use super::columns::Column;
 use super::{Format, Heading, Trailer, Verified};
 use crate::leaf;
-use crate::model::{vm_name, Row, Table};
+use crate::meaning;
+use crate::model::{vm_name, Row, TableFacts};
 use crate::numbers::Size;
 use crate::registers::Register;
 use crate::words;
 use anstyle::{AnsiColor, Style};
-use s2dump_abi::slot::{encoding, table_features, RecordKind};
+use s2dump_abi::slot::RecordKind;
 use s2dump_vmsa::Regime;
 use std::io::{self, Write};
 
 /// Writes the table.
 pub(crate) struct TableFormat {
     columns: Vec<Column>,
-    table: Option<Table>,
+    table: Option<TableFacts>,
     color: bool,
     headings: bool,
     totals: Totals,
@@ -29,7 +30,7 @@ impl TableFormat {
     }
 
     /// Returns the style of a whole row, or of one cell of it.
-    fn style(&self, row: &Row, column: Option<Column>, table: &Table) -> Style {
+    fn style(&self, row: &Row, column: Option<Column>, table: &TableFacts) -> Style {
         let plain = Style::new();
         if !self.color {
             return plain;
@@ -37,7 +38,7 @@ impl TableFormat {
         let color = |color: AnsiColor| plain.fg_color(Some(color.into()));
         match column {
             None if row.is_hole() => plain.dimmed(),
-            Some(Column::State) => match words::state(row, table).as_ref() {
+            Some(Column::State) => match meaning::state(row, table).as_ref() {
                 "owned" => color(AnsiColor::Green),
                 "shared-owned" => color(AnsiColor::Yellow),
                 "shared-borrowed" => color(AnsiColor::Cyan),
@@ -156,43 +157,18 @@ fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
             (Register::Tcr, false) => "wxn taken as clear, ".into(),
         },
         feature_names(table),
-        encoding_name(header.encoding),
+        words::encoding_name(header.encoding),
         if heading.exact { "exact" } else { "folded" },
     )
 }
 
 /// Returns the names of the features decoding depends on.
-fn feature_names(table: &Table) -> String {
-    let known = feature_list(table);
+fn feature_names(table: &TableFacts) -> String {
+    let known = table.feature_names();
     if known.is_empty() {
         "no features".into()
     } else {
         known.join(" ")
-    }
-}
-
-/// Returns the names of the features decoding depends on, one by one.
-pub(crate) fn feature_list(table: &Table) -> Vec<&'static str> {
-    let geometry = &table.geometry;
-    [
-        (geometry.is_lpa2(), "lpa2"),
-        (geometry.is_fwb(), "fwb"),
-        (table.features.xnx, "xnx"),
-        (table.features.mte_perm, "mte-perm"),
-        (geometry.has_indirect_permissions(), "s2pie"),
-        (table.header.table_features & table_features::HVHE != 0, "hvhe"),
-    ]
-    .into_iter()
-    .filter_map(|(has, name)| has.then_some(name))
-    .collect()
-}
-
-/// Returns the name of an encoding of software bits and invalid entries.
-pub(crate) fn encoding_name(id: u16) -> String {
-    match id {
-        encoding::NONE => "none".into(),
-        encoding::PKVM_7_2 => "pkvm-7.2".into(),
-        other => format!("unknown-{other}"),
     }
 }
 
@@ -211,7 +187,7 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, row: &Row, table: &Table) {
+    fn add(&mut self, row: &Row, table: &TableFacts) {
         self.rows += 1;
         if let Some(leaf) = leaf::of_row(row, table) {
             self.mapped_bytes += row.size();
@@ -219,7 +195,7 @@ impl Totals {
                 tally(&mut self.faults, words::fault_name(fault), 1);
             }
             self.jumping += u64::from(!row.linear);
-            self.broken += u64::from(words::runs(row, table) == Some(words::Runs::Broken));
+            self.broken += u64::from(meaning::runs(row, table) == Some(meaning::Runs::Broken));
             self.unshown += u64::from(leaf.other_bits() != 0 || leaf.extensions().is_some());
             if let Some(entries) = self.entries.get_mut(usize::from(row.level.get().wrapping_add(1).unsigned_abs())) {
                 *entries += row.count;
@@ -227,10 +203,10 @@ impl Totals {
             if let Some(state) = leaf.page_state(table) {
                 tally(&mut self.states, state, row.size());
             }
-        } else if let Some((word, _)) = words::annotation(row, table) {
+        } else if let Some((word, _)) = meaning::annotation(row, table) {
             tally(&mut self.other, word, row.count);
         } else if row.kind != RecordKind::INVALID {
-            tally(&mut self.other, words::kind(row), row.count);
+            tally(&mut self.other, meaning::kind(row), row.count);
         }
     }
 

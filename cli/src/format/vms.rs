@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The list of VMs, for people and as JSON.
 
-use super::json::{Hex, FORMAT_VERSION};
+use super::hex::Hex;
+use super::json::FORMAT_VERSION;
 use crate::model::vm_name;
 use s2dump_abi::slot::{vm_flags, VmRecord};
 use serde::Serialize;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A walk: the descriptor at each level for one input address, and where it ends.
 
-use super::json::{Hex, TableJson, FORMAT_VERSION};
+use super::hex::Hex;
+use super::json::{TableJson, FORMAT_VERSION};
 use super::json_row::RowJson;
-use crate::exit_code::ExitCode;
-use crate::failure::Failure;
 use crate::leaf;
-use crate::model::{Missing, Row, Table};
+use crate::meaning;
+use crate::model::{Missing, Row, TableFacts};
 use crate::words;
 use s2dump_abi::slot::{RecordKind, VmRecord};
 use s2dump_vmsa::fault::Fault;
@@ -17,7 +17,7 @@ use std::io::{self, Write};
 /// A walk, ready to be written.
 pub(crate) struct Walk {
     /// The table.
-    pub(crate) table: Table,
+    pub(crate) table: TableFacts,
     /// The VM, if a list was read too.
     pub(crate) vm: Option<VmRecord>,
     /// The address.
@@ -110,13 +110,12 @@ impl Walk {
         }
     }
 
-    /// Returns the failure that the walk could not go on where the MMU does.
-    pub(crate) fn failure(&self) -> Option<Failure> {
+    /// Returns why it is not known where the address goes, if the walk stopped where the MMU goes on.
+    pub(crate) fn why_not_known(&self) -> Option<String> {
         let End::Stopped(why) = self.end() else { return None };
         let mut missing = Missing::default();
         self.steps.iter().for_each(|step| missing.add(step, &self.table));
-        let why = if missing.tables > 0 { missing.to_string() } else { why.into() };
-        Some(Failure::new(ExitCode::Partial, format_args!("{}: {why}", self.table.name())))
+        Some(if missing.tables > 0 { missing.to_string() } else { why.into() })
     }
 
     fn meaning(&self, step: &Row) -> String {
@@ -128,12 +127,12 @@ impl Walk {
                 RecordKind::TABLE_LOOP => format!("table-loop! -> {to}: an ancestor, not followed"),
                 RecordKind::RESERVED => "reserved!: the level does not allow this type".into(),
                 _ if step.raw == 0 => "invalid: nothing mapped".into(),
-                _ => format!("invalid: {}", words::state(step, &self.table)),
+                _ => format!("invalid: {}", meaning::state(step, &self.table)),
             };
         };
         let mut text = format!(
             "{} {} {} {} {} {}",
-            words::kind(step),
+            meaning::kind(step),
             leaf.rwx(&self.table),
             leaf.memory(),
             words::shareability(leaf.shareability()),

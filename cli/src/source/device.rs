@@ -2,7 +2,7 @@
 //! Slots from the driver: what to ask in which order, over any [`Session`].
 
 use super::{Fetched, SlotSource, SourceError};
-use crate::slot::{self, SlotBuffer};
+use crate::frame::{self, SlotBuffer};
 use s2dump_abi::hypercall::{DumpFlags, Op};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::{SlotKind, SLOT_BYTES};
@@ -24,9 +24,9 @@ pub(crate) trait Session {
     fn copy_slot(&self, index: u32, into: &mut SlotBuffer) -> bool;
 }
 
-/// What to start.
+/// What to ask the driver for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(crate) enum Query {
     /// The list of VMs.
     List,
     /// A dump.
@@ -51,7 +51,7 @@ pub(crate) enum Request {
     },
 }
 
-impl Request {
+impl Query {
     fn to_start(self) -> Start {
         let start = Start {
             size: size_of::<Start>() as u32,
@@ -96,9 +96,9 @@ impl Device {
         Ok(Self { session, hello })
     }
 
-    /// Starts `request` and returns its slots.
-    pub(crate) fn start(&mut self, request: Request) -> Result<DeviceSlots<'_>, SourceError> {
-        self.session.start(&request.to_start()).map_err(|error| SourceError::Request { request: "start", error })?;
+    /// Starts `query` and returns its slots.
+    pub(crate) fn start(&mut self, query: Query) -> Result<DeviceSlots<'_>, SourceError> {
+        self.session.start(&query.to_start()).map_err(|error| SourceError::Request { request: "start", error })?;
         Ok(DeviceSlots { device: self, first: 0, filled: 0, taken: 0, state: SessionState::RUNNING, ended: false })
     }
 }
@@ -118,7 +118,7 @@ pub(crate) fn say_hello(session: &mut dyn Session) -> Result<Hello, SourceError>
     session.hello(&mut hello).map_err(|error| SourceError::Request { request: "hello", error })?;
     let version = AbiVersion::from_bits(hello.version);
     if !ABI_VERSION.can_read(version) {
-        return Err(SourceError::Format("/dev/s2dump".into(), slot::SlotFault::Version(version)));
+        return Err(SourceError::Format("/dev/s2dump".into(), frame::SlotFault::Version(version)));
     }
     Ok(hello)
 }
@@ -179,7 +179,7 @@ impl SlotSource for DeviceSlots<'_> {
             return Err(SourceError::Driver("advance", format!("slot {index} is outside the ring")));
         }
         let (header, used) =
-            slot::frame(&into[..]).map_err(|fault| SourceError::Driver("advance", fault.to_string()))?;
+            frame::measure(&into[..]).map_err(|fault| SourceError::Driver("advance", fault.to_string()))?;
         self.ended = header.kind == SlotKind::END.0;
         Ok(Fetched::Slot(used))
     }

@@ -5,7 +5,7 @@
 //! does not lose the rest.
 
 use super::{Fetched, SlotSource, SourceError};
-use crate::slot::{self, SlotBuffer, SlotFault, HEADER_BYTES};
+use crate::frame::{self, SlotBuffer, SlotFault, HEADER_BYTES};
 use s2dump_abi::slot::{SLOT_BYTES, SLOT_MAGIC};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -88,7 +88,7 @@ impl FileSource {
                 continue;
             };
             self.consume(at);
-            if slot::frame(self.fill(HEADER_BYTES)?).is_ok() {
+            if frame::measure(self.fill(HEADER_BYTES)?).is_ok() {
                 break;
             }
             self.consume(1);
@@ -103,7 +103,7 @@ impl SlotSource for FileSource {
         if window.is_empty() {
             return if self.found_slot { Ok(Fetched::End) } else { Err(SourceError::NotACapture(self.name.clone())) };
         }
-        let fault = match slot::frame(window) {
+        let fault = match frame::measure(window) {
             Ok((_, used)) => {
                 let window = self.fill(used)?;
                 // Less at the end of the input: the reader takes what is there.

@@ -9,7 +9,7 @@ pub(crate) mod system;
 
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::slot::{SlotBuffer, SlotFault};
+use crate::frame::{SlotBuffer, SlotFault};
 use ram::banks::BankError;
 use s2dump_abi::hypercall::Status;
 use s2dump_vmsa::{Features, Geometry};

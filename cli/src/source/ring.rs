@@ -7,7 +7,7 @@
 
 use super::device::Session;
 use super::SourceError;
-use crate::slot::SlotBuffer;
+use crate::frame::SlotBuffer;
 use rustix::ioctl::{ioctl, Opcode, Updater};
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
 use s2dump_abi::ioctl::{Advance, Hello, Start, ADVANCE, HELLO, START};

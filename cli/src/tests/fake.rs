@@ -2,7 +2,7 @@
 //! A device that answers from prepared slots, and can misbehave.
 
 use super::support::Capture;
-use crate::slot::{frame, SlotBuffer};
+use crate::frame::{measure, SlotBuffer};
 use crate::source::device::Session;
 use s2dump_abi::hypercall::{Op, Status};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
@@ -77,7 +77,7 @@ fn slots_of(capture: &Capture) -> VecDeque<Vec<u8>> {
     let mut rest = capture.bytes.as_slice();
     let mut slots = VecDeque::new();
     while !rest.is_empty() {
-        let (_, used) = frame(rest).unwrap();
+        let (_, used) = measure(rest).unwrap();
         let (slot, after) = rest.split_at(used);
         slots.push_back(slot.to_vec());
         rest = after;

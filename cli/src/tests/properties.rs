@@ -3,7 +3,7 @@
 
 use super::support::*;
 use crate::merge::Merger;
-use crate::model::{Row, Table};
+use crate::model::{Row, TableFacts};
 use crate::reader::{Event, Reader};
 use crate::source::file::FileSource;
 use proptest::prelude::*;
@@ -85,7 +85,7 @@ fn write_all(events: &[Event]) {
 
 /// Rows ascend and stay inside the space, whatever the input was.
 fn check_rows(events: &[Event]) {
-    let mut current: Option<(Table, u64)> = None;
+    let mut current: Option<(TableFacts, u64)> = None;
     for event in events {
         match (event, &mut current) {
             (Event::Dump(table), _) => current = Some((*table, 0)),

@@ -5,7 +5,7 @@
 use super::support::*;
 use crate::format::ptdump::{Dialect, Ptdump};
 use crate::format::{Format, Heading, Trailer};
-use crate::model::{Outcome, Row, Table};
+use crate::model::{Outcome, Row, TableFacts};
 use proptest::prelude::*;
 use s2dump_abi::slot::{Record, RecordKind};
 use s2dump_vmsa::level::Level;
@@ -81,7 +81,7 @@ fn naive(entries: &[Entry], dialect: Dialect) -> String {
 }
 
 fn written(rows: &[Row], dialect: Dialect) -> String {
-    let table = Table::try_new(dump_header(0x1000, VTCR_48), None).unwrap();
+    let table = TableFacts::try_new(dump_header(0x1000, VTCR_48), None).unwrap();
     let mut out = Vec::new();
     let mut format = Ptdump::new(dialect);
     let heading = Heading { table, vm: None, exact: true, color: false, headings: true };

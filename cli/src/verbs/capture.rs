@@ -7,8 +7,8 @@ use super::{list_vms, resolve, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::slot::SlotBuffer;
-use crate::source::device::{Device, Request};
+use crate::frame::SlotBuffer;
+use crate::source::device::{Device, Query};
 use crate::source::file::NewFile;
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
@@ -38,18 +38,18 @@ pub(super) fn run(
     let requests = chosen.iter().map(|&target| {
         (
             crate::model::target_name(target),
-            Request::Dump { target, flags: DumpFlags::EXACT, start: 0, end: u64::MAX, budget },
+            Query::Dump { target, flags: DumpFlags::EXACT, start: 0, end: u64::MAX, budget },
         )
     });
-    for (name, request) in std::iter::once(("list".to_owned(), Request::List)).chain(requests) {
-        match copy(&mut device, request, &mut file) {
+    for (name, query) in std::iter::once(("list".to_owned(), Query::List)).chain(requests) {
+        match copy(&mut device, query, &mut file) {
             Ok(Status::OK) => {}
             // A VM that goes away does not spoil the others; what it had stays in the file, marked by its END slot.
             Ok(status) => {
                 context.note(Failure::from_status(status, &name));
                 code = ExitCode::Partial;
             }
-            Err(Copy::Source(error)) if request != Request::List && chosen.len() > 1 => {
+            Err(Copy::Source(error)) if query != Query::List && chosen.len() > 1 => {
                 context.note(error.into_failure(&name));
                 code = ExitCode::Partial;
             }
@@ -66,9 +66,9 @@ enum Copy {
     File(std::io::Error),
 }
 
-/// Copies the slots of `request`; returns how it ended.
-fn copy(device: &mut Device, request: Request, file: &mut NewFile) -> Result<Status, Copy> {
-    let mut slots = device.start(request).map_err(Copy::Source)?;
+/// Copies the slots of `query`; returns how it ended.
+fn copy(device: &mut Device, query: Query, file: &mut NewFile) -> Result<Status, Copy> {
+    let mut slots = device.start(query).map_err(Copy::Source)?;
     let mut buffer: Box<SlotBuffer> = Box::new([0; SLOT_BYTES]);
     let mut status = Status::OK;
     while let Fetched::Slot(used) = slots.fetch(&mut buffer).map_err(Copy::Source)? {

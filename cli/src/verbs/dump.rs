@@ -12,7 +12,7 @@ use crate::numbers::{AddressRange, Size};
 use crate::plan::input::{ImagePlan, Input};
 use crate::plan::DumpPlan;
 use crate::reader::{Event, Reader};
-use crate::source::device::{Device, Request};
+use crate::source::device::{Device, Query};
 use crate::source::{ram, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::target::Target;
@@ -78,15 +78,15 @@ fn from_device(
     let flags = flag(plan.exact, DumpFlags::EXACT)
         .union(flag(plan.atomic, DumpFlags::ATOMIC))
         .union(flag(plan.verify, DumpFlags::DIGEST));
-    let request = Request::Dump { target, flags, start: plan.range.start, end: plan.range.end, budget: plan.budget };
+    let query = Query::Dump { target, flags, start: plan.range.start, end: plan.range.end, budget: plan.budget };
 
     let start = plan.range.start;
-    let slots = device.start(request).map_err(|error| outside_space(fail(error), start, vm.as_ref()))?;
+    let slots = device.start(query).map_err(|error| outside_space(fail(error), start, vm.as_ref()))?;
     let mut pass = Pass::new(plan, writer, vm);
     let mut trailer = pass.run(&mut Reader::new(slots), Some(target), context)?;
     let mut failure = None;
     if plan.verify && trailer.incomplete().is_none() {
-        trailer.verified = Some(match second_pass(&mut device, request, trailer.outcome.digest) {
+        trailer.verified = Some(match second_pass(&mut device, query, trailer.outcome.digest) {
             Ok(verified) => verified,
             Err(error) => {
                 let why = fail(error);
@@ -101,8 +101,8 @@ fn from_device(
 }
 
 /// Reads the table again and compares digests.
-fn second_pass(device: &mut Device, request: Request, first: Option<u64>) -> Result<Verified, SourceError> {
-    let mut reader = Reader::new(device.start(request)?);
+fn second_pass(device: &mut Device, query: Query, first: Option<u64>) -> Result<Verified, SourceError> {
+    let mut reader = Reader::new(device.start(query)?);
     let mut second = None;
     while let Some(event) = reader.next_event()? {
         if let Event::End(_, outcome) = event {

@@ -6,7 +6,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::vms;
 use crate::reader::{Event, Reader};
-use crate::source::device::Request;
+use crate::source::device::Query;
 use crate::source::SlotSource;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{SlotKind, VmRecord};
@@ -23,7 +23,7 @@ pub(super) fn run(
         Some(path) => read(&mut context.capture(path)?, context)?,
         None => {
             let mut device = context.device().map_err(|error| error.into_failure("list"))?;
-            let slots = device.start(Request::List).map_err(|error| error.into_failure("list"))?;
+            let slots = device.start(Query::List).map_err(|error| error.into_failure("list"))?;
             read(&mut Reader::new(slots), context)?
         }
     };

@@ -16,7 +16,7 @@ use crate::model::vm_name;
 use crate::plan::input::ImagePlan;
 use crate::plan::Plan;
 use crate::reader::{Event, Reader};
-use crate::source::device::{Device, Request, Session};
+use crate::source::device::{Device, Query, Session};
 use crate::source::file::FileSource;
 use crate::source::ram::banks::Banks;
 use crate::source::ram::{self, RamSource};
@@ -175,7 +175,7 @@ fn remember(vms: &mut Vec<VmRecord>, vm: VmRecord) {
 /// Reads the list of VMs from the device.
 fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
     let fail = |error: SourceError| error.into_failure("list");
-    let mut reader = Reader::new(device.start(Request::List).map_err(fail)?);
+    let mut reader = Reader::new(device.start(Query::List).map_err(fail)?);
     let mut vms = Vec::new();
     while let Some(event) = reader.next_event().map_err(fail)? {
         match event {

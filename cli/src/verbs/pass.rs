@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::format::{Format, Heading, Trailer};
 use crate::leaf;
 use crate::merge::Merger;
-use crate::model::{target_name, Missing, Outcome, Row, Table};
+use crate::model::{target_name, Missing, Outcome, Row, TableFacts};
 use crate::numbers::AddressRange;
 use crate::plan::DumpPlan;
 use crate::progress::Progress;
@@ -28,7 +28,7 @@ pub(super) struct Pass<'a> {
     writer: &'a mut dyn Format,
     vms: Vec<VmRecord>,
     vm: Option<VmRecord>,
-    dumping: Option<Table>,
+    dumping: Option<TableFacts>,
     merger: Option<Merger>,
     rows: u64,
     missing: Missing,
@@ -47,7 +47,7 @@ struct Hidden {
 }
 
 impl Hidden {
-    fn add(&mut self, row: &Row, table: &Table) {
+    fn add(&mut self, row: &Row, table: &TableFacts) {
         let count = match row.kind {
             RecordKind::RESERVED => &mut self.reserved,
             RecordKind::TABLE_OUTSIDE => &mut self.outside,
@@ -156,7 +156,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn begin(&mut self, mut table: Table, context: &mut Context<'_>) -> Result<(), Stop> {
+    fn begin(&mut self, mut table: TableFacts, context: &mut Context<'_>) -> Result<(), Stop> {
         let (range, header) = (self.plan.range, &mut table.header);
         if self.plan.range != AddressRange::ALL
             && (range.start < header.start || range.end.min(table.geometry.ia_end()) > header.end)

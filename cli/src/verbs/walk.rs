@@ -9,11 +9,11 @@ use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::walk::Walk;
-use crate::model::{Row, Table};
+use crate::model::{Row, TableFacts};
 use crate::plan::input::{ImagePlan, Input};
 use crate::plan::WalkPlan;
 use crate::reader::{Event, Reader};
-use crate::source::device::Request;
+use crate::source::device::Query;
 use crate::source::{ram, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{SlotKind, VmRecord};
@@ -35,8 +35,8 @@ pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode
         true => walk.write_json(context.out)?,
         false => walk.write_text(context.out)?,
     }
-    if let Some(failure) = walk.failure() {
-        return Err(failure.into());
+    if let Some(why) = walk.why_not_known() {
+        return Err(Failure::new(ExitCode::Partial, format_args!("{}: {why}", walk.table.name())).into());
     }
     Ok(if issues == 0 { ExitCode::Ok } else { ExitCode::Partial })
 }
@@ -56,7 +56,7 @@ fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> 
     let mut device = context.device().map_err(fail)?;
     let vms = list_vms(&mut device)?;
     let (target, vm) = resolve(selector, &vms)?;
-    let slots = device.start(Request::Walk { target, address });
+    let slots = device.start(Query::Walk { target, address });
     let slots = slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?;
     read(&mut Reader::new(slots), vm, address, &name, context)
 }
@@ -96,9 +96,9 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
     let mut vms: Vec<VmRecord> = Vec::new();
     let mut vm = None;
     // The table that is being read, if it is the one asked for; the last such; and the entry of the address.
-    let mut current: Option<Table> = None;
-    let mut known: Option<Table> = None;
-    let mut found: Option<(Table, Row)> = None;
+    let mut current: Option<TableFacts> = None;
+    let mut known: Option<TableFacts> = None;
+    let mut found: Option<(TableFacts, Row)> = None;
     let mut issues = 0;
     loop {
         let event = reader.next_event();

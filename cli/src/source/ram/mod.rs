@@ -8,9 +8,9 @@ mod tables;
 use self::banks::Banks;
 use self::tables::Tables;
 use super::{Decoding, Fetched, SlotSource, SourceError};
+use crate::frame::{self, SlotBuffer};
 use crate::model::IMAGE;
 use crate::registers::ImageTable;
-use crate::slot::{self, SlotBuffer};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, Record, SlotHeader, SlotKind};
 use s2dump_hyp::coalescer::{single, Coalescer, Fold, RecordOut};
@@ -226,7 +226,7 @@ impl SlotSource for RamSource {
             // The words are those of the header and records in memory.
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
-        let (_, used) = slot::frame(&into[..]).map_err(|fault| SourceError::Format("--ram".into(), fault))?;
+        let (_, used) = frame::measure(&into[..]).map_err(|fault| SourceError::Format("--ram".into(), fault))?;
         Ok(Fetched::Slot(used))
     }
 

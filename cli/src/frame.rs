@@ -44,7 +44,7 @@ pub(crate) enum SlotFault {
 }
 
 /// Checks the first bytes of a slot and returns its header and how many bytes it has in all.
-pub(crate) fn frame(bytes: &[u8]) -> Result<(SlotHeader, usize), SlotFault> {
+pub(crate) fn measure(bytes: &[u8]) -> Result<(SlotHeader, usize), SlotFault> {
     let (header, _) = SlotHeader::read_from_prefix(bytes).map_err(|_| SlotFault::Short(bytes.len()))?;
     if header.magic != SLOT_MAGIC {
         return Err(SlotFault::NoMagic(header.magic));
@@ -82,7 +82,7 @@ pub(crate) struct Slot<'a> {
 
 /// Checks a whole slot, or the beginning of one.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Slot<'_>, SlotFault> {
-    let (header, used) = frame(bytes)?;
+    let (header, used) = measure(bytes)?;
     let have = bytes.len();
     let body = bytes.get(usize::from(header.header_bytes)..used.min(have)).unwrap_or_default();
     let records = match SlotKind(header.kind) {
