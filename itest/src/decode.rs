@@ -5,7 +5,7 @@
 //! meets it fails.
 
 use crate::dump::entry_bytes;
-use crate::expect::{Entry, State, Table};
+use crate::expect::{Entry, LeafMap, State};
 use anyhow::{bail, ensure, Context as _, Result};
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
 
@@ -48,8 +48,8 @@ pub fn entry(record: &Record) -> Result<Option<Entry>> {
 /// # Errors
 ///
 /// As [`entry`].
-pub fn table(records: &[Record]) -> Result<Table> {
-    let mut table = Table::default();
+pub fn leaf_map(records: &[Record]) -> Result<LeafMap> {
+    let mut leaves = LeafMap::default();
     for record in records {
         let Some(first) = entry(record)? else { continue };
         let size = entry_bytes(record.level).context("level")?;
@@ -57,10 +57,10 @@ pub fn table(records: &[Record]) -> Result<Table> {
         for n in 0..u64::from(record.count) {
             let mut entry = first.at(n * size);
             entry.oa = entry.oa.filter(|_| linear || n == 0);
-            table.0.insert(record.ia + n * size, entry);
+            leaves.0.insert(record.ia + n * size, entry);
         }
     }
-    Ok(table)
+    Ok(leaves)
 }
 
 #[cfg(test)]
@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn runs_unfold() {
-        let t = table(&[record(0x409d_b7ff, RecordKind::LEAF, 3), record(POISONED, RecordKind::INVALID, 1)]).unwrap();
+        let t =
+            leaf_map(&[record(0x409d_b7ff, RecordKind::LEAF, 3), record(POISONED, RecordKind::INVALID, 1)]).unwrap();
         assert_eq!(t.0.len(), 3);
         assert_eq!(t.0[&0x8000_2000].oa, Some(0x409d_d000));
     }

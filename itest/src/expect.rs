@@ -91,9 +91,9 @@ pub struct Expected {
 
 /// Entries by input address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table(pub BTreeMap<u64, Entry>);
+pub struct LeafMap(pub BTreeMap<u64, Entry>);
 
-impl Table {
+impl LeafMap {
     /// Returns the entry that covers `ia`.
     #[must_use]
     pub fn get_mut(&mut self, ia: u64) -> Option<&mut Entry> {
@@ -161,29 +161,29 @@ mod tests {
     const PAGE: Entry =
         Entry { level: 3, read: true, write: true, execute: true, state: State::Owned, oa: Some(0x4000_0000) };
 
-    fn table(pages: u64) -> Table {
-        Table((0..pages).map(|n| (0x8000_0000 + n * page_bytes(), PAGE.at(n * page_bytes()))).collect())
+    fn leaf_map(pages: u64) -> LeafMap {
+        LeafMap((0..pages).map(|n| (0x8000_0000 + n * page_bytes(), PAGE.at(n * page_bytes()))).collect())
     }
 
     #[test]
     fn runs_round_trip() {
-        let mut t = table(8);
+        let mut t = leaf_map(8);
         t.get_mut(0x8000_3fff).unwrap().state = State::SharedOwned;
         t.get_mut(0x8000_6000).unwrap().oa = Some(0x5000_0000);
         assert_eq!(t.runs().len(), 5);
-        assert_eq!(Table::from_runs(&t.runs()), t);
+        assert_eq!(LeafMap::from_runs(&t.runs()), t);
     }
 
     #[test]
     fn blocks_cover_their_addresses() {
-        let mut t = Table([(0, Entry { level: 2, ..PAGE })].into());
+        let mut t = LeafMap([(0, Entry { level: 2, ..PAGE })].into());
         assert!(t.get_mut(block_bytes() - 1).is_some());
         assert!(t.get_mut(block_bytes()).is_none());
     }
 
     #[test]
     fn differences_are_found_both_ways() {
-        let (a, mut b) = (table(3), table(4));
+        let (a, mut b) = (leaf_map(3), leaf_map(4));
         assert_eq!(a.differences(&a), Vec::<String>::new());
         assert_eq!(a.differences(&b).len(), 1);
         b.get_mut(0x8000_0000).unwrap().oa = Some(1);

@@ -6,7 +6,7 @@
 // UNSAFETY: gives host memory to KVM and reads CTR_EL0.
 #![expect(unsafe_code, reason = "KVM and CTR_EL0")]
 
-use crate::expect::{Entry, Expected, State, Table};
+use crate::expect::{Entry, Expected, LeafMap, State};
 use crate::guest;
 use crate::memory::{kernel_read, HostMemory, PageMap};
 use crate::script::{block_bytes, page_bytes, Backing, MemorySpec, Step, Verb};
@@ -47,7 +47,7 @@ pub struct Vm {
     _gic: kvm_ioctls::DeviceFd,
     fd: VmFd,
     memory: Vec<HostMemory>,
-    table: Table,
+    leaves: LeafMap,
     protected: bool,
     ipa_bits: u32,
     ran: bool,
@@ -97,8 +97,8 @@ impl Vm {
         }
         let vcpus = (0..config.vcpus).map(|index| new_vcpu(&fd, index)).collect::<Result<Vec<_>>>()?;
         let gic = new_gic(&fd).context("making a GICv3: the machine needs one (QEMU: gic-version=3)")?;
-        let table = Table::default();
-        Ok(Self { vcpus, _gic: gic, fd, memory, table, protected: config.protected, ipa_bits, ran: false })
+        let leaves = LeafMap::default();
+        Ok(Self { vcpus, _gic: gic, fd, memory, leaves, protected: config.protected, ipa_bits, ran: false })
     }
 
     /// Does one step, and notes what it did to the table.
@@ -153,10 +153,10 @@ impl Vm {
     ///
     /// If a mapped page has no physical address.
     pub fn expected(&self, physical: bool) -> Result<Expected> {
-        let mut table = self.table.clone();
+        let mut leaves = self.leaves.clone();
         if physical {
             let map = PageMap::open()?;
-            for (&ia, entry) in table.0.iter_mut().filter(|(_, entry)| entry.state != State::Poisoned) {
+            for (&ia, entry) in leaves.0.iter_mut().filter(|(_, entry)| entry.state != State::Poisoned) {
                 let piece = self.piece_of(ia).context("a mapped page without memory")?;
                 let offset = ia - piece.spec.ipa;
                 entry.oa = Some(match piece.spec.backing {
@@ -174,7 +174,7 @@ impl Vm {
             ipa_bits: self.ipa_bits,
             vcpus: self.vcpus.len(),
             ran: self.ran,
-            runs: table.runs(),
+            runs: leaves.runs(),
         })
     }
 
@@ -189,7 +189,7 @@ impl Vm {
     fn poison(&mut self, pages: &[u64]) -> Result<()> {
         for &page in pages {
             kernel_read(self.host_address_of(page).context("checked by the caller")?)?;
-            if let Some(entry) = self.table.get_mut(page).filter(|entry| entry.state == State::Owned) {
+            if let Some(entry) = self.leaves.get_mut(page).filter(|entry| entry.state == State::Owned) {
                 *entry =
                     Entry { level: 3, read: false, write: false, execute: false, state: State::Poisoned, oa: None };
             }
@@ -231,7 +231,7 @@ impl Vm {
     fn note_code(&mut self) {
         let state = if self.protected { State::Owned } else { State::SharedBorrowed };
         let code = Entry { level: 3, read: true, write: true, execute: true, state, oa: None };
-        self.table.0.entry(guest::CODE_IPA).or_insert(code);
+        self.leaves.0.entry(guest::CODE_IPA).or_insert(code);
     }
 
     fn note(&mut self, page: u64, verb: Verb) {
@@ -256,7 +256,7 @@ impl Vm {
                 oa: None,
             },
         };
-        let entry = self.table.0.entry(page / size * size).or_insert(fresh);
+        let entry = self.leaves.0.entry(page / size * size).or_insert(fresh);
         match verb {
             Verb::Touch => entry.write = true,
             Verb::Call => (entry.write, entry.execute) = (true, true),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! No call reads more descriptors than it may, however large the guest.
 
-use super::support::{dump_table, handle_of};
+use super::support::{dump_leaves, handle_of};
 use super::{tests, Outcome};
 use crate::device::{dump_request, Device};
 use crate::machine::Machine;
@@ -19,10 +19,10 @@ tests!(On: atomic_dump, digest_sees_changes; heavy: budget_is_kept_for_256_mib);
 fn atomic_dump(_: &Machine) -> Outcome {
     let vmm = VmmProcess::start("protected touch:600 share:8")?;
     let request = Start { flags: DumpFlags::ATOMIC.0, ..dump_request(handle_of(&vmm)?) };
-    let (dump, table) = dump_table(&request)?;
+    let (dump, leaves) = dump_leaves(&request)?;
     ensure!(dump.headers.len() == 1, "{} slots", dump.headers.len());
     ensure!(dump.headers[0].flags & slot_flags::ATOMIC != 0, "not marked atomic");
-    ensure!(table.0.len() == 601, "{} entries", table.0.len());
+    ensure!(leaves.0.len() == 601, "{} entries", leaves.0.len());
     vmm.end()?;
 
     // One record more than a slot holds.
@@ -39,7 +39,7 @@ fn digest_sees_changes(_: &Machine) -> Outcome {
     let mut vmm = VmmProcess::start("protected touch:64")?;
     let request = Start { flags: DumpFlags::DIGEST.0, budget: 100, ..dump_request(handle_of(&vmm)?) };
     let digest = || -> anyhow::Result<u64> {
-        let (dump, _) = dump_table(&request)?;
+        let (dump, _) = dump_leaves(&request)?;
         ensure!(dump.headers.iter().all(|slot| slot.flags & slot_flags::DIGEST != 0), "not marked");
         Ok(dump.headers.iter().fold(0, |sum: u64, slot| sum.wrapping_add(slot.digest)))
     };
@@ -62,14 +62,14 @@ fn budget_is_kept_for_256_mib(_: &Machine) -> Outcome {
     for (asked, cap) in budgets {
         // A few descriptors at a time take too long for all of it.
         let end = if asked == 1 { 0x8040_0000 } else { u64::MAX };
-        let (dump, table) = dump_table(&Start { budget: asked, end, ..dump_request(handle) })?;
+        let (dump, leaves) = dump_leaves(&Start { budget: asked, end, ..dump_request(handle) })?;
         let most = dump.end.context("no END slot")?.visited;
         ensure!(most <= cap && most > 0, "asked for {asked}: a call visited {most}, more than {cap}");
         ensure!(
             dump.headers.iter().all(|slot| slot.budget == cap),
             "asked for {asked}: the budget in force is not {cap}"
         );
-        ensure!(end != u64::MAX || table.0.len() == PAGES + 1, "{} entries", table.0.len());
+        ensure!(end != u64::MAX || leaves.0.len() == PAGES + 1, "{} entries", leaves.0.len());
         println!("  budget {asked}: {} calls, {most} descriptors at most", dump.headers.len());
     }
     let atomic = Start { flags: DumpFlags::ATOMIC.0, ..dump_request(handle) };

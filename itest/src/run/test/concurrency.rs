@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Dumps at the same time as other dumps, and as the guest changes its table.
 
-use super::support::{check_leaves, check_nothing_broken, dump_table, handle_of};
+use super::support::{check_leaves, check_nothing_broken, dump_leaves, handle_of};
 use super::{tests, Outcome};
 use crate::device::{dump_request, Device, StartRefused};
 use crate::expect::State;
@@ -26,14 +26,14 @@ fn two_dumps_at_once(machine: &Machine) -> Outcome {
     const TIMES: usize = 20;
     let vmm = VmmProcess::start("protected touch:512 share:64 poison:0x80100000+8")?;
     let request = Start { budget: 256, flags: DumpFlags::EXACT.0, ..dump_request(handle_of(&vmm)?) };
-    let (_, idle) = dump_table(&request)?;
+    let (_, idle) = dump_leaves(&request)?;
     let dump_on = |cpu: usize| -> Result<()> {
         let mut set = CpuSet::new();
         set.set(cpu);
         sched_setaffinity(None, &set).context("two CPUs are needed")?;
         for _ in 0..TIMES {
-            let (_, table) = dump_table(&request)?;
-            ensure!(table == idle, "a dump on CPU {cpu} differs: {}", idle.differences(&table).join("; "));
+            let (_, leaves) = dump_leaves(&request)?;
+            ensure!(leaves == idle, "a dump on CPU {cpu} differs: {}", idle.differences(&leaves).join("; "));
         }
         Ok(())
     };
@@ -54,15 +54,15 @@ fn dumps_while_the_guest_runs(machine: &Machine) -> Outcome {
     vmm.tell(&format!("touch-share:{:#x}+{}", 0x8000_1000_u64, PAGES - 1))?;
     let (mut last, mut changing) = (0, 0);
     for number in 0..DUMPS {
-        // `dump_table` refuses LOCKED entries, gaps and overlaps.
-        let (_, table) = dump_table(&request).with_context(|| format!("dump {number}"))?;
-        let odd = table.0.iter().find(|(_, entry)| !matches!(entry.state, State::Owned | State::SharedOwned));
+        // `dump_leaves` refuses LOCKED entries, gaps and overlaps.
+        let (_, leaves) = dump_leaves(&request).with_context(|| format!("dump {number}"))?;
+        let odd = leaves.0.iter().find(|(_, entry)| !matches!(entry.state, State::Owned | State::SharedOwned));
         ensure!(odd.is_none(), "dump {number}: {odd:x?}");
-        ensure!(table.0.values().all(|entry| entry.read && entry.write && entry.execute), "dump {number}: rights");
+        ensure!(leaves.0.values().all(|entry| entry.read && entry.write && entry.execute), "dump {number}: rights");
         // The guest only ever adds.
-        ensure!(table.0.len() >= last, "dump {number}: {} entries after {last}", table.0.len());
-        changing += usize::from(table.0.len() > last && table.0.len() < PAGES);
-        last = table.0.len();
+        ensure!(leaves.0.len() >= last, "dump {number}: {} entries after {last}", leaves.0.len());
+        changing += usize::from(leaves.0.len() > last && leaves.0.len() < PAGES);
+        last = leaves.0.len();
     }
     ensure!(changing >= 20, "only {changing} of {DUMPS} dumps saw the guest at work: the test is wrong");
     vmm.wait_done().context("the guest did not finish")?;

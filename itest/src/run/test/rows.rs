@@ -3,7 +3,7 @@
 
 use super::support::handle_of;
 use super::{tests, Outcome};
-use crate::expect::{Entry, Run, State, Table};
+use crate::expect::{Entry, LeafMap, Run, State};
 use crate::machine::Machine;
 use crate::program::{self, exit};
 use crate::vmm_process::VmmProcess;
@@ -78,16 +78,16 @@ fn rows(text: &str) -> Result<Vec<Row>> {
 }
 
 /// Unfolds the rows of an ndjson dump that must be complete.
-fn table(text: &str) -> Result<Table> {
+fn leaves(text: &str) -> Result<LeafMap> {
     let rows = rows(text)?;
     let kinds = [rows.first(), rows.last()].map(|row| row.map(|row| row.kind.as_str()));
     ensure!(kinds == [Some("header"), Some("trailer")], "begins and ends with {kinds:?}");
     ensure!(rows.last().is_some_and(|row| row.complete == Some(true)), "not complete: {:?}", rows.last());
     let runs = rows.iter().filter(|row| row.kind == "range").filter_map(|row| row.run().transpose());
-    Ok(Table::from_runs(&runs.collect::<Result<Vec<_>>>()?))
+    Ok(LeafMap::from_runs(&runs.collect::<Result<Vec<_>>>()?))
 }
 
-fn same(expected: &Table, actual: &Table) -> Outcome {
+fn same(expected: &LeafMap, actual: &LeafMap) -> Outcome {
     let differences = expected.differences(actual);
     ensure!(differences.is_empty(), "{}", differences.join("; "));
     Ok(())
@@ -105,7 +105,8 @@ fn rows_are_the_leaves(_: &Machine) -> Outcome {
         for budget in ["101", "4096"] {
             let text =
                 program::run(&["dump", &target(&vmm), "--exact", "--format", "ndjson", "--budget", budget])?.ok()?;
-            same(&Table::from_runs(&vmm.expected.runs), &table(&text)?).with_context(|| format!("budget {budget}"))?;
+            same(&LeafMap::from_runs(&vmm.expected.runs), &leaves(&text)?)
+                .with_context(|| format!("budget {budget}"))?;
         }
         vmm.end()?;
     }
@@ -117,9 +118,9 @@ fn rows_of_a_range(_: &Machine) -> Outcome {
     let (from, to) = (0x8000_2000, 0x8000_9000);
     let range = format!("{from:#x}..{to:#x}");
     let arguments = ["dump", &target(&vmm), "--exact", "--format", "ndjson", "--range", &range];
-    let mut expected = Table::from_runs(&vmm.expected.runs);
+    let mut expected = LeafMap::from_runs(&vmm.expected.runs);
     expected.0.retain(|ia, _| (from..to).contains(ia));
-    same(&expected, &table(&program::run(&arguments)?.ok()?)?)?;
+    same(&expected, &leaves(&program::run(&arguments)?.ok()?)?)?;
     vmm.end()
 }
 
@@ -198,7 +199,7 @@ fn verify_and_atomic(_: &Machine) -> Outcome {
     let vmm = VmmProcess::start(GUEST)?;
     for option in ["--verify", "--atomic"] {
         let text = program::run(&["dump", &target(&vmm), "--exact", "--format", "ndjson", option])?.ok()?;
-        same(&Table::from_runs(&vmm.expected.runs), &table(&text)?).context(option)?;
+        same(&LeafMap::from_runs(&vmm.expected.runs), &leaves(&text)?).context(option)?;
         let said = if option == "--verify" { "\"verify\":\"" } else { "\"consistency\":\"atomic\"" };
         ensure!(text.contains(said), "{option} is not told of: {}", text.lines().last().unwrap_or_default());
     }

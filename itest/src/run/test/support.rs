@@ -4,7 +4,7 @@
 use crate::decode;
 use crate::device::{dump_request, Device};
 use crate::dump::Dump;
-use crate::expect::{Expected, State, Table};
+use crate::expect::{Expected, LeafMap, State};
 use crate::machine::Machine;
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
@@ -41,11 +41,11 @@ pub(crate) fn handle_of(vmm: &VmmProcess) -> Result<u16> {
 }
 
 /// Dumps and decodes; it must end well.
-pub(super) fn dump_table(start: &Start) -> Result<(Dump, Table)> {
+pub(super) fn dump_leaves(start: &Start) -> Result<(Dump, LeafMap)> {
     let dump = Device::open()?.run(start)?;
     ensure!(dump.status()? == Status::OK, "dump ended with {:?}", dump.status()?);
-    let table = decode::table(&dump.records)?;
-    Ok((dump, table))
+    let leaves = decode::leaf_map(&dump.records)?;
+    Ok((dump, leaves))
 }
 
 /// Checks every way to dump the whole table against what the VMM says it holds.
@@ -55,17 +55,17 @@ pub(super) fn check_leaves(machine: &Machine, vmm: &VmmProcess) -> Result<()> {
     let exact = Start { flags: DumpFlags::EXACT.0, ..folded };
     let chopped = Start { flags: DumpFlags::EXACT.0, budget: ODD_BUDGET, ..folded };
     for (way, start) in [("folded", folded), ("exact", exact), ("in small chunks", chopped)] {
-        let (dump, table) = dump_table(&start)?;
-        compare(expected, &table).with_context(|| way)?;
+        let (dump, leaves) = dump_leaves(&start)?;
+        compare(expected, &leaves).with_context(|| way)?;
         check_headers(expected, &dump).with_context(|| way)?;
     }
-    let by_read = decode::table(&Device::open()?.run_by_read(&exact)?.records)?;
+    let by_read = decode::leaf_map(&Device::open()?.run_by_read(&exact)?.records)?;
     compare(expected, &by_read).context("by read(2)")?;
     check_output_addresses(machine, expected, &by_read)
 }
 
-fn compare(expected: &Expected, actual: &Table) -> Result<()> {
-    let differences = Table::from_runs(&expected.runs).differences(actual);
+fn compare(expected: &Expected, actual: &LeafMap) -> Result<()> {
+    let differences = LeafMap::from_runs(&expected.runs).differences(actual);
     ensure!(differences.is_empty(), "{}", differences.join("; "));
     Ok(())
 }
@@ -84,9 +84,9 @@ fn check_headers(expected: &Expected, dump: &Dump) -> Result<()> {
 }
 
 /// Output addresses are memory; a protected guest has each page for itself.
-fn check_output_addresses(machine: &Machine, expected: &Expected, table: &Table) -> Result<()> {
+fn check_output_addresses(machine: &Machine, expected: &Expected, leaves: &LeafMap) -> Result<()> {
     let mut seen = BTreeSet::new();
-    for (ia, entry) in table.0.iter().filter(|(_, entry)| entry.state != State::Poisoned) {
+    for (ia, entry) in leaves.0.iter().filter(|(_, entry)| entry.state != State::Poisoned) {
         let oa = entry.oa.with_context(|| format!("{ia:#x}: an exact dump without output address"))?;
         let last = oa + entry.size_bytes() - 1;
         ensure!(machine.is_ram(oa) && machine.is_ram(last), "{ia:#x} leads to {oa:#x}, which is not memory");
