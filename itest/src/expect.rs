@@ -101,6 +101,14 @@ impl LeafMap {
         (ia - start < entry.size_bytes()).then_some(entry)
     }
 
+    /// Takes out the entry that covers `ia`, if there is one.
+    pub fn remove(&mut self, ia: u64) {
+        let covers = self.0.range(..=ia).next_back().filter(|(start, entry)| ia - **start < entry.size_bytes());
+        if let Some(start) = covers.map(|(start, _)| *start) {
+            self.0.remove(&start);
+        }
+    }
+
     /// Folds into runs.
     #[must_use]
     pub fn runs(&self) -> Vec<Run> {
@@ -179,6 +187,10 @@ mod tests {
         let mut t = LeafMap([(0, Entry { level: 2, ..PAGE })].into());
         assert!(t.get_mut(block_bytes() - 1).is_some());
         assert!(t.get_mut(block_bytes()).is_none());
+        t.remove(block_bytes());
+        assert_eq!(t.0.len(), 1);
+        t.remove(block_bytes() - 1);
+        assert_eq!(t.0.len(), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 use crate::script::{block_bytes, page_bytes, Backing, MemorySpec};
 use anyhow::{ensure, Context as _, Result};
-use rustix::mm::{mmap, mmap_anonymous, munmap, MapFlags, ProtFlags};
+use rustix::mm::{madvise, mmap, mmap_anonymous, munmap, Advice, MapFlags, ProtFlags};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 
@@ -21,7 +21,10 @@ const HUGE_SHIFT: u32 = 26;
 pub struct HostMemory {
     /// What it was made from.
     pub spec: MemorySpec,
+    /// What the guest gets.
     host: *mut core::ffi::c_void,
+    /// What is mapped: all of the above, and what it took to align it.
+    mapped: (*mut core::ffi::c_void, usize),
 }
 
 impl HostMemory {
@@ -31,13 +34,17 @@ impl HostMemory {
     ///
     /// Names the memory the kernel refused.
     pub fn map(spec: &MemorySpec) -> Result<Self> {
-        let length = usize::try_from(spec.size_bytes)?;
+        let alignment = if spec.backing == Backing::Transparent { usize::try_from(block_bytes())? } else { 1 };
+        // Room to move to the next multiple of the alignment.
+        let length = usize::try_from(spec.size_bytes)? + alignment - 1;
         let rights = ProtFlags::READ | ProtFlags::WRITE;
         let private = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: no address is asked for, so no existing mapping is replaced.
         let host = unsafe {
             match &spec.backing {
-                Backing::Anonymous => mmap_anonymous(core::ptr::null_mut(), length, rights, private),
+                Backing::Anonymous | Backing::Transparent => {
+                    mmap_anonymous(core::ptr::null_mut(), length, rights, private)
+                }
                 Backing::Huge => {
                     // The logarithm of the size goes above the flags.
                     let huge = MapFlags::HUGETLB | MapFlags::from_bits_retain(block_bytes().ilog2() << HUGE_SHIFT);
@@ -54,8 +61,32 @@ impl HostMemory {
                 }
             }
         };
-        let host = host.with_context(|| format!("mapping {} KiB for {:#x}", spec.size_bytes >> 10, spec.ipa))?;
-        Ok(Self { spec: spec.clone(), host })
+        let start = host.with_context(|| format!("mapping {} KiB for {:#x}", spec.size_bytes >> 10, spec.ipa))?;
+        let host = start.map_addr(|address| address.next_multiple_of(alignment));
+        let memory = Self { spec: spec.clone(), host, mapped: (start, length) };
+        if spec.backing == Backing::Transparent {
+            memory.advise(spec.ipa, spec.size_bytes, Advice::LinuxNoHugepage)?;
+        }
+        Ok(memory)
+    }
+
+    /// Gives the host's kernel advice about the pages of `length_bytes` at `ipa`. [`Advice::LinuxDontNeed`] takes them
+    /// from the guest, who may be running.
+    ///
+    /// # Errors
+    ///
+    /// If they are not all in here, or the kernel does not take the advice.
+    pub fn advise(&self, ipa: u64, length_bytes: u64, advice: Advice) -> Result<()> {
+        let last = length_bytes.checked_sub(1).and_then(|length| ipa.checked_add(length)).context("no bytes")?;
+        let host = self.host_address_of(ipa).filter(|_| self.host_address_of(last).is_some());
+        let offset =
+            host.with_context(|| format!("{ipa:#x}+{length_bytes:#x} is not in one --mem"))? - self.host_address();
+        let start = self.host.cast::<u8>().wrapping_add(usize::try_from(offset)?).cast();
+        // SAFETY:
+        // - The range is inside the live mapping (checked above), to whose bytes no reference exists.
+        // - No advice used here unmaps it: at worst its bytes become zero.
+        unsafe { madvise(start, usize::try_from(length_bytes)?, advice) }
+            .with_context(|| format!("madvise {advice:?} at {ipa:#x}"))
     }
 
     /// Returns the host address of the first byte.
@@ -87,10 +118,16 @@ impl HostMemory {
 
 impl Drop for HostMemory {
     fn drop(&mut self) {
+        let (start, length) = self.mapped;
         // SAFETY: exactly the mapping made in `map`, to which no reference exists.
-        let _ = unsafe { munmap(self.host, self.spec.size_bytes as usize) };
+        let _ = unsafe { munmap(start, length) };
     }
 }
+
+// SAFETY:
+// - The pointers are addresses of a mapping that lives as long as the value, wherever that is moved or lent to.
+// - Through a shared reference only `advise` uses them, which any thread may call at any time.
+unsafe impl Sync for HostMemory {}
 
 /// Has the host kernel read one byte at `host_address` through its own mapping.
 ///

@@ -26,6 +26,9 @@ pub enum Backing {
     Anonymous,
     /// Private pages of hugetlbfs, as large as a level-2 block: KVM maps blocks for an ordinary guest.
     Huge,
+    /// Private anonymous pages, aligned as level-2 blocks are, that the steps `large` and `small` turn from one size of
+    /// page to the other.
+    Transparent,
     /// A file, created or grown as needed and mapped shared: the way to give two guests the same memory.
     File(PathBuf),
     /// The same, in a mounted hugetlbfs.
@@ -35,14 +38,14 @@ pub enum Backing {
 }
 
 impl Backing {
-    /// Returns whether KVM maps blocks.
+    /// Returns whether KVM maps blocks always.
     #[must_use]
     pub fn is_huge(&self) -> bool {
         matches!(self, Self::Huge | Self::HugeFile(_))
     }
 }
 
-/// A piece of guest memory: `IPA+SIZE[,huge[=PATH]|,file=PATH|,device=ADDRESS][,ro]`.
+/// A piece of guest memory: `IPA+SIZE[,huge[=PATH]|,thp|,file=PATH|,device=ADDRESS][,ro]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemorySpec {
     /// First input address.
@@ -74,13 +77,15 @@ impl FromStr for MemorySpec {
                 Some(("huge", path)) => spec.backing = Backing::HugeFile(path.into()),
                 Some(("device", address)) => spec.backing = Backing::Device(parse_number(address)?),
                 None if word == "huge" => spec.backing = Backing::Huge,
+                None if word == "thp" => spec.backing = Backing::Transparent,
                 None if word == "ro" => spec.read_only = true,
                 _ => bail!(
-                    "memory {text:?}: unknown word {word:?}; known: huge, ro, file=PATH, huge=PATH, device=ADDRESS"
+                    "memory {text:?}: unknown word {word:?}; known: huge, thp, ro, file=PATH, huge=PATH, device=ADDRESS"
                 ),
             }
         }
-        let unit = if spec.backing.is_huge() { block_bytes() } else { page_bytes() };
+        let is_of_blocks = spec.backing.is_huge() || spec.backing == Backing::Transparent;
+        let unit = if is_of_blocks { block_bytes() } else { page_bytes() };
         ensure!(
             spec.ipa % unit == 0 && spec.size_bytes % unit == 0 && spec.size_bytes > 0,
             "memory {text:?} is not a positive multiple of {unit:#x} bytes"
@@ -107,6 +112,50 @@ pub enum Verb {
     TouchShare,
     /// The host *kernel* reads the page behind the guest's back, which makes pKVM poison it.
     Poison,
+    /// The VMM gives the page back to the host (MADV_DONTNEED): KVM unmaps it.
+    Drop,
+    /// From its next touch on, `thp` memory is in blocks (MADV_HUGEPAGE). Whole blocks, please.
+    Large,
+    /// From its next touch on, `thp` memory is in pages (MADV_NOHUGEPAGE).
+    Small,
+}
+
+impl Verb {
+    /// Every verb by its word.
+    const WORDS: [(&'static str, Self); 10] = [
+        ("touch", Self::Touch),
+        ("read", Self::Read),
+        ("call", Self::Call),
+        ("share", Self::Share),
+        ("unshare", Self::Unshare),
+        ("touch-share", Self::TouchShare),
+        ("poison", Self::Poison),
+        ("drop", Self::Drop),
+        ("large", Self::Large),
+        ("small", Self::Small),
+    ];
+
+    /// Returns whether only a protected guest, or its host, can do this.
+    #[must_use]
+    pub fn is_for_protected(self) -> bool {
+        matches!(self, Self::Share | Self::Unshare | Self::TouchShare | Self::Poison)
+    }
+
+    /// Returns whether only an ordinary guest's VMM can do this: the memory of a protected guest is pinned.
+    #[must_use]
+    pub fn is_for_ordinary(self) -> bool {
+        matches!(self, Self::Drop | Self::Large | Self::Small)
+    }
+}
+
+impl FromStr for Verb {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self> {
+        let known = Self::WORDS.iter().find(|(known, _)| *known == word);
+        let all = || Self::WORDS.map(|(word, _)| word).join(" ");
+        known.map(|(_, verb)| *verb).with_context(|| format!("unknown verb {word:?}; known: {}", all()))
+    }
 }
 
 /// A step: `[VCPU/]VERB:[IPA+]PAGES[*STRIDE]`; without an address it starts at the first memory.
@@ -144,25 +193,36 @@ impl FromStr for Step {
         };
         let (verb, place) =
             rest.split_once(':').with_context(|| format!("step {text:?} is not VERB:[IPA+]PAGES[*STRIDE]"))?;
-        let verb = match verb {
-            "touch" => Verb::Touch,
-            "read" => Verb::Read,
-            "call" => Verb::Call,
-            "share" => Verb::Share,
-            "unshare" => Verb::Unshare,
-            "touch-share" => Verb::TouchShare,
-            "poison" => Verb::Poison,
-            _ => bail!("step {text:?}: unknown verb; known: touch read call share unshare touch-share poison"),
-        };
-        let (ipa, pages) = match place.split_once('+') {
+        let verb = verb.parse().with_context(|| format!("step {text:?}"))?;
+        let Place { ipa, pages, stride } = place.parse().with_context(|| format!("step {text:?}"))?;
+        Ok(Self { vcpu, verb, ipa, pages, stride })
+    }
+}
+
+/// Some pages: `[IPA+]PAGES[*STRIDE]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where, if said.
+    pub ipa: Option<u64>,
+    /// How many pages.
+    pub pages: u64,
+    /// Pages from one to the next.
+    pub stride: u64,
+}
+
+impl FromStr for Place {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (ipa, pages) = match text.split_once('+') {
             Some((ipa, pages)) => (Some(parse_number(ipa)?), pages),
-            None => (None, place),
+            None => (None, text),
         };
-        ensure!(ipa.is_none_or(|ipa| ipa % page_bytes() == 0), "step {text:?}: address is not page aligned");
+        ensure!(ipa.is_none_or(|ipa| ipa % page_bytes() == 0), "the address is not page aligned");
         let (pages, stride) = pages.split_once('*').unwrap_or((pages, "1"));
         let (pages, stride) = (parse_number(pages)?, parse_number(stride)?);
-        ensure!(stride > 0, "step {text:?}: a stride of no pages");
-        Ok(Self { vcpu, verb, ipa, pages, stride })
+        ensure!(stride > 0, "a stride of no pages");
+        Ok(Self { ipa, pages, stride })
     }
 }
 
@@ -199,15 +259,25 @@ mod tests {
         assert_eq!((spec.ipa, spec.backing, spec.read_only), (1 << 30, Backing::Huge, true));
         let spec: MemorySpec = "2G+4M,huge=/huge/a".parse().unwrap();
         assert_eq!((spec.backing.is_huge(), spec.backing), (true, Backing::HugeFile("/huge/a".into())));
+        let spec: MemorySpec = "2G+4M,thp".parse().unwrap();
+        assert_eq!((spec.backing.is_huge(), spec.backing), (false, Backing::Transparent));
         let spec: MemorySpec = "0x9000000+64K,device=0x9010000".parse().unwrap();
         assert_eq!((spec.backing.is_huge(), spec.backing), (false, Backing::Device(0x901_0000)));
     }
 
     #[test]
     fn bad_memory() {
-        for text in
-            ["", "0x1000", "0x1001+4K", "0+0", "0x1000+2M,huge", "0+4K,fast", "0+4K,device=", "0xfffffffffffff000+4K"]
-        {
+        for text in [
+            "",
+            "0x1000",
+            "0x1001+4K",
+            "0+0",
+            "0x1000+2M,huge",
+            "0+4K,thp",
+            "0+4K,fast",
+            "0+4K,device=",
+            "0xfffffffffffff000+4K",
+        ] {
             assert!(text.parse::<MemorySpec>().is_err(), "{text:?}");
         }
     }
@@ -220,6 +290,9 @@ mod tests {
         assert_eq!(step, Step { vcpu: 1, verb: Verb::Unshare, ipa: Some(0x2000), pages: 3, stride: 2 });
         assert_eq!(step.addresses(0x2000).unwrap().collect::<Vec<_>>(), [0x2000, 0x4000, 0x6000]);
         assert!(step.addresses(u64::MAX - 0x4000).is_none());
+        for (word, verb) in Verb::WORDS {
+            assert_eq!(format!("{word}:1").parse::<Step>().unwrap().verb, verb);
+        }
     }
 
     #[test]

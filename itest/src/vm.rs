@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A virtual machine on kvm-ioctls, small enough to know exactly what its stage-2 table must hold.
 //!
-//! Single-threaded: a vCPU runs only while it obeys an order, so between two calls the guest is idle.
+//! A vCPU runs only while it obeys an order, so between two calls the guest is idle; but for [`Vm::spin`] and
+//! [`Vm::churn`], which do not return.
 
 // UNSAFETY: gives host memory to KVM and reads CTR_EL0.
 #![expect(unsafe_code, reason = "KVM and CTR_EL0")]
@@ -9,7 +10,7 @@
 use crate::expect::{Entry, Expected, LeafMap, State};
 use crate::guest;
 use crate::memory::{kernel_read, HostMemory, PageMap};
-use crate::script::{block_bytes, page_bytes, Backing, MemorySpec, Step, Verb};
+use crate::script::{block_bytes, page_bytes, Backing, MemorySpec, Place, Step, Verb};
 use anyhow::{bail, ensure, Context as _, Result};
 use kvm_bindings::{
     kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, kvm_userspace_memory_region,
@@ -17,7 +18,10 @@ use kvm_bindings::{
     KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_MEM_READONLY, KVM_VGIC_V3_ADDR_TYPE_DIST, KVM_VGIC_V3_ADDR_TYPE_REDIST,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
+use rustix::mm::Advice;
+use std::collections::BTreeSet;
 use std::os::fd::AsRawFd as _;
+use std::time::Duration;
 
 /// `KVM_VM_TYPE_ARM_PROTECTED`.
 const TYPE_PROTECTED: u64 = 1 << 31;
@@ -38,6 +42,8 @@ pub struct Config {
     pub ipa_bits: Option<u32>,
     /// Memory beside the code page.
     pub memory: Vec<MemorySpec>,
+    /// How many VMs beside this one, that have nothing and never run.
+    pub beside: usize,
 }
 
 /// A VM, torn down on drop in the order KVM wants: vCPUs, VM, then its memory.
@@ -46,8 +52,11 @@ pub struct Vm {
     vcpus: Vec<VcpuFd>,
     _gic: kvm_ioctls::DeviceFd,
     fd: VmFd,
+    _beside: Vec<VmFd>,
     memory: Vec<HostMemory>,
     leaves: LeafMap,
+    /// Blocks of `thp` memory that are touched as blocks, by input address.
+    large: BTreeSet<u64>,
     protected: bool,
     ipa_bits: u32,
     ran: bool,
@@ -95,10 +104,22 @@ impl Vm {
             unsafe { fd.set_user_memory_region(region) }
                 .with_context(|| format!("giving the guest memory at {:#x}", piece.spec.ipa))?;
         }
+        let beside = (0..config.beside).map(|_| kvm.create_vm_with_type(kind)).collect::<Result<Vec<_>, _>>();
+        let beside = beside.context("making VMs beside this one")?;
         let vcpus = (0..config.vcpus).map(|index| new_vcpu(&fd, index)).collect::<Result<Vec<_>>>()?;
         let gic = new_gic(&fd).context("making a GICv3: the machine needs one (QEMU: gic-version=3)")?;
-        let leaves = LeafMap::default();
-        Ok(Self { vcpus, _gic: gic, fd, memory, leaves, protected: config.protected, ipa_bits, ran: false })
+        Ok(Self {
+            vcpus,
+            _gic: gic,
+            fd,
+            _beside: beside,
+            memory,
+            leaves: LeafMap::default(),
+            large: BTreeSet::new(),
+            protected: config.protected,
+            ipa_bits,
+            ran: false,
+        })
     }
 
     /// Does one step, and notes what it did to the table.
@@ -113,8 +134,8 @@ impl Vm {
         for &page in &pages {
             ensure!(self.host_address_of(page).is_some(), "{page:#x} is not in any --mem");
         }
-        let hypercall = matches!(step.verb, Verb::Share | Verb::Unshare | Verb::TouchShare);
-        ensure!(self.protected || !(hypercall || step.verb == Verb::Poison), "only a protected guest can {step:?}");
+        ensure!(self.protected || !step.verb.is_for_protected(), "only a protected guest can {step:?}");
+        ensure!(!self.protected || !step.verb.is_for_ordinary(), "the memory of a protected guest stays: {step:?}");
         let verb = match step.verb {
             Verb::Touch => guest::VERB_STORE,
             Verb::Read => guest::VERB_LOAD,
@@ -123,6 +144,7 @@ impl Vm {
             Verb::Unshare => guest::VERB_UNSHARE,
             Verb::TouchShare => guest::VERB_STORE_SHARE,
             Verb::Poison => return self.poison(&pages),
+            Verb::Drop | Verb::Large | Verb::Small => return self.advise(ipa, &pages, step),
         };
         let refused = self.order(verb, ipa, step)?;
         ensure!(refused == 0, "the hypervisor refused {refused} of {} hypercalls of {step:?}", step.pages);
@@ -145,6 +167,53 @@ impl Vm {
         let step = Step { vcpu: 0, verb: Verb::Read, ipa: None, pages: 1, stride: 1 };
         self.order(guest::VERB_SPIN, 0, &step)?;
         bail!("the guest obeyed an order that has no end")
+    }
+
+    /// Has the first vCPU store to each of the pages of `place` again and again, while another thread gives the memory of
+    /// one block after the other back to the host, and turns each block of `thp` memory from pages to one page and back.
+    /// So tables of level 3 become holes and blocks all the time, and come again.
+    ///
+    /// # Errors
+    ///
+    /// If the place makes no sense or KVM refuses; it does not return otherwise.
+    pub fn churn(mut self, place: &Place) -> Result<()> {
+        /// A table is to be full now and then before it goes.
+        const PAUSE: Duration = Duration::from_micros(500);
+        ensure!(!self.protected, "the memory of a protected guest stays");
+        let default_ipa = self.memory.get(1).map(|piece| piece.spec.ipa);
+        let ipa = place.ipa.or(default_ipa).context("no memory (--mem) and no address")?;
+        let step = Step { vcpu: 0, verb: Verb::Touch, ipa: Some(ipa), pages: place.pages, stride: place.stride };
+        let blocks: BTreeSet<u64> =
+            step.addresses(ipa).context("too many pages")?.map(|page| page / block_bytes() * block_bytes()).collect();
+        let memory = core::mem::take(&mut self.memory);
+        let piece = memory.iter().find(|piece| piece.host_address_of(ipa).is_some()).context("not in any --mem")?;
+        let transparent = piece.spec.backing == Backing::Transparent;
+        let drop_all = || -> Result<()> {
+            for round in 0_usize.. {
+                for (number, &block) in blocks.iter().enumerate() {
+                    if transparent {
+                        let large = (round + number) % 2 == 0;
+                        let advice = if large { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
+                        piece.advise(block, block_bytes(), advice)?;
+                    }
+                    piece.advise(block, block_bytes(), Advice::LinuxDontNeed)?;
+                    std::thread::sleep(PAUSE);
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                if let Err(error) = drop_all() {
+                    // The other thread has no end.
+                    eprintln!("churn: {error:#}");
+                    std::process::exit(1);
+                }
+            });
+            loop {
+                self.order(guest::VERB_STORE, ipa, &step)?;
+            }
+        })
     }
 
     /// Tells what the table must hold now, with output addresses if asked for (then present pages only).
@@ -197,6 +266,32 @@ impl Vm {
         Ok(())
     }
 
+    /// Gives pages of `thp` or other memory back to the host, or says in which size they come again.
+    fn advise(&mut self, ipa: u64, pages: &[u64], step: &Step) -> Result<()> {
+        let advice = match step.verb {
+            Verb::Large => Advice::LinuxHugepage,
+            Verb::Small => Advice::LinuxNoHugepage,
+            _ => Advice::LinuxDontNeed,
+        };
+        let piece = self.piece_of(ipa).context("checked by the caller")?;
+        ensure!(step.verb == Verb::Drop || piece.spec.backing == Backing::Transparent, "not thp memory: {step:?}");
+        // In one piece where they are one: what is one page to the host goes as one.
+        if step.stride == 1 {
+            piece.advise(ipa, step.pages * page_bytes(), advice)?;
+        } else {
+            pages.iter().try_for_each(|&page| piece.advise(page, page_bytes(), advice))?;
+        }
+        for &page in pages {
+            let block = page / block_bytes() * block_bytes();
+            match step.verb {
+                Verb::Large => drop(self.large.insert(block)),
+                Verb::Small => drop(self.large.remove(&block)),
+                _ => self.leaves.remove(page),
+            }
+        }
+        Ok(())
+    }
+
     /// Runs a vCPU until it has obeyed; returns how many hypercalls were refused.
     fn order(&mut self, verb: u64, address: u64, step: &Step) -> Result<u64> {
         let count = self.vcpus.len();
@@ -236,7 +331,8 @@ impl Vm {
 
     fn note(&mut self, page: u64, verb: Verb) {
         let Some(piece) = self.piece_of(page) else { return };
-        let (level, size) = if piece.spec.backing.is_huge() { (2, block_bytes()) } else { (3, page_bytes()) };
+        let is_block = piece.spec.backing.is_huge() || self.large.contains(&(page / block_bytes() * block_bytes()));
+        let (level, size) = if is_block { (2, block_bytes()) } else { (3, page_bytes()) };
         let read_only = piece.spec.read_only;
         if read_only && verb == Verb::Touch {
             return;
@@ -262,7 +358,7 @@ impl Vm {
             Verb::Call => (entry.write, entry.execute) = (true, true),
             Verb::Share | Verb::TouchShare => entry.state = State::SharedOwned,
             Verb::Unshare => entry.state = State::Owned,
-            Verb::Read | Verb::Poison => {}
+            Verb::Read | Verb::Poison | Verb::Drop | Verb::Large | Verb::Small => {}
         }
     }
 }

@@ -29,6 +29,15 @@ impl VmmProcess {
         Self::launch(arguments, "--hold".into())
     }
 
+    /// Starts a VM likewise, whose guest then stores to the pages of `place` for good, while they are taken away from it.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_churning(arguments: &str, place: &str) -> Result<Self> {
+        Self::launch(arguments, format!("--churn={place}"))
+    }
+
     /// Starts a VM likewise, that then stays in the guest on a CPU for good and takes no more steps.
     ///
     /// # Errors

@@ -8,10 +8,12 @@
 //! s2dump-vmm protected touch:16 share:2 --hold
 //! s2dump-vmm ordinary --mem 0x80000000+8M,huge touch:1 touch:0x80400000+1
 //! s2dump-vmm protected --vcpus 2 touch:4 1/touch:0x80100000+4
+//! s2dump-vmm ordinary --mem 0x80000000+8M,thp --churn 1024*2
+//! s2dump-vmm protected touch:4 --lives 100
 //! ```
 
 use clap::{Parser, ValueEnum};
-use s2dump_itest::script::{MemorySpec, Step};
+use s2dump_itest::script::{MemorySpec, Place, Step};
 
 /// Makes a VM in a known state and tells what its stage-2 table must hold.
 #[derive(Debug, Parser)]
@@ -19,9 +21,10 @@ use s2dump_itest::script::{MemorySpec, Step};
 struct Args {
     /// Kind of VM.
     kind: Kind,
-    /// Steps: `[VCPU/]VERB:[IPA+]PAGES[*STRIDE]` with VERB touch, read, call, share, unshare, touch-share or poison.
+    /// Steps: `[VCPU/]VERB:[IPA+]PAGES[*STRIDE]` with VERB touch, read, call, share, unshare,
+    /// touch-share, poison, drop, large or small.
     steps: Vec<Step>,
-    /// Memory as `IPA+SIZE[,huge[=PATH]|,file=PATH|,device=ADDRESS][,ro]`; the first is where steps without an address go.
+    /// Memory as `IPA+SIZE[,huge[=PATH]|,thp|,file=PATH|,device=ADDRESS][,ro]`; the first is where steps without an address go.
     #[arg(long = "mem", default_value = "0x80000000+64M")]
     memory: Vec<MemorySpec>,
     /// Number of vCPUs.
@@ -33,6 +36,15 @@ struct Args {
     /// Keep the VM, its first vCPU looping in the guest on this CPU for good.
     #[arg(long, value_name = "CPU", conflicts_with = "hold")]
     spin: Option<usize>,
+    /// Keep the VM, its first vCPU storing to pages (`[IPA+]PAGES[*STRIDE]`) that are taken away from it, for good.
+    #[arg(long, value_name = "PLACE", conflicts_with_all = ["hold", "spin"])]
+    churn: Option<Place>,
+    /// Make this many VMs beside it, that have nothing and never run.
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    beside: usize,
+    /// Make the VM, do the steps, tell of it and end it, so many times.
+    #[arg(long, default_value_t = 1, value_name = "COUNT", conflicts_with_all = ["hold", "spin", "churn"])]
+    lives: usize,
     /// Keep the VM and read more steps from standard input, until it ends.
     #[arg(long)]
     hold: bool,
@@ -56,20 +68,29 @@ fn main() -> anyhow::Result<()> {
 
     let args = Args::parse();
     let protected = args.kind == Kind::Protected;
-    let config = Config { protected, vcpus: args.vcpus, ipa_bits: args.ipa_bits, memory: args.memory };
-    let mut vm = Vm::new(&config)?;
+    let config =
+        Config { protected, vcpus: args.vcpus, ipa_bits: args.ipa_bits, memory: args.memory, beside: args.beside };
     let print = |vm: &Vm| -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         serde_json::to_writer(&mut out, &vm.expected(args.physical)?)?;
         writeln!(out)?;
         Ok(out.flush()?)
     };
-    for step in &args.steps {
-        vm.step(step)?;
+    let begin = || -> anyhow::Result<Vm> {
+        let mut vm = Vm::new(&config)?;
+        args.steps.iter().try_for_each(|step| vm.step(step))?;
+        print(&vm)?;
+        Ok(vm)
+    };
+    for _ in 1..args.lives {
+        drop(begin()?);
     }
-    print(&vm)?;
+    let mut vm = begin()?;
     if let Some(cpu) = args.spin {
         return vm.spin(cpu);
+    }
+    if let Some(place) = args.churn {
+        return vm.churn(&place);
     }
     if args.hold {
         for line in std::io::stdin().lines() {
