@@ -17,8 +17,8 @@ pub(crate) enum Runs {
     Whole,
     /// They are not: what the MMU does is CONSTRAINED UNPREDICTABLE.
     Broken,
-    /// The row does not tell: its output addresses jump, the range asked for cuts it, or hardware may set the access flag
-    /// (and with it the dirty state) of some entries of a run only, so that a run spans rows.
+    /// The row does not tell: its output addresses jump, the range asked for or a change of the table cuts it, or hardware
+    /// may set the access flag (and with it the dirty state) of some entries of a run only, so that a run spans rows.
     Unknown,
 }
 
@@ -29,12 +29,13 @@ pub(crate) fn runs(row: &Row, table: &TableFacts) -> Option<Runs> {
     let mask = (u64::from(entries) << row.entry_shift) - 1;
     let Some(oa) = row.oa.filter(|_| row.linear) else { return Some(Runs::Unknown) };
     let is_cut = |bound: u64, at: u64| bound & mask != 0 && at == bound;
+    let is_cut_by_range = is_cut(table.header.start, row.ia) || is_cut(table.end(), row.end());
+    let is_cut_by_change = row.changed.at_start || row.changed.at_end;
     Some(if (row.ia ^ oa) & mask != 0 {
         Runs::Broken
     } else if (row.ia | row.end()) & mask == 0 {
         Runs::Whole
-    } else if table.geometry.sets_access_flag() || is_cut(table.header.start, row.ia) || is_cut(table.end(), row.end())
-    {
+    } else if table.geometry.sets_access_flag() || is_cut_by_range || is_cut_by_change {
         Runs::Unknown
     } else {
         Runs::Broken

@@ -2,7 +2,7 @@
 //! Rejoins runs that were split where one slot ended, so that output does not depend on the budget; and folds exact
 //! captures when folded output is asked for. What is one run, `s2dump-hyp` decides: for EL2 and here.
 
-use crate::model::Row;
+use crate::model::{Changed, Row};
 use s2dump_abi::slot::record_flags;
 use s2dump_hyp::coalescer::{merge, Fold};
 use s2dump_vmsa::PhysAddr;
@@ -21,6 +21,10 @@ impl Merger {
 
     /// Takes the next row and returns the one before, if the two do not join.
     pub(crate) fn push(&mut self, row: Row) -> Option<Row> {
+        if row.changed.at_start {
+            let held = self.held.replace(row)?;
+            return Some(Row { changed: Changed { at_end: true, ..held.changed }, ..held });
+        }
         if let Some(joined) = self.held.and_then(|held| self.join(&held, &row)) {
             self.held = Some(joined);
             return None;

@@ -131,19 +131,21 @@ pub(crate) fn target_name(target: Target) -> String {
     }
 }
 
-/// A run of entries, of one slot or of several.
+/// A printed run of entries, of one slot or of several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// Input address of the first entry.
+    /// First input address it covers: that of its first entry, plus `skipped`.
     pub(crate) ia: u64,
-    /// Output address of the first entry; `None` for what has none, and where clipping a jumping run lost it.
+    /// Output address of `ia`; `None` for what has none, and where clipping a jumping run lost it.
     pub(crate) oa: Option<u64>,
     /// The first descriptor.
     pub(crate) raw: u64,
-    /// Number of entries, at least 1.
+    /// Number of entries, at least 1. The first counts even if only a part of it is covered.
     pub(crate) count: u64,
     /// What an entry spans, as a shift.
     pub(crate) entry_shift: u32,
+    /// Bytes of the first entry that the row does not cover, because rows before it do.
+    pub(crate) skipped: u64,
     /// Level.
     pub(crate) level: Level,
     /// What it is; only kinds this version knows.
@@ -152,12 +154,26 @@ pub(crate) struct Row {
     pub(crate) linear: bool,
     /// What the tables above a leaf of EL2's stage 1 say.
     pub(crate) inherited: TableAttrs,
+    /// The table changed at one of its ends while it was read.
+    pub(crate) changed: Changed,
+}
+
+/// Where a row meets another that was read from a table which was not the same any more.
+///
+/// Only a change that moves the bounds of entries is seen: an entry that is a hole or a block now, and begins before the
+/// address up to which a table in its place was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// The row was read after the one before it, with a change in between.
+    pub(crate) at_start: bool,
+    /// The row was read before the one after it, with a change in between.
+    pub(crate) at_end: bool,
 }
 
 impl Row {
-    /// Returns the bytes of input addresses it spans.
+    /// Returns the bytes of input addresses it covers.
     pub(crate) fn size(&self) -> u64 {
-        self.count << self.entry_shift
+        (self.count << self.entry_shift) - self.skipped
     }
 
     /// Returns the first input address after it.
@@ -165,16 +181,22 @@ impl Row {
         self.ia.wrapping_add(self.size())
     }
 
+    /// Returns the input address its first entry begins at, whether the row covers it or not.
+    fn first_entry(&self) -> u64 {
+        self.ia - self.skipped
+    }
+
     /// Returns whether it is an entry of zeroes: nothing there.
     pub(crate) fn is_hole(&self) -> bool {
         self.kind == RecordKind::INVALID && self.raw == 0
     }
 
-    /// Returns it as a record, or `None` if it has more entries than a record can tell.
+    /// Returns its entries as a record, or `None` if they are more than a record can tell.
     pub(crate) fn to_record(self) -> Option<Record> {
+        let Self { ia, oa, .. } = self.with_whole_entries();
         Some(Record {
-            ia: self.ia,
-            oa: self.oa.unwrap_or(0),
+            ia,
+            oa: oa.unwrap_or(0),
             descriptor: self.raw,
             count: u32::try_from(self.count).ok()?,
             level: self.level.get(),
@@ -185,28 +207,52 @@ impl Row {
     }
 
     /// Returns the part of it from the entry that has `start` to the one before `end`, or `None` if it has neither.
+    /// Entries are not split.
     pub(crate) fn clip(mut self, start: u64, end: u64) -> Option<Self> {
-        if self.end() <= start || self.ia >= end {
+        if self.end() <= start || self.ia >= end || start >= end {
             return None;
         }
-        if self.ia < start {
-            let skipped = (start - self.ia) >> self.entry_shift;
-            let bytes = skipped << self.entry_shift;
-            self.ia += bytes;
-            self.count -= skipped;
+        let passed = start.saturating_sub(self.first_entry()) >> self.entry_shift;
+        if passed > 0 {
+            let bytes = passed << self.entry_shift;
             // What is no leaf has one descriptor throughout.
             match (self.kind == RecordKind::LEAF, self.linear) {
                 (true, true) => {
-                    self.oa = self.oa.map(|oa| oa.wrapping_add(bytes));
+                    self.oa = self.oa.map(|oa| oa.wrapping_add(bytes - self.skipped));
                     self.raw = self.raw.wrapping_add(bytes);
                 }
-                (true, false) if skipped > 0 => self.oa = None,
+                (true, false) => self.oa = None,
                 _ => {}
             }
+            self.ia = self.first_entry() + bytes;
+            self.count -= passed;
+            self.skipped = 0;
+            self.changed.at_start = false;
         }
-        let entries = (end - self.ia).div_ceil(1 << self.entry_shift);
-        self.count = self.count.min(entries);
+        let entries = (end - self.first_entry()).div_ceil(1 << self.entry_shift);
+        if entries < self.count {
+            self.count = entries;
+            self.changed.at_end = false;
+        }
         Some(self)
+    }
+
+    /// Returns the row of its entries, all of them whole.
+    pub(crate) fn with_whole_entries(self) -> Self {
+        let oa = if self.kind == RecordKind::LEAF { self.oa.map(|oa| oa.wrapping_sub(self.skipped)) } else { self.oa };
+        Self { ia: self.first_entry(), oa, skipped: 0, changed: Changed::default(), ..self }
+    }
+
+    /// Returns the part of it from `start` on, even if that is in the middle of an entry, or `None` if there is none.
+    pub(crate) fn split_off(self, start: u64) -> Option<Self> {
+        let mut row = self.clip(start, u64::MAX)?;
+        let more = start.saturating_sub(row.ia);
+        row.ia += more;
+        row.skipped += more;
+        if row.kind == RecordKind::LEAF {
+            row.oa = row.oa.map(|oa| oa.wrapping_add(more));
+        }
+        Some(row)
     }
 }
 
@@ -308,6 +354,8 @@ mod tests {
         kind: RecordKind::LEAF,
         linear: true,
         inherited: TableAttrs::NONE,
+        skipped: 0,
+        changed: Changed { at_start: false, at_end: false },
     };
 
     #[test]
@@ -341,5 +389,41 @@ mod tests {
     fn clip_keeps_entries_whole() {
         let block = Row { count: 1, entry_shift: 21, level: Level::L2, ..PAGES };
         assert_eq!(block.clip(0x8000_1000, 0x8000_2000), Some(block));
+    }
+
+    const BLOCK: Row = Row { count: 2, entry_shift: 21, level: Level::L2, raw: 0x4000_07fd, ..PAGES };
+
+    /// A block read behind pages that were read from the table in its place: the descriptor stays, the addresses move.
+    #[test]
+    fn split_off_begins_in_the_middle_of_an_entry() {
+        let row = BLOCK.split_off(0x8000_3000).unwrap();
+        let expected = Row { ia: 0x8000_3000, oa: Some(0x4000_3000), skipped: 0x3000, ..BLOCK };
+        assert_eq!(row, expected);
+        assert_eq!((row.size(), row.end()), ((4 << 20) - 0x3000, 0x8040_0000));
+        assert_eq!(BLOCK.split_off(0x8020_0000), BLOCK.clip(0x8020_0000, u64::MAX));
+        assert_eq!(BLOCK.split_off(0x8040_0000), None);
+        assert_eq!(BLOCK.split_off(0), Some(BLOCK));
+    }
+
+    /// Whatever is cut off, the record of what is left is that of the entries it has.
+    #[test]
+    fn split_off_keeps_the_record_of_its_entries() {
+        let in_first = BLOCK.split_off(0x8010_0000).unwrap();
+        assert_eq!(in_first.to_record(), BLOCK.to_record());
+        assert_eq!(in_first.with_whole_entries(), BLOCK);
+        assert_eq!(in_first.split_off(0x8010_1000), BLOCK.split_off(0x8010_1000), "split twice");
+        assert_eq!(in_first.clip(0x8018_0000, u64::MAX), Some(in_first), "entries are not split");
+        let in_second = in_first.split_off(0x8030_0000).unwrap();
+        assert_eq!((in_second.oa, in_second.count, in_second.skipped), (Some(0x4030_0000), 1, 0x10_0000));
+        assert_eq!(in_second.to_record(), BLOCK.clip(0x8030_0000, u64::MAX).unwrap().to_record());
+        assert_eq!(in_first.clip(0, 0x8020_0000).unwrap().size(), 0x10_0000);
+    }
+
+    #[test]
+    fn split_off_leaves_where_a_table_is() {
+        let outside = Row { kind: RecordKind::TABLE_OUTSIDE, count: 1, ..BLOCK };
+        let row = outside.split_off(0x8000_1000).unwrap();
+        assert_eq!((row.oa, row.raw), (outside.oa, outside.raw));
+        assert_eq!(row.to_record(), outside.to_record());
     }
 }

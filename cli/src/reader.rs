@@ -5,7 +5,7 @@
 //! grows with the input: at most the events of one slot are held.
 
 use crate::frame::{self, Records, Slot, SlotBuffer, SlotFault};
-use crate::model::{target_name, Outcome, Row, TableFacts, TableFault};
+use crate::model::{target_name, Changed, Outcome, Row, TableFacts, TableFault};
 use crate::source::{Decoding, Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
@@ -63,6 +63,12 @@ pub(crate) enum Issue {
     /// A record makes no sense.
     #[error("{0}: skipped the record at {1:#x}: {2}")]
     Record(String, u64, &'static str),
+    /// A record reaches back further than one entry can.
+    #[error("{0}: the record at {1:#x} reaches back over more than one entry; what is before {2:#x} was left out")]
+    FarBack(String, u64, u64),
+    /// Records do not cover what their slot says it covers.
+    #[error("{0}: no record covers {1:#x} to {2:#x}")]
+    Uncovered(String, u64, u64),
     /// A list, dump or walk has no END slot.
     #[error("{0}: the end is missing")]
     NoEnd(String),
@@ -79,8 +85,12 @@ struct Section {
     table: Option<TableFacts>,
     next_sequence: u64,
     next_ia: u64,
-    /// End of the last row, if there was one.
-    row_end: Option<u64>,
+    /// The first address that the next record is to cover.
+    due: u64,
+    /// An issue of the slot that is being read says that rows may be missing.
+    is_told: bool,
+    /// There was a row.
+    has_rows: bool,
     outcome: Outcome,
 }
 
@@ -190,7 +200,7 @@ impl Sections {
             }
             Records::Runs(runs) => {
                 if self.enter(index, &header) {
-                    runs.for_each(|record| self.take_run(&header, &record));
+                    self.take_runs(&header, runs, cut_off.is_some());
                 }
             }
             Records::Vms(vms) => {
@@ -242,7 +252,9 @@ impl Sections {
             table,
             next_sequence: 0,
             next_ia: header.start,
-            row_end: None,
+            due: header.start,
+            is_told: false,
+            has_rows: false,
             outcome: Outcome { target, ..Outcome::default() },
         });
         true
@@ -252,11 +264,17 @@ impl Sections {
     fn step(&mut self, header: &SlotHeader) {
         let Some(section) = &mut self.section else { return };
         let issues = &mut self.issues;
-        if header.sequence != section.next_sequence {
+        let is_gap = header.sequence != section.next_sequence;
+        let is_seam = !is_gap && section.kind == SlotKind::RANGES && header.start != section.next_ia;
+        if is_gap {
             issues.push_back(Issue::Gap(section.name.clone(), header.sequence, section.next_sequence));
-        } else if section.kind == SlotKind::RANGES && header.start != section.next_ia {
-            issues.push_back(Issue::Seam(section.name.clone(), header.start, section.next_ia));
         }
+        if is_seam {
+            issues.push_back(Issue::Seam(section.name.clone(), header.start, section.next_ia));
+        } else {
+            section.due = section.due.max(header.start);
+        }
+        section.is_told = is_seam;
         let shape = |h: &SlotHeader| (h.vtcr, h.root, h.table_features, h.encoding);
         if section.table.is_some() && shape(header) != shape(&section.first) {
             issues.push_back(Issue::Registers(section.name.clone()));
@@ -274,15 +292,53 @@ impl Sections {
         self.last = Some(*header);
     }
 
-    /// Checks a run and makes a row of it.
-    fn take_run(&mut self, header: &SlotHeader, record: &Record) {
-        let Some(Section { kind, name, table: Some(table), row_end, .. }) = &mut self.section else { return };
-        match check_run(table, header, record, *kind, *row_end) {
-            Ok(row) => {
-                *row_end = Some(row.end());
-                self.events.push_back(Event::Row(row));
+    /// Makes rows of the records of a slot, as far as they are right.
+    ///
+    /// The rows of a dump cover its addresses without gap or overlap. Where records do not, an issue says so, once for
+    /// each slot. One overlap is none of theirs: between two calls a table may have become a hole or a block, which begins
+    /// before the address that the second call went on from. Then the rows before stay as they were read, and the new entry
+    /// covers the rest.
+    fn take_runs(&mut self, header: &SlotHeader, records: impl Iterator<Item = Record>, is_cut_off: bool) {
+        let Some(section) = &mut self.section else { return };
+        let Some(table) = &section.table else { return };
+        let is_dump = section.kind == SlotKind::RANGES;
+        section.is_told |= is_cut_off;
+        for (place, record) in records.enumerate() {
+            let name = || section.name.clone();
+            let mut row = match check_run(table, &record, section.kind) {
+                Ok(row) => row,
+                Err(fault) => {
+                    self.issues.push_back(Issue::Record(name(), record.ia, fault));
+                    section.is_told = true;
+                    continue;
+                }
+            };
+            if is_dump {
+                let is_first = place == 0;
+                if row.ia > section.due && !section.is_told {
+                    self.issues.push_back(Issue::Uncovered(name(), section.due, row.ia));
+                    section.is_told = true;
+                }
+                if row.ia < section.due && (!is_first || row.end() <= section.due) {
+                    self.issues.push_back(Issue::Record(name(), record.ia, "it does not follow the one before"));
+                    section.is_told = true;
+                    continue;
+                }
+                if row.ia < section.due && section.due - row.ia >= 1 << row.entry_shift {
+                    self.issues.push_back(Issue::FarBack(name(), row.ia, section.due));
+                }
+                // The first entry of all may begin before the address asked for, and is shown whole.
+                if row.ia < section.due && section.has_rows {
+                    let Some(rest) = row.split_off(section.due) else { continue };
+                    row = Row { changed: Changed { at_start: true, ..rest.changed }, ..rest };
+                }
+                section.due = row.end();
             }
-            Err(fault) => self.issues.push_back(Issue::Record(name.clone(), record.ia, fault)),
+            section.has_rows = true;
+            self.events.push_back(Event::Row(row));
+        }
+        if is_dump && section.due < header.next && !section.is_told {
+            self.issues.push_back(Issue::Uncovered(section.name.clone(), section.due, header.next));
         }
     }
 
@@ -324,14 +380,8 @@ impl Sections {
     }
 }
 
-/// Checks that a record describes entries of `table` that follow `row_end`.
-fn check_run(
-    table: &TableFacts,
-    header: &SlotHeader,
-    record: &Record,
-    kind: SlotKind,
-    row_end: Option<u64>,
-) -> Result<Row, &'static str> {
+/// Checks that a record of a slot of `kind` describes entries that `table` can have.
+fn check_run(table: &TableFacts, record: &Record, kind: SlotKind) -> Result<Row, &'static str> {
     let record_kind = RecordKind(record.kind);
     if record.kind > RecordKind::TABLE_LOOP.0 {
         return Err("of a kind this s2dump does not know");
@@ -350,6 +400,7 @@ fn check_run(
         raw: record.descriptor,
         count: u64::from(record.count),
         entry_shift,
+        skipped: 0,
         level,
         kind: record_kind,
         linear: record.flags & record_flags::LINEAR != 0,
@@ -360,6 +411,7 @@ fn check_run(
                 TableAttrs::from_bits(bits)
             }
         },
+        changed: Changed::default(),
     };
     let space = table.geometry.ia_end();
     if record.ia >= space || row.count > (space - record.ia).div_ceil(1 << entry_shift) {
@@ -370,10 +422,6 @@ fn check_run(
     }
     if record_kind == RecordKind::TABLE {
         return Err("a table that is followed is no run");
-    }
-    // The first entry of a dump may begin before the address asked for.
-    if row_end.map_or(row.end() <= header.start, |row_end| record.ia < row_end) {
-        return Err("it does not follow the one before");
     }
     Ok(row)
 }

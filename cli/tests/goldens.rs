@@ -61,6 +61,22 @@ const CASES: &[(&str, &[&str])] = &[
     ),
     ("dump-odd", &["dump -i odd.s2d -o +raw", "dump -i untyped.s2d -o +raw", "dump -i lpa2.s2d -o +raw"]),
     (
+        "changed",
+        &[
+            "dump -i changed.s2d -o +raw,count",
+            "dump -i changed.s2d -n --exact",
+            "dump -i changed.s2d --format ptdump",
+            "dump -i changed.s2d --format ndjson",
+            "dump -i changed.s2d --range 0x80400000+64K",
+            "walk -i changed.s2d vm:0x1000 0x80009123",
+            "walk -i changed.s2d vm:0x1000 0x80201234 --json",
+            "walk -i changed.s2d vm:0x1000 0x80007123",
+            "dump -i lone.s2d",
+            "dump -i lone.s2d --format ndjson",
+            "dump -i lone-cut.s2d --format ptdump",
+        ],
+    ),
+    (
         "dump-ptdump",
         &[
             "dump -i two.s2d vm:0x1000 --format ptdump",

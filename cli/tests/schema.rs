@@ -11,13 +11,15 @@ use std::path::Path;
 use std::process::Command;
 use support::{captures, images};
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "two.s2d",
     "odd.s2d",
     "untyped.s2d",
     "lpa2.s2d",
     "folded.s2d",
     "gone.s2d",
+    "changed.s2d",
+    "lone.s2d",
     "truncated.s2d",
     "corrupt.s2d",
     "lengths.s2d",

@@ -94,12 +94,21 @@ struct TrailerJson {
     complete: bool,
     incomplete_reason: Option<String>,
     consistency: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<ChangesJson>,
     status: Option<u32>,
     problems: u64,
     digest: Option<Hex>,
     verify: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     second_digest: Option<Hex>,
+}
+
+/// Where the table was seen to change.
+#[derive(Serialize)]
+struct ChangesJson {
+    places: u64,
+    first: Hex,
 }
 
 impl TrailerJson {
@@ -122,9 +131,13 @@ impl TrailerJson {
             incomplete_reason: trailer.incomplete(),
             consistency: match trailer.consistency() {
                 Consistency::Atomic => "atomic",
-                Consistency::PerCall(_) => "per-call",
+                Consistency::PerCall(..) | Consistency::OneOfSeveral | Consistency::Nothing => "per-call",
                 Consistency::Image => "image",
             },
+            changes: trailer
+                .changes
+                .first
+                .map(|first| ChangesJson { places: trailer.changes.places, first: Hex(first) }),
             status: outcome.status.map(|Status(status)| status),
             problems: trailer.issues,
             digest: outcome.digest.map(Hex),

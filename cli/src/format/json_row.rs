@@ -17,6 +17,10 @@ pub(crate) struct RowJson {
     end: Hex,
     size_bytes: u64,
     count: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    skipped_bytes: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    changed_before: bool,
     level: i8,
     kind: &'static str,
     output: Option<Hex>,
@@ -105,6 +109,8 @@ impl RowJson {
             end: Hex(row.end()),
             size_bytes: row.size(),
             count: row.count,
+            skipped_bytes: row.skipped,
+            changed_before: row.changed.at_start,
             level: row.level.get(),
             kind: meaning::kind(row),
             output: row.oa.map(Hex),
@@ -131,6 +137,11 @@ impl RowJson {
             }),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Takes the alarm out of a word: the table shouts, JSON does not.

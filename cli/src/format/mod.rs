@@ -41,6 +41,8 @@ pub(crate) struct Trailer {
     pub(crate) verified: Option<Verified>,
     /// Tables an image does not have.
     pub(crate) missing: Missing,
+    /// Where the table was seen to change while it was read.
+    pub(crate) changes: Changes,
     /// Issues the reader had.
     pub(crate) issues: u64,
     /// What stopped the source, or kept it from reading what is there.
@@ -66,10 +68,14 @@ pub(crate) enum Verified {
 /// How much of the dump was one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consistency {
-    /// One call: everything was read under the VM's lock.
+    /// One call: all that was asked for was read under the VM's lock.
     Atomic,
-    /// So many calls, each under the lock, with time in between.
-    PerCall(u64),
+    /// So many calls, each under the lock, with time in between in which the table may change; where it was seen to.
+    PerCall(u64, Changes),
+    /// One call under the lock, which is not all that was asked for.
+    OneOfSeveral,
+    /// No call gave an answer.
+    Nothing,
     /// From an image of memory, which may be of no one moment itself.
     Image,
 }
@@ -78,10 +84,40 @@ impl fmt::Display for Consistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Atomic => write!(f, "read in one call under the VM's lock: atomic"),
-            Self::PerCall(calls) => {
-                write!(f, "read in {calls} calls, each atomic under the VM's lock; the whole is not atomic")
+            Self::PerCall(calls, changes) => {
+                write!(f, "read in {calls} calls, each atomic under the VM's lock; the whole is not atomic")?;
+                match changes.first {
+                    Some(first) if changes.places == 1 => {
+                        write!(f, ": the table changed at {first:#x} between two of them")
+                    }
+                    Some(first) => {
+                        write!(f, ": the table changed at {} places between calls, first at {first:#x}", changes.places)
+                    }
+                    None => Ok(()),
+                }
             }
+            Self::OneOfSeveral => write!(f, "read in one call under the VM's lock, which is not all: not atomic"),
+            Self::Nothing => write!(f, "nothing was read"),
             Self::Image => write!(f, "read from an image of memory: as consistent as that is"),
+        }
+    }
+}
+
+/// Where a table was seen to change between two calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// At how many places.
+    pub(crate) places: u64,
+    /// The first of them.
+    pub(crate) first: Option<u64>,
+}
+
+impl Changes {
+    /// Counts the change at the start of `row`, if there is one.
+    pub(crate) fn add(&mut self, row: &Row) {
+        if row.changed.at_start {
+            self.places += 1;
+            self.first = self.first.or(Some(row.ia));
         }
     }
 }
@@ -91,8 +127,10 @@ impl Trailer {
     pub(crate) fn consistency(&self) -> Consistency {
         match self.outcome.calls {
             _ if self.outcome.target == IMAGE => Consistency::Image,
-            0 | 1 => Consistency::Atomic,
-            calls => Consistency::PerCall(calls),
+            0 => Consistency::Nothing,
+            1 if self.incomplete().is_none() => Consistency::Atomic,
+            1 => Consistency::OneOfSeveral,
+            calls => Consistency::PerCall(calls, self.changes),
         }
     }
 

@@ -69,6 +69,9 @@ impl Format for TableFormat {
     fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()> {
         let Some(table) = &self.table else { return Ok(()) };
         self.totals.add(row, table);
+        if row.changed.at_start && self.headings {
+            writeln!(out, "# the table changed here while it was read")?;
+        }
         let cells = self.columns.iter().map(|&column| (column, column.cell(row, table)));
         let style = self.style(row, None, table);
         write!(out, "{style}")?;

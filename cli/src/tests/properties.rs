@@ -8,7 +8,7 @@ use crate::reader::{Event, Reader};
 use crate::source::file::FileSource;
 use proptest::prelude::*;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{record_flags, Record};
+use s2dump_abi::slot::{record_flags, Record, RecordKind, SlotHeader};
 use s2dump_hyp::coalescer::Fold;
 use std::io::Cursor;
 
@@ -64,6 +64,7 @@ fn write_all(events: &[Event]) {
                                 rows,
                                 verified: None,
                                 missing: Default::default(),
+                                changes: Default::default(),
                                 issues: 0,
                                 cause: None,
                             },
@@ -156,6 +157,81 @@ proptest! {
         let split = split(&whole, &cuts);
         prop_assert!(split.len() > whole.len());
         prop_assert_eq!(merged(&split, exact), merged(&whole, exact));
+    }
+}
+
+/// A slot in the making: levels, lengths and kinds of its records, drawn at random.
+type Draft = Vec<(i8, u32, u8)>;
+
+/// Writes slots of which each goes on where the one before ended, by entries that may begin before that: a table that
+/// changes all the time. Returns them and how many of their first records begin too early.
+fn slots_that_reach_back(drafts: &[Draft]) -> (Capture, u64) {
+    let header = dump_header(0x1000, VTCR_40);
+    let (mut capture, mut cursor, mut early) = (Capture::default(), 0, 0);
+    let shift = |level: i8| 12 + 9 * (3 - level as u32);
+    let rest: Draft = vec![(1, u32::MAX, 0)];
+    let mut sequence = 0;
+    for draft in drafts.iter().chain([&rest]) {
+        let (start, mut records) = (cursor, Vec::new());
+        for &(level, length, kind) in draft {
+            // Only the first entry of a slot may begin before it does.
+            let fits = |level: &i8| records.is_empty() || cursor % (1 << shift(*level)) == 0;
+            let level = (level..=3).find(fits).unwrap();
+            let ia = cursor >> shift(level) << shift(level);
+            let count = u64::from(length).min((header.end - ia) >> shift(level)) as u32;
+            if count == 0 {
+                continue;
+            }
+            early += u64::from(records.is_empty() && ia < cursor);
+            records.push(match kind {
+                0 => hole(ia, level, count),
+                1 => annotated(ia, level, count, POISONED),
+                2 => jumping(ia, level, count, 0x4000_0000, if level == 3 { PAGE } else { BLOCK }),
+                _ => leaves(ia, level, count, ia & 0xf_c000_0000, if level == 3 { PAGE } else { BLOCK }),
+            });
+            cursor = ia + (u64::from(count) << shift(level));
+        }
+        let record_count = records.len() as u32;
+        if record_count > 0 {
+            capture.slot(SlotHeader { record_count, sequence, start, next: cursor, ..header }, &records);
+            sequence += 1;
+        }
+    }
+    (capture.end(header.target, sequence, Status::OK).clone(), early)
+}
+
+proptest! {
+    /// Whatever a table became between two calls, rows cover all addresses once.
+    #[test]
+    fn rows_leave_no_gap_where_the_table_changed(
+        drafts in prop::collection::vec(prop::collection::vec((1..4_i8, 1..700_u32, 0..4_u8), 1..5), 1..20),
+    ) {
+        let (capture, early) = slots_that_reach_back(&drafts);
+        let (events, issues) = read(capture.bytes);
+        prop_assert_eq!(issues, 0);
+        let Some(Event::Dump(table)) = events.first().copied() else { panic!("no dump") };
+        let mut merger = Merger::new(Fold { geometry: table.geometry, exact: false });
+        let rows: Vec<Row> = events.iter().filter_map(|event| match event {
+            Event::Row(row) => Some(*row),
+            _ => None,
+        }).collect();
+        let mut merged: Vec<Row> = rows.iter().filter_map(|row| merger.push(*row)).collect();
+        merged.extend(merger.finish());
+        for rows in [rows, merged] {
+            let mut end = 0;
+            for row in &rows {
+                prop_assert_eq!(row.ia, end, "{:?}", row);
+                prop_assert!(row.skipped < 1 << row.entry_shift && (row.skipped == 0 || row.changed.at_start));
+                // A leaf says of its first address what its descriptor says of its entry.
+                if let (RecordKind::LEAF, Some(oa)) = (row.kind, row.oa) {
+                    prop_assert_eq!(oa - row.skipped, row.raw & 0xffff_ffff_f000);
+                }
+                end = row.end();
+            }
+            prop_assert_eq!(end, 1 << 40);
+            prop_assert_eq!(rows.iter().filter(|row| row.changed.at_start).count() as u64, early);
+        }
+        write_all(&events);
     }
 }
 

@@ -94,6 +94,7 @@ fn written(rows: &[Row], dialect: Dialect) -> String {
         rows: 0,
         verified: None,
         missing: Default::default(),
+        changes: Default::default(),
         issues: 0,
         cause: None,
     };
@@ -112,6 +113,8 @@ fn rows_of(entries: &[Entry]) -> Vec<Row> {
         kind: if entry.raw & 1 == 1 { RecordKind::LEAF } else { RecordKind::INVALID },
         linear: true,
         inherited: Default::default(),
+        skipped: 0,
+        changed: Default::default(),
     };
     entries.iter().map(row).collect()
 }

@@ -2,6 +2,7 @@
 //! What can be wrong with slots, one thing at a time: each is told, and the good rows stay.
 
 use super::support::*;
+use crate::model::Row;
 use crate::reader::{Event, Reader};
 use crate::source::file::FileSource;
 use s2dump_abi::hypercall::Status;
@@ -46,7 +47,10 @@ fn good_unchanged() {
 }
 
 /// Name, change, rows that stay, a text among the issues.
-type Case = (&'static str, fn(usize, &mut SlotHeader, &mut [Record]), usize, &'static str);
+type Case = (&'static str, Change, usize, &'static str);
+
+/// Changes the header and the records of the slot of this number.
+type Change = fn(usize, &mut SlotHeader, &mut [Record]);
 
 const BAD: &[Case] = &[
     ("gap", |at, h, _| h.sequence += u64::from(at > 0), 9, "slot 2 follows, where slot 1 was due"),
@@ -159,4 +163,93 @@ fn good_lists_and_ends() {
     let (rows, _, issues) = read(&capture);
     assert_eq!((rows, issues), (0, vec![]));
     assert_eq!(SlotKind::END.0, 4);
+}
+
+/// Pages up to 0x8000_7fff in a first slot, then `record`, which begins before, and holes to the end in a second one.
+fn changed_to(record: Record) -> Capture {
+    let header = dump_header(0x1000, VTCR_40);
+    let pages = [hole(0, 1, 2), leaves(0x8000_0000, 3, 8, 0x4200_0000, PAGE)];
+    let after = record.ia + (u64::from(record.count) << (12 + 9 * (3 - i32::from(record.level))));
+    let mut rest = vec![record];
+    if after < 0xc000_0000 {
+        rest.push(hole(after, 2, ((0xc000_0000 - after) >> 21) as u32));
+    }
+    rest.push(hole(u64::max(after, 0xc000_0000), 1, 1024 - (u64::max(after, 0xc000_0000) >> 30) as u32));
+    let count = rest.len() as u32;
+    Capture::default()
+        .slot(SlotHeader { record_count: 2, next: 0x8000_8000, ..header }, &pages)
+        .slot(SlotHeader { record_count: count, sequence: 1, start: 0x8000_8000, next: 1 << 40, ..header }, &rest)
+        .end(header.target, 2, Status::OK)
+        .clone()
+}
+
+fn rows_of(capture: &Capture) -> Vec<Row> {
+    let mut reader = Reader::new(FileSource::new(Box::new(Cursor::new(capture.bytes.clone())), "test".into()));
+    let mut rows = Vec::new();
+    while let Some(event) = reader.next_event().unwrap() {
+        if let Event::Row(row) = event {
+            rows.push(row);
+        }
+    }
+    assert!(!reader.has_issues());
+    rows
+}
+
+/// Between two calls the table of 0x8000_0000 became a hole, a block, an annotation, a part of a hole of a gibibyte. What
+/// was read before stays; the new entry covers the rest; that the table changed there is no fault of the input.
+#[test]
+fn good_table_became_an_entry_that_begins_earlier() {
+    let cases = [
+        (hole(0x8000_0000, 2, 1), 0x8020_0000, None),
+        (hole(0x8000_0000, 2, 512), 0xc000_0000, None),
+        (leaves(0x8000_0000, 2, 2, 0x6000_0000, BLOCK), 0x8040_0000, Some(0x6000_8000)),
+        (leaves(0x8000_0000, 1, 1, 0x4000_0000, BLOCK), 0xc000_0000, Some(0x4000_8000)),
+        (jumping(0x8000_0000, 2, 2, 0x6000_0000, BLOCK), 0x8040_0000, Some(0x6000_8000)),
+        (annotated(0x8000_0000, 2, 1, POISONED), 0x8020_0000, None),
+        (
+            run(0x8000_0000, 2, 1, RecordKind::TABLE_OUTSIDE, 0xff_0000_0000, 0xff_0000_0003, 1),
+            0x8020_0000,
+            Some(0xff_0000_0000),
+        ),
+    ];
+    for (record, end, oa) in cases {
+        let capture = changed_to(record);
+        assert_eq!(read(&capture).2, Vec::<String>::new(), "{record:?}");
+        let rows = rows_of(&capture);
+        assert_eq!((rows[1].ia, rows[1].end(), rows[1].oa), (0x8000_0000, 0x8000_8000, Some(0x4200_0000)));
+        let row = rows[2];
+        assert_eq!((row.ia, row.end(), row.oa), (0x8000_8000, end, oa), "{record:?}");
+        assert_eq!((row.raw, row.count, row.skipped), (record.descriptor, record.count.into(), 0x8000));
+        let seen = rows.iter().map(|row| row.changed.at_start);
+        assert_eq!(seen.collect::<Vec<_>>(), [vec![false, false, true], vec![false; rows.len() - 3]].concat());
+        assert!(rows.windows(2).all(|pair| pair[0].end() == pair[1].ia), "{rows:?}");
+    }
+}
+
+/// EL2 begins with the entry that has the cursor: a record that has more before it is damage, but no reason for a gap.
+#[test]
+fn bad_reaches_back_over_several_entries() {
+    let capture = changed_to(hole(0x7fe0_0000, 2, 2));
+    let (_, _, issues) = read(&capture);
+    assert_eq!(issues.len(), 1);
+    assert!(issues[0].contains("reaches back over more than one entry"), "{issues:?}");
+}
+
+/// Rows that are missing within a slot, at its beginning, between its records and at its end.
+#[test]
+fn bad_addresses_that_no_record_covers() {
+    let cases: [(Change, &str); 2] = [
+        (|at, _, r| r[0].ia += if at == 1 { 0x1000 } else { 0 }, "no record covers 0x80010000 to 0x80011000"),
+        (|at, _, r| r[0].count -= u32::from(at == 1), "no record covers 0x80011000 to 0x80012000"),
+    ];
+    for (change, text) in cases {
+        let (_, _, issues) = read(&changed(change));
+        assert!(issues[0].contains(text), "{issues:?}");
+    }
+    // A slot of fewer records than cover it.
+    let mut capture = Capture::default();
+    let header = dump_header(0x1000, VTCR_40);
+    capture.slot(SlotHeader { record_count: 1, next: 1 << 40, ..header }, &[hole(0, 1, 1023)]);
+    let (rows, _, issues) = read(capture.end(header.target, 1, Status::OK));
+    assert_eq!((rows, issues), (1, vec!["vm:0x1000: no record covers 0xffc0000000 to 0x10000000000".into()]));
 }

@@ -5,7 +5,7 @@ use super::{remember, resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::format::{Format, Heading, Trailer};
+use crate::format::{Changes, Format, Heading, Trailer};
 use crate::leaf;
 use crate::merge::Merger;
 use crate::model::{target_name, Missing, Outcome, Row, TableFacts};
@@ -33,6 +33,7 @@ pub(super) struct Pass<'a> {
     rows: u64,
     missing: Missing,
     hidden: Hidden,
+    changes: Changes,
     issues: u64,
     cause: Option<String>,
 }
@@ -86,6 +87,7 @@ impl<'a> Pass<'a> {
             rows: 0,
             missing: Missing::default(),
             hidden: Hidden::default(),
+            changes: Changes::default(),
             issues: 0,
             cause: None,
         }
@@ -199,6 +201,7 @@ impl<'a> Pass<'a> {
         self.rows += 1;
         self.missing.add(&row, table);
         self.hidden.add(&row, table);
+        self.changes.add(&row);
         Ok(self.writer.row(context.out, &row)?)
     }
 
@@ -208,8 +211,8 @@ impl<'a> Pass<'a> {
         if let Some(note) = self.hidden.note().filter(|_| !self.writer.tells_faults()) {
             context.note(note);
         }
-        let Self { rows, missing, issues, .. } = *self;
-        Ok(Trailer { outcome, rows, verified: None, missing, issues, cause: self.cause.take() })
+        let Self { rows, missing, changes, issues, .. } = *self;
+        Ok(Trailer { outcome, rows, verified: None, missing, changes, issues, cause: self.cause.take() })
     }
 
     /// Writes what comes after the rows.

@@ -47,6 +47,29 @@ pub fn lpa2_table() -> Vec<Record> {
     ]
 }
 
+/// A dump during which tables became a block, a hole and a poisoned entry of a higher level.
+pub fn changed() -> Capture {
+    let header = dump_header(0x1000, VTCR_40);
+    let slots = [
+        (0, vec![hole(0, 1, 2), leaves(0x8000_0000, 3, 8, 0x4200_0000, PAGE)]),
+        (
+            0x8000_8000,
+            vec![leaves(0x8000_0000, 2, 2, 0x6000_0000, BLOCK), leaves(0x8040_0000, 3, 8, 0x4300_0000, PAGE)],
+        ),
+        (0x8040_8000, vec![annotated(0x8040_0000, 2, 1, POISONED), leaves(0x8060_0000, 3, 8, 0x4400_0000, PAGE)]),
+        (0x8060_8000, vec![hole(0x8000_0000, 1, 1), hole(0xc000_0000, 1, 1021)]),
+        (1 << 40, vec![]),
+    ];
+    let mut capture = Capture::default();
+    for (sequence, pair) in slots.windows(2).enumerate() {
+        let [(start, records), (next, _)] = pair else { unreachable!() };
+        let (record_count, sequence) = (records.len() as u32, sequence as u64);
+        capture.slot(SlotHeader { record_count, sequence, start: *start, next: *next, ..header }, records);
+    }
+    capture.end(header.target, 4, Status::OK);
+    capture
+}
+
 /// Writes all captures into `directory`.
 pub fn save_all(directory: &Path) {
     let save = |name: &str, capture: &Capture| {
@@ -76,6 +99,12 @@ pub fn save_all(directory: &Path) {
     );
     save("gone.s2d", empty().list(&three_vms()).dump(protected(), &protected_table()[..4], 2, Status::VM_GONE));
     save("truncated.s2d", &Capture { bytes: whole.bytes[..whole.bytes.len() - 500].to_vec() });
+
+    save("changed.s2d", &changed());
+    // The first of the slots of a dump: with an END that says all is well, and without.
+    let first = &protected_table()[..3];
+    save("lone.s2d", empty().dump(protected(), first, 3, Status::OK));
+    save("lone-cut.s2d", empty().ranges(protected(), first, 3));
 
     let mut corrupt = whole.clone();
     // The magic of the third slot: list, its end, the first of the protected table.
