@@ -2,7 +2,7 @@
 //! `cargo xtask test`: every check of the project. A check that fails does not keep the others from running.
 
 use crate::ctx::Ctx;
-use crate::kernel::Flavor;
+use crate::kernel::Variant;
 use crate::process::command;
 use crate::qemu::{console_path, Bootable, Machine};
 use crate::run::is_output;
@@ -16,10 +16,16 @@ use std::time::{Duration, Instant};
 
 /// CPUs the in-VM tests run on: hVHE; nVHE with 40-bit addresses and a concatenated root; LPA2 and FWB.
 const CPUS: [&str; 3] = ["neoverse-n1", "cortex-a53", "max"];
+/// The same on the debug kernel: the CPU that runs the long tests too, and the one with pointer authentication and BTI.
+const DEBUG_CPUS: [&str; 2] = ["neoverse-n1", "max"];
 /// How the in-VM tests boot: the guest knows by the kernel command line which tests apply.
 const BOOTS: [(Boot, &[&str]); 3] = [(Boot::On, &CPUS), (Boot::Off, &["neoverse-n1"]), (Boot::NoPkvm, &CPUS)];
 /// Time one CPU's tests may take.
 const VM_TIMEOUT: Duration = Duration::from_secs(900);
+/// The same on the debug kernel, where a call costs some five times as much, and the boot alone takes up to 80 s.
+const DEBUG_VM_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Memory of a machine with the debug kernel: KASAN takes an eighth of it, and keeps freed memory for a while.
+const DEBUG_MEMORY_MIB: u32 = 2048;
 /// Name of the check of what the kernel links at EL2.
 const LINT_OBJECTS: &str = "lint: EL2 objects";
 /// Crates that must also build and be clean where they run: without an operating system.
@@ -38,15 +44,63 @@ enum Boot {
     NoPkvm,
 }
 
-/// Returns the in-VM checks: name, CPU, boot.
-fn vms() -> Vec<(String, &'static str, Boot)> {
-    let name = |cpu: &str, boot| match boot {
-        Boot::On => format!("vm: {cpu}"),
-        Boot::Off => format!("vm: {cpu}, s2dump off"),
-        Boot::NoPkvm => format!("vm: {cpu}, no pKVM"),
+/// The in-VM tests on one machine.
+#[derive(Clone, Debug)]
+struct Vm {
+    name: String,
+    variant: Variant,
+    cpu: &'static str,
+    boot: Boot,
+}
+
+/// Returns the in-VM checks; those of one kernel follow each other. `all` adds those of the debug kernel.
+fn vms(all: bool) -> Vec<Vm> {
+    let usual = BOOTS.iter().flat_map(|(boot, cpus)| cpus.iter().map(move |cpu| (Variant::S2dump, *cpu, *boot)));
+    let debug = DEBUG_CPUS.iter().filter(|_| all).map(|cpu| (Variant::Debug, *cpu, Boot::On));
+    let vm = |(variant, cpu, boot)| {
+        let kernel = if variant == Variant::Debug { ", debug kernel" } else { "" };
+        let how = match boot {
+            Boot::On => "",
+            Boot::Off => ", s2dump off",
+            Boot::NoPkvm => ", no pKVM",
+        };
+        Vm { name: format!("vm: {cpu}{kernel}{how}"), variant, cpu, boot }
     };
-    let all = BOOTS.iter().flat_map(|(boot, cpus)| cpus.iter().map(move |cpu| (*cpu, *boot)));
-    all.map(|(cpu, boot)| (name(cpu, boot), cpu, boot)).collect()
+    usual.chain(debug).map(vm).collect()
+}
+
+impl Vm {
+    fn machine(&self) -> Machine {
+        let mut machine = Machine { cpu: self.cpu.into(), timeout: VM_TIMEOUT, ..Machine::default() };
+        if self.variant == Variant::Debug {
+            machine.timeout = DEBUG_VM_TIMEOUT;
+            machine.memory_mib = DEBUG_MEMORY_MIB;
+        }
+        match self.boot {
+            Boot::On => {}
+            Boot::Off => machine.kernel_words.clear(),
+            Boot::NoPkvm => machine.mode = "nvhe",
+        }
+        machine
+    }
+
+    /// Boots, and has the guest run its tests, or those that `run` names.
+    fn check(&self, ctx: &Ctx, step: &Step, boot: &Bootable<'_>, run: &str) -> Result<()> {
+        let name = &self.name;
+        let console = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let code = self.machine().boot(ctx, boot, run, &console, |line| {
+            if is_output(line) {
+                step.detail(line);
+                if line.contains(" passed") || line.contains("FAILED") {
+                    step.result(&format!("{name}: {line}"));
+                }
+            }
+        })?;
+        if code != 0 {
+            bail!("tests failed (exit code {code}); console: {}", console_path(ctx, &console)?.display());
+        }
+        Ok(())
+    }
 }
 
 /// Which checks.
@@ -55,7 +109,8 @@ pub(crate) struct Check {
     /// Run only checks whose name contains this, for example "vm: max"
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Run also what takes long: Miri on more tests, and what needs kernels with other page sizes, which are built first
+    /// Run also what takes long: Miri on more tests, and what needs more kernels, which are built first: one that checks
+    /// itself while it runs, and two with other page sizes
     #[arg(long)]
     all: bool,
     /// Run only in-VM tests whose name contains this
@@ -150,12 +205,12 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
     setup::rust(ctx)?;
     let mut results = Results { ctx, only: args.only.as_deref(), passed: 0, failed: Vec::new() };
     source_checks(&mut results, args.all);
-    let vms = vms();
+    let vms = vms(args.all);
     let oracles: Vec<String> = oracle::cases(args.all).map(oracle::Case::name).collect();
     let anchors = TESTED.map(|series| format!("linux: insertions fit {series}"));
     let later = ["kernel", LINT_OBJECTS]
         .into_iter()
-        .chain(vms.iter().map(|(name, ..)| name).chain(&oracles).chain(&anchors).map(String::as_str));
+        .chain(vms.iter().map(|vm| &vm.name).chain(&oracles).chain(&anchors).map(String::as_str));
     if !later.into_iter().any(|name| results.wants(name)) {
         return Ok(results.summary(started));
     }
@@ -224,9 +279,9 @@ fn source_checks(results: &mut Results<'_>, all: bool) {
 /// What needs one.
 fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, args: &Check) -> Result<()> {
     results.check(LINT_OBJECTS, |_, _| lint::el2_objects(&kernel.el2_objects()));
-    let vms = vms();
+    let vms: Vec<Vm> = vms(args.all).into_iter().filter(|vm| results.wants(&vm.name)).collect();
     let oracles: Vec<&oracle::Case> = oracle::cases(args.all).filter(|case| results.wants(&case.name())).collect();
-    if oracles.is_empty() && !vms.iter().any(|(name, ..)| results.wants(name)) {
+    if oracles.is_empty() && vms.is_empty() {
         return Ok(());
     }
     setup::qemu(results.ctx)?;
@@ -235,32 +290,31 @@ fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, args: &Chec
         return Ok(());
     };
     let run = if args.filter.is_empty() { "test".to_owned() } else { format!("test={}", args.filter) };
-    for (name, cpu, boot) in &vms {
-        results.check(name, |ctx, step| {
-            let mut machine = Machine { cpu: (*cpu).into(), timeout: VM_TIMEOUT, ..Machine::default() };
-            match boot {
-                Boot::On => {}
-                Boot::Off => machine.kernel_words.clear(),
-                Boot::NoPkvm => machine.mode = "nvhe",
-            }
+    for vms in vms.chunk_by(|one, next| one.variant == next.variant) {
+        with_kernel(results, vms[0].variant, kernel, |results, kernel| {
             let boot = Bootable { kernel, initramfs: &initramfs };
-            let console = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-            let code = machine.boot(ctx, &boot, &run, &console, |line| {
-                if is_output(line) {
-                    step.detail(line);
-                    if line.contains(" passed") || line.contains("FAILED") {
-                        step.result(&format!("{name}: {line}"));
-                    }
-                }
-            })?;
-            if code != 0 {
-                bail!("tests failed (exit code {code}); console: {}", console_path(ctx, &console)?.display());
+            for vm in vms {
+                results.check(&vm.name, |ctx, step| vm.check(ctx, step, &boot, &run));
             }
-            Ok(())
         });
     }
     oracle_checks(results, kernel, &initramfs, &oracles);
     Ok(())
+}
+
+/// Builds the kernel of a variant, if it is not `usual`, and makes the checks with it. If the build fails, that is the
+/// result, and they are not made.
+fn with_kernel(
+    results: &mut Results<'_>,
+    variant: Variant,
+    usual: &kernel::Kernel,
+    checks: impl FnOnce(&mut Results<'_>, &kernel::Kernel),
+) {
+    if variant == Variant::S2dump {
+        checks(results, usual);
+    } else if let Some(built) = results.needed(variant.name(), |ctx| kernel::build_variant(ctx, variant)) {
+        checks(results, &built);
+    }
 }
 
 /// What the kernels say of their own tables, against what is read of the machine's memory.
@@ -269,18 +323,12 @@ fn oracle_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, initramfs: 
         return;
     }
     let Some(program) = results.needed("s2dump", oracle::program) else { return };
-    for cases in cases.chunk_by(|one, next| one.flavor == next.flavor) {
-        let flavor = cases[0].flavor;
-        let built =
-            (flavor != Flavor::S2dump).then(|| results.needed(flavor.name(), |ctx| kernel::build_flavor(ctx, flavor)));
-        let kernel = match &built {
-            None => kernel,
-            Some(Some(built)) => built,
-            // Said already.
-            Some(None) => continue,
-        };
-        for case in cases {
-            results.check(&case.name(), |ctx, step| case.check(ctx, step, &Bootable { kernel, initramfs }, &program));
-        }
+    for cases in cases.chunk_by(|one, next| one.variant == next.variant) {
+        with_kernel(results, cases[0].variant, kernel, |results, kernel| {
+            let boot = Bootable { kernel, initramfs };
+            for case in cases {
+                results.check(&case.name(), |ctx, step| case.check(ctx, step, &boot, &program));
+            }
+        });
     }
 }

@@ -2,7 +2,7 @@
 //! Builds kernels in the cache; rebuilds what changed, and nothing if nothing did.
 //!
 //! Per source there is one directory: `source` (unpacked or copied, then given s2dump, which writes only what differs),
-//! and one for `make O=` per [`Flavor`]. `make` itself decides by the files' times what is to be built again.
+//! and one for `make O=` per [`Variant`]. `make` itself decides by the files' times what is to be built again.
 
 use crate::ctx::{hash, lock, Ctx};
 use crate::linux::insertions::{without_ours, INSERTIONS, OWN_DIR};
@@ -20,12 +20,15 @@ const SOME_SERIES: &str = "\n# Known to some series only";
 /// Lines that a whole build prints, measured on 7.3; for the ticker only.
 const EXPECTED_LINES: usize = 1_380;
 
-/// A kernel to build.
+/// A kernel to build: which pages it has, and what checks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Flavor {
+pub(crate) enum Variant {
     /// 4 KiB pages, with s2dump
     #[value(name = "4k")]
     S2dump,
+    /// 4 KiB pages, with s2dump, and with all that checks a kernel while it runs
+    #[value(name = "debug")]
+    Debug,
     /// 16 KiB pages, without s2dump: what it says of its tables is its own word
     #[value(name = "16k")]
     Plain16K,
@@ -37,16 +40,17 @@ pub(crate) enum Flavor {
 /// Which kernel to build.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Build {
-    /// Size of its pages
-    #[arg(long, value_enum, default_value = "4k", value_name = "SIZE")]
-    pages: Flavor,
+    /// Size of its pages, or the debug kernel
+    #[arg(long, value_enum, default_value = "4k", value_name = "VARIANT", alias = "pages")]
+    variant: Variant,
 }
 
-impl Flavor {
+impl Variant {
     /// Returns the name of its build directory and its logs.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::S2dump => "kernel",
+            Self::Debug => "kernel-debug",
             Self::Plain16K => "kernel-16k",
             Self::Plain64K => "kernel-64k",
         }
@@ -56,26 +60,35 @@ impl Flavor {
     fn build_dir(self) -> &'static str {
         match self {
             Self::S2dump => "build",
+            Self::Debug => "build-debug",
             Self::Plain16K => "build-16k",
             Self::Plain64K => "build-64k",
         }
     }
 
-    /// Returns the file with what it has different from [`CONFIG`].
+    /// Returns the file that lists how its configuration differs from [`CONFIG`].
     fn overlay(self) -> Option<&'static str> {
         match self {
             Self::S2dump => None,
+            Self::Debug => Some("xtask/kernel-debug.config"),
             Self::Plain16K => Some("xtask/kernel-16k.config"),
             Self::Plain64K => Some("xtask/kernel-64k.config"),
         }
     }
 
-    /// Returns the options without which there is nothing to show.
-    fn needed(self) -> &'static [&'static str] {
+    /// Returns whether s2dump, and so Rust, is in it.
+    fn has_s2dump(self) -> bool {
+        matches!(self, Self::S2dump | Self::Debug)
+    }
+
+    /// Returns the options of `fragment` without which there is nothing to show. A debug kernel that lacks one of its
+    /// checks would pass for the wrong reason, so there every option counts.
+    fn needed(self, fragment: &str) -> Vec<&str> {
         match self {
-            Self::S2dump => &["CONFIG_RUST=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y", "CONFIG_PKVM_S2DUMP=y"],
-            Self::Plain16K => &["CONFIG_ARM64_16K_PAGES=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y"],
-            Self::Plain64K => &["CONFIG_ARM64_64K_PAGES=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y"],
+            Self::S2dump => vec!["CONFIG_RUST=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y", "CONFIG_PKVM_S2DUMP=y"],
+            Self::Debug => asked_options(fragment).collect(),
+            Self::Plain16K => vec!["CONFIG_ARM64_16K_PAGES=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y"],
+            Self::Plain64K => vec!["CONFIG_ARM64_64K_PAGES=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y"],
         }
     }
 }
@@ -92,9 +105,9 @@ pub(crate) struct Kernel {
 ///
 /// # Errors
 ///
-/// As [`build_flavor`].
+/// As [`build_variant`].
 pub(crate) fn build(ctx: &Ctx) -> Result<Kernel> {
-    build_flavor(ctx, Flavor::S2dump)
+    build_variant(ctx, Variant::S2dump)
 }
 
 /// Builds a kernel of the source the user asked for, or the best.
@@ -102,21 +115,16 @@ pub(crate) fn build(ctx: &Ctx) -> Result<Kernel> {
 /// # Errors
 ///
 /// If set-up, an insertion or the build fails.
-pub(crate) fn build_flavor(ctx: &Ctx, flavor: Flavor) -> Result<Kernel> {
+pub(crate) fn build_variant(ctx: &Ctx, variant: Variant) -> Result<Kernel> {
     setup::for_kernel(ctx)?;
     let source = source::find(ctx)?;
     let home = ctx.cache.join("linux").join(&source.name);
-    let (tree, build) = (home.join("source"), home.join(flavor.build_dir()));
+    let (tree, build) = (home.join("source"), home.join(variant.build_dir()));
     std::fs::create_dir_all(&build)?;
     let _lock = lock(&home)?;
     let added = insert(ctx, &source, &tree)?;
-    let config = config(ctx, flavor)?;
-    let rustc = output(command("rustc").arg("-vV"))?;
-    let key = match flavor {
-        Flavor::S2dump => hash([added.as_bytes(), config.as_bytes(), rustc.as_bytes()]),
-        // Without the option our lines are nothing to the compiler: a change of ours is no reason to look.
-        Flavor::Plain16K | Flavor::Plain64K => hash([config.as_bytes()]),
-    };
+    let config = config(ctx, variant)?;
+    let key = key(variant, &Ingredients { config: &config, added: &added, tools: &Tools::look(ctx)? });
     let kernel = Kernel { image: build.join("arch/arm64/boot/Image"), build: build.clone() };
     let key_file = build.join(".s2dump-key");
     // A user's own tree may have changed anywhere: there `make` has to look.
@@ -125,13 +133,13 @@ pub(crate) fn build_flavor(ctx: &Ctx, flavor: Flavor) -> Result<Kernel> {
     }
     // A run that is cut short must not leave the key of one that was not.
     let _ = std::fs::remove_file(&key_file);
-    let step = Step::start(format!("{}: build {}", flavor.name(), source.name));
-    configure(ctx, &step, flavor, &config, &tree, &build)?;
+    let step = Step::start(format!("{}: build {}", variant.name(), source.name));
+    configure(ctx, &step, variant, &config, &tree, &build)?;
     let mut lines = 0_usize;
     let mut image = make(ctx, &tree, &build)?;
     // One job more than CPUs: something is always waiting for the disk.
     image.arg(format!("-j{}", ctx.jobs + 1)).arg("Image");
-    step.run_with(&mut image, &ctx.log(flavor.name()), |line| {
+    step.run_with(&mut image, &ctx.log(variant.name()), |line| {
         let line = line.strip_prefix("  ")?;
         lines += 1;
         let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -140,6 +148,42 @@ pub(crate) fn build_flavor(ctx: &Ctx, flavor: Flavor) -> Result<Kernel> {
     std::fs::write(key_file, key)?;
     step.done();
     Ok(kernel)
+}
+
+/// What an image is made from, besides the source, which has a directory of its own.
+#[derive(Clone, Copy)]
+struct Ingredients<'a> {
+    config: &'a str,
+    added: &'a str,
+    tools: &'a Tools,
+}
+
+/// What the programs that build a kernel say of themselves.
+#[derive(Clone, Debug)]
+struct Tools {
+    clang: String,
+    rustc: String,
+    bindgen: String,
+}
+
+impl Tools {
+    fn look(ctx: &Ctx) -> Result<Self> {
+        let version = |program: &str, option: &str| output(setup::kernel_command(ctx, program)?.arg(option));
+        Ok(Self {
+            clang: version("clang", "--version")?,
+            rustc: version("rustc", "-vV")?,
+            bindgen: version("bindgen", "--version")?,
+        })
+    }
+}
+
+/// Returns the key of an image: another key means that `make` has to look.
+fn key(variant: Variant, of: &Ingredients<'_>) -> String {
+    let c = [of.config, &of.tools.clang];
+    // Without the option the compiler sees none of our lines, and no Rust.
+    let ours = [of.added, &of.tools.rustc, &of.tools.bindgen];
+    let ours = if variant.has_s2dump() { &ours[..] } else { &[] };
+    hash(c.iter().chain(ours).map(|part| part.as_bytes()))
 }
 
 /// Puts s2dump into our copy of the source; returns a hash of what it put there.
@@ -186,11 +230,11 @@ fn copy_user_tree(ctx: &Ctx, from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns what a flavor's configuration is made from.
-fn config(ctx: &Ctx, flavor: Flavor) -> Result<String> {
+/// Returns what a variant's configuration is made from.
+fn config(ctx: &Ctx, variant: Variant) -> Result<String> {
     let read = |path: &str| std::fs::read_to_string(ctx.root.join(path)).with_context(|| format!("cannot read {path}"));
     let base = read(CONFIG)?;
-    flavor.overlay().map_or(Ok(base.clone()), |overlay| Ok(overlaid(&base, &read(overlay)?)))
+    variant.overlay().map_or(Ok(base.clone()), |overlay| Ok(overlaid(&base, &read(overlay)?)))
 }
 
 /// Returns `base` with its lines about an option replaced by those of `overlay`, which come first.
@@ -205,15 +249,16 @@ fn overlaid(base: &str, overlay: &str) -> String {
 }
 
 /// Makes the configuration and checks what of it was taken.
-fn configure(ctx: &Ctx, step: &Step, flavor: Flavor, fragment: &str, tree: &Path, build: &Path) -> Result<()> {
+fn configure(ctx: &Ctx, step: &Step, variant: Variant, fragment: &str, tree: &Path, build: &Path) -> Result<()> {
     let file = build.join(".s2dump-config");
     std::fs::write(&file, fragment)?;
     let mut config = make(ctx, tree, build)?;
     config.env("KCONFIG_ALLCONFIG", &file).arg("allnoconfig");
-    step.run(&mut config, &ctx.log(&format!("{}-config", flavor.name())))?;
+    step.run(&mut config, &ctx.log(&format!("{}-config", variant.name())))?;
     let taken = std::fs::read_to_string(build.join(".config"))?;
     let lost = lost_options(fragment, &taken);
-    if lost.iter().any(|option| flavor.needed().contains(option)) {
+    let needed = variant.needed(fragment);
+    if lost.iter().any(|option| needed.contains(option)) {
         // Tells what RUST=y misses; says nothing of use about the others, but does no harm.
         let why = match step.run(make(ctx, tree, build)?.arg("rustavailable"), &ctx.log("rustavailable")) {
             Ok(()) => String::new(),
@@ -229,9 +274,13 @@ fn configure(ctx: &Ctx, step: &Step, flavor: Flavor, fragment: &str, tree: &Path
 
 /// Returns the options of a fragment that are not so in a configuration, but for those behind [`SOME_SERIES`].
 fn lost_options<'a>(fragment: &'a str, config: &str) -> Vec<&'a str> {
+    asked_options(fragment).filter(|option| !config.lines().any(|line| line == *option)).collect()
+}
+
+/// Returns the options a fragment sets, but for those behind [`SOME_SERIES`].
+fn asked_options(fragment: &str) -> impl Iterator<Item = &str> {
     let (fragment, _) = fragment.split_once(SOME_SERIES).unwrap_or((fragment, ""));
-    let asked = fragment.lines().filter(|line| line.starts_with("CONFIG_"));
-    asked.filter(|option| !config.lines().any(|line| line == *option)).collect()
+    fragment.lines().filter(|line| line.starts_with("CONFIG_"))
 }
 
 /// Returns `make` for arm64 with LLVM.
@@ -247,9 +296,9 @@ fn make(ctx: &Ctx, tree: &Path, build: &Path) -> Result<std::process::Command> {
 ///
 /// # Errors
 ///
-/// As [`build_flavor`].
+/// As [`build_variant`].
 pub(crate) fn run(ctx: &Ctx, args: &Build) -> Result<()> {
-    let kernel = build_flavor(ctx, args.pages)?;
+    let kernel = build_variant(ctx, args.variant)?;
     println!("{}", kernel.image.display());
     Ok(())
 }
@@ -282,6 +331,31 @@ mod tests {
         let base = "# note\nCONFIG_A=y\nCONFIG_AB=y\nCONFIG_C=\"c d\"\n\n# CONFIG_D is not set\n";
         let overlay = "# CONFIG_A is not set\nCONFIG_C=\"e\"\nCONFIG_D=y\n";
         assert_eq!(overlaid(base, overlay), format!("{overlay}# note\nCONFIG_AB=y\n\n"));
+    }
+
+    #[test]
+    fn key_changes_with_all_that_an_image_is_made_from() {
+        let tools = Tools { clang: "clang 19".into(), rustc: "rustc 1.95".into(), bindgen: "bindgen 0.72".into() };
+        let of = Ingredients { config: "CONFIG_A=y", added: "abc", tools: &tools };
+        let clang = Tools { clang: "clang 20".into(), ..tools.clone() };
+        let rustc = Tools { rustc: "rustc 1.96".into(), ..tools.clone() };
+        let bindgen = Tools { bindgen: "bindgen 0.73".into(), ..tools.clone() };
+        let config = Ingredients { config: "CONFIG_A=m", ..of };
+        let added = Ingredients { added: "abd", ..of };
+        let common = [config, Ingredients { tools: &clang, ..of }];
+        let ours = [added, Ingredients { tools: &rustc, ..of }, Ingredients { tools: &bindgen, ..of }];
+        for variant in [Variant::S2dump, Variant::Debug, Variant::Plain16K, Variant::Plain64K] {
+            let before = key(variant, &of);
+            assert!(common.iter().all(|other| key(variant, other) != before), "{variant:?}");
+            assert!(ours.iter().all(|other| (key(variant, other) != before) == variant.has_s2dump()), "{variant:?}");
+        }
+    }
+
+    #[test]
+    fn debug_kernel_takes_all_its_options_or_none() {
+        let fragment = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=8\n";
+        assert_eq!(Variant::Debug.needed(fragment), ["CONFIG_A=y", "CONFIG_C=8"]);
+        assert!(!Variant::S2dump.needed(fragment).contains(&"CONFIG_A=y"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod transcript;
 
 use crate::ctx::Ctx;
 use crate::gdb::Gdb;
-use crate::kernel::Flavor;
+use crate::kernel::Variant;
 use crate::process::{command, output};
 use crate::qemu::{Bootable, Machine};
 use crate::step::Step;
@@ -34,7 +34,7 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     /// The kernel.
-    pub(crate) flavor: Flavor,
+    pub(crate) variant: Variant,
     cpu: &'static str,
     memory_mib: u32,
     bits: &'static [u32],
@@ -45,34 +45,34 @@ pub(crate) struct Case {
 /// The CPUs: 40 bits and no FEAT_XNX; 48 bits; LPA2 (DS=1), FWB and 52 bits. Cortex-A53 has no 16 KiB pages. With 64 KiB
 /// pages a huge page has 512 MiB, and Linux finds none that large in 2 GiB.
 const CASES: [Case; 10] = [
-    Case::new(Flavor::S2dump, "cortex-a53", 512, &[32, 34, 35, 40]),
-    Case::new(Flavor::S2dump, "neoverse-n1", 512, &[33, 43, 44, 48]),
-    Case::new(Flavor::S2dump, "max", 512, &[36, 40, 49, 52]),
-    Case { is_giant: true, ..Case::new(Flavor::S2dump, "neoverse-n1", 3072, &[36, 44]) },
-    Case::new(Flavor::Plain16K, "cortex-a76", 1024, &[32, 36, 37, 40]),
-    Case::new(Flavor::Plain16K, "neoverse-n1", 1024, &[41, 47, 48]),
-    Case::new(Flavor::Plain16K, "max", 1024, &[36, 49, 51, 52]),
-    Case::new(Flavor::Plain64K, "cortex-a53", 4096, &[32, 33, 40]),
-    Case::new(Flavor::Plain64K, "neoverse-n1", 4096, &[42, 43, 46, 48]),
-    Case::new(Flavor::Plain64K, "max", 4096, &[40, 47, 52]),
+    Case::new(Variant::S2dump, "cortex-a53", 512, &[32, 34, 35, 40]),
+    Case::new(Variant::S2dump, "neoverse-n1", 512, &[33, 43, 44, 48]),
+    Case::new(Variant::S2dump, "max", 512, &[36, 40, 49, 52]),
+    Case { is_giant: true, ..Case::new(Variant::S2dump, "neoverse-n1", 3072, &[36, 44]) },
+    Case::new(Variant::Plain16K, "cortex-a76", 1024, &[32, 36, 37, 40]),
+    Case::new(Variant::Plain16K, "neoverse-n1", 1024, &[41, 47, 48]),
+    Case::new(Variant::Plain16K, "max", 1024, &[36, 49, 51, 52]),
+    Case::new(Variant::Plain64K, "cortex-a53", 4096, &[32, 33, 40]),
+    Case::new(Variant::Plain64K, "neoverse-n1", 4096, &[42, 43, 46, 48]),
+    Case::new(Variant::Plain64K, "max", 4096, &[40, 47, 52]),
 ];
 
 /// Returns the cases: the quick ones of the default kernel, or all. Those of one kernel follow each other.
 pub(crate) fn cases(all: bool) -> impl Iterator<Item = &'static Case> {
-    CASES.iter().filter(move |case| all || case.flavor == Flavor::S2dump && !case.is_giant)
+    CASES.iter().filter(move |case| all || case.variant == Variant::S2dump && !case.is_giant)
 }
 
 impl Case {
-    const fn new(flavor: Flavor, cpu: &'static str, memory_mib: u32, bits: &'static [u32]) -> Self {
-        Self { flavor, cpu, memory_mib, bits, is_giant: false }
+    const fn new(variant: Variant, cpu: &'static str, memory_mib: u32, bits: &'static [u32]) -> Self {
+        Self { variant, cpu, memory_mib, bits, is_giant: false }
     }
 
     /// Returns the name of the check.
     pub(crate) fn name(&self) -> String {
-        let pages = match self.flavor {
-            Flavor::S2dump => "4K",
-            Flavor::Plain16K => "16K",
-            Flavor::Plain64K => "64K",
+        let pages = match self.variant {
+            Variant::S2dump | Variant::Debug => "4K",
+            Variant::Plain16K => "16K",
+            Variant::Plain64K => "64K",
         };
         let more = if self.is_giant { ", 1 GiB blocks" } else { "" };
         format!("oracle: {pages}, {}{more}", self.cpu)

@@ -14,6 +14,9 @@ const MAX_COMMAND_BYTES: usize = 1700;
 /// What to boot, and for what.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Run {
+    /// Which kernel: the usual one, or the debug kernel
+    #[arg(long, value_enum, default_value = "4k", value_name = "VARIANT")]
+    kernel: kernel::Variant,
     /// CPU of the machine: neoverse-n1, cortex-a53, max or another that QEMU knows
     #[arg(long, default_value = "neoverse-n1")]
     cpu: String,
@@ -49,7 +52,7 @@ pub(crate) struct Run {
 ///
 /// If set-up, the build or the boot fails.
 pub(crate) fn run(ctx: &Ctx, args: &Run) -> Result<i32> {
-    let kernel = kernel::build(ctx)?;
+    let kernel = kernel::build_variant(ctx, args.kernel)?;
     setup::qemu(ctx)?;
     let initramfs = guest::initramfs(ctx)?;
     let mut kernel_words = vec![];

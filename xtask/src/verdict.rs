@@ -3,9 +3,25 @@
 
 /// How the guest's init starts its verdict.
 const VERDICT: &str = "s2dump-verdict: ";
-/// What a healthy kernel never prints.
-const TROUBLE: [&str; 7] =
-    ["WARNING:", "BUG:", "Oops", "Kernel panic", "HYP panic", "Call trace:", "stays shared with EL2"];
+/// What a healthy kernel never prints. In the last lines: reports of the debug kernel that have none of the usual words.
+const TROUBLE: [&str; 16] = [
+    "WARNING:",
+    "BUG:",
+    "Oops",
+    "Kernel panic",
+    "HYP panic",
+    "Call trace:",
+    "stays shared with EL2",
+    "refcount_t:",
+    "detected stall",
+    "INFO: task ",
+    "INFO: trying to register non-static key",
+    "CFI failure",
+    "UBSAN",
+    "ODEBUG:",
+    "kernel stack corruption",
+    "new suspected memory leaks",
+];
 
 /// What is known of a run so far.
 #[derive(Debug, Default)]
