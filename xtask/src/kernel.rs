@@ -5,7 +5,8 @@
 //! and one for `make O=` per [`Variant`]. `make` itself decides by the files' times what is to be built again.
 
 use crate::ctx::{hash, lock, Ctx};
-use crate::linux::insertions::{without_ours, INSERTIONS, OWN_DIR};
+use crate::linux::flavors::{self, Flavor};
+use crate::linux::insertions::{without_ours, OWN_DIR};
 use crate::process::{command, output};
 use crate::source::{self, Source};
 use crate::step::Step;
@@ -189,11 +190,11 @@ fn key(variant: Variant, of: &Ingredients<'_>) -> String {
 /// Puts s2dump into our copy of the source; returns a hash of what it put there.
 fn insert(ctx: &Ctx, source: &Source, tree: &Path) -> Result<String> {
     if !source.is_ours {
-        copy_user_tree(ctx, &source.tree, tree)?;
+        copy_user_tree(ctx, &source.tree, flavors::of(&source.tree)?, tree)?;
     }
-    linux::apply(tree, &ctx.root)?;
+    let flavor = linux::apply(tree, &ctx.root)?.flavor;
     let mut files = vec![tree.join(OWN_DIR)];
-    files.extend(INSERTIONS.iter().map(|insertion| tree.join(insertion.file)));
+    files.extend(flavor.anchored().into_iter().map(|file| tree.join(file)));
     let mut parts = Vec::new();
     while let Some(path) = files.pop() {
         if path.is_dir() {
@@ -209,7 +210,7 @@ fn insert(ctx: &Ctx, source: &Source, tree: &Path) -> Result<String> {
 }
 
 /// Brings our copy of the user's tree up to date, without touching what is right.
-fn copy_user_tree(ctx: &Ctx, from: &Path, to: &Path) -> Result<()> {
+fn copy_user_tree(ctx: &Ctx, from: &Path, flavor: &Flavor, to: &Path) -> Result<()> {
     if from.join(".config").exists() || from.join("include/config").exists() {
         bail!("{} is built in place: run `make mrproper` there, or give a tree that is not", from.display());
     }
@@ -217,12 +218,15 @@ fn copy_user_tree(ctx: &Ctx, from: &Path, to: &Path) -> Result<()> {
     let step = Step::start(format!("linux: copy {}", from.display()));
     let mut rsync = command("rsync");
     rsync.args(["-a", "--delete", "--exclude=/.git"]).arg(format!("--exclude=/{OWN_DIR}"));
-    rsync.args(INSERTIONS.iter().map(|insertion| format!("--exclude=/{}", insertion.file)));
+    rsync.args(flavor.anchored().iter().map(|file| format!("--exclude=/{file}")));
     step.run(rsync.arg(format!("{}/", from.display())).arg(to), &ctx.log("linux-copy"))?;
-    for name in INSERTIONS.iter().map(|insertion| insertion.file) {
+    for name in flavor.anchored() {
+        let kernels_own = |text: &str| without_ours(name, text, &flavor.own_texts(name));
         let theirs = std::fs::read_to_string(from.join(name)).with_context(|| format!("no {name} in the tree"))?;
-        let is_right = std::fs::read_to_string(to.join(name)).is_ok_and(|ours| without_ours(&ours) == theirs);
-        if !is_right {
+        // The user may have applied s2dump already, this version or another.
+        let theirs = kernels_own(&theirs).with_context(|| from.display().to_string())?;
+        let ours = std::fs::read_to_string(to.join(name));
+        if !ours.is_ok_and(|ours| kernels_own(&ours).is_ok_and(|ours| ours == theirs)) {
             std::fs::write(to.join(name), theirs)?;
         }
     }

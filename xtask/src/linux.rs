@@ -2,8 +2,10 @@
 //! Puts s2dump into a Linux source tree, or writes the patches that do.
 //!
 //! All of ours lives in one directory of the kernel tree; the kernel's own files get a handful of lines, each found by
-//! an anchor. Everything is worked out before anything is written, so a tree that does not fit stays as it was.
+//! an anchor. Which lines and which of our files, the tree's flavor decides. Everything is worked out before anything is
+//! written, so a tree that does not fit stays as it was.
 
+pub(crate) mod flavors;
 pub(crate) mod insertions;
 mod series;
 mod tree;
@@ -25,6 +27,8 @@ pub(crate) enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// List the kinds of kernel tree that are known, and how each is told
+    Flavors,
     /// Write a `git am`-able series to DIR, against the tree of --kernel-src or else the newest one Debian has
     Patch {
         /// Where the patches go
@@ -42,13 +46,15 @@ pub(crate) fn run(ctx: &Ctx, task: &Task) -> Result<()> {
         Task::Apply { dir, check: true } => {
             let files = check(dir, &ctx.root)?;
             print(&files);
-            println!("all anchors match; {} files would change", files.len());
+            println!("flavor {}: all anchors match; {} files would change", flavors::of(dir)?.name, files.len());
         }
         Task::Apply { dir, check: false } => {
             let applied = apply(dir, &ctx.root)?;
             print(&applied.changed);
-            println!("{} files changed, {} were right already", applied.changed.len(), applied.kept);
+            let (name, changed) = (applied.flavor.name, applied.changed.len());
+            println!("flavor {name}: {changed} files changed, {} were right already", applied.kept);
         }
+        Task::Flavors => print!("{}", flavors::list()),
         Task::Patch { dir } => print(&patch(&source::find(ctx)?.tree, &ctx.root, dir)?),
     }
     Ok(())
@@ -63,6 +69,8 @@ fn print(files: &[PathBuf]) {
 /// What [`apply`] did.
 #[derive(Debug)]
 pub(crate) struct Applied {
+    /// What kind of tree it is.
+    pub(crate) flavor: &'static flavors::Flavor,
     /// Files of the kernel tree that were written or removed.
     pub(crate) changed: Vec<PathBuf>,
     /// Number of files that were right already, and kept their times.
@@ -73,11 +81,12 @@ pub(crate) struct Applied {
 ///
 /// # Errors
 ///
-/// If `tree` is no kernel tree, or an anchor does not match: then nothing is changed. If a file cannot be written.
+/// If `tree` is no kernel tree or of no known flavor, an anchor does not match, or a line that is not ours names s2dump:
+/// then nothing is changed. If a file cannot be written.
 pub(crate) fn apply(tree: &Path, repo: &Path) -> Result<Applied> {
-    let files = tree::plan(tree, repo)?;
+    let tree::Plan { flavor, files } = tree::plan(tree, repo)?;
     let changed = tree::write(tree, &files)?;
-    Ok(Applied { kept: files.len() - changed.len(), changed })
+    Ok(Applied { flavor, kept: files.len() - changed.len(), changed })
 }
 
 /// Returns the files [`apply`] would write or remove, having checked all anchors.
@@ -86,7 +95,7 @@ pub(crate) fn apply(tree: &Path, repo: &Path) -> Result<Applied> {
 ///
 /// As [`apply`], but for writing.
 pub(crate) fn check(tree: &Path, repo: &Path) -> Result<Vec<PathBuf>> {
-    Ok(tree::changes(tree, &tree::plan(tree, repo)?))
+    Ok(tree::changes(tree, &tree::plan(tree, repo)?.files))
 }
 
 /// Writes a `git am`-able series against the kernel sources at `tree` to `dir`; returns the patches in order.
@@ -100,7 +109,9 @@ pub(crate) fn patch(tree: &Path, repo: &Path, dir: &Path) -> Result<Vec<PathBuf>
 
 #[cfg(test)]
 mod tests {
-    use super::insertions::{INSERTIONS, OWN_DIR};
+    use super::flavors::tests::stub;
+    use super::flavors::FLAVORS;
+    use super::insertions::OWN_DIR;
     use super::*;
     use std::collections::BTreeMap;
     use std::fs;
@@ -111,20 +122,8 @@ mod tests {
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
     }
 
-    /// Makes a tree that has nothing of a kernel but the lines with our anchors.
     fn tree() -> TempDir {
-        let tree = tempfile::tempdir().expect("temporary directory");
-        let mut texts = BTreeMap::<&str, String>::new();
-        for insertion in INSERTIONS {
-            let text = texts.entry(insertion.file).or_insert_with(|| "first\n".to_owned());
-            *text += &format!("\t{} more\nlast\n", insertion.anchor);
-        }
-        for (file, text) in texts {
-            let path = tree.path().join(file);
-            fs::create_dir_all(path.parent().expect("in a directory")).expect("directory");
-            fs::write(path, text).expect("file");
-        }
-        tree
+        stub(&FLAVORS[0])
     }
 
     /// Returns all files below `dir`, but for git's own, with contents and times.
@@ -159,22 +158,60 @@ mod tests {
     }
 
     #[test]
-    fn good_what_a_newer_version_has_not_goes_and_what_a_build_left_stays() {
+    fn good_what_a_newer_version_has_not_goes_and_what_is_not_ours_stays() {
         let tree = tree();
         apply(tree.path(), repo()).expect("applied");
         let own = tree.path().join(OWN_DIR);
-        fs::write(own.join("old.c"), "").expect("file");
-        fs::write(own.join("old.o"), "").expect("file");
+        let manifest = own.join(".files");
+        let listed = fs::read_to_string(&manifest).expect("manifest") + "old.c\n../../mine.c\n";
+        fs::write(&manifest, listed).expect("file");
+        for file in ["old.c", "mine.c", "old.o", "../../mine.c"] {
+            fs::write(own.join(file), "").expect("file");
+        }
 
         let again = apply(tree.path(), repo()).expect("applied");
 
-        assert_eq!(again.changed, [Path::new(OWN_DIR).join("old.c")]);
-        assert!(!own.join("old.c").exists() && own.join("old.o").exists());
+        assert_eq!(again.changed, [".files", "old.c"].map(|file| Path::new(OWN_DIR).join(file)));
+        assert!(["mine.c", "old.o", "../../mine.c"].iter().all(|file| own.join(file).exists()));
+    }
+
+    #[test]
+    fn bad_line_of_somebody_else_is_refused_and_nothing_is_changed() {
+        for applied in [false, true] {
+            for file in FLAVORS[0].anchored() {
+                let tree = tree();
+                if applied {
+                    apply(tree.path(), repo()).expect("applied");
+                }
+                let path = tree.path().join(file);
+                let text = fs::read_to_string(&path).expect("file");
+                fs::write(&path, format!("/* hook for S2dump */\n{text}")).expect("file");
+                let before = files(tree.path());
+
+                let error = format!("{:#}", apply(tree.path(), repo()).expect_err("somebody else's line"));
+
+                assert!(error.contains(&format!("{file}:1: `/* hook for S2dump */`")), "{error}");
+                assert_eq!(files(tree.path()), before);
+            }
+        }
+    }
+
+    #[test]
+    fn bad_unknown_flavor_changes_nothing() {
+        let tree = tree();
+        let path = tree.path().join("arch/arm64/kvm/hyp/nvhe/pkvm.c");
+        fs::write(&path, "static DEFINE_HYP_RWLOCK(vm_table_lock);\n").expect("file");
+        let before = files(tree.path());
+
+        let error = format!("{:#}", apply(tree.path(), repo()).expect_err("another flavor"));
+
+        assert!(error.contains("not mainline") && error.contains("no `DEFINE_HYP_RWLOCK(vm_table_lock)`"), "{error}");
+        assert_eq!(files(tree.path()), before);
     }
 
     #[test]
     fn bad_anchor_is_named_and_nothing_is_changed() {
-        for insertion in INSERTIONS {
+        for insertion in FLAVORS[0].insertions {
             for (broken, want) in [("", "no line has"), ("a {}\nb {}\n", "occurs 2 times")] {
                 let tree = tree();
                 let path = tree.path().join(insertion.file);

@@ -6,11 +6,10 @@
 
 use crate::apt::PrivateApt;
 use crate::ctx::{hash, Ctx};
-use crate::linux::insertions::INSERTIONS;
+use crate::linux::flavors;
 use crate::process::{command, output};
 use crate::step::Step;
 use anyhow::{bail, ensure, Context, Result};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Suites that carry kernels newer than the machine's own: code names for today, roles for later.
@@ -103,7 +102,7 @@ fn packaged(ctx: &Ctx, wanted: Option<Series>) -> Result<Source> {
     Ok(Source { name, tree, is_ours: true })
 }
 
-/// Returns a tree of a packaged series, of which only the files that s2dump adds lines to are sure to be there. None if
+/// Returns a tree of a packaged series, of which only the files that `linux apply` looks at are sure to be there. None if
 /// Debian does not carry the series (any more).
 ///
 /// # Errors
@@ -118,7 +117,7 @@ pub(crate) fn anchored_files(ctx: &Ctx, series: Series) -> Result<Option<PathBuf
             return Ok(Some(tree));
         }
     }
-    let files: BTreeSet<&str> = INSERTIONS.iter().map(|insertion| insertion.file).collect();
+    let files = flavors::looked_at();
     // A list that grew makes a new directory.
     let list = hash(files.iter().map(|file| file.as_bytes()));
     let tree = dir.join(format!("anchors-{series}-{}", &list[..12]));

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The lines s2dump adds to files of the kernel, and where.
+//! The lines s2dump adds to files of the kernel, and how it takes them out again.
 //!
-//! Every line names s2dump, and no kernel file does otherwise: so taking out all lines that name it gives back the
-//! kernel's own file, and applying twice, or a newer version over an older one, is the same as applying once.
+//! Taking out knows our lines by their whole text, of this version or an earlier one. So applying twice, or a newer
+//! version over an older one, is the same as applying once. Any other line that names s2dump is somebody else's: such a
+//! file is refused, and stays as it is.
 
+use super::flavors::Flavor;
 use anyhow::{bail, Result};
 
 /// On which side of the anchor's line the lines go.
@@ -20,90 +22,57 @@ pub(crate) enum Side {
 pub(crate) struct Insertion {
     /// The file, from the top of the kernel tree.
     pub(crate) file: &'static str,
-    /// Text that occurs exactly once in the file, within a line: no longer than it takes.
+    /// The shortest text that occurs exactly once in the file; must not span lines.
     pub(crate) anchor: &'static str,
     /// Where, seen from the anchor.
     pub(crate) side: Side,
-    /// Whole lines. Each names s2dump.
+    /// Whole lines. Each names s2dump, so that a reader of the file sees whose it is.
     pub(crate) lines: &'static str,
 }
 
 /// Directory of our own files, from the top of the kernel tree.
 pub(crate) const OWN_DIR: &str = "arch/arm64/kvm/s2dump";
 
-/// All insertions, grouped by file.
-pub(crate) const INSERTIONS: &[Insertion] = &[
-    // Behind the last hypercall: in the band that exists only once the host has lost its rights.
-    Insertion {
-        file: "arch/arm64/include/asm/kvm_asm.h",
-        anchor: "FUNC___pkvm_tlb_flush_vmid,",
-        side: Side::After,
-        lines: "#ifdef CONFIG_PKVM_S2DUMP\n\
-                \t__KVM_HOST_SMCCC_FUNC___pkvm_s2dump,\n\
-                #endif /* CONFIG_PKVM_S2DUMP */\n",
-    },
-    Insertion {
-        file: "arch/arm64/kvm/hyp/nvhe/hyp-main.c",
-        anchor: "#include <nvhe/trap_handler.h>",
-        side: Side::After,
-        lines: "#include \"../../s2dump/s2dump_el2.h\"\n",
-    },
-    Insertion {
-        file: "arch/arm64/kvm/hyp/nvhe/hyp-main.c",
-        anchor: "HANDLE_FUNC(__pkvm_tlb_flush_vmid),",
-        side: Side::After,
-        lines: "#ifdef CONFIG_PKVM_S2DUMP\n\
-                \tHANDLE_FUNC(__pkvm_s2dump),\n\
-                #endif /* CONFIG_PKVM_S2DUMP */\n",
-    },
-    // Before the list of objects is read.
-    Insertion {
-        file: "arch/arm64/kvm/hyp/nvhe/Makefile",
-        anchor: "hyp-obj-y += $(lib-objs)",
-        side: Side::After,
-        lines: "include $(srctree)/arch/arm64/kvm/s2dump/Makefile.hyp\n",
-    },
-    Insertion {
-        file: "arch/arm64/kvm/Makefile",
-        anchor: "obj-$(CONFIG_KVM) += hyp/",
-        side: Side::After,
-        lines: "obj-$(CONFIG_PKVM_S2DUMP) += s2dump/\n",
-    },
-    // Inside `if KVM`.
-    Insertion {
-        file: "arch/arm64/kvm/Kconfig",
-        anchor: "config NVHE_EL2_DEBUG",
-        side: Side::Before,
-        lines: "source \"arch/arm64/kvm/s2dump/Kconfig\"\n",
-    },
-    Insertion {
-        file: "arch/arm64/kvm/ptdump.c",
-        anchor: "#include <asm/ptdump.h>",
-        side: Side::After,
-        lines: "#include \"s2dump/s2dump_el1.h\"\n",
-    },
-    Insertion {
-        file: "arch/arm64/kvm/ptdump.c",
-        anchor: "debugfs_create_file(\"stage2_page_tables\"",
-        side: Side::Before,
-        lines: "\tif (s2dump_debugfs_create(kvm, stage2_pte_bits, ARRAY_SIZE(stage2_pte_bits)))\n\
-                \t\treturn;\t/* s2dump made them */\n",
-    },
-];
+/// Texts that earlier versions inserted, with their files: whoever changes the lines of an insertion puts the old ones
+/// here, or else a tree with the old version is refused. None has changed since the first version.
+pub(crate) const FORMER: &[(&str, &str)] = &[];
 
-/// Returns `text` without any line of ours: the kernel's own file.
-pub(crate) fn without_ours(text: &str) -> String {
-    text.split_inclusive('\n').filter(|line| !line.to_ascii_lowercase().contains("s2dump")).collect()
-}
-
-/// Returns the text of `file` with all of `insertions` that name it.
+/// Returns the text of `file` without what we put into it: the kernel's own file.
 ///
 /// # Errors
 ///
-/// If an anchor is not found exactly once; names file and anchor.
-pub(crate) fn insert(file: &str, text: &str, insertions: &[Insertion]) -> Result<String> {
-    let mut text = without_ours(text);
-    for insertion in insertions.iter().filter(|insertion| insertion.file == file) {
+/// If another line names s2dump; tells which.
+pub(crate) fn without_ours(file: &str, text: &str, own_texts: &[&str]) -> Result<String> {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut kept = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(line) = lines.get(at) {
+        let is_here = |own: &&&str| own.split_inclusive('\n').eq(lines[at..].iter().copied().take(own.lines().count()));
+        if let Some(own) = own_texts.iter().find(is_here) {
+            at += own.lines().count();
+            continue;
+        }
+        at += 1;
+        if line.to_ascii_lowercase().contains("s2dump") {
+            bail!(
+                "{file}:{at}: `{}` names s2dump, but no version of s2dump puts this line there: remove it, or rename \
+                 what it names; nothing was changed",
+                line.trim()
+            );
+        }
+        kept += line;
+    }
+    Ok(kept)
+}
+
+/// Returns the text of `file` with all of the flavor's insertions that name it.
+///
+/// # Errors
+///
+/// As [`without_ours`]; or if an anchor is not found exactly once: names file and anchor.
+pub(crate) fn insert(file: &str, text: &str, flavor: &Flavor) -> Result<String> {
+    let mut text = without_ours(file, text, &flavor.own_texts(file))?;
+    for insertion in flavor.insertions.iter().filter(|insertion| insertion.file == file) {
         let mut found = text.match_indices(insertion.anchor);
         let (first, more) = (found.next(), found.count());
         let Some((at, _)) = first else {
@@ -128,37 +97,59 @@ pub(crate) fn insert(file: &str, text: &str, insertions: &[Insertion]) -> Result
 mod tests {
     use super::*;
 
-    const ONE: &[Insertion] =
-        &[Insertion { file: "f", anchor: "two", side: Side::After, lines: "s2dump 1\ns2dump 2\n" }];
+    const LINES: &str = "#ifdef S2DUMP\ns2dump 1\n#endif /* S2DUMP */\n";
+    const ONE: Flavor = with(&[Insertion { file: "f", anchor: "two", side: Side::After, lines: LINES }]);
 
-    #[test]
-    fn good_lines_name_s2dump_and_end() {
-        for insertion in INSERTIONS {
-            assert!(insertion.lines.ends_with('\n'), "{insertion:?}");
-            assert!(insertion.lines.lines().all(|line| line.to_ascii_lowercase().contains("s2dump")), "{insertion:?}");
-            assert!(!insertion.anchor.contains('\n'), "{insertion:?}");
-        }
+    const fn with(insertions: &'static [Insertion]) -> Flavor {
+        Flavor { name: "test", about: "", tells: &[], assumes: &[], insertions, files: "" }
     }
 
     #[test]
     fn good_before_and_after() {
-        assert_eq!(insert("f", "one\nand two.\nthree\n", ONE).unwrap(), "one\nand two.\ns2dump 1\ns2dump 2\nthree\n");
-        let before = [Insertion { side: Side::Before, ..ONE[0] }];
-        assert_eq!(insert("f", "one\nand two.\n", &before).unwrap(), "one\ns2dump 1\ns2dump 2\nand two.\n");
-        assert_eq!(insert("g", "one\n", ONE).unwrap(), "one\n", "another file keeps its text");
+        assert_eq!(insert("f", "one\nand two.\nthree\n", &ONE).unwrap(), format!("one\nand two.\n{LINES}three\n"));
+        const BEFORE: Flavor =
+            with(const { &[Insertion { file: "f", anchor: "two", side: Side::Before, lines: LINES }] });
+        assert_eq!(insert("f", "one\nand two.\n", &BEFORE).unwrap(), format!("one\n{LINES}and two.\n"));
+        assert_eq!(insert("g", "one\n", &ONE).unwrap(), "one\n", "another file keeps its text");
     }
 
     #[test]
-    fn good_twice_is_once_and_newer_replaces_older() {
-        let once = insert("f", "one\ntwo\n", ONE).unwrap();
-        assert_eq!(insert("f", &once, ONE).unwrap(), once);
-        assert_eq!(insert("f", "one\nold S2DUMP\ntwo\nS2dump old\n", ONE).unwrap(), once);
+    fn good_twice_is_once() {
+        let once = insert("f", "one\ntwo\n", &ONE).unwrap();
+        assert_eq!(insert("f", &once, &ONE).unwrap(), once);
+    }
+
+    #[test]
+    fn good_every_former_text_goes_wherever_it_stands() {
+        let own = ["s2dump old a\ns2dump old b\n", "s2dump old a\n"];
+        let text = "s2dump old a\none\ns2dump old a\ns2dump old b\ntwo\ns2dump old a\n";
+        assert_eq!(without_ours("f", text, &own).unwrap(), "one\ntwo\n");
+        for (file, lines) in FORMER {
+            assert_eq!(without_ours(file, &format!("one\n{lines}two\n"), &[lines]).unwrap(), "one\ntwo\n");
+        }
+    }
+
+    #[test]
+    fn bad_line_of_somebody_else_is_refused_with_its_place() {
+        let once = insert("f", "one\ntwo\n", &ONE).unwrap();
+        for (text, line) in [
+            ("one\n/* S2dump is good */\ntwo\n".to_owned(), 2),
+            // Behind our own lines, alone though it looks like one of them, or one of ours that was changed.
+            (format!("{once}s2dump 1\n"), 6),
+            ("two\n#endif /* S2DUMP */\n".to_owned(), 2),
+            (once.replace("s2dump 1\n", "s2dump 1\nmine\n"), 3),
+            // Not even its newline is missing in vain.
+            ("two\n#ifdef S2DUMP\ns2dump 1\n#endif /* S2DUMP */".to_owned(), 2),
+        ] {
+            let error = insert("f", &text, &ONE).expect_err(&text).to_string();
+            assert!(error.starts_with(&format!("f:{line}: ")), "{error}");
+        }
     }
 
     #[test]
     fn bad_anchor_missing_or_twice_is_named() {
         for (text, want) in [("one\n", "no line has `two`"), ("two\ntwo\n", "`two` occurs 2 times")] {
-            let error = insert("f", text, ONE).unwrap_err().to_string();
+            let error = insert("f", text, &ONE).unwrap_err().to_string();
             assert!(error.starts_with("f: ") && error.contains(want), "{error}");
         }
     }

@@ -4,7 +4,7 @@
 //! Made in a throw-away git repository of the touched files only, so the kernel tree need not be one.
 
 use super::insertions::{without_ours, OWN_DIR};
-use super::tree::Files;
+use super::tree::Plan;
 use anyhow::{bail, Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,26 +64,26 @@ fn own(file: &Path) -> Option<&Path> {
     file.strip_prefix(OWN_DIR).ok()
 }
 
-/// Writes the series that makes `files` of `tree` into `dir`, and returns the patches in order.
+/// Writes the series that makes what is planned for `tree` into `dir`, and returns the patches in order.
 ///
 /// # Errors
 ///
 /// If git is missing or fails, or `dir` holds patches already or cannot be written.
-pub(crate) fn write(tree: &Path, files: &Files, dir: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn write(tree: &Path, plan: &Plan, dir: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     if !patches(dir)?.is_empty() {
         bail!("{}: has patches already; give another directory, or remove them", dir.display());
     }
 
     let repository = Repository::new()?;
-    for path in files.keys().filter(|path| own(path).is_none()) {
-        let text = fs::read_to_string(tree.join(path)).with_context(|| format!("reading {}", path.display()))?;
-        repository.put(path, without_ours(&text).as_bytes())?;
+    for file in plan.flavor.anchored() {
+        let text = fs::read_to_string(tree.join(file)).with_context(|| format!("reading {file}"))?;
+        repository.put(Path::new(file), without_ours(file, &text, &plan.flavor.own_texts(file))?.as_bytes())?;
     }
     repository.commit("base", "")?;
 
     let mut left: Vec<(&PathBuf, &Vec<u8>)> =
-        files.iter().filter_map(|(path, bytes)| Some((path, bytes.as_ref()?))).collect();
+        plan.files.iter().filter_map(|(path, bytes)| Some((path, bytes.as_ref()?))).collect();
     for patch in SERIES {
         for (path, bytes) in left.extract_if(.., |(path, _)| (patch.brings)(path)) {
             repository.put(path, bytes)?;

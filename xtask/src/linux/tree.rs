@@ -4,13 +4,14 @@
 //! A file is replaced by renaming a new one over it, and only if its bytes change: trees made with hard links keep
 //! their other name, and make rebuilds what is new.
 
-use super::insertions::{insert, INSERTIONS, OWN_DIR};
+use super::flavors::{self, Flavor};
+use super::insertions::{insert, OWN_DIR};
 use anyhow::{bail, Context, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-/// Parts of the repository that go into the kernel tree, and their directories under [`OWN_DIR`].
+/// Parts of the repository that go into every kernel tree, and their directories under [`OWN_DIR`].
 const PARTS: &[(&str, &str)] = &[
     ("linux", ""),
     ("abi/src", "abi"),
@@ -20,42 +21,80 @@ const PARTS: &[(&str, &str)] = &[
     ("host-driver/kernel", "driver"),
 ];
 
+/// Directories of one flavor in `linux/` begin so.
+const FLAVOR_DIR: &str = "flavor-";
+/// File under [`OWN_DIR`] that lists the files there that are ours: what else is there belongs to somebody else.
+const MANIFEST: &str = ".files";
+
 /// Files by path from the top of the kernel tree. `None`: to be removed.
 pub(crate) type Files = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+/// What a kernel tree will hold.
+pub(crate) struct Plan {
+    /// Its flavor.
+    pub(crate) flavor: &'static Flavor,
+    /// Its files, as far as they are our concern.
+    pub(crate) files: Files,
+}
 
 /// Returns what `tree` will hold, without touching it.
 ///
 /// # Errors
 ///
-/// If `tree` is no kernel tree, an anchor does not match, or a file cannot be read.
-pub(crate) fn plan(tree: &Path, repo: &Path) -> Result<Files> {
+/// If `tree` is no kernel tree or of no known flavor, an anchor does not match, a line that is not ours names s2dump, or a
+/// file cannot be read.
+pub(crate) fn plan(tree: &Path, repo: &Path) -> Result<Plan> {
     if !tree.join("arch/arm64/kvm").is_dir() {
         bail!("{}: not a Linux source tree (no arch/arm64/kvm)", tree.display());
     }
+    let flavor = flavors::of(tree)?;
     let mut files = Files::new();
-    for file in INSERTIONS.iter().map(|insertion| insertion.file).collect::<BTreeSet<_>>() {
+    for file in flavor.anchored() {
         let path = tree.join(file);
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        files.insert(file.into(), Some(insert(file, &text, INSERTIONS)?.into_bytes()));
+        files.insert(file.into(), Some(insert(file, &text, flavor)?.into_bytes()));
     }
-    for (part, dir) in PARTS {
+    let own = own_files(repo, flavor)?;
+    // What an older version of s2dump had and this one has not.
+    for old in manifest(tree)?.into_iter().filter(|old| !own.contains_key(old)) {
+        files.insert(Path::new(OWN_DIR).join(old), None);
+    }
+    files.extend(own.into_iter().map(|(path, bytes)| (Path::new(OWN_DIR).join(path), Some(bytes))));
+    Ok(Plan { flavor, files })
+}
+
+/// Returns our own files for a flavor, by their paths under [`OWN_DIR`].
+fn own_files(repo: &Path, flavor: &Flavor) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for (part, dir) in PARTS.iter().chain([&(flavor.files, "")]) {
         let from = repo.join(part);
         for source in sources(&from)? {
             let bytes = fs::read(from.join(&source)).with_context(|| format!("reading {}", source.display()))?;
-            files.insert(Path::new(OWN_DIR).join(dir).join(source), Some(bytes));
+            let to = Path::new(dir).join(source);
+            if files.contains_key(&to) {
+                bail!("{part}: {} is among the common files too", to.display());
+            }
+            files.insert(to, bytes);
         }
     }
     // Or else `make rustfmtcheck` measures our lines by the kernel's rule.
-    let format = fs::read(repo.join("rustfmt.toml")).context("reading rustfmt.toml")?;
-    files.insert(Path::new(OWN_DIR).join(".rustfmt.toml"), Some(format));
-    // What an older version of s2dump had and this one has not.
-    let own = tree.join(OWN_DIR);
-    if own.is_dir() {
-        for old in sources(&own)? {
-            files.entry(Path::new(OWN_DIR).join(old)).or_insert(None);
-        }
-    }
+    files.insert(".rustfmt.toml".into(), fs::read(repo.join("rustfmt.toml")).context("reading rustfmt.toml")?);
+    let names: Vec<&str> = files.keys().filter_map(|path| path.to_str()).chain([MANIFEST]).collect();
+    let manifest = names.iter().map(|name| format!("{name}\n")).collect::<String>();
+    files.insert(MANIFEST.into(), manifest.into_bytes());
     Ok(files)
+}
+
+/// Returns which files under [`OWN_DIR`] an earlier version put there. It may say nothing: versions up to ABI 1.0 wrote
+/// no manifest.
+fn manifest(tree: &Path) -> Result<Vec<PathBuf>> {
+    let path = tree.join(OWN_DIR).join(MANIFEST);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.with_context(|| format!("reading {}", path.display()))?,
+    };
+    let is_below = |name: &&str| Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    Ok(text.lines().filter(is_below).map(PathBuf::from).collect())
 }
 
 /// Makes `tree` hold `files`, and returns those that were not so already.
@@ -105,7 +144,8 @@ fn replace(to: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&temporary, to)
 }
 
-/// Returns the source files under `dir`, as paths from there: what a build leaves behind is not among them.
+/// Returns the source files under `dir`, as paths from there: what a build leaves behind is not among them, nor what
+/// belongs to one flavor.
 fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::new()];
@@ -115,7 +155,10 @@ fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
             let entry = entry?;
             let name = sub.join(entry.file_name());
             if entry.file_type()?.is_dir() {
-                open.push(name);
+                // Of the flavors' directories only the one that is asked for by its own name.
+                if !entry.file_name().to_string_lossy().starts_with(FLAVOR_DIR) {
+                    open.push(name);
+                }
             } else if is_source(&name) {
                 found.push(name);
             }
