@@ -10,9 +10,9 @@ pub(crate) enum NumberError {
     /// Not a number.
     #[error("`{0}` is not a number (try 0x8000_0000, 2G, 512K)")]
     NotANumber(String),
-    /// Not hexadecimal.
-    #[error("`{0}` is not a hexadecimal number (try 0x80023558)")]
-    NotHex(String),
+    /// Digits without a base: what is told are the spellings that say which is meant.
+    #[error("`{0}` does not say its base: write {1}")]
+    NoBase(String, String),
     /// Not a size of physical addresses.
     #[error("`{0}` is not a size of physical addresses: 32, 36, 40, 42, 44, 48 or 52")]
     NotPaBits(String),
@@ -33,37 +33,70 @@ pub(crate) enum NumberError {
     Unaligned(u64),
 }
 
-/// Reads a decimal or 0x-hexadecimal number with optional underscores and a K, M, G or T suffix.
+/// The rule of [`parse_number`], for `--help`.
+pub(crate) const RULE: &str = "\
+Numbers, wherever an address, a register or a descriptor is wanted: 0x8000_0000 is hexadecimal, 4096 is decimal; 512K, 2M,
+1G and 1T are sizes. Five or more digits without 0x or suffix are hexadecimal if a letter is among them (4c4b8d2), and are
+refused if none is: 80001234 could be meant either way.";
+
+/// A bare number of up to so many digits is decimal.
+const DECIMAL_DIGITS: usize = 4;
+
+/// Reads an address, register or descriptor. There is one rule for all of them, so that a number that is copied from one
+/// place to another cannot change its value:
+///
+/// - `0x` makes it hexadecimal, and a K, M, G or T behind it multiplies by a power of 1024; underscores may stand anywhere.
+/// - Up to four decimal digits without either are decimal: `0`, `4096`.
+/// - Five digits or more without either are hexadecimal if a letter shows it: logs print addresses so. Without a letter
+///   they could be meant either way, and are refused unless both readings are the same, which they are for zeroes.
+/// - Up to four digits with a letter among them are refused too. As hexadecimal they would stand beside short decimal
+///   numbers that look like them: of `7ff` and `783` from one log, only one would be read as it was meant.
 pub(crate) fn parse_number(text: &str) -> Result<u64, NumberError> {
     let bad = || NumberError::NotANumber(text.to_owned());
+    let too_large = || NumberError::TooLarge(text.to_owned());
     let plain: String = text.chars().filter(|&c| c != '_').collect();
     let (digits, shift) = match plain.char_indices().last().ok_or_else(bad)? {
-        (at, 'K' | 'k') => (&plain[..at], 10),
-        (at, 'M' | 'm') => (&plain[..at], 20),
-        (at, 'G' | 'g') => (&plain[..at], 30),
-        (at, 'T' | 't') => (&plain[..at], 40),
-        _ => (plain.as_str(), 0),
+        (at, 'K' | 'k') => (&plain[..at], Some(10)),
+        (at, 'M' | 'm') => (&plain[..at], Some(20)),
+        (at, 'G' | 'g') => (&plain[..at], Some(30)),
+        (at, 'T' | 't') => (&plain[..at], Some(40)),
+        _ => (plain.as_str(), None),
     };
-    let (digits, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        Some(hex) => (hex, 16),
-        None => (digits, 10),
+    let value = match (digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")), shift) {
+        (Some(hex), _) => parse_digits(hex, 16).ok_or_else(bad)?.ok_or_else(too_large)?,
+        (None, Some(_)) => parse_digits(digits, 10).ok_or_else(bad)?.ok_or_else(too_large)?,
+        (None, None) => parse_bare(text, digits)?,
     };
-    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
-        return Err(bad());
-    }
-    let too_large = || NumberError::TooLarge(text.to_owned());
-    let value = u64::from_str_radix(digits, radix).map_err(|_| too_large())?;
-    value.checked_mul(1 << shift).ok_or_else(too_large)
+    value.checked_mul(1 << shift.unwrap_or(0)).ok_or_else(too_large)
 }
 
-/// Reads the value of a register or a descriptor: hexadecimal, with or without 0x, underscores allowed.
+/// Reads `digits` that say no base; `text` is how they were typed.
+fn parse_bare(text: &str, digits: &str) -> Result<u64, NumberError> {
+    let is_short = digits.len() <= DECIMAL_DIGITS;
+    let hexadecimal = parse_digits(digits, 16).ok_or_else(|| NumberError::NotANumber(text.to_owned()))?;
+    let spellings = match (parse_digits(digits, 10), hexadecimal) {
+        (Some(Some(value)), _) if is_short || hexadecimal == Some(value) => return Ok(value),
+        (Some(Some(value)), Some(hexadecimal)) => format!("{hexadecimal:#x} or {value:#x}"),
+        (None, Some(value)) if !is_short => return Ok(value),
+        (Some(Some(value)), None) | (None, Some(value)) => format!("{value:#x}"),
+        (None | Some(None), _) => return Err(NumberError::TooLarge(text.to_owned())),
+    };
+    Err(NumberError::NoBase(text.to_owned(), spellings))
+}
+
+/// Reads hexadecimal digits as they stand in logs, with or without 0x: for input that is said to be such.
 pub(crate) fn parse_hex(text: &str) -> Result<u64, NumberError> {
     let plain: String = text.chars().filter(|&c| c != '_').collect();
     let digits = plain.strip_prefix("0x").or_else(|| plain.strip_prefix("0X")).unwrap_or(&plain);
-    if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
-        return Err(NumberError::NotHex(text.to_owned()));
-    }
-    u64::from_str_radix(digits, 16).map_err(|_| NumberError::TooLarge(text.to_owned()))
+    parse_digits(digits, 16)
+        .ok_or_else(|| NumberError::NotANumber(text.to_owned()))?
+        .ok_or_else(|| NumberError::TooLarge(text.to_owned()))
+}
+
+/// Reads digits and nothing else: `None` if they are not all of `radix`, `Some(None)` if the value does not fit 64 bits.
+fn parse_digits(digits: &str, radix: u32) -> Option<Option<u64>> {
+    let all = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
+    all.then(|| u64::from_str_radix(digits, radix).ok())
 }
 
 /// Reads a number of physical address bits that a CPU can have.
@@ -152,12 +185,19 @@ mod tests {
         let cases = [
             ("0", 0),
             ("4096", 4096),
+            ("9999", 9999),
             ("0x8000_0000", 0x8000_0000),
             ("2G", 2 << 30),
             ("512k", 512 << 10),
+            ("80001234K", 80_001_234 << 10),
             ("0x10M", 16 << 20),
             ("1_0", 10),
             ("0xffffffffffffffff", u64::MAX),
+            ("0x7ff", 0x7ff),
+            ("4c4b8d2", 0x4c4_b8d2),
+            ("8000_123F", 0x8000_123f),
+            ("0000000000000000", 0),
+            ("00000007", 7),
         ];
         for (text, value) in cases {
             assert_eq!(parse_number(text), Ok(value), "{text}");
@@ -166,21 +206,42 @@ mod tests {
 
     #[test]
     fn bad_numbers() {
-        for text in ["", "_", "K", "0x", "x10", "-1", "+5", "12q", "0xg", "1.5G", "é"] {
+        for text in ["", "_", "K", "0x", "x10", "-1", "+5", "12q", "0xg", "1.5G", "é", "4c4b8d2K", "0x0x1"] {
             assert_eq!(parse_number(text), Err(NumberError::NotANumber(text.into())), "{text}");
         }
-        for text in ["0x10000000000000000", "99999999999T"] {
+        for text in ["0x10000000000000000", "99999999999T", "123456789012345678901", "1000000000000000f"] {
             assert_eq!(parse_number(text), Err(NumberError::TooLarge(text.into())), "{text}");
+        }
+    }
+
+    /// What could be meant either way is refused with both spellings, whatever digits it has and wherever it stands.
+    #[test]
+    fn bad_numbers_without_a_base() {
+        let cases = [
+            ("80001234", "0x80001234 or 0x4c4b8d2"),
+            ("8000_1234", "0x80001234 or 0x4c4b8d2"),
+            ("10000", "0x10000 or 0x2710"),
+            ("00783", "0x783 or 0x30f"),
+            // Of one reading only, but not of the one a short number has.
+            ("7ff", "0x7ff"),
+            // Too long to be hexadecimal.
+            ("18014398509481984", "0x40000000000000"),
+        ];
+        for (text, spellings) in cases {
+            assert_eq!(parse_number(text), Err(NumberError::NoBase(text.into(), spellings.into())), "{text}");
+        }
+        for range in ["80001000..0x90000000", "0..80001000", "80001000+4K", "1G+80001000"] {
+            assert!(matches!(parse_range(range), Err(NumberError::NoBase(..))), "{range}");
         }
     }
 
     #[test]
     fn hexadecimal() {
-        for (text, value) in [("0", 0), ("80023558", 0x8002_3558), ("0x8002_3558", 0x8002_3558)] {
+        for (text, value) in [("0", 0), ("783", 0x783), ("80023558", 0x8002_3558), ("0x8002_3558", 0x8002_3558)] {
             assert_eq!(parse_hex(text), Ok(value), "{text}");
         }
         for text in ["", "0x", "2G", "-1", "+1", "0x0x1"] {
-            assert_eq!(parse_hex(text), Err(NumberError::NotHex(text.into())), "{text}");
+            assert_eq!(parse_hex(text), Err(NumberError::NotANumber(text.into())), "{text}");
         }
         assert_eq!(parse_hex("10000000000000000"), Err(NumberError::TooLarge("10000000000000000".into())));
     }

@@ -95,10 +95,10 @@ fn output_is_what_the_schema_says() {
     for format in
         ["--granule 4k --xnx --encoding pkvm-7.2", "--granule 64k --lpa", "--granule 4k --stage 1", "--level 7"]
     {
-        commands.push(format!("decode 600007ff 600007fd 40004003 0 3000000000000000 --level 2 {format} --json"));
+        commands.push(format!("decode 600007ff 600007fd 0x40004003 0 0x3000000000000000 --level 2 {format} --json"));
     }
     for ram in ["whole.core", "holed.ram@0x40000000", "faulting.ram@0x40000000", "short.ram@0x40000000", "whole.ram"] {
-        let table = format!("--ram {ram} --vtcr 80023558 --vttbr 40000000 --xnx --mte-perm");
+        let table = format!("--ram {ram} --vtcr 0x80023558 --vttbr 0x40000000 --xnx --mte-perm");
         commands.push(format!("dump {table} --format json"));
         commands.push(format!("dump {table} --format ndjson --encoding pkvm-7.2"));
         commands.extend(

@@ -2,7 +2,7 @@
 //! Arguments of `decode`.
 
 use super::image::Cpu;
-use crate::numbers::{parse_hex, parse_level};
+use crate::numbers::{parse_level, parse_number};
 use clap::{Args, ValueEnum};
 use s2dump_vmsa::Level;
 
@@ -10,9 +10,12 @@ use s2dump_vmsa::Level;
 #[derive(Args, Debug)]
 #[command(after_help = HELP)]
 pub(crate) struct Decode {
-    /// Descriptors in hexadecimal; none or `-` to read words from standard input.
+    /// Descriptors; none or `-` to read words from standard input.
     #[arg(value_name = "DESC")]
     pub(crate) descriptors: Vec<String>,
+    /// DESC is hexadecimal with or without 0x, as logs and register dumps print it.
+    #[arg(long)]
+    pub(crate) hex: bool,
     /// Level of the table the descriptor stands in: -1 to 3.
     #[arg(short, long, value_parser = parse_level, allow_negative_numbers = true, value_name = "L")]
     pub(crate) level: Level,
@@ -22,11 +25,11 @@ pub(crate) struct Decode {
     /// Stage: 2, or 1 for EL2's own tables [default: 2].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "STAGE")]
     pub(crate) stage: Option<u8>,
-    /// VTCR_EL2 in hexadecimal, in place of --granule, --lpa2, --s2pie, --s2poe, --assured-only and --pbha.
-    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    /// VTCR_EL2, in place of --granule, --lpa2, --s2pie, --s2poe, --assured-only and --pbha.
+    #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) vtcr: Option<u64>,
-    /// TCR_EL2 in hexadecimal, in place of --granule and --lpa2 at stage 1.
-    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    /// TCR_EL2, in place of --granule and --lpa2 at stage 1.
+    #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) tcr: Option<u64>,
     /// DS is set: 52-bit addresses in 4k and 16k descriptors.
     #[arg(long)]
@@ -61,13 +64,15 @@ pub(crate) struct Decode {
 }
 
 const HELP: &str = "\
-Bits of no field that is in force are told as unknown, if they are set.
+A bit that is set and belongs to no field in force is listed as unknown.
+
+Numbers: see `s2dump --help`.
 
 Examples:
   s2dump decode 0x01400000409e27ff --level 3 --granule 4k --xnx --encoding pkvm-7.2
-  s2dump decode 40000000600007fd --level 2 --vtcr 0x80023558 --json
+  s2dump decode 0x40000000600007fd --level 2 --vtcr 0x80023558 --json
   s2dump decode 0x40000000040783 --level 3 --granule 4k --stage 1 --e2h
-  grep -o 'pte=[0-9a-f]*' log | cut -d= -f2 | s2dump decode --level 3 --granule 4k";
+  grep -o 'pte=[0-9a-f]*' log | cut -d= -f2 | s2dump decode --hex --level 3 --granule 4k";
 
 /// A granule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Arguments about a table in an image of memory.
 
-use crate::numbers::{parse_hex, parse_pa_bits};
-use crate::source::ram::banks::RamFile;
+use crate::numbers::{parse_number, parse_pa_bits, NumberError};
 use clap::{Args, ValueEnum};
 use s2dump_abi::slot::encoding;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 /// A table in an image of memory.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -19,18 +20,18 @@ pub(crate) struct Image {
     ///
     /// Fields that KVM sets only where the CPU has the feature count where they are set: PS, DS, T0SZ, HA, HD, HWU59 to
     /// HWU62, S2PIE, S2POE, AssuredOnly. Other features are said by the options below, and never guessed.
-    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) vtcr: Option<u64>,
     /// VTTBR_EL2: where the table is; and the VMID.
-    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) vttbr: Option<u64>,
     /// TCR_EL2, in place of --vtcr: EL2's own table (stage 1), in --format table only.
     ///
     /// Fields count where they are set: PS, DS, T0SZ, HA, HD, HPD, HWU59 to HWU62. TCR2_EL2.AIE is taken as clear.
-    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) tcr: Option<u64>,
     /// TTBR0_EL2, in place of --vttbr.
-    #[arg(long, value_parser = parse_hex, value_name = "HEX")]
+    #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) ttbr0: Option<u64>,
     /// HCR_EL2.E2H is set: the table is of EL2 and EL0.
     #[arg(long)]
@@ -61,6 +62,29 @@ impl Image {
             ("--encoding", encoding.is_some()),
         ];
         given.into_iter().find_map(|(name, is_given)| is_given.then_some(name))
+    }
+}
+
+/// `FILE@BASE` of a raw image, or `FILE` of an ELF core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RamFile {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Where in physical memory it begins, if it was told.
+    pub(crate) base: Option<u64>,
+}
+
+impl FromStr for RamFile {
+    type Err = NumberError;
+
+    fn from_str(text: &str) -> Result<Self, NumberError> {
+        // A file name may have an `@` of its own.
+        match text.rsplit_once('@') {
+            Some((path, base)) if base.starts_with(|c: char| c.is_ascii_digit()) => {
+                Ok(Self { path: path.into(), base: Some(parse_number(base)?) })
+            }
+            _ => Ok(Self { path: text.into(), base: None }),
+        }
     }
 }
 
@@ -103,5 +127,30 @@ impl Encoding {
             Self::None => encoding::NONE,
             Self::Pkvm7_2 => encoding::PKVM_7_2,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (String, Option<u64>) {
+        let file: RamFile = text.parse().unwrap();
+        (file.path.display().to_string(), file.base)
+    }
+
+    #[test]
+    fn good_files() {
+        assert_eq!(file("ram@0x4000_0000"), ("ram".into(), Some(0x4000_0000)));
+        assert_eq!(file("a@b@1G"), ("a@b".into(), Some(1 << 30)));
+        assert_eq!(file("guest.core"), ("guest.core".into(), None));
+        assert_eq!(file("me@home.core"), ("me@home.core".into(), None));
+    }
+
+    #[test]
+    fn bad_bases() {
+        assert_eq!("ram@0x4000zz".parse::<RamFile>(), Err(NumberError::NotANumber("0x4000zz".into())));
+        assert!(matches!("ram@99999999999T".parse::<RamFile>(), Err(NumberError::TooLarge(_))));
+        assert!(matches!("ram@40000000".parse::<RamFile>(), Err(NumberError::NoBase(..))));
     }
 }

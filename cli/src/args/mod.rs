@@ -4,7 +4,7 @@
 pub(crate) mod decode;
 pub(crate) mod image;
 
-use crate::numbers::{parse_number, parse_range, AddressRange};
+use crate::numbers::{self, parse_number, parse_range, AddressRange};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use std::str::FromStr;
 ///
 /// Reads a guest's stage-2 table at EL2 and prints addresses, level, rights, memory type and page state.
 #[derive(Parser, Debug)]
-#[command(name = "s2dump", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "s2dump", version, after_help = help(), disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -21,6 +21,11 @@ pub(crate) struct Cli {
     /// When to use color; auto also honors NO_COLOR, CLICOLOR and TERM.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
+}
+
+/// What holds for all verbs.
+fn help() -> String {
+    format!("{}\n\n{EXIT_CODES}", numbers::RULE)
 }
 
 const EXIT_CODES: &str = "\
@@ -66,7 +71,7 @@ pub(crate) struct Probe {
 /// Arguments of `list`.
 #[derive(Args, Debug)]
 pub(crate) struct List {
-    /// Read a capture instead of the device; `-` is standard input.
+    /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// Print one JSON object; errors are JSON too, on standard error.
@@ -83,14 +88,14 @@ pub(crate) struct List {
 pub(crate) struct Dump {
     /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
     ///
-    /// May be left out with -i if the file holds one table; of standard input the first one is taken. None with --ram.
+    /// May be left out with -i if the capture holds one table. None with --ram.
     pub(crate) target: Option<Selector>,
-    /// Read a capture instead of the device; `-` is standard input.
+    /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// Only these input addresses: A..B, A.., ..B or A+LENGTH.
     ///
-    /// 0x, underscores and K, M, G, T are understood. An entry that spans a part of the range is shown whole.
+    /// Numbers as in `s2dump --help`. An entry that spans a part of the range is shown whole.
     #[arg(long, value_parser = parse_range, value_name = "RANGE")]
     pub(crate) range: Option<AddressRange>,
     /// One row for what differs in nothing but the output address (the default).
@@ -143,8 +148,8 @@ Examples:
   s2dump dump vm:4242 --range 2G+64M --exact -o +raw
   s2dump dump vm:4242-11 --format ndjson | jq 'select(.state == \"shared-owned\")'
   s2dump dump -i guest.s2d vm:0x1000 --format ptdump
-  s2dump dump --ram ram.bin@0x4000_0000 --vtcr 80023558 --vttbr 1000041000000 --xnx
-  s2dump dump --ram machine.core --vtcr 80023558 --vttbr 1000041000000 --format ptdump
+  s2dump dump --ram ram.bin@0x4000_0000 --vtcr 0x80023558 --vttbr 0x1000041000000 --xnx
+  s2dump dump --ram machine.core --vtcr 0x80023558 --vttbr 0x1000041000000 --format ptdump
   s2dump dump vm:0x1000 --verify >/dev/null && echo unchanged";
 
 /// Output formats of `dump`.
@@ -173,10 +178,10 @@ would not (a loop, a table that cannot be read), the answer is not known: exit c
 pub(crate) struct Walk {
     /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name); none with --ram.
     pub(crate) target: Option<Selector>,
-    /// The input address; 0x, underscores and K, M, G, T are understood.
+    /// The input address: 0x8000_0000 or 2G; see `s2dump --help`.
     #[arg(value_parser = parse_number, required = true)]
     pub(crate) address: u64,
-    /// Read a capture instead of the device; it has leaves only. `-` is standard input.
+    /// Read a capture (a file or a pipe), which has leaves only, instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// Print one JSON object; errors are JSON too, on standard error.
@@ -192,7 +197,10 @@ pub(crate) struct Walk {
 pub(crate) struct Capture {
     /// The VMs to capture; all if none is named.
     pub(crate) targets: Vec<Selector>,
-    /// The file to write; it appears only when complete.
+    /// The file to write; `-` is standard output.
+    ///
+    /// A regular file appears, or is replaced, only when it is complete, also where FILE is a symbolic link to it. What
+    /// is no regular file, such as a FIFO or a device, is written to.
     #[arg(short = 'O', long, value_name = "FILE")]
     pub(crate) output: PathBuf,
     /// Descriptors EL2 reads per call at most [default: EL2's own].

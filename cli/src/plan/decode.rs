@@ -4,7 +4,7 @@
 use crate::args::decode::{Decode, GranuleName};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::numbers::parse_hex;
+use crate::numbers::{parse_hex, parse_number, NumberError};
 use crate::registers::{BadRegister, Register};
 use s2dump_abi::slot::encoding;
 use s2dump_vmsa::{Features, Geometry, Granule, Level};
@@ -14,6 +14,8 @@ use s2dump_vmsa::{Features, Geometry, Granule, Level};
 pub(crate) struct DecodePlan {
     /// The descriptors; `None` for those on standard input.
     pub(crate) descriptors: Option<Vec<u64>>,
+    /// Whether their digits are hexadecimal without 0x too.
+    pub(crate) hex: bool,
     /// The level of all of them.
     pub(crate) level: Level,
     /// Their format.
@@ -38,9 +40,11 @@ impl DecodePlan {
         let geometry = if stage == 2 { stage2(decode)? } else { stage1(decode)? };
         check_level(decode.level, &geometry)?;
         let from_stdin = decode.descriptors.is_empty() || decode.descriptors == ["-"];
-        let descriptors: Result<Vec<u64>, _> = decode.descriptors.iter().map(|word| parse_hex(word)).collect();
+        let descriptors: Result<Vec<u64>, Failure> =
+            decode.descriptors.iter().map(|word| descriptor(word, decode.hex).map_err(bad_descriptor)).collect();
         Ok(Self {
-            descriptors: if from_stdin { None } else { Some(descriptors.map_err(usage)?) },
+            descriptors: if from_stdin { None } else { Some(descriptors?) },
+            hex: decode.hex,
             level: decode.level,
             geometry,
             encoding: decode.cpu.encoding.map_or(encoding::NONE, |encoding| encoding.id()),
@@ -49,6 +53,27 @@ impl DecodePlan {
         })
     }
 }
+
+/// Reads a descriptor.
+pub(crate) fn descriptor(word: &str, hex: bool) -> Result<u64, NumberError> {
+    if hex {
+        parse_hex(word)
+    } else {
+        parse_number(word)
+    }
+}
+
+/// Refuses a word that is no descriptor, or one that does not say its base.
+fn bad_descriptor(error: NumberError) -> Failure {
+    let failure = usage(&error);
+    match error {
+        NumberError::NoBase(..) => failure.hint(HEX_HINT),
+        _ => failure,
+    }
+}
+
+/// What helps where many descriptors do not say their base.
+pub(crate) const HEX_HINT: &str = "--hex takes descriptors without 0x as hexadecimal";
 
 /// Refuses options of the other stage, which would be without effect.
 fn check_stage(decode: &Decode, stage: u8) -> Result<(), Failure> {
@@ -174,7 +199,7 @@ struct Shape {
 impl Shape {
     fn new(decode: &Decode, register: &str) -> Result<Self, Failure> {
         let Some(granule) = decode.granule else {
-            return Err(usage(format_args!("say how large pages are: --granule 4k, 16k or 64k; or {register} HEX")));
+            return Err(usage(format_args!("say how large pages are: --granule 4k, 16k or 64k; or {register} VALUE")));
         };
         let tg0 = match granule {
             GranuleName::Size4K => 0,

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where a table comes from: arguments that fit together.
 
-use crate::args::image::{Cpu, Image};
+use crate::args::image::{Cpu, Image, RamFile};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::registers::ImageTable;
-use crate::source::ram::banks::RamFile;
 use s2dump_abi::slot::encoding;
 use s2dump_vmsa::{Features, Regime};
 use std::path::PathBuf;

@@ -24,11 +24,11 @@ const FORMATS: &[&str] = &[
     "--granule 4k --stage 1 --e2h --aie --lpa2",
     "--granule 16k --stage 1 --lpa2",
     "--granule 64k --stage 1 --e2h --lpa",
-    "--vtcr 1802d3590",
-    "--vtcr 8a023558",
-    "--tcr 180023518",
-    "--tcr 9f823519",
-    "--tcr 1000510 --e2h",
+    "--vtcr 0x1802d3590",
+    "--vtcr 0x8a023558",
+    "--tcr 0x180023518",
+    "--tcr 0x9f823519",
+    "--tcr 0x1000510 --e2h",
 ];
 
 fn plan(format: &str, level: i8) -> Option<DecodePlan> {
@@ -94,7 +94,7 @@ fn each_bit_is_told() {
 /// A descriptor is told the same by a dump's columns and by `decode`.
 #[test]
 fn says_what_a_row_says() {
-    let ran = run_without_device("decode 0x00900000510107ff --level 3 --vtcr 80023558 --xnx --encoding pkvm-7.2");
+    let ran = run_without_device("decode 0x00900000510107ff --level 3 --vtcr 0x80023558 --xnx --encoding pkvm-7.2");
     assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
     for line in ["L3 page, 4KiB -> 0x51010000", "normal-wb", "S2AP            11             rw", "shared-owned"] {
         assert!(ran.out.contains(line), "{line}: {}", ran.out);

@@ -144,7 +144,7 @@ proptest! {
         for ram in [format!("{}@{BASE:#x}", raw.path()), core.path().to_string()] {
             let options = "--exact -n -o start,end,level,raw,kind";
             let ran = run_without_device(&format!(
-                "dump --ram {ram} --vtcr {:x} --vttbr {VTTBR:x} --pa-bits 48 {options}", shape.vtcr | 5 << 16
+                "dump --ram {ram} --vtcr {:#x} --vttbr {VTTBR:#x} --pa-bits 48 {options}", shape.vtcr | 5 << 16
             ));
             let is_missing = entries.iter().any(|entry| entry.3 == "table-outside");
             prop_assert_eq!(ran.code, if is_missing { ExitCode::Partial } else { ExitCode::Ok }, "{}", ran.err);
@@ -165,7 +165,7 @@ fn bad_shared_tables_end() {
     (3 * 512..4 * 512).for_each(|word| image.words[word] = 0x5000_04c3);
     let ram = TempFile::new("shared.ram", &image.bytes());
     let ran = run_without_device(&format!(
-        "dump --ram {}@{BASE:#x} --vtcr 80053590 --vttbr {BASE:x} --format json",
+        "dump --ram {}@{BASE:#x} --vtcr 0x80053590 --vttbr {BASE:#x} --format json",
         ram.path()
     ));
     assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);

@@ -5,8 +5,8 @@ use super::{Context, Stop};
 use crate::decode::{decode, Words};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::numbers::parse_hex;
-use crate::plan::decode::DecodePlan;
+use crate::numbers::NumberError;
+use crate::plan::decode::{descriptor, DecodePlan, HEX_HINT};
 use std::io::{self, IsTerminal};
 
 /// Decodes the descriptors of the command line, or those on standard input.
@@ -18,23 +18,35 @@ pub(super) fn run(plan: &DecodePlan, context: &mut Context<'_>) -> Result<ExitCo
     if io::stdin().is_terminal() {
         context.note("descriptors are read from the terminal; Ctrl-D ends them");
     }
-    let (mut code, mut is_empty) = (ExitCode::Ok, true);
+    let (mut is_empty, mut bad, mut without_base) = (true, 0, false);
     for word in Words(io::stdin().lock()) {
         let word = word.map_err(|error| Failure::io("standard input", &error))?;
         is_empty = false;
-        match parse_hex(&word) {
+        match descriptor(&word, plan.hex) {
             Ok(raw) => write(raw, plan, context)?,
             Err(error) => {
-                context.note(error);
-                code = ExitCode::UsageOrIo;
+                without_base |= matches!(error, NumberError::NoBase(..));
+                bad += 1;
+                if bad <= MOST_BAD_WORDS {
+                    context.note(error);
+                }
             }
         }
     }
     if is_empty {
         return Err(Failure::new(ExitCode::UsageOrIo, "no descriptor on the command line or standard input").into());
     }
-    Ok(code)
+    if bad > MOST_BAD_WORDS {
+        context.note(format_args!("{bad} words are no descriptors; only the first {MOST_BAD_WORDS} were told"));
+    }
+    if without_base {
+        context.note(HEX_HINT);
+    }
+    Ok(if bad == 0 { ExitCode::Ok } else { ExitCode::UsageOrIo })
 }
+
+/// Words of one input that are told to be no descriptors: the wrong column of a long log has only such.
+const MOST_BAD_WORDS: u64 = 20;
 
 fn write(raw: u64, plan: &DecodePlan, context: &mut Context<'_>) -> io::Result<()> {
     let decoded = decode(raw, plan);

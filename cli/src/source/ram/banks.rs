@@ -4,35 +4,13 @@
 //! Files are read at the places asked for and never mapped: segments of a core are aligned to nothing, and a file that
 //! is cut off while it is read is then an error and no signal.
 
-use super::elf_core::{self, CoreError};
-use crate::numbers::{parse_number, NumberError, Size};
+use super::elf_core::{self, short_read, CoreError};
+use crate::args::image::RamFile;
+use crate::numbers::Size;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::str::FromStr;
-
-/// `FILE@BASE` of a raw image, or `FILE` of an ELF core.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RamFile {
-    path: PathBuf,
-    base: Option<u64>,
-}
-
-impl FromStr for RamFile {
-    type Err = NumberError;
-
-    fn from_str(text: &str) -> Result<Self, NumberError> {
-        // A file name may have an `@` of its own.
-        match text.rsplit_once('@') {
-            Some((path, base)) if base.starts_with(|c: char| c.is_ascii_digit()) => {
-                Ok(Self { path: path.into(), base: Some(parse_number(base)?) })
-            }
-            _ => Ok(Self { path: text.into(), base: None }),
-        }
-    }
-}
 
 /// Why a file is no memory.
 #[derive(Debug, thiserror::Error)]
@@ -64,14 +42,6 @@ pub(crate) enum BankError {
     /// Two banks have the same address.
     #[error("{0} and {1} both have memory at {2:#x}")]
     Overlap(String, String, u64),
-}
-
-/// Says that a file is shorter than it was, or than it says itself.
-pub(super) fn short_read(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the file is too short".into(),
-        _ => error.to_string(),
-    }
 }
 
 /// Memory from `start` on, which is in a file from `offset` on.
@@ -209,19 +179,6 @@ impl Banks {
 mod tests {
     use super::*;
 
-    fn file(text: &str) -> (String, Option<u64>) {
-        let file: RamFile = text.parse().unwrap();
-        (file.path.display().to_string(), file.base)
-    }
-
-    #[test]
-    fn good_files() {
-        assert_eq!(file("ram@0x4000_0000"), ("ram".into(), Some(0x4000_0000)));
-        assert_eq!(file("a@b@1G"), ("a@b".into(), Some(1 << 30)));
-        assert_eq!(file("guest.core"), ("guest.core".into(), None));
-        assert_eq!(file("me@home.core"), ("me@home.core".into(), None));
-    }
-
     /// A file may become shorter after it was opened: that is told, and no signal as with a mapping.
     #[test]
     fn bad_file_cut_off_meanwhile() {
@@ -236,11 +193,5 @@ mod tests {
         File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
         assert!(banks.read(4096 + 8184, &mut word).unwrap_err().to_string().ends_with("the file is too short"));
         std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn bad_bases() {
-        assert_eq!("ram@0x4000zz".parse::<RamFile>(), Err(NumberError::NotANumber("0x4000zz".into())));
-        assert!(matches!("ram@99999999999T".parse::<RamFile>(), Err(NumberError::TooLarge(_))));
     }
 }

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CoreError {
     /// The headers cannot be read.
-    #[error("damaged ELF core: {}", super::banks::short_read(.0))]
+    #[error("damaged ELF core: {}", short_read(.0))]
     Damaged(io::Error),
     /// Program headers are of another size, or too many to be counted in the header.
     #[error("an ELF core with {0} program headers of {1} bytes, which is not understood")]
@@ -23,6 +23,14 @@ pub(crate) enum CoreError {
     /// It has no memory.
     #[error("an ELF core without memory")]
     NoMemory,
+}
+
+/// Says that a file is shorter than it was, or than it says itself.
+pub(super) fn short_read(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the file is too short".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// Memory in a core.
