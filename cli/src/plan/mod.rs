@@ -42,13 +42,34 @@ pub(crate) enum Plan {
     Capture {
         /// Which VMs; all if empty.
         targets: Vec<Selector>,
-        /// The file.
-        output: PathBuf,
+        /// Where to.
+        output: Output,
         /// Descriptors per call, 0 for the default.
         budget: u32,
     },
     /// Explain descriptors.
     Decode(DecodePlan),
+}
+
+/// Where a capture is written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Standard output.
+    Stdout,
+    /// What this path names.
+    File(PathBuf),
+}
+
+impl Output {
+    fn new(path: PathBuf) -> Self {
+        // Opened by name, a file that standard output appends to would be written from its beginning.
+        let names = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+        if names.iter().any(|name| path.as_os_str() == *name) {
+            Self::Stdout
+        } else {
+            Self::File(path)
+        }
+    }
 }
 
 /// How to walk.
@@ -122,7 +143,8 @@ impl Plan {
                 Self::Walk(WalkPlan { input, address: walk.address, json: walk.json })
             }
             Verb::Capture(capture) => {
-                Self::Capture { targets: capture.targets, output: capture.output, budget: capture.budget.unwrap_or(0) }
+                let output = Output::new(capture.output);
+                Self::Capture { targets: capture.targets, output, budget: capture.budget.unwrap_or(0) }
             }
             Verb::Decode(decode) => Self::Decode(DecodePlan::new(&decode)?),
         })

@@ -8,9 +8,8 @@ use super::{Fetched, SlotSource, SourceError};
 use crate::frame::{self, SlotBuffer, SlotFault, HEADER_BYTES};
 use s2dump_abi::slot::{SLOT_BYTES, SLOT_MAGIC};
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 
 /// A capture being read once, from front to back.
 pub(crate) struct FileSource {
@@ -126,42 +125,5 @@ impl SlotSource for FileSource {
             SlotFault::NoMagic(_) | SlotFault::Short(_) => Err(SourceError::NotACapture(self.name.clone())),
             _ => self.resync(fault),
         }
-    }
-}
-
-/// A file that gets its name only when it is whole.
-pub(crate) struct NewFile {
-    file: BufWriter<File>,
-    temporary: PathBuf,
-    path: PathBuf,
-}
-
-impl NewFile {
-    /// Creates a temporary file beside `path`.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        Ok(Self { file: BufWriter::new(file), temporary, path: path.to_owned() })
-    }
-
-    /// Appends `bytes`.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
-    }
-
-    /// Writes everything out and gives the file its name.
-    pub(crate) fn keep(mut self) -> io::Result<()> {
-        self.file.flush()?;
-        self.file.get_ref().sync_all()?;
-        std::fs::rename(&self.temporary, &self.path)
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        // Gone already if it was kept.
-        let _ = std::fs::remove_file(&self.temporary);
     }
 }

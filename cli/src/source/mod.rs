@@ -3,6 +3,7 @@
 
 pub(crate) mod device;
 pub(crate) mod file;
+pub(crate) mod output_file;
 pub(crate) mod ram;
 pub(crate) mod ring;
 pub(crate) mod system;

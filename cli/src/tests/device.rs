@@ -292,16 +292,3 @@ fn capture_goes_on_when_a_vm_goes_away() {
     assert!(ran.err.contains("vm:0x1000: no such VM"), "{}", ran.err);
     assert_eq!(run_without_device(&format!("dump -i {}", file.path())).code, ExitCode::Ok);
 }
-
-#[test]
-fn failed_capture_leaves_the_old_file_and_nothing_else() {
-    let file = TempFile::new("old", b"an older file");
-    let script = Script::refusing(list(), Status::NOT_PERMITTED);
-    let ran = run(&script, &format!("capture vm:0x1000 -O {}", file.path()));
-    assert_eq!(ran.code, ExitCode::NotPermitted);
-    assert_eq!(std::fs::read(&file.0).unwrap(), b"an older file");
-    let name = file.0.file_name().unwrap().to_str().unwrap();
-    let directory = std::fs::read_dir(file.0.parent().unwrap()).unwrap();
-    let left = directory.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with(name));
-    assert_eq!(left.count(), 1);
-}

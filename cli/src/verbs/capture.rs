@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump capture -O FILE`: list and tables, slot for slot as EL2 wrote them, to be read by `-i FILE` anywhere.
 //!
-//! The file appears under its name only when it is whole; it is readable by its owner only, as the device is.
+//! A file appears under its name only when it is whole; a new one is readable by its owner only, as the device is.
 
 use super::{list_vms, resolve, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::frame::SlotBuffer;
+use crate::plan::Output;
 use crate::source::device::{Device, Query};
-use crate::source::file::NewFile;
+use crate::source::output_file::OutputFile;
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::slot::{vm_flags, SlotHeader, SlotKind, SLOT_BYTES};
 use s2dump_abi::target::Target;
-use std::path::Path;
+use std::io::{self, Write};
 use zerocopy::FromBytes;
 
 /// Captures `targets`, or all VMs.
 pub(super) fn run(
     targets: &[Selector],
-    output: &Path,
+    output: &Output,
     budget: u32,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, Stop> {
@@ -33,7 +34,16 @@ pub(super) fn run(
         targets.iter().map(|selector| resolve(selector, &vms).map(|(target, _)| target)).collect::<Result<_, _>>()?
     };
 
-    let mut file = NewFile::create(output).map_err(|error| Failure::io(output.display(), &error))?;
+    let fail = |error: io::Error| -> Stop {
+        match output {
+            Output::Stdout => error.into(),
+            Output::File(path) => Failure::io(path.display(), &error).into(),
+        }
+    };
+    let mut file = match output {
+        Output::Stdout => None,
+        Output::File(path) => Some(OutputFile::create(path).map_err(fail)?),
+    };
     let mut code = ExitCode::Ok;
     let requests = chosen.iter().map(|&target| {
         (
@@ -42,7 +52,7 @@ pub(super) fn run(
         )
     });
     for (name, query) in std::iter::once(("list".to_owned(), Query::List)).chain(requests) {
-        match copy(&mut device, query, &mut file) {
+        match copy(&mut device, query, file.as_mut(), context.out) {
             Ok(Status::OK) => {}
             // A VM that goes away does not spoil the others; what it had stays in the file, marked by its END slot.
             Ok(status) => {
@@ -54,31 +64,49 @@ pub(super) fn run(
                 code = ExitCode::Partial;
             }
             Err(Copy::Source(error)) => return Err(error.into_failure(&name).into()),
-            Err(Copy::File(error)) => return Err(Failure::io(output.display(), &error).into()),
+            Err(Copy::Output(error)) => return Err(fail(error)),
+            Err(Copy::Interrupted) => {
+                // The signal ends the program when the file is dropped.
+                drop(file);
+                return Err(Failure::new(ExitCode::Partial, "interrupted: nothing was written").into());
+            }
         }
     }
-    file.keep().map_err(|error| Failure::io(output.display(), &error))?;
+    file.map_or(Ok(()), OutputFile::keep).map_err(fail)?;
     Ok(code)
 }
 
 enum Copy {
     Source(SourceError),
-    File(std::io::Error),
+    Output(io::Error),
+    Interrupted,
 }
 
-/// Copies the slots of `query`; returns how it ended.
-fn copy(device: &mut Device, query: Query, file: &mut NewFile) -> Result<Status, Copy> {
+/// Copies the slots of `query` into `file`, or to `stdout` without one; returns how it ended.
+fn copy(
+    device: &mut Device,
+    query: Query,
+    mut file: Option<&mut OutputFile>,
+    stdout: &mut dyn Write,
+) -> Result<Status, Copy> {
     let mut slots = device.start(query).map_err(Copy::Source)?;
     let mut buffer: Box<SlotBuffer> = Box::new([0; SLOT_BYTES]);
     let mut status = Status::OK;
     while let Fetched::Slot(used) = slots.fetch(&mut buffer).map_err(Copy::Source)? {
+        if file.as_mut().is_some_and(|file| file.is_interrupted()) {
+            return Err(Copy::Interrupted);
+        }
         let slot = buffer.get(..used).unwrap_or(&buffer[..]);
         if let Ok((header, _)) = SlotHeader::read_from_prefix(slot) {
             if header.kind == SlotKind::END.0 {
                 status = Status(header.status);
             }
         }
-        file.write(slot).map_err(Copy::File)?;
+        match &mut file {
+            Some(file) => file.write_all(slot),
+            None => stdout.write_all(slot),
+        }
+        .map_err(Copy::Output)?;
     }
     Ok(status)
 }

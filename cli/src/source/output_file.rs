@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The file that `capture` writes.
+//!
+//! A regular file gets its name only when it is whole: until then the bytes are in a temporary file beside it, which is
+//! removed if writing fails or the user interrupts it. What is no regular file (a device, a FIFO, `/dev/fd/3`) is opened
+//! and written to, because a rename would put a regular file in its place.
+
+use nix::sys::signal::{raise, SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// A file that is being written.
+pub(crate) enum OutputFile {
+    /// No regular file: written to as it is.
+    Through(BufWriter<File>),
+    /// A regular file, new or to be replaced.
+    New(NewFile),
+}
+
+impl OutputFile {
+    /// Opens what `path` names, or a temporary file that will replace it.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        match place_of(path)? {
+            Place::Open => {
+                let file = File::options().write(true).truncate(true).open(path)?;
+                Ok(Self::Through(BufWriter::new(file)))
+            }
+            Place::Regular(target, replaced) => Ok(Self::New(NewFile::create(target, replaced)?)),
+        }
+    }
+
+    /// Returns whether the user interrupted the program, which then ends when this is dropped.
+    pub(crate) fn is_interrupted(&mut self) -> bool {
+        match self {
+            // Nothing is left behind: the signal ended the program by itself.
+            Self::Through(_) => false,
+            Self::New(file) => file.interrupts.came(),
+        }
+    }
+
+    /// Writes everything out, and gives a regular file its name.
+    pub(crate) fn keep(self) -> io::Result<()> {
+        match self {
+            Self::Through(mut file) => file.flush(),
+            Self::New(file) => file.keep(),
+        }
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Through(file) | Self::New(NewFile { file, .. }) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Through(file) | Self::New(NewFile { file, .. }) => file.flush(),
+        }
+    }
+}
+
+/// Where a capture goes.
+enum Place {
+    /// To what the path leads to, which is opened.
+    Open,
+    /// To a regular file of this path, no link any more; and what is there now.
+    Regular(PathBuf, Option<Metadata>),
+}
+
+/// Finds what `path` leads to. Links are followed here, because a rename replaces the link that it is given.
+fn place_of(path: &Path) -> io::Result<Place> {
+    /// As many as the kernel follows.
+    const MOST_LINKS: u32 = 40;
+    let mut target = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::symlink_metadata(&target) {
+            Ok(found) if found.is_symlink() => {
+                let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+                let directory = directory.unwrap_or(Path::new(".")).to_owned();
+                // Links like /proc/self/fd/3 stand for an open file, which may have lost its name or never had one.
+                if rustix::fs::statfs(&directory)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
+                    return Ok(Place::Open);
+                }
+                target = directory.join(fs::read_link(&target)?);
+            }
+            Ok(found) if found.is_file() => return Ok(Place::Regular(target, Some(found))),
+            Ok(_) => return Ok(Place::Open),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::Regular(target, None)),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("too many levels of symbolic links"))
+}
+
+/// A file that gets its name only when it is whole.
+pub(crate) struct NewFile {
+    file: BufWriter<File>,
+    temporary: PathBuf,
+    target: PathBuf,
+    replaced: Option<Metadata>,
+    /// Declared last: a signal that came takes effect after the temporary file was removed.
+    interrupts: Interrupts,
+}
+
+impl NewFile {
+    fn create(target: PathBuf, replaced: Option<Metadata>) -> io::Result<Self> {
+        let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Before the file is there.
+        let interrupts = Interrupts::hold()?;
+        let (file, temporary) = create_temporary(directory)?;
+        Ok(Self { file: BufWriter::new(file), temporary, target, replaced, interrupts })
+    }
+
+    fn keep(mut self) -> io::Result<()> {
+        self.file.flush()?;
+        let file = self.file.get_ref();
+        if let Some(replaced) = &self.replaced {
+            // Who may read the file that is replaced may read the new one, provided that they are the same people. Else
+            // it stays readable by its owner only, as the device is.
+            if fchown(file, Some(replaced.uid()), Some(replaced.gid())).is_ok() {
+                file.set_permissions(Permissions::from_mode(replaced.mode() & 0o777))?;
+            }
+        }
+        file.sync_all()?;
+        fs::rename(&self.temporary, &self.target)
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // Gone already if it was kept.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// Creates a file in `directory` that only its owner may read, under a name that no other has.
+pub(super) fn create_temporary(directory: &Path) -> io::Result<(File, PathBuf)> {
+    /// More than a program that was killed can have left with one process id.
+    const MOST_TRIED: u32 = 100;
+    let mut number = 0;
+    loop {
+        let path = directory.join(format!(".s2dump-{}-{number}.tmp", std::process::id()));
+        match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => return Ok((file, path)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < MOST_TRIED => number += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Holds back the signals of an interrupt, so that they cannot end the program while there is something to remove.
+///
+/// Signals are blocked and asked for, not handled: no code of ours runs in a signal handler, and none is `unsafe`.
+/// A signal that came takes effect on drop, in the way it has by default, so that a shell sees what ended the program.
+struct Interrupts {
+    before: SigSet,
+    signals: SignalFd,
+    came: Option<Signal>,
+}
+
+impl Interrupts {
+    fn hold() -> io::Result<Self> {
+        let ignored = ignored_signals();
+        let mut held = SigSet::empty();
+        // A blocked signal comes even if it is ignored, as SIGHUP is after nohup.
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            if ignored >> (signal as u32 - 1) & 1 == 0 {
+                held.add(signal);
+            }
+        }
+        let signals = SignalFd::with_flags(&held, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let before = held.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        Ok(Self { before, signals, came: None })
+    }
+
+    /// Returns whether one came.
+    fn came(&mut self) -> bool {
+        if let (None, Ok(Some(signal))) = (self.came, self.signals.read_signal()) {
+            self.came = i32::try_from(signal.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+        }
+        self.came.is_some()
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        // The one that was read is no longer pending.
+        if let Some(signal) = self.came {
+            let _ = raise(signal);
+        }
+        // Nothing can be done if the mask of before is refused, which has no reason.
+        let _ = self.before.thread_set_mask();
+    }
+}
+
+/// Returns the signals that this process ignores, bit 0 for signal 1; none where that cannot be found out.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}

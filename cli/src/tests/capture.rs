@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What `capture -O` does to files: it replaces regular files, writes to all others, and leaves nothing else behind.
+
+use super::fake::Script;
+use super::support::*;
+use super::{run_with, Ran};
+use crate::exit_code::ExitCode;
+use crate::frame::SlotBuffer;
+use crate::source::device::Session;
+use crate::source::SourceError;
+use nix::sys::signal::{raise, Signal};
+use rustix::fs::{mknodat, FileType, Mode, CWD};
+use s2dump_abi::hypercall::{Op, Status};
+use s2dump_abi::ioctl::{Advance, Hello, Start};
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{symlink, FileTypeExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+/// A directory that is removed with all that is in it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("s2dump-{}-{name}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The names in it, in order.
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A device with three VMs, one of them with a table of several slots.
+fn script() -> Script {
+    let mut list = Capture::default();
+    list.list(&three_vms());
+    let mut dump = Capture::default();
+    dump.dump(dump_header(0x1000, VTCR_40), &protected_table(), 2, Status::OK);
+    Script::new(list, dump)
+}
+
+/// What a capture of its VM consists of.
+fn bytes() -> Vec<u8> {
+    let Script { list, starts, .. } = script();
+    [list.unwrap().bytes, starts[0].as_ref().unwrap().bytes.clone()].concat()
+}
+
+fn capture(script: &Script, output: &Path) -> Ran {
+    run_with(&format!("capture vm:0x1000 -O {}", output.display()), &|| Ok(script.open()))
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn new_file_is_private() {
+    let directory = Directory::new("new");
+    let path = directory.join("a.s2d");
+    assert_eq!(capture(&script(), &path).code, ExitCode::Ok);
+    assert_eq!((fs::read(&path).unwrap(), mode(&path)), (bytes(), 0o600));
+    assert_eq!(directory.names(), ["a.s2d"]);
+}
+
+#[test]
+fn replaced_file_keeps_its_permissions() {
+    let directory = Directory::new("replaced");
+    let path = directory.join("a.s2d");
+    fs::write(&path, "old").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(capture(&script(), &path).code, ExitCode::Ok);
+    assert_eq!((fs::read(&path).unwrap(), mode(&path)), (bytes(), 0o640));
+    assert_eq!(directory.names(), ["a.s2d"]);
+}
+
+/// The target is replaced, or made, and the links to it stay.
+#[test]
+fn link_stays() {
+    let directory = Directory::new("link");
+    fs::create_dir(directory.join("there")).unwrap();
+    for is_old in [true, false] {
+        let target = directory.join("there/real.s2d");
+        if is_old {
+            fs::write(&target, "old").unwrap();
+        } else {
+            fs::remove_file(&target).unwrap();
+        }
+        let (first, second) = (directory.join("first"), directory.join("there/second"));
+        let _ = fs::remove_file(&first);
+        let _ = fs::remove_file(&second);
+        symlink("there/second", &first).unwrap();
+        symlink("real.s2d", &second).unwrap();
+        assert_eq!(capture(&script(), &first).code, ExitCode::Ok);
+        assert!(first.is_symlink() && second.is_symlink());
+        assert_eq!(fs::read(&target).unwrap(), bytes());
+        assert_eq!(directory.names(), ["first", "there"]);
+        assert_eq!(fs::read_dir(directory.join("there")).unwrap().count(), 2);
+    }
+}
+
+#[test]
+fn bad_link_to_itself() {
+    let directory = Directory::new("loop");
+    symlink("loop", directory.join("loop")).unwrap();
+    let ran = capture(&script(), &directory.join("loop"));
+    assert_eq!(ran.code, ExitCode::UsageOrIo);
+    assert!(ran.err.contains("symbolic links"), "{}", ran.err);
+}
+
+#[test]
+fn fifo_is_written_to() {
+    let directory = Directory::new("fifo");
+    let fifo = directory.join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    symlink("fifo", directory.join("link")).unwrap();
+    for name in ["fifo", "link"] {
+        let from = fifo.clone();
+        let reader = std::thread::spawn(move || fs::read(from).unwrap());
+        let ran = capture(&script(), &directory.join(name));
+        assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo(), "{name}");
+        assert_eq!((ran.code, reader.join().unwrap()), (ExitCode::Ok, bytes()), "{}", ran.err);
+        assert_eq!(directory.names(), ["fifo", "link"]);
+    }
+}
+
+/// Through a link, so that a program that renames spoils this link and not the machine.
+#[test]
+fn device_is_written_to() {
+    let directory = Directory::new("device");
+    let path = directory.join("null");
+    symlink("/dev/null", &path).unwrap();
+    assert_eq!(capture(&script(), &path).code, ExitCode::Ok);
+    assert!(path.is_symlink() && fs::metadata(&path).unwrap().file_type().is_char_device());
+    assert_eq!(directory.names(), ["null"]);
+}
+
+/// An open file is meant by its number, whatever its name is now.
+#[test]
+fn open_file_is_written_to() {
+    use std::os::fd::AsRawFd;
+    let directory = Directory::new("open");
+    fs::write(directory.join("a"), vec![b'x'; 100_000]).unwrap();
+    let mut file = File::options().read(true).write(true).open(directory.join("a")).unwrap();
+    let by_number = format!("/dev/fd/{}", file.as_raw_fd());
+    fs::remove_file(directory.join("a")).unwrap();
+    let ran = capture(&script(), Path::new(&by_number));
+    let mut written = Vec::new();
+    file.read_to_end(&mut written).unwrap();
+    assert_eq!((ran.code, written), (ExitCode::Ok, bytes()), "{}", ran.err);
+    assert!(directory.names().is_empty());
+}
+
+#[test]
+fn standard_output() {
+    for name in ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let command_line = format!("capture vm:0x1000 -O {name}");
+        let code = super::run_into(&command_line, &|| Ok(script().open()), &mut out, &mut err);
+        assert_eq!((code, err.len()), (ExitCode::Ok, 0), "{name}");
+        assert!(out == bytes(), "{name}: {} bytes", out.len());
+    }
+}
+
+#[test]
+fn bad_places() {
+    let directory = Directory::new("bad");
+    for (path, why) in [("", "directory"), ("missing/a", "No such file"), ("..", "directory")] {
+        let ran = capture(&script(), &directory.join(path));
+        assert_eq!(ran.code, ExitCode::UsageOrIo, "{path}");
+        assert!(ran.err.contains(why), "{path}: {}", ran.err);
+    }
+    assert!(directory.names().is_empty());
+}
+
+#[test]
+fn failed_capture_leaves_the_old_file_and_nothing_else() {
+    let directory = Directory::new("failed");
+    let path = directory.join("a.s2d");
+    fs::write(&path, "old").unwrap();
+    let mut list = Capture::default();
+    list.list(&three_vms());
+    let ran = capture(&Script::refusing(list, Status::NOT_PERMITTED), &path);
+    assert_eq!(ran.code, ExitCode::NotPermitted);
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    assert_eq!(directory.names(), ["a.s2d"]);
+}
+
+/// A file of a program that was killed with the same process id is neither used nor removed.
+#[test]
+fn stale_temporary_file_is_left_alone() {
+    let directory = Directory::new("stale");
+    let stale = format!(".s2dump-{}-0.tmp", std::process::id());
+    fs::write(directory.join(&stale), "stale").unwrap();
+    assert_eq!(capture(&script(), &directory.join("a.s2d")).code, ExitCode::Ok);
+    assert_eq!(directory.names(), [stale.as_str(), "a.s2d"]);
+    assert_eq!(fs::read(directory.join(&stale)).unwrap(), b"stale");
+}
+
+/// A device that sends this process a signal in the middle of a dump.
+struct Interrupting {
+    device: Box<dyn Session>,
+    signal: Signal,
+    advances_of_dump: Option<u32>,
+}
+
+impl Session for Interrupting {
+    fn hello(&mut self, hello: &mut Hello) -> io::Result<()> {
+        self.device.hello(hello)
+    }
+
+    fn map(&mut self, slots: u32) -> io::Result<()> {
+        self.device.map(slots)
+    }
+
+    fn start(&mut self, start: &Start) -> io::Result<()> {
+        self.advances_of_dump = (start.op == Op::DUMP.0).then_some(0);
+        self.device.start(start)
+    }
+
+    fn advance(&mut self, advance: &mut Advance) -> io::Result<()> {
+        if let Some(advances) = &mut self.advances_of_dump {
+            *advances += 1;
+            if *advances == 2 {
+                raise(self.signal).unwrap();
+            }
+        }
+        self.device.advance(advance)
+    }
+
+    fn copy_slot(&self, index: u32, into: &mut SlotBuffer) -> bool {
+        self.device.copy_slot(index, into)
+    }
+}
+
+/// The program that [`interrupted`] runs; nothing when run as a test.
+#[test]
+fn interrupted_program() {
+    let Some(output) = std::env::var_os("S2DUMP_TEST_OUTPUT") else { return };
+    let signal: Signal = std::env::var("S2DUMP_TEST_SIGNAL").unwrap().parse().unwrap();
+    let open = || -> Result<Box<dyn Session>, SourceError> {
+        Ok(Box::new(Interrupting { device: script().open(), signal, advances_of_dump: None }))
+    };
+    let ran = run_with(&format!("capture vm:0x1000 -O {}", Path::new(&output).display()), &open);
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+}
+
+/// Captures in a process of its own, which gets `signal` while the temporary file is there; `shell` runs before it.
+fn interrupted(signal: Signal, shell: &str, output: &Path) -> ExitStatus {
+    Command::new("sh")
+        .args(["-c", &format!("{shell} exec \"$0\" --exact tests::capture::interrupted_program")])
+        .arg(std::env::current_exe().unwrap())
+        .env("S2DUMP_TEST_OUTPUT", output)
+        .env("S2DUMP_TEST_SIGNAL", signal.as_str())
+        .output()
+        .unwrap()
+        .status
+}
+
+#[test]
+fn interrupt_leaves_the_old_file_and_nothing_else() {
+    let directory = Directory::new("interrupt");
+    let path = directory.join("a.s2d");
+    fs::write(&path, "old").unwrap();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let status = interrupted(signal, "", &path);
+        assert_eq!(status.signal(), Some(signal as i32), "the shell sees what ended it: {status}");
+        assert_eq!((directory.names(), fs::read(&path).unwrap()), (vec!["a.s2d".to_owned()], b"old".to_vec()));
+    }
+}
+
+/// As after `nohup`: the terminal may go.
+#[test]
+fn ignored_signal_does_not_interrupt() {
+    let directory = Directory::new("ignored");
+    let path = directory.join("a.s2d");
+    let status = interrupted(Signal::SIGHUP, "trap '' HUP;", &path);
+    assert!(status.success(), "{status}");
+    assert_eq!((directory.names(), fs::read(&path).unwrap()), (vec!["a.s2d".to_owned()], bytes()));
+}
