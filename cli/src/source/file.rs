@@ -1,20 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Slots from a capture, or from standard input.
+//! Slots from a capture: a file, a pipe, or standard input.
 //!
-//! Frames slots by the lengths in their headers. Where no slot begins, it looks for the next one, so that one bad byte
-//! does not lose the rest.
+//! Slots are framed by the lengths in their headers. Where no slot begins, the source looks for the next one, so that one
+//! bad byte does not lose the rest.
+//!
+//! Invariant: an input is opened once and its bytes are taken from it once, because a pipe gives them only once. Who has
+//! to look ahead uses [`FileSource::preview`].
 
 use super::{Fetched, SlotSource, SourceError};
 use crate::frame::{self, SlotBuffer, SlotFault, HEADER_BYTES};
 use s2dump_abi::slot::{SLOT_BYTES, SLOT_MAGIC};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// A capture being read once, from front to back.
+/// Bytes that may be read from any place.
+pub(crate) trait ReadSeek: Read + Seek {}
+
+impl<T: Read + Seek> ReadSeek for T {}
+
+/// A capture being read from front to back.
 pub(crate) struct FileSource {
-    from: Box<dyn Read>,
+    from: Box<dyn ReadSeek>,
     name: String,
+    /// Where `from` began; `None` if it gives its bytes only once.
+    first: Option<u64>,
     window: Box<[u8; WINDOW_BYTES]>,
     begin: usize,
     end: usize,
@@ -29,18 +41,43 @@ const WINDOW_BYTES: usize = 4 * SLOT_BYTES;
 impl FileSource {
     /// Opens `path`; `-` is standard input.
     pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
-        let name = path.display().to_string();
-        if path.as_os_str() == "-" {
-            return Ok(Self::new(Box::new(io::stdin().lock()), "standard input".into()));
-        }
-        let file = File::open(path).map_err(|error| SourceError::File(name.clone(), error))?;
-        Ok(Self::new(Box::new(file), name))
+        let (name, file) = if path.as_os_str() == "-" {
+            ("standard input".into(), io::stdin().as_fd().try_clone_to_owned().map(File::from))
+        } else {
+            (path.display().to_string(), File::open(path))
+        };
+        let fail = |error| SourceError::File(name.clone(), error);
+        let mut file = file.map_err(fail)?;
+        let kind = file.metadata().map_err(fail)?.file_type();
+        // Other files seek without effect, or not at all. Standard input may have been read before.
+        let first = if kind.is_file() || kind.is_block_device() { file.stream_position().ok() } else { None };
+        Ok(Self { first, ..Self::new(Box::new(file), name) })
     }
 
-    /// Reads from `from`.
-    pub(crate) fn new(from: Box<dyn Read>, name: String) -> Self {
+    /// Reads from `from`, which can seek and is at its beginning.
+    pub(crate) fn new(from: Box<dyn ReadSeek>, name: String) -> Self {
         let window = Box::new([0; WINDOW_BYTES]);
-        Self { from, name, window, begin: 0, end: 0, offset: 0, at_end: false, found_slot: false }
+        Self { from, name, first: Some(0), window, begin: 0, end: 0, offset: 0, at_end: false, found_slot: false }
+    }
+
+    /// Returns what it is called in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Lets `look` read, and then begins again. Bytes that come only once are first copied into a temporary file.
+    pub(crate) fn preview<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> Result<T, SourceError> {
+        let first = match self.first {
+            Some(first) => first,
+            None => {
+                self.from = Box::new(spool(&mut self.from, &self.name)?);
+                *self.first.insert(0)
+            }
+        };
+        let seen = look(self);
+        self.from.seek(SeekFrom::Start(first)).map_err(|error| SourceError::File(self.name.clone(), error))?;
+        (self.begin, self.end, self.offset, self.at_end, self.found_slot) = (0, 0, 0, false, false);
+        Ok(seen)
     }
 
     /// Returns the bytes in the window, at least `wanted` of them unless the input ends before.
@@ -126,4 +163,35 @@ impl SlotSource for FileSource {
             _ => self.resync(fault),
         }
     }
+}
+
+/// Copies all that comes `from` into a temporary file that has no name, so that nothing remains of it.
+fn spool(from: &mut dyn Read, name: &str) -> Result<File, SourceError> {
+    let directory = std::env::temp_dir();
+    let mut copied = || {
+        let mut file = nameless_file(&directory)?;
+        io::copy(from, &mut file)?;
+        file.rewind()?;
+        Ok(file)
+    };
+    copied().map_err(|error: io::Error| {
+        // Reading a directory fails here too, and has nothing to do with the copy.
+        if error.kind() == io::ErrorKind::IsADirectory {
+            return SourceError::File(name.into(), error);
+        }
+        SourceError::File(format!("{name}: copying it to {}", directory.display()), error)
+    })
+}
+
+/// Creates a file in `directory` that is gone when it is closed.
+fn nameless_file(directory: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR) {
+        return Ok(file.into());
+    }
+    // Some file systems cannot make a file without a name: there it loses its name at once.
+    let (file, path) = super::output_file::create_temporary(directory)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
 }

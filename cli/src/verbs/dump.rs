@@ -13,7 +13,7 @@ use crate::plan::input::{ImagePlan, Input};
 use crate::plan::DumpPlan;
 use crate::reader::{Event, Reader};
 use crate::source::device::{Device, Query};
-use crate::source::{ram, SourceError};
+use crate::source::{ram, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::target::Target;
 use s2dump_vmsa::Ipa;
@@ -123,12 +123,14 @@ fn from_file(
     writer: &mut dyn Format,
     context: &mut Context<'_>,
 ) -> Result<Trailer, Stop> {
-    // Standard input cannot be read twice: there the first table is taken.
-    if target.is_none() && path.as_os_str() != "-" {
-        only_table(path, context)?;
+    let fail = |error: SourceError| error.into_failure("capture");
+    let mut source = (context.open_capture)(path).map_err(fail)?;
+    if target.is_none() {
+        let targets = source.preview(|source| targets(&mut Reader::new(source))).map_err(fail)?;
+        only_table(source.name(), &targets)?;
     }
     let mut pass = Pass::new(plan, writer, None).named(target);
-    let trailer = pass.run(&mut context.capture(path)?, None, context)?;
+    let trailer = pass.run(&mut Reader::new(source), None, context)?;
     pass.end(&trailer, context)?;
     Ok(trailer)
 }
@@ -160,9 +162,8 @@ fn from_image(
     Ok(trailer)
 }
 
-/// Checks that a capture does not hold several tables.
-fn only_table(path: &Path, context: &Context<'_>) -> Result<(), Failure> {
-    let mut reader = context.capture(path)?;
+/// Returns which tables a capture holds.
+fn targets<S: SlotSource>(reader: &mut Reader<S>) -> Vec<Target> {
     let mut targets: Vec<Target> = Vec::new();
     // Damage ends the search here; the pass that follows tells it.
     while let Ok(Some(event)) = reader.next_event() {
@@ -176,13 +177,15 @@ fn only_table(path: &Path, context: &Context<'_>) -> Result<(), Failure> {
             break;
         }
     }
+    targets
+}
+
+/// Checks that a capture does not hold several tables.
+fn only_table(name: &str, targets: &[Target]) -> Result<(), Failure> {
     if targets.len() < 2 {
         return Ok(());
     }
-    let names: Vec<String> = targets.into_iter().map(target_name).collect();
-    let failure = Failure::new(
-        ExitCode::UsageOrIo,
-        format_args!("{} holds several tables: {}", path.display(), names.join(", ")),
-    );
+    let names: Vec<String> = targets.iter().copied().map(target_name).collect();
+    let failure = Failure::new(ExitCode::UsageOrIo, format_args!("{name} holds several tables: {}", names.join(", ")));
     Err(failure.hint("name one of them"))
 }
