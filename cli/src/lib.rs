@@ -2,7 +2,8 @@
 //! Shows the page tables that pKVM keeps from the host.
 //!
 //! `args` (what was typed) -> `plan` (what will be done) -> `source` (slots from device or file) -> `reader` (checked
-//! rows, and issues) -> `format` (bytes). Only `source` touches devices and files; no arrow points back.
+//! rows, and issues) -> `format` (bytes). A table in an image of memory is walked in `source`, which gives its rows.
+//! Only `source` touches devices and files; no arrow points back.
 //!
 //! A program, not a library to build on: [`main`] is all of it, and [`run_on_capture`] is for fuzz targets.
 

@@ -29,7 +29,7 @@ pub(crate) fn runs(row: &Row, table: &TableFacts) -> Option<Runs> {
     let mask = (u64::from(entries) << row.entry_shift) - 1;
     let Some(oa) = row.oa.filter(|_| row.linear) else { return Some(Runs::Unknown) };
     let is_cut = |bound: u64, at: u64| bound & mask != 0 && at == bound;
-    let is_cut_by_range = is_cut(table.header.start, row.ia) || is_cut(table.end(), row.end());
+    let is_cut_by_range = is_cut(table.start, row.ia) || is_cut(table.end, row.end());
     let is_cut_by_change = row.changed.at_start || row.changed.at_end;
     Some(if (row.ia ^ oa) & mask != 0 {
         Runs::Broken

@@ -2,19 +2,36 @@
 //! What the reader makes of slots: facts about a table, rows, VMs, and how it ended.
 
 use crate::registers::{BadRegister, Register};
-use crate::source::Decoding;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{encoding, record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_vmsa::{Features, Geometry, Level, PhysAddr, Regime, TableAttrs};
 use std::fmt;
 
-/// What all rows of one dump or walk share: the header of its first slot, checked.
+/// What all rows of one dump or walk share: which table it is, what was asked for, and how its descriptors read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TableFacts {
-    /// The header as it stood.
-    pub(crate) header: SlotHeader,
-    /// The shape its registers give, which is also the shape it says.
+    /// Which table.
+    pub(crate) target: Target,
+    /// Physical address of its root.
+    pub(crate) root: u64,
+    /// Value of the register that gives its shape, [`Self::register_name`].
+    pub(crate) register: u64,
+    /// VMID.
+    pub(crate) vmid: u16,
+    /// How software bits and invalid entries are read.
+    pub(crate) encoding: u16,
+    /// EL2 ran with HCR_EL2.E2H.
+    pub(crate) is_hvhe: bool,
+    /// [`slot_flags`] of the first slot.
+    pub(crate) flags: u16,
+    /// The most descriptors one call reads.
+    pub(crate) budget: u32,
+    /// First input address asked for.
+    pub(crate) start: u64,
+    /// First input address after what was asked for.
+    pub(crate) end: u64,
+    /// The shape that the register gives.
     pub(crate) geometry: Geometry,
     /// The features it is decoded with.
     pub(crate) features: Features,
@@ -37,44 +54,46 @@ pub(crate) enum TableFault {
 }
 
 impl TableFacts {
-    /// Checks the header of a RANGES or WALK slot; `known` is the format, if that is known better than it tells.
-    pub(crate) fn try_new(header: SlotHeader, known: Option<Decoding>) -> Result<Self, TableFault> {
+    /// Checks the header of the first RANGES or WALK slot.
+    pub(crate) fn try_new(header: &SlotHeader) -> Result<Self, TableFault> {
         let has = |feature| header.table_features & feature != 0;
         let vtcr = header.vtcr;
-        let Decoding { geometry, features, wxn } = match known {
-            Some(known) => known,
-            None => {
-                let kvm = Features::of_kvm(vtcr, has(table_features::FWB), has(table_features::XNX));
-                let features = Features { lpa2: has(table_features::LPA2), ..kvm };
-                let geometry = Geometry::from_vtcr(vtcr, features).map_err(|error| {
-                    TableFault::Vtcr(BadRegister { register: Register::Vtcr, value: vtcr, error, pa_max_bits: None })
-                })?;
-                Decoding { geometry, features, wxn: false }
-            }
-        };
+        let kvm = Features::of_kvm(vtcr, has(table_features::FWB), has(table_features::XNX));
+        let features = Features { lpa2: has(table_features::LPA2), ..kvm };
+        let geometry = Geometry::from_vtcr(vtcr, features).map_err(|error| {
+            TableFault::Vtcr(BadRegister { register: Register::Vtcr, value: vtcr, error, pa_max_bits: None })
+        })?;
         let same = geometry.ia_bits() == header.ia_bits
             && geometry.start_level().get() == header.start_level
             && geometry.granule().page_shift() == u32::from(header.page_shift);
-        if same {
-            Ok(Self { header, geometry, features, wxn })
-        } else {
-            Err(TableFault::Contradiction(vtcr))
+        if !same {
+            return Err(TableFault::Contradiction(vtcr));
         }
-    }
-
-    /// Returns which table it is.
-    pub(crate) fn target(&self) -> Target {
-        Target(self.header.target)
+        Ok(Self {
+            target: Target(header.target),
+            root: header.root,
+            register: vtcr,
+            vmid: header.vmid,
+            encoding: header.encoding,
+            is_hvhe: has(table_features::HVHE),
+            flags: header.flags,
+            budget: header.budget,
+            start: header.start,
+            end: header.end.min(geometry.ia_end()),
+            geometry,
+            features,
+            wxn: false,
+        })
     }
 
     /// Returns the name a user can type for it.
     pub(crate) fn name(&self) -> String {
-        target_name(self.target())
+        target_name(self.target)
     }
 
     /// Returns whether `flag` of [`slot_flags`] is set.
     pub(crate) fn has(&self, flag: u16) -> bool {
-        self.header.flags & flag != 0
+        self.flags & flag != 0
     }
 
     /// Returns whether the guest is protected.
@@ -84,11 +103,11 @@ impl TableFacts {
 
     /// Returns whether software bits and invalid entries have pKVM's meaning.
     pub(crate) fn is_pkvm_encoded(&self) -> bool {
-        self.header.encoding == encoding::PKVM_7_2
+        self.encoding == encoding::PKVM_7_2
     }
 
-    /// Returns the register that the header's `vtcr` is the value of.
-    pub(crate) fn register(&self) -> Register {
+    /// Returns which register gives its shape.
+    pub(crate) fn register_name(&self) -> Register {
         match self.geometry.regime() {
             Regime::Stage2 => Register::Vtcr,
             Regime::El2 | Regime::El2And0 => Register::Tcr,
@@ -104,7 +123,7 @@ impl TableFacts {
             (self.features.xnx, "xnx"),
             (self.features.mte_perm, "mte-perm"),
             (geometry.has_indirect_permissions(), "s2pie"),
-            (self.header.table_features & table_features::HVHE != 0, "hvhe"),
+            (self.is_hvhe, "hvhe"),
         ]
         .into_iter()
         .filter_map(|(has, name)| has.then_some(name))
@@ -113,12 +132,7 @@ impl TableFacts {
 
     /// Returns whether it was read from an image of memory.
     pub(crate) fn is_image(&self) -> bool {
-        self.target() == IMAGE
-    }
-
-    /// Returns the first address after what the dump was asked for.
-    pub(crate) fn end(&self) -> u64 {
-        self.header.end.min(self.geometry.ia_end())
+        self.target == IMAGE
     }
 }
 
@@ -171,6 +185,29 @@ pub(crate) struct Changed {
 }
 
 impl Row {
+    /// Makes a row of a record of a table of this geometry, or `None` if it has no such level.
+    pub(crate) fn of_record(record: &Record, geometry: &Geometry) -> Option<Self> {
+        let level = Level::try_new(record.level).ok().filter(|level| level.get() >= geometry.start_level().get())?;
+        let kind = RecordKind(record.kind);
+        let [inherited, _] = (record.flags >> record_flags::INHERITED.trailing_zeros()).to_le_bytes();
+        Some(Self {
+            ia: record.ia,
+            oa: (!matches!(kind, RecordKind::INVALID | RecordKind::RESERVED)).then_some(record.oa),
+            raw: record.descriptor,
+            count: record.count.into(),
+            entry_shift: geometry.granule().entry_shift(level),
+            skipped: 0,
+            level,
+            kind,
+            linear: record.flags & record_flags::LINEAR != 0,
+            inherited: match geometry.regime() {
+                Regime::Stage2 => TableAttrs::NONE,
+                Regime::El2 | Regime::El2And0 => TableAttrs::from_bits(inherited),
+            },
+            changed: Changed::default(),
+        })
+    }
+
     /// Returns the bytes of input addresses it covers.
     pub(crate) fn size(&self) -> u64 {
         (self.count << self.entry_shift) - self.skipped

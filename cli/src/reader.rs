@@ -6,12 +6,12 @@
 
 use crate::frame::{self, Records, Slot, SlotBuffer, SlotFault};
 use crate::model::{target_name, Changed, Outcome, Row, TableFacts, TableFault};
-use crate::source::{Decoding, Fetched, SlotSource, SourceError};
+use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{record_flags, slot_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
+use s2dump_abi::slot::{slot_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
-use s2dump_vmsa::{Level, Regime, TableAttrs};
+use s2dump_vmsa::Level;
 use std::collections::VecDeque;
 
 /// What the reader finds, in order.
@@ -105,8 +105,7 @@ pub(crate) struct Reader<S> {
 impl<S: SlotSource> Reader<S> {
     /// Reads from `source`.
     pub(crate) fn new(source: S) -> Self {
-        let sections = Sections { known: source.format(), ..Sections::default() };
-        Self { source, buffer: Box::new([0; SLOT_BYTES]), sections, failed: None }
+        Self { source, buffer: Box::new([0; SLOT_BYTES]), sections: Sections::default(), failed: None }
     }
 
     /// Returns the next event, or `None` at the end of the input.
@@ -162,8 +161,6 @@ impl<S: SlotSource> Reader<S> {
 /// The state between slots.
 #[derive(Default)]
 struct Sections {
-    /// What the source knows better than headers.
-    known: Option<Decoding>,
     slots: u64,
     section: Option<Section>,
     last: Option<SlotHeader>,
@@ -231,7 +228,7 @@ impl Sections {
         let kind = SlotKind(header.kind);
         let table = match kind {
             SlotKind::VMS => None,
-            _ => match TableFacts::try_new(*header, self.known) {
+            _ => match TableFacts::try_new(header) {
                 Ok(table) => Some(table),
                 Err(fault) => {
                     self.issues.push_back(Issue::Table(index, fault));
@@ -369,7 +366,7 @@ impl Sections {
                 if end.sequence != section.next_sequence {
                     self.issues.push_back(Issue::Gap(section.name.clone(), end.sequence, section.next_sequence));
                 }
-                let to = section.table.map_or(0, |table| table.end());
+                let to = section.table.map_or(0, |table| table.end);
                 outcome.covered = section.kind != SlotKind::RANGES || section.next_ia >= to;
                 if outcome.status == Some(Status::OK) && !outcome.covered {
                     self.issues.push_back(Issue::NotCovered(section.name, section.next_ia));
@@ -386,35 +383,13 @@ fn check_run(table: &TableFacts, record: &Record, kind: SlotKind) -> Result<Row,
     if record.kind > RecordKind::TABLE_LOOP.0 {
         return Err("of a kind this s2dump does not know");
     }
-    let level = Level::try_new(record.level).map_err(|_| "no such level")?;
-    if record.level < table.geometry.start_level().get() {
-        return Err("its level is above the root");
-    }
+    Level::try_new(record.level).map_err(|_| "no such level")?;
+    let row = Row::of_record(record, &table.geometry).ok_or("its level is above the root")?;
     if record.count == 0 {
         return Err("it has no entries");
     }
-    let entry_shift = table.geometry.granule().entry_shift(level);
-    let row = Row {
-        ia: record.ia,
-        oa: (!matches!(record_kind, RecordKind::INVALID | RecordKind::RESERVED)).then_some(record.oa),
-        raw: record.descriptor,
-        count: u64::from(record.count),
-        entry_shift,
-        skipped: 0,
-        level,
-        kind: record_kind,
-        linear: record.flags & record_flags::LINEAR != 0,
-        inherited: match table.geometry.regime() {
-            Regime::Stage2 => TableAttrs::NONE,
-            _ => {
-                let [bits, _] = (record.flags >> record_flags::INHERITED.trailing_zeros()).to_le_bytes();
-                TableAttrs::from_bits(bits)
-            }
-        },
-        changed: Changed::default(),
-    };
     let space = table.geometry.ia_end();
-    if record.ia >= space || row.count > (space - record.ia).div_ceil(1 << entry_shift) {
+    if record.ia >= space || row.count > (space - record.ia).div_ceil(1 << row.entry_shift) {
         return Err("it is outside the input addresses of the table");
     }
     if kind == SlotKind::WALK {

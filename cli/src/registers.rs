@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Registers as they are typed or captured: what table they describe, or which field of them is not right.
 
-use s2dump_abi::slot::{encoding, table_features};
+use s2dump_abi::slot::encoding;
 use s2dump_hyp::table_memory::Root;
 use s2dump_vmsa::geometry::BaseBeyondOutput;
 use s2dump_vmsa::{Features, Geometry, GeometryError, Granule, Regime};
@@ -182,14 +182,6 @@ impl ImageTable {
             self.base_register(),
             crate::numbers::Size(geometry.root_bytes())
         ))
-    }
-
-    /// Returns what of its features a slot header tells.
-    pub(crate) fn table_features(&self) -> u32 {
-        let Features { fwb, xnx, .. } = self.features;
-        [(self.root.geometry().is_lpa2(), table_features::LPA2), (fwb, table_features::FWB), (xnx, table_features::XNX)]
-            .into_iter()
-            .fold(0, |all, (has, bit)| if has { all | bit } else { all })
     }
 }
 

@@ -50,21 +50,21 @@ struct EncodingJson {
 impl TableJson {
     /// Describes `table`, of `vm` if that is known.
     pub(crate) fn new(table: &TableFacts, vm: Option<&VmRecord>) -> Self {
-        let header = &table.header;
+        let geometry = &table.geometry;
         Self {
             target: table.name(),
-            handle: table.target().guest_handle().map(|handle| Hex(handle.into())),
+            handle: table.target.guest_handle().map(|handle| Hex(handle.into())),
             pid: vm.map(|vm| vm.pid).filter(|&pid| pid != 0),
             id: vm.and_then(vm_name).map(str::to_owned),
             protected: (!table.is_image()).then_some(table.is_protected()),
-            vmid: header.vmid,
-            registers: Registers { vtcr_el2: Hex(header.vtcr), root: Hex(header.root) },
-            page_size_bytes: 1 << table.geometry.granule().page_shift(),
-            ia_bits: header.ia_bits,
-            pa_bits: header.pa_bits,
-            start_level: header.start_level,
+            vmid: table.vmid,
+            registers: Registers { vtcr_el2: Hex(table.register), root: Hex(table.root) },
+            page_size_bytes: 1 << geometry.granule().page_shift(),
+            ia_bits: geometry.ia_bits(),
+            pa_bits: geometry.pa_bits(),
+            start_level: geometry.start_level().get(),
             features: table.feature_names(),
-            encoding: EncodingJson { id: header.encoding, name: words::encoding_name(header.encoding) },
+            encoding: EncodingJson { id: table.encoding, name: words::encoding_name(table.encoding) },
         }
     }
 }
@@ -179,8 +179,8 @@ impl Format for Json {
             format: "s2dump.dump",
             version: FORMAT_VERSION,
             table: TableJson::new(table, heading.vm.as_ref()),
-            start: Hex(table.header.start),
-            end: Hex(table.end()),
+            start: Hex(table.start),
+            end: Hex(table.end),
             mode: if heading.exact { "exact" } else { "folded" },
             // What was asked of EL2; the trailer says what came of it.
             consistency: match (table.is_image(), table.has(slot_flags::ATOMIC)) {
@@ -188,7 +188,7 @@ impl Format for Json {
                 (false, true) => "atomic",
                 (false, false) => "per-call",
             },
-            budget: table.header.budget,
+            budget: table.budget,
         };
         if self.framing == Framing::Document {
             write!(out, "{{\"header\":")?;

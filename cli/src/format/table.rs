@@ -125,7 +125,7 @@ pub(crate) fn write_cells<T: AsRef<str>>(
 
 fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
     let table = &heading.table;
-    let (header, geometry) = (&table.header, &table.geometry);
+    let geometry = &table.geometry;
     write!(out, "# {}", table.name())?;
     if let Some(vm) = &heading.vm {
         match vm_name(vm) {
@@ -143,24 +143,24 @@ fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
             (Regime::Stage2, false, true) => ", protected",
             (Regime::Stage2, false, false) => ", ordinary",
         },
-        header.ia_bits,
-        header.pa_bits,
+        geometry.ia_bits(),
+        geometry.pa_bits(),
         Size(1 << geometry.granule().page_shift()),
-        header.start_level,
+        geometry.start_level().get(),
     )?;
     writeln!(
         out,
         "# {} {:#x}, root {:#x}, {}{}, encoding {}, {} rows",
-        table.register(),
-        header.vtcr,
-        header.root,
-        match (table.register(), table.wxn) {
-            (Register::Vtcr, _) => format!("vmid {}, ", header.vmid),
+        table.register_name(),
+        table.register,
+        table.root,
+        match (table.register_name(), table.wxn) {
+            (Register::Vtcr, _) => format!("vmid {}, ", table.vmid),
             (Register::Tcr, true) => "wxn, ".into(),
             (Register::Tcr, false) => "wxn taken as clear, ".into(),
         },
         feature_names(table),
-        words::encoding_name(header.encoding),
+        words::encoding_name(table.encoding),
         if heading.exact { "exact" } else { "folded" },
     )
 }

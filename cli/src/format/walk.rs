@@ -66,7 +66,7 @@ impl Walk {
     pub(crate) fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{} input address {:#x}", self.table.name(), self.address)?;
         writeln!(out, "LV TABLE              INDEX DESCRIPTOR         MEANING")?;
-        let mut next_table = (!self.from_leaves).then_some(self.table.header.root);
+        let mut next_table = (!self.from_leaves).then_some(self.table.root);
         if let (true, Some(step)) = (self.from_leaves, self.steps.first()) {
             for level in self.table.geometry.start_level().get()..step.level.get() {
                 writeln!(out, "L{level:<2}-                      - -                  not in the capture")?;

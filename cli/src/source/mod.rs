@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where slots come from: the only modules that touch devices and files.
+//! Where slots and tables in memory come from: the only modules that touch devices and files.
 
 pub(crate) mod device;
 pub(crate) mod file;
@@ -13,7 +13,6 @@ use crate::failure::Failure;
 use crate::frame::{SlotBuffer, SlotFault};
 use ram::banks::BankError;
 use s2dump_abi::hypercall::Status;
-use s2dump_vmsa::{Features, Geometry};
 use std::io;
 
 /// What a source gives.
@@ -34,35 +33,15 @@ pub(crate) enum Fetched {
     End,
 }
 
-/// How to decode tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Decoding {
-    /// Shape and format.
-    pub(crate) geometry: Geometry,
-    /// What the CPU has.
-    pub(crate) features: Features,
-    /// SCTLR_EL2.WXN.
-    pub(crate) wxn: bool,
-}
-
 /// A source of slots.
 pub(crate) trait SlotSource {
     /// Puts the next slot into `into`.
     fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError>;
-
-    /// Returns the format of the tables, if it is known better than headers tell it.
-    fn format(&self) -> Option<Decoding> {
-        None
-    }
 }
 
 impl<S: SlotSource> SlotSource for &mut S {
     fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError> {
         (**self).fetch(into)
-    }
-
-    fn format(&self) -> Option<Decoding> {
-        (**self).format()
     }
 }
 

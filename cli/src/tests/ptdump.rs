@@ -81,7 +81,7 @@ fn naive(entries: &[Entry], dialect: Dialect) -> String {
 }
 
 fn written(rows: &[Row], dialect: Dialect) -> String {
-    let table = TableFacts::try_new(dump_header(0x1000, VTCR_48), None).unwrap();
+    let table = TableFacts::try_new(&dump_header(0x1000, VTCR_48)).unwrap();
     let mut out = Vec::new();
     let mut format = Ptdump::new(dialect);
     let heading = Heading { table, vm: None, exact: true, color: false, headings: true };

@@ -7,13 +7,13 @@ use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Format, Trailer, Verified};
-use crate::model::{target_name, IMAGE};
+use crate::model::target_name;
 use crate::numbers::{AddressRange, Size};
 use crate::plan::input::{ImagePlan, Input};
 use crate::plan::DumpPlan;
 use crate::reader::{Event, Reader};
 use crate::source::device::{Device, Query};
-use crate::source::{ram, SlotSource, SourceError};
+use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::target::Target;
 use s2dump_vmsa::Ipa;
@@ -151,10 +151,10 @@ fn from_image(
     let start = address_in(image, start)?;
     let end = Ipa::try_new(end.min(geometry.ia_end())).unwrap_or(start);
     // Folded here, where entries beyond the output size are kept apart.
-    let mut source = open_image(image, ram::Request::Dump { start, end, exact: true }, context)?;
+    let mut table = open_image(image, context)?;
     let mut pass = Pass::new(plan, writer, None);
-    let mut trailer = pass.run(&mut Reader::new(&mut source), Some(IMAGE), context)?;
-    if let Some(error) = source.take_error() {
+    let mut trailer = pass.run_image(&mut table.dump(start, end, true), context)?;
+    if let Some(error) = table.take_error() {
         trailer.issues += 1;
         trailer.cause.get_or_insert(error.to_string());
     }
@@ -169,7 +169,7 @@ fn targets<S: SlotSource>(reader: &mut Reader<S>) -> Vec<Target> {
     while let Ok(Some(event)) = reader.next_event() {
         while reader.next_issue().is_some() {}
         match event {
-            Event::Dump(table) if !targets.contains(&table.target()) => targets.push(table.target()),
+            Event::Dump(table) if !targets.contains(&table.target) => targets.push(table.target),
             _ => {}
         }
         // Enough to see what is in it.

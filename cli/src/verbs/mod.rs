@@ -19,7 +19,7 @@ use crate::reader::{Event, Reader};
 use crate::source::device::{Device, Query, Session};
 use crate::source::file::FileSource;
 use crate::source::ram::banks::Banks;
-use crate::source::ram::{self, RamSource};
+use crate::source::ram::RamTable;
 use crate::source::ring::Ring;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
@@ -136,13 +136,13 @@ impl Context<'_> {
 }
 
 /// Opens an image of memory; what is odd about it is noted.
-fn open_image(image: &ImagePlan, request: ram::Request, context: &mut Context<'_>) -> Result<RamSource, Failure> {
+fn open_image(image: &ImagePlan, context: &mut Context<'_>) -> Result<RamTable, Failure> {
     let fail = |error: SourceError| error.into_failure("ram");
     if let Some(warning) = image.table.warning() {
         context.note(warning);
     }
     let banks = Banks::open(&image.ram, &mut |note| context.note(note)).map_err(|error| fail(error.into()))?;
-    RamSource::new(banks, image.table, request).map_err(fail)
+    RamTable::new(banks, image.table).map_err(fail)
 }
 
 /// Takes an address into the table of `image`.

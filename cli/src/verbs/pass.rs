@@ -13,6 +13,7 @@ use crate::numbers::AddressRange;
 use crate::plan::DumpPlan;
 use crate::progress::Progress;
 use crate::reader::{Event, Reader};
+use crate::source::ram::RamDump;
 use crate::source::SlotSource;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, RecordKind, SlotKind, VmRecord};
@@ -118,9 +119,9 @@ impl<'a> Pass<'a> {
                 Some(Event::Dump(table)) => {
                     let chosen = match wanted {
                         Some(target) => target,
-                        None => self.choose(table.target())?,
+                        None => self.choose(table.target)?,
                     };
-                    if table.target() == chosen && self.dumping.is_none() {
+                    if table.target == chosen && self.dumping.is_none() {
                         wanted = Some(chosen);
                         self.begin(table, context)?;
                     }
@@ -145,9 +146,36 @@ impl<'a> Pass<'a> {
                 None => return Err(self.nothing(wanted).into()),
             }
             if let (Some(table), Some(at)) = (&self.dumping, reader.position()) {
-                progress.tick(context.err, table.header.start, at.next, table.end());
+                progress.tick(context.err, table.start, at.next, table.end);
             }
         }
+    }
+
+    /// Writes `dump`, of a table in an image of memory, up to its last row.
+    pub(super) fn run_image(&mut self, dump: &mut RamDump<'_>, context: &mut Context<'_>) -> Result<Trailer, Stop> {
+        let mut progress = Progress::new(context.shows_progress);
+        let table = *dump.facts();
+        self.begin(table, context)?;
+        let mut rows = Vec::new();
+        loop {
+            let read = dump.read_on(&mut rows);
+            progress.clear(context.err);
+            for row in rows.drain(..) {
+                self.row(row, context)?;
+            }
+            match read {
+                Ok(true) => progress.tick(context.err, table.start, dump.cursor(), table.end),
+                Ok(false) => break,
+                // What was read is not lost.
+                Err(error) => {
+                    self.issues += 1;
+                    self.cause = Some(error.into_failure("ram").message);
+                    break;
+                }
+            }
+        }
+        progress.clear(context.err);
+        self.last_rows(dump.outcome(), context)
     }
 
     /// Returns which table of a capture is meant, seeing the first one.
@@ -159,20 +187,20 @@ impl<'a> Pass<'a> {
     }
 
     fn begin(&mut self, mut table: TableFacts, context: &mut Context<'_>) -> Result<(), Stop> {
-        let (range, header) = (self.plan.range, &mut table.header);
-        if self.plan.range != AddressRange::ALL
-            && (range.start < header.start || range.end.min(table.geometry.ia_end()) > header.end)
+        let range = self.plan.range;
+        if range != AddressRange::ALL
+            && (range.start < table.start || range.end.min(table.geometry.ia_end()) > table.end)
         {
             self.issues += 1;
-            context.note(format_args!("only {:#x}..{:#x} was captured", header.start, header.end));
+            context.note(format_args!("only {:#x}..{:#x} was captured", table.start, table.end));
         }
-        header.start = header.start.max(range.start);
-        header.end = header.end.min(range.end);
+        table.start = table.start.max(range.start);
+        table.end = table.end.min(range.end);
         let exact = table.has(slot_flags::EXACT);
         if self.plan.exact && !exact {
             context.note("captured folded: within rows marked ~ the output addresses are not known");
         }
-        let handle = table.target().guest_handle();
+        let handle = table.target.guest_handle();
         self.vm = self.vm.or_else(|| self.vms.iter().find(|vm| Some(vm.handle) == handle).copied());
         let heading = Heading {
             table,
@@ -188,7 +216,7 @@ impl<'a> Pass<'a> {
 
     fn row(&mut self, row: Row, context: &mut Context<'_>) -> Result<(), Stop> {
         let Some(table) = self.dumping else { return Ok(()) };
-        let Some(row) = row.clip(table.header.start, table.end()) else { return Ok(()) };
+        let Some(row) = row.clip(table.start, table.end) else { return Ok(()) };
         for part in split(row, table.geometry.pa_bits()).into_iter().flatten() {
             let finished = self.merger.as_mut().and_then(|merger| merger.push(part));
             self.write(finished, context)?;

@@ -14,7 +14,7 @@ use crate::plan::input::{ImagePlan, Input};
 use crate::plan::WalkPlan;
 use crate::reader::{Event, Reader};
 use crate::source::device::Query;
-use crate::source::{ram, SlotSource, SourceError};
+use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{SlotKind, VmRecord};
 use std::path::Path;
@@ -42,12 +42,13 @@ pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode
 }
 
 fn from_image(image: &ImagePlan, address: u64, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
-    let mut source = open_image(image, ram::Request::Walk(address_in(image, address)?), context)?;
-    let (walk, issues) = read(&mut Reader::new(&mut source), None, address, "ram", context)?;
-    if let Some(error) = source.take_error() {
+    let ia = address_in(image, address)?;
+    let ram = open_image(image, context)?;
+    let (table, steps) = ram.walk(ia).map_err(|error| error.into_failure("ram"))?;
+    if let Some(error) = ram.take_error() {
         context.note(error);
     }
-    Ok((walk, issues))
+    Ok((Walk { table, vm: None, address, steps, from_leaves: false }, 0))
 }
 
 fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
@@ -108,7 +109,7 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
             Some(Event::Dump(table)) => {
                 let (target, listed) = resolve_captured(selector, &vms)?;
                 vm = listed;
-                current = Some(table).filter(|table| table.target() == target);
+                current = Some(table).filter(|table| table.target == target);
                 known = current.or(known);
             }
             Some(Event::Row(row)) => {

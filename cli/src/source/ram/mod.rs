@@ -1,61 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Slots from an image of physical memory: walked here, by the code that walks at EL2, into the slots EL2 would fill.
+//! Tables in images of physical memory: walked here, by the code that walks at EL2, into rows.
+//!
+//! Nothing of the device takes part: the walker's sink makes rows of what it is given, without slots in between.
 
 pub(crate) mod banks;
 mod elf_core;
-mod tables;
+mod table_pages;
 
 use self::banks::Banks;
-use self::tables::Tables;
-use super::{Decoding, Fetched, SlotSource, SourceError};
-use crate::frame::{self, SlotBuffer};
-use crate::model::IMAGE;
+use self::table_pages::TablePages;
+use super::SourceError;
+use crate::model::{Outcome, Row, TableFacts, IMAGE};
 use crate::registers::ImageTable;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{record_flags, slot_flags, Record, SlotHeader, SlotKind};
+use s2dump_abi::slot::{slot_flags, Record};
 use s2dump_hyp::coalescer::{single, Coalescer, Fold, RecordOut};
-use s2dump_hyp::slot_writer::{SlotPage, SlotWriter, SLOT_WORDS};
 use s2dump_hyp::table_memory::TableMemory;
-use s2dump_hyp::walker::{walk_address, walk_range, Progress, MIN_BUDGET};
-use s2dump_vmsa::{Ipa, PhysAddr};
+use s2dump_hyp::walker::{walk_address, walk_range};
+use s2dump_vmsa::{Geometry, Ipa, PhysAddr};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What to read.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Request {
-    /// All entries that span an address of `start..end`.
-    Dump {
-        /// First input address, page aligned.
-        start: Ipa,
-        /// First input address after, page aligned.
-        end: Ipa,
-        /// Also break runs where the output address does not run on.
-        exact: bool,
-    },
-    /// The entry of each level.
-    Walk(Ipa),
-}
-
-/// A table in an image of memory, being read once.
-pub(crate) struct RamSource {
-    tables: Tables,
+/// A table in an image of memory.
+pub(crate) struct RamTable {
+    pages: TablePages,
     table: ImageTable,
-    request: Request,
-    cursor: Ipa,
-    sequence: u64,
-    max_visited: u32,
-    /// How many descriptors may still be read.
-    left: u64,
-    state: State,
-    page: Box<[AtomicU64; SLOT_WORDS]>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Running,
-    AtEnd,
-    Ended,
 }
 
 /// How many times the descriptors that memory can hold a dump reads at most.
@@ -65,173 +33,163 @@ enum State {
 const SHARED_TIMES: u64 = 4;
 /// What is always read: no more than an instant, and small images may well share much.
 const LEAST_LIMIT: u64 = 1 << 22;
+/// Rows that are kept at once.
+const ROWS_AT_ONCE: usize = 1024;
 
-impl RamSource {
-    /// Reads `table` from `banks`.
+impl RamTable {
+    /// Takes `table` in `banks`.
     ///
     /// # Errors
     ///
     /// [`SourceError::RootOutside`] if the root does not begin in them.
-    pub(crate) fn new(banks: Banks, table: ImageTable, request: Request) -> Result<Self, SourceError> {
+    pub(crate) fn new(banks: Banks, table: ImageTable) -> Result<Self, SourceError> {
         let granule = table.root.geometry().granule();
-        let cursor = match request {
-            Request::Dump { start, .. } => start,
-            Request::Walk(address) => address,
-        };
-        let left = (SHARED_TIMES * banks.descriptors()).max(LEAST_LIMIT);
-        let source = Self {
-            left,
-            tables: Tables::new(banks, granule),
-            table,
-            request,
-            cursor,
-            sequence: 0,
-            max_visited: 0,
-            state: State::Running,
-            page: Box::new([const { AtomicU64::new(0) }; SLOT_WORDS]),
-        };
+        let found = Self { pages: TablePages::new(banks, granule), table };
         let page_mask = (1 << granule.page_shift()) - 1;
-        let first = PhysAddr::new(source.table.root.base().get() & !page_mask);
-        source.tables.table(first, granule).map_err(|outside| source.root_outside(outside.table))?;
-        Ok(source)
+        let first = PhysAddr::new(table.root.base().get() & !page_mask);
+        found.pages.table(first, granule).map_err(|outside| found.root_outside(outside.table))?;
+        Ok(found)
     }
 
     /// Returns why memory that is there could not be read, if that happened: its tables count as missing.
     pub(crate) fn take_error(&self) -> Option<io::Error> {
-        self.tables.take_error()
+        self.pages.take_error()
     }
 
     /// Says that the part of the root at `part` cannot be read.
     fn root_outside(&self, part: PhysAddr) -> SourceError {
-        match self.tables.take_error() {
+        match self.pages.take_error() {
             Some(error) => SourceError::Ram(error),
             None => SourceError::RootOutside {
                 register: self.table.base_register(),
                 root: self.table.root.base().get(),
                 part: part.get(),
-                memory: self.tables.banks().extent(),
+                memory: self.pages.banks().extent(),
             },
         }
     }
 
-    /// Returns a header with all that describes the table.
-    fn header(&self, kind: SlotKind) -> SlotHeader {
-        let geometry = self.table.root.geometry();
-        SlotHeader {
-            record_bytes: size_of::<Record>() as u16,
-            sequence: self.sequence,
-            target: IMAGE.0,
-            vtcr: self.table.value,
-            root: self.table.root.base().get(),
-            table_features: self.table.table_features(),
-            ia_bits: geometry.ia_bits(),
-            start_level: geometry.start_level().get(),
-            page_shift: geometry.granule() as u8,
-            pa_bits: geometry.pa_bits(),
-            encoding: self.table.encoding,
-            vmid: self.table.vmid,
-            ..SlotHeader::new(kind)
+    /// Returns the facts of the table, asked for `start..end`.
+    fn facts(&self, start: Ipa, end: Ipa) -> TableFacts {
+        let ImageTable { root, value, vmid, features, encoding, wxn, .. } = self.table;
+        TableFacts {
+            target: IMAGE,
+            root: root.base().get(),
+            register: value,
+            vmid,
+            encoding,
+            is_hvhe: false,
+            flags: 0,
+            budget: self.pages.budget(),
+            start: start.get(),
+            end: end.get(),
+            geometry: *root.geometry(),
+            features,
+            wxn,
         }
     }
 
-    /// Walks on from the cursor and fills the page.
-    fn fill_ranges(&mut self, end: Ipa, exact: bool) -> Result<(), SourceError> {
+    /// Begins to read all entries that span an address of `start..end`, which are page aligned. With `exact` runs also
+    /// break where the output address does not run on.
+    pub(crate) fn dump(&mut self, start: Ipa, end: Ipa, exact: bool) -> RamDump<'_> {
+        let left = (SHARED_TIMES * self.pages.banks().descriptors()).max(LEAST_LIMIT);
+        let flags = if exact { slot_flags::EXACT } else { 0 };
+        let facts = TableFacts { flags, ..self.facts(start, end) };
+        let outcome = Outcome { target: IMAGE, ..Outcome::default() };
+        RamDump { table: self, facts, exact, cursor: start, end, left, outcome }
+    }
+
+    /// Reads the entry of each level that translates `address`, the root's first.
+    pub(crate) fn walk(&self, address: Ipa) -> Result<(TableFacts, Vec<Row>), SourceError> {
+        let facts = self.facts(address, address);
+        let mut steps = Vec::new();
+        walk_address(&self.pages, &self.table.root, address, |entry| {
+            steps.extend(Row::of_record(&single(entry), &facts.geometry));
+        })
+        .map_err(|outside| self.root_outside(outside.table))?;
+        Ok((facts, steps))
+    }
+}
+
+/// A dump of a table in an image, as far as it was read.
+pub(crate) struct RamDump<'t> {
+    table: &'t mut RamTable,
+    facts: TableFacts,
+    exact: bool,
+    cursor: Ipa,
+    end: Ipa,
+    /// How many descriptors may still be read.
+    left: u64,
+    outcome: Outcome,
+}
+
+impl RamDump<'_> {
+    /// Returns the facts of the table.
+    pub(crate) fn facts(&self) -> &TableFacts {
+        &self.facts
+    }
+
+    /// Returns the first input address that was not read yet.
+    pub(crate) fn cursor(&self) -> u64 {
+        self.cursor.get()
+    }
+
+    /// Returns how the dump ended, or how far it came.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Walks on from the cursor and appends rows to `into`; returns false at the end.
+    pub(crate) fn read_on(&mut self, into: &mut Vec<Row>) -> Result<bool, SourceError> {
+        if self.cursor >= self.end {
+            return Ok(false);
+        }
         if self.left == 0 {
             return Err(SourceError::Shared(self.cursor.get()));
         }
-        self.tables.make_room();
-        let geometry = *self.table.root.geometry();
+        self.table.pages.make_room();
+        let table = &*self.table;
+        let geometry = self.facts.geometry;
         let granule = geometry.granule();
         // A part of the root that is not there loses nothing of the parts before it.
         let part_shift = granule.entry_shift(geometry.start_level()) + granule.index_bits();
         let part_end = ((self.cursor.get() >> part_shift) + 1).checked_shl(part_shift).unwrap_or(u64::MAX);
-        let until = Ipa::try_new(part_end.min(end.get())).unwrap_or(end);
+        let until = Ipa::try_new(part_end.min(self.end.get())).unwrap_or(self.end);
 
-        let first_flags = if self.sequence == 0 { 0 } else { record_flags::CONTINUES };
-        let writer = SlotWriter::begin(SlotPage::new(&self.page));
-        let mut coalescer = Coalescer::new(Fold { geometry, exact }, first_flags, false, writer);
-        let budget = self.tables.budget();
-        let walked = walk_range(&self.tables, &self.table.root, self.cursor, until, budget, &mut coalescer);
-        let (writer, _) = coalescer.finish();
-        let (writer, progress) = match walked {
-            Ok(progress) => (writer, progress),
-            Err(outside) if self.sequence > 0 => return Err(self.root_outside(outside.table)),
-            // A slot without rows says what table it is; the next call fails again.
-            Err(_) => (SlotWriter::begin(SlotPage::new(&self.page)), Progress { next: self.cursor, visited: 0 }),
-        };
-
-        let header = SlotHeader {
-            flags: if exact { slot_flags::EXACT } else { 0 },
-            record_count: u32::try_from(writer.records()).unwrap_or(u32::MAX),
-            visited: progress.visited,
-            start: self.cursor.get(),
-            next: progress.next.get(),
-            end: end.get(),
-            budget,
-            ..self.header(SlotKind::RANGES)
-        };
-        writer.finish(&header);
-        self.max_visited = self.max_visited.max(progress.visited);
-        self.left = self.left.saturating_sub(progress.visited.into());
+        let rows = RowOut { rows: std::mem::take(into), geometry, records: 0 };
+        let mut coalescer = Coalescer::new(Fold { geometry, exact: self.exact }, 0, false, rows);
+        let walked = walk_range(&table.pages, &table.table.root, self.cursor, until, self.facts.budget, &mut coalescer);
+        let (rows, _) = coalescer.finish();
+        *into = rows.rows;
+        let progress = walked.map_err(|outside| table.root_outside(outside.table))?;
         self.cursor = progress.next;
-        if self.cursor >= end {
-            self.state = State::AtEnd;
+        self.left = self.left.saturating_sub(progress.visited.into());
+        let outcome = &mut self.outcome;
+        outcome.calls += 1;
+        outcome.records += rows.records;
+        outcome.visited += u64::from(progress.visited);
+        outcome.max_visited = outcome.max_visited.max(progress.visited);
+        if self.cursor >= self.end {
+            (outcome.status, outcome.covered) = (Some(Status::OK), true);
         }
-        Ok(())
-    }
-
-    fn fill_walk(&mut self, address: Ipa) -> Result<(), SourceError> {
-        let mut writer = SlotWriter::begin(SlotPage::new(&self.page));
-        walk_address(&self.tables, &self.table.root, address, |entry| writer.put(&single(entry)))
-            .map_err(|outside| self.root_outside(outside.table))?;
-        let records = u32::try_from(writer.records()).unwrap_or(u32::MAX);
-        let header = SlotHeader {
-            record_count: records,
-            visited: records,
-            start: address.get(),
-            next: address.get(),
-            end: address.get(),
-            budget: MIN_BUDGET,
-            ..self.header(SlotKind::WALK)
-        };
-        writer.finish(&header);
-        self.max_visited = records;
-        self.state = State::AtEnd;
-        Ok(())
-    }
-
-    fn fill_end(&mut self) {
-        let header = SlotHeader {
-            sequence: self.sequence,
-            target: IMAGE.0,
-            visited: self.max_visited,
-            status: Status::OK.0,
-            ..SlotHeader::new(SlotKind::END)
-        };
-        SlotWriter::begin(SlotPage::new(&self.page)).finish(&header);
-        self.state = State::Ended;
+        Ok(true)
     }
 }
 
-impl SlotSource for RamSource {
-    fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError> {
-        match (self.state, self.request) {
-            (State::Running, Request::Dump { end, exact, .. }) => self.fill_ranges(end, exact)?,
-            (State::Running, Request::Walk(address)) => self.fill_walk(address)?,
-            (State::AtEnd, _) => self.fill_end(),
-            (State::Ended, _) => return Ok(Fetched::End),
-        }
-        self.sequence += 1;
-        for (bytes, word) in into.chunks_exact_mut(8).zip(self.page.iter()) {
-            // The words are those of the header and records in memory.
-            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-        }
-        let (_, used) = frame::measure(&into[..]).map_err(|fault| SourceError::Format("--ram".into(), fault))?;
-        Ok(Fetched::Slot(used))
+/// Makes rows of the records of a walk.
+struct RowOut {
+    rows: Vec<Row>,
+    geometry: Geometry,
+    records: u64,
+}
+
+impl RecordOut for RowOut {
+    fn room(&self) -> usize {
+        ROWS_AT_ONCE.saturating_sub(self.rows.len())
     }
 
-    fn format(&self) -> Option<Decoding> {
-        let ImageTable { root, features, wxn, .. } = self.table;
-        Some(Decoding { geometry: *root.geometry(), features, wxn })
+    fn put(&mut self, record: &Record) {
+        self.records += 1;
+        self.rows.extend(Row::of_record(record, &self.geometry));
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tables read from banks of memory, for the walker.
+//! TablePages read from banks of memory, for the walker.
 //!
 //! Words are little-endian; tables of a big-endian EL2 (SCTLR_EL2.EE) are not supported.
 //!
-//! Invariant: no more than [`Tables::budget`] pages and those of one call are kept, so memory is bounded whatever the
+//! Invariant: no more than [`TablePages::budget`] pages and those of one call are kept, so memory is bounded whatever the
 //! tables say.
 
 use super::banks::Banks;
@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicU64;
 type Page = Box<[AtomicU64]>;
 
 /// Table pages, read when they are first asked for.
-pub(crate) struct Tables {
+pub(crate) struct TablePages {
     banks: Banks,
     pages: Vec<OnceCell<Page>>,
     /// Which page is in which cell.
@@ -30,7 +30,7 @@ pub(crate) struct Tables {
 /// Bytes of pages that are kept: the tables above a million leaves are a few.
 const KEPT_BYTES: u32 = 8 << 20;
 
-impl Tables {
+impl TablePages {
     /// Reads tables of `granule` from `banks`.
     pub(crate) fn new(banks: Banks, granule: Granule) -> Self {
         let budget = KEPT_BYTES >> granule.page_shift();
@@ -79,7 +79,7 @@ impl Tables {
     }
 }
 
-impl TableMemory for Tables {
+impl TableMemory for TablePages {
     fn table(&self, table: PhysAddr, granule: Granule) -> Result<&[AtomicU64], OutsideMemory> {
         let outside = OutsideMemory { table };
         let mut places = self.places.borrow_mut();
