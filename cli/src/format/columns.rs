@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The columns of the table format: names, widths, and what each says of a row.
+//! The columns of the table format. One entry of [`COLUMNS`] is all there is to a column.
 
 use crate::leaf::{self, AnyLeaf};
 use crate::meaning;
@@ -7,194 +7,135 @@ use crate::model::{Row, TableFacts};
 use crate::numbers::Size;
 use crate::words::{self, Word};
 use s2dump_vmsa::fault::Fault;
+use std::fmt;
 
 /// A column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Column {
-    /// First and last input address.
-    Range,
-    /// First input address.
-    Start,
-    /// Last input address.
-    End,
-    /// Size for people.
-    Size,
-    /// Size in bytes.
-    Bytes,
-    /// Number of entries.
-    Count,
-    /// Level.
-    Level,
-    /// Rights.
-    Rwx,
-    /// Memory type.
-    Memory,
-    /// Shareability.
-    Sh,
-    /// Access flag.
-    Af,
-    /// Page state, annotation or fault.
-    State,
-    /// First output address.
-    Out,
-    /// First descriptor.
-    Raw,
-    /// What kind of entry.
-    Kind,
-    /// Contiguous bit, and whether its runs are whole.
-    Contig,
-    /// Dirty bit modifier.
-    Dbm,
-    /// Software bits 58:55.
-    Sw,
-    /// Fields of extensions.
-    Ext,
-    /// Bits no other column shows.
-    Other,
+pub(crate) struct Column {
+    /// The name used in `--columns`.
+    pub(crate) name: &'static str,
+    /// What stands above it.
+    pub(crate) heading: &'static str,
+    /// Its width; a wider cell moves the rest of its row.
+    pub(crate) width: usize,
+    /// To which side cells are set flush.
+    pub(crate) align: Align,
+    /// What it says of a row: one word, `-` for nothing.
+    pub(crate) cell: fn(&Row, &TableFacts) -> Word,
 }
 
-/// The columns shown unless others are asked for.
-pub(crate) const USUAL: [Column; 9] = {
-    use Column::*;
-    [Range, Size, Level, Rwx, Memory, Sh, Af, State, Out]
-};
+/// To which side the cells of a column are set flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Align {
+    /// Words and addresses.
+    Left,
+    /// Numbers.
+    Right,
+}
 
-const ALL: [Column; 20] = {
-    use Column::*;
-    [
-        Range, Size, Level, Rwx, Memory, Sh, Af, State, Out, Start, End, Bytes, Count, Raw, Kind, Contig, Dbm, Sw, Ext,
-        Other,
-    ]
-};
+const fn column(
+    name: &'static str,
+    heading: &'static str,
+    width: usize,
+    align: Align,
+    cell: fn(&Row, &TableFacts) -> Word,
+) -> Column {
+    Column { name, heading, width, align, cell }
+}
+
+/// All columns; the [`USUAL_COUNT`] first are shown unless others are asked for.
+static COLUMNS: [Column; 20] = [
+    column("range", "INPUT ADDRESSES", 37, Align::Left, |row, _| {
+        format!("{:#018x}-{:#018x}", row.ia, last(row)).into()
+    }),
+    column("size", "SIZE", 9, Align::Right, |row, _| Size(row.size()).to_string().into()),
+    column("level", "LV", 2, Align::Left, |row, _| format!("L{}", row.level.get()).into()),
+    column("rwx", "RWX", 3, Align::Left, |row, table| of_leaf(row, table, |leaf| leaf.rwx(table))),
+    column("memory", "MEMORY", 9, Align::Left, |row, table| of_leaf(row, table, |leaf| leaf.memory())),
+    column("sh", "SH", 3, Align::Left, |row, table| {
+        of_leaf(row, table, |leaf| words::shareability(leaf.shareability()).into())
+    }),
+    column("af", "AF", 2, Align::Left, |row, table| of_leaf(row, table, |leaf| flag(leaf.access_flag(), "af"))),
+    column("state", "STATE", 15, Align::Left, meaning::state),
+    column("out", "OUTPUT", 11, Align::Left, output),
+    column("start", "START", 18, Align::Left, |row, _| format!("{:#018x}", row.ia).into()),
+    column("end", "END", 18, Align::Left, |row, _| format!("{:#018x}", last(row)).into()),
+    column("bytes", "BYTES", 15, Align::Right, |row, _| row.size().to_string().into()),
+    column("count", "COUNT", 10, Align::Right, |row, _| row.count.to_string().into()),
+    column("raw", "RAW", 18, Align::Left, |row, _| format!("{:#018x}", row.raw).into()),
+    column("kind", "KIND", 13, Align::Left, |row, _| meaning::kind(row).into()),
+    column("contig", "CONTIG", 7, Align::Left, |row, table| {
+        meaning::runs(row, table).map_or("-", meaning::runs_word).into()
+    }),
+    column("dbm", "DBM", 3, Align::Left, |row, table| {
+        of_leaf(row, table, |leaf| flag(leaf.dirty_bit_modifier(), "dbm"))
+    }),
+    column("sw", "SW", 6, Align::Left, |row, table| {
+        of_leaf(row, table, |leaf| format!("{:#06b}", leaf.software_bits()).into())
+    }),
+    column("ext", "EXT", 11, Align::Left, |row, table| {
+        of_leaf(row, table, |leaf| leaf.extensions().map_or("-".into(), Word::from))
+    }),
+    column("other", "OTHER", 18, Align::Left, |row, table| {
+        of_leaf(row, table, |leaf| format!("{:#x}", leaf.other_bits()).into())
+    }),
+];
+
+const USUAL_COUNT: usize = 9;
+
+/// Returns the columns shown unless others are asked for.
+pub(crate) fn usual() -> Vec<&'static Column> {
+    COLUMNS.iter().take(USUAL_COUNT).collect()
+}
 
 /// No column has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no column `{0}` (there are {names})", names = ALL.map(Column::name).join(", "))]
+#[error("no column `{0}` (there are {names})", names = COLUMNS.each_ref().map(|column| column.name).join(", "))]
 pub(crate) struct NoSuchColumn(String);
 
 /// Reads a list of columns; one that begins with `+` is appended to the usual ones.
-pub(crate) fn parse_columns(text: &str) -> Result<Vec<Column>, NoSuchColumn> {
+pub(crate) fn parse_columns(text: &str) -> Result<Vec<&'static Column>, NoSuchColumn> {
     let (mut columns, names) = match text.strip_prefix('+') {
-        Some(names) => (USUAL.to_vec(), names),
+        Some(names) => (usual(), names),
         None => (Vec::new(), text),
     };
     for name in names.split(',') {
         let name = name.trim().trim_start_matches('+');
-        let column = ALL.into_iter().find(|column| column.name().eq_ignore_ascii_case(name));
+        let column = COLUMNS.iter().find(|column| column.name.eq_ignore_ascii_case(name));
         columns.push(column.ok_or_else(|| NoSuchColumn(name.to_owned()))?);
     }
     Ok(columns)
 }
 
-impl Column {
-    /// Returns the name used in `--columns`.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Range => "range",
-            Self::Start => "start",
-            Self::End => "end",
-            Self::Size => "size",
-            Self::Bytes => "bytes",
-            Self::Count => "count",
-            Self::Level => "level",
-            Self::Rwx => "rwx",
-            Self::Memory => "memory",
-            Self::Sh => "sh",
-            Self::Af => "af",
-            Self::State => "state",
-            Self::Out => "out",
-            Self::Raw => "raw",
-            Self::Kind => "kind",
-            Self::Contig => "contig",
-            Self::Dbm => "dbm",
-            Self::Sw => "sw",
-            Self::Ext => "ext",
-            Self::Other => "other",
-        }
+// Names tell columns apart.
+impl PartialEq for Column {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
     }
+}
 
-    /// Returns the heading.
-    pub(crate) const fn heading(self) -> &'static str {
-        match self {
-            Self::Range => "INPUT ADDRESSES",
-            Self::Start => "START",
-            Self::End => "END",
-            Self::Size => "SIZE",
-            Self::Bytes => "BYTES",
-            Self::Count => "COUNT",
-            Self::Level => "LV",
-            Self::Rwx => "RWX",
-            Self::Memory => "MEMORY",
-            Self::Sh => "SH",
-            Self::Af => "AF",
-            Self::State => "STATE",
-            Self::Out => "OUTPUT",
-            Self::Raw => "RAW",
-            Self::Kind => "KIND",
-            Self::Contig => "CONTIG",
-            Self::Dbm => "DBM",
-            Self::Sw => "SW",
-            Self::Ext => "EXT",
-            Self::Other => "OTHER",
-        }
-    }
+impl Eq for Column {}
 
-    /// Returns the width; what is wider moves the rest of its row.
-    pub(crate) const fn width(self) -> usize {
-        match self {
-            Self::Range => 37,
-            Self::Start | Self::End | Self::Raw | Self::Other => 18,
-            Self::Size => 9,
-            Self::Bytes => 15,
-            Self::Count => 10,
-            Self::Level | Self::Af => 2,
-            Self::Rwx | Self::Sh | Self::Dbm => 3,
-            Self::Memory => 9,
-            Self::State => 15,
-            Self::Out => 11,
-            Self::Kind => 13,
-            Self::Sw => 6,
-            Self::Contig => 7,
-            Self::Ext => 11,
-        }
+impl fmt::Debug for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
+}
 
-    /// Returns whether it is set flush right.
-    pub(crate) const fn is_number(self) -> bool {
-        matches!(self, Self::Size | Self::Bytes | Self::Count)
-    }
+/// Returns the last input address of `row`.
+fn last(row: &Row) -> u64 {
+    row.end().wrapping_sub(1)
+}
 
-    /// Returns what it says of `row`: one word, `-` for nothing.
-    pub(crate) fn cell(self, row: &Row, table: &TableFacts) -> Word {
-        // Leaves out what only leaves have.
-        let of_leaf = |tell: &dyn Fn(&AnyLeaf<'_>) -> Word| match leaf::of_row(row, table) {
-            Some(leaf) => tell(&leaf),
-            None => "-".into(),
-        };
-        let last = row.end().wrapping_sub(1);
-        match self {
-            Self::Range => format!("{:#018x}-{last:#018x}", row.ia).into(),
-            Self::Start => format!("{:#018x}", row.ia).into(),
-            Self::End => format!("{last:#018x}").into(),
-            Self::Size => Size(row.size()).to_string().into(),
-            Self::Bytes => row.size().to_string().into(),
-            Self::Count => row.count.to_string().into(),
-            Self::Level => format!("L{}", row.level.get()).into(),
-            Self::Rwx => of_leaf(&|leaf| leaf.rwx(table)),
-            Self::Memory => of_leaf(&|leaf| leaf.memory()),
-            Self::Sh => of_leaf(&|leaf| words::shareability(leaf.shareability()).into()),
-            Self::Af => of_leaf(&|leaf| if leaf.access_flag() { "af" } else { "-" }.into()),
-            Self::Contig => meaning::runs(row, table).map_or("-", meaning::runs_word).into(),
-            Self::Ext => of_leaf(&|leaf| leaf.extensions().map_or("-".into(), Word::from)),
-            Self::Dbm => of_leaf(&|leaf| if leaf.dirty_bit_modifier() { "dbm" } else { "-" }.into()),
-            Self::Sw => of_leaf(&|leaf| format!("{:#06b}", leaf.software_bits()).into()),
-            Self::Other => of_leaf(&|leaf| format!("{:#x}", leaf.other_bits()).into()),
-            Self::State => meaning::state(row, table),
-            Self::Out => output(row, table),
-            Self::Raw => format!("{:#018x}", row.raw).into(),
-            Self::Kind => meaning::kind(row).into(),
-        }
+/// Returns what only leaves have.
+fn of_leaf(row: &Row, table: &TableFacts, tell: impl Fn(&AnyLeaf<'_>) -> Word) -> Word {
+    match leaf::of_row(row, table) {
+        Some(leaf) => tell(&leaf),
+        None => "-".into(),
     }
+}
+
+fn flag(is_set: bool, name: &'static str) -> Word {
+    if is_set { name } else { "-" }.into()
 }
 
 /// Returns the first output address; `~` says that it does not run on, `!` that it is larger than the table allows.
@@ -209,13 +150,18 @@ fn output(row: &Row, table: &TableFacts) -> Word {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
+
+    fn names(columns: &[&Column]) -> Vec<&'static str> {
+        columns.iter().map(|column| column.name).collect()
+    }
 
     #[test]
     fn plus_appends_and_a_list_replaces() {
-        assert_eq!(parse_columns("start,OUT"), Ok(vec![Column::Start, Column::Out]));
+        assert_eq!(names(&parse_columns("start,OUT").unwrap()), ["start", "out"]);
         let appended = parse_columns("+raw,count").unwrap();
-        assert_eq!(appended[..9], USUAL);
-        assert_eq!(appended[9..], [Column::Raw, Column::Count]);
+        assert_eq!(appended[..USUAL_COUNT], usual());
+        assert_eq!(names(&appended[USUAL_COUNT..]), ["raw", "count"]);
     }
 
     #[test]
@@ -226,7 +172,18 @@ mod tests {
 
     #[test]
     fn usual_columns_fit_100_characters() {
-        let width: usize = USUAL.iter().map(|column| column.width() + 1).sum();
+        let width: usize = usual().iter().map(|column| column.width + 1).sum();
         assert!(width - 1 <= 100, "{width}");
+    }
+
+    #[test]
+    fn names_are_different_and_in_the_help() {
+        let help = crate::args::Cli::command().find_subcommand("dump").unwrap().get_after_help().unwrap().to_string();
+        let known: Vec<&str> =
+            help.lines().filter(|line| line.starts_with("Columns:") || line.starts_with("         ")).collect();
+        for (at, column) in COLUMNS.iter().enumerate() {
+            assert!(!COLUMNS[..at].contains(column), "{column:?}");
+            assert!(known.iter().any(|line| line.split(' ').any(|word| word == column.name)), "{column:?}");
+        }
     }
 }

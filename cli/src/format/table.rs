@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The default format: aligned rows, one word per column, `-` for absent; what is no row begins with `#`.
 
-use super::columns::Column;
+use super::columns::{Align, Column};
 use super::{Format, Heading, Trailer, Verified};
 use crate::leaf;
 use crate::meaning;
@@ -16,7 +16,7 @@ use std::io::{self, Write};
 
 /// Writes the table.
 pub(crate) struct TableFormat {
-    columns: Vec<Column>,
+    columns: Vec<&'static Column>,
     table: Option<TableFacts>,
     color: bool,
     headings: bool,
@@ -25,12 +25,12 @@ pub(crate) struct TableFormat {
 
 impl TableFormat {
     /// Writes `columns`.
-    pub(crate) fn new(columns: Vec<Column>) -> Self {
+    pub(crate) fn new(columns: Vec<&'static Column>) -> Self {
         Self { columns, table: None, color: false, headings: true, totals: Totals::default() }
     }
 
     /// Returns the style of a whole row, or of one cell of it.
-    fn style(&self, row: &Row, column: Option<Column>, table: &TableFacts) -> Style {
+    fn style(&self, row: &Row, column: Option<&Column>, table: &TableFacts) -> Style {
         let plain = Style::new();
         if !self.color {
             return plain;
@@ -38,7 +38,7 @@ impl TableFormat {
         let color = |color: AnsiColor| plain.fg_color(Some(color.into()));
         match column {
             None if row.is_hole() => plain.dimmed(),
-            Some(Column::State) => match meaning::state(row, table).as_ref() {
+            Some(column) if column.name == "state" => match meaning::state(row, table).as_ref() {
                 "owned" => color(AnsiColor::Green),
                 "shared-owned" => color(AnsiColor::Yellow),
                 "shared-borrowed" => color(AnsiColor::Cyan),
@@ -61,7 +61,7 @@ impl Format for TableFormat {
         write_title(out, heading)?;
         let bold = if heading.color { Style::new().bold() } else { Style::new() };
         write!(out, "{bold}")?;
-        let cells = self.columns.iter().map(|&column| (column, column.heading()));
+        let cells = self.columns.iter().map(|&column| (column, column.heading));
         write_cells(out, cells, |out, text, _| write!(out, "{text}"))?;
         writeln!(out, "{bold:#}")
     }
@@ -72,7 +72,7 @@ impl Format for TableFormat {
         if row.changed.at_start && self.headings {
             writeln!(out, "# the table changed here while it was read")?;
         }
-        let cells = self.columns.iter().map(|&column| (column, column.cell(row, table)));
+        let cells = self.columns.iter().map(|&column| (column, (column.cell)(row, table)));
         let style = self.style(row, None, table);
         write!(out, "{style}")?;
         write_cells(out, cells, |out, text, column| {
@@ -108,17 +108,18 @@ impl Format for TableFormat {
 /// Writes cells in their widths, one space apart, none after the last.
 pub(crate) fn write_cells<T: AsRef<str>>(
     out: &mut dyn Write,
-    cells: impl Iterator<Item = (Column, T)>,
-    write_text: impl Fn(&mut dyn Write, &str, Column) -> io::Result<()>,
+    cells: impl Iterator<Item = (&'static Column, T)>,
+    write_text: impl Fn(&mut dyn Write, &str, &Column) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut pending = 0;
     for (at, (column, cell)) in cells.enumerate() {
         let text = cell.as_ref();
-        let space = column.width().saturating_sub(text.len());
-        let before = pending + usize::from(at > 0) + if column.is_number() { space } else { 0 };
+        let space = column.width.saturating_sub(text.len());
+        let is_right = column.align == Align::Right;
+        let before = pending + usize::from(at > 0) + if is_right { space } else { 0 };
         write!(out, "{:before$}", "")?;
         write_text(out, text, column)?;
-        pending = if column.is_number() { 0 } else { space };
+        pending = if is_right { 0 } else { space };
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use self::input::Input;
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::format::columns::{parse_columns, Column, USUAL};
+use crate::format::columns::{parse_columns, usual, Column};
 use crate::format::json::{Framing, Json};
 use crate::format::ptdump::{Dialect, Ptdump};
 use crate::format::table::TableFormat;
@@ -110,7 +110,7 @@ pub(crate) struct DumpPlan {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     /// Rows of these columns.
-    Table(Vec<Column>),
+    Table(Vec<&'static Column>),
     /// The kernel's text.
     Ptdump(Dialect),
     /// JSON.
@@ -180,7 +180,7 @@ impl DumpPlan {
             return usage("--atomic is one call of its own size: it does not go with --budget");
         }
         let style = match (dump.format, &dump.columns) {
-            (FormatName::Table, None) => Style::Table(USUAL.to_vec()),
+            (FormatName::Table, None) => Style::Table(usual()),
             (FormatName::Table, Some(columns)) => {
                 Style::Table(parse_columns(columns).map_err(|error| Failure::new(ExitCode::UsageOrIo, error))?)
             }
