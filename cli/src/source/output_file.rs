@@ -17,7 +17,7 @@ pub(crate) enum OutputFile {
     /// No regular file: written to as it is.
     Through(BufWriter<File>),
     /// A regular file, new or to be replaced.
-    New(NewFile),
+    New(Box<NewFile>),
 }
 
 impl OutputFile {
@@ -28,7 +28,7 @@ impl OutputFile {
                 let file = File::options().write(true).truncate(true).open(path)?;
                 Ok(Self::Through(BufWriter::new(file)))
             }
-            Place::Regular(target, replaced) => Ok(Self::New(NewFile::create(target, replaced)?)),
+            Place::Regular(target, replaced) => Ok(Self::New(Box::new(NewFile::create(target, replaced)?))),
         }
     }
 
@@ -50,17 +50,22 @@ impl OutputFile {
     }
 }
 
+impl OutputFile {
+    fn file(&mut self) -> &mut BufWriter<File> {
+        match self {
+            Self::Through(file) => file,
+            Self::New(new) => &mut new.file,
+        }
+    }
+}
+
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Through(file) | Self::New(NewFile { file, .. }) => file.write(bytes),
-        }
+        self.file().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Through(file) | Self::New(NewFile { file, .. }) => file.flush(),
-        }
+        self.file().flush()
     }
 }
 
