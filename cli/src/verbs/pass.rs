@@ -126,7 +126,12 @@ impl<'a> Pass<'a> {
                         self.begin(table, context)?;
                     }
                 }
-                Some(Event::Row(row)) => self.row(row, context)?,
+                Some(Event::Row(row)) => {
+                    if self.dumping.is_some() {
+                        progress.count(&row);
+                    }
+                    self.row(row, context)?;
+                }
                 Some(Event::End(SlotKind::RANGES, outcome)) if self.dumping.is_some() => {
                     progress.clear(context.err);
                     if let Some(error) = reader.take_failure() {
@@ -145,8 +150,8 @@ impl<'a> Pass<'a> {
                 Some(_) => {}
                 None => return Err(self.nothing(wanted).into()),
             }
-            if let (Some(table), Some(at)) = (&self.dumping, reader.position()) {
-                progress.tick(context.err, table.start, at.next, table.end);
+            if let (Some(_), Some(slot)) = (&self.dumping, reader.position()) {
+                progress.tick_slot(context.err, slot);
             }
         }
     }
@@ -159,12 +164,12 @@ impl<'a> Pass<'a> {
         let mut rows = Vec::new();
         loop {
             let read = dump.read_on(&mut rows);
-            progress.clear(context.err);
             for row in rows.drain(..) {
+                progress.count(&row);
                 self.row(row, context)?;
             }
             match read {
-                Ok(true) => progress.tick(context.err, table.start, dump.cursor(), table.end),
+                Ok(true) => progress.tick(context.err, dump.outcome().visited, dump.cursor()),
                 Ok(false) => break,
                 // What was read is not lost.
                 Err(error) => {
