@@ -321,6 +321,11 @@ const CASES: &[(&str, &[&str])] = &[
             "dump -i two.s2d vm:0x1007",
             "dump -i odd.s2d vm:421",
             "dump -i two.s2d guest",
+            "dump -i stranger.s2d",
+            "dump -i stranger.s2d vm:0x1000 --format json",
+            "dump -i stranger.s2d vm:421-11 --format ptdump",
+            "walk -i stranger.s2d vm:0x1000 0x80008123",
+            "dump -i reused.s2d vm:0x1000 -n -o range,out --range 2G+4K",
         ],
     ),
     (

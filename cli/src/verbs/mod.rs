@@ -4,6 +4,7 @@
 pub(crate) mod capture;
 pub(crate) mod decode;
 pub(crate) mod dump;
+mod identity;
 pub(crate) mod list;
 mod pass;
 pub(crate) mod probe;

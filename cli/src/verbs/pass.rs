@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One pass over slots: finds the table that is meant, and streams its rows to a format.
 
+use super::identity::check_listed;
 use super::{remember, resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
@@ -123,6 +124,7 @@ impl<'a> Pass<'a> {
                     };
                     if table.target == chosen && self.dumping.is_none() {
                         wanted = Some(chosen);
+                        check_listed(&table, &self.vms)?;
                         self.begin(table, context)?;
                     }
                 }

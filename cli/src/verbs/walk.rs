@@ -3,6 +3,7 @@
 //!
 //! On a capture only the leaf level is known: a dump follows tables but does not show them.
 
+use super::identity::check_listed;
 use super::{address_in, beyond, list_vms, open_image, outside_space, remember};
 use super::{resolve, resolve_captured, Context, Stop};
 use crate::args::Selector;
@@ -110,6 +111,9 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
                 let (target, listed) = resolve_captured(selector, &vms)?;
                 vm = listed;
                 current = Some(table).filter(|table| table.target == target);
+                if let Some(table) = &current {
+                    check_listed(table, &vms)?;
+                }
                 known = current.or(known);
             }
             Some(Event::Row(row)) => {

@@ -97,6 +97,13 @@ pub fn save_all(directory: &Path) {
         "folded.s2d",
         empty().dump(SlotHeader { flags: slot_flags::PROTECTED, ..protected() }, &folded, 200, Status::OK),
     );
+    let stranger = SlotHeader { root: 0x4200_0000, ..protected() };
+    save("stranger.s2d", empty().list(&three_vms()).dump(stranger, &protected_table(), 3, Status::OK));
+    // Two captures in one file, of two VMs that had the same handle one after the other.
+    let mut later = three_vms();
+    later[0].root = 0x4200_0000;
+    let two = empty().list(&three_vms()).dump(protected(), &protected_table(), 3, Status::OK).clone();
+    save("reused.s2d", two.clone().list(&later).dump(stranger, &protected_table(), 3, Status::OK));
     save("gone.s2d", empty().list(&three_vms()).dump(protected(), &protected_table()[..4], 2, Status::VM_GONE));
     save("truncated.s2d", &Capture { bytes: whole.bytes[..whole.bytes.len() - 500].to_vec() });
 
