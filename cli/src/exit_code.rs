@@ -7,7 +7,7 @@
 pub(crate) enum ExitCode {
     /// Done, nothing found.
     Ok = 0,
-    /// A check the user asked for did not hold (`--verify`).
+    /// A check did not hold: the table changed (`--verify`), or what was read from an image is no table.
     Finding = 1,
     /// Wrong arguments, or reading or writing failed.
     UsageOrIo = 2,

@@ -192,6 +192,25 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "suspicious",
+        &[
+            "dump --ram zero.ram@0x40000000 --vtcr 0x80023558 --vttbr 0x40000000",
+            "dump --ram zero.ram@0x40000000 --vtcr 0x80023558 --vttbr 0x40000000 --range 2G+2M --format json",
+            "dump --ram zero.ram@0x40000000 --tcr 0x80823519 --ttbr0 0x40000000 -n",
+            "walk --ram zero.ram@0x40000000 --vtcr 0x80023558 --vttbr 0x40000000 2G",
+            "dump --ram no-table.ram@0x40000000 --vtcr 0x80023559 --vttbr 0x40000000 --format ptdump",
+            "dump --ram no-table.ram@0x40000000 --vtcr 0x80023559 --vttbr 0x40000000 --format ndjson --range 8G+1G --encoding pkvm-7.2",
+            "dump --ram no-table.ram@0x40000000 --vtcr 0x80023559 --vttbr 0x40000000 --encoding none --range 0..20G -o +raw",
+            "dump --ram damaged.ram@0x40000000 --vtcr 0x80023559 --vttbr 0x40000000 --format ptdump",
+            "dump --ram two-bit-xn.ram@0x40000000 --vtcr 0x80023559 --vttbr 0x40000000 --range 2G+64K -o +raw",
+            "dump --ram two-bit-xn.ram@0x40000000 --vtcr 0x80023559 --vttbr 0x40000000 --range 2G+64K --xnx",
+            "walk --ram two-bit-xn.ram@0x40000000 --vtcr 0x80023559 --vttbr 0x40000000 2G",
+            "dump --ram whole.ram@0x40000000 --vtcr 0x80023558 --vttbr 0x40000000 --xnx --format json",
+            "dump --ram whole.ram@0x40000000 --vtcr 0x80023558 --vttbr 0x40000000 --xnx --encoding none --format ptdump",
+            "dump --ram whole.ram@0x40000000 --vtcr 0x80023558 --vttbr 0x40000000 --xnx --encoding pkvm-7.2 --format ptdump",
+        ],
+    ),
+    (
         "el2",
         &[
             "dump --ram el2.ram@0x40000000 --tcr 0x80823519 --ttbr0 0x40000000 -o +dbm,sw,ext,other",

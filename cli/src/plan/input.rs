@@ -28,6 +28,8 @@ pub(crate) struct ImagePlan {
     pub(crate) ram: Vec<RamFile>,
     /// The table.
     pub(crate) table: ImageTable,
+    /// Whether it was said how software bits and invalid entries are encoded.
+    pub(crate) says_encoding: bool,
 }
 
 fn usage(message: impl std::fmt::Display) -> Failure {
@@ -98,7 +100,7 @@ impl ImagePlan {
                 return Err(failure.hint(format_args!("gdb on QEMU shows them: {registers}")));
             }
         };
-        Ok(Some(Self { ram: image.ram, table }))
+        Ok(Some(Self { says_encoding: image.cpu.encoding.is_some(), ram: image.ram, table }))
     }
 }
 

@@ -22,16 +22,22 @@ use std::path::Path;
 /// Dumps from a capture, the device or an image of memory.
 pub(super) fn run(plan: &DumpPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     let mut writer = plan.style.writer();
+    let mut is_no_table = false;
     let (trailer, failure) = match &plan.input {
         Input::Capture(path, target) => (from_file(plan, path, target.as_ref(), writer.as_mut(), context)?, None),
         Input::Device(target) => from_device(plan, target, writer.as_mut(), context)?,
-        Input::Image(image) => (from_image(plan, image, writer.as_mut(), context)?, None),
+        Input::Image(image) => {
+            let trailer = from_image(plan, image, writer.as_mut(), &mut is_no_table, context)?;
+            (trailer, None)
+        }
     };
     context.out.flush()?;
     let code = finish(&trailer, writer.tells_consistency(), context)?;
     match failure {
         // The rows are there; that they were verified is not.
         Some(failure) => Err(Failure { code: ExitCode::Partial, ..failure }.into()),
+        // What was found out is that there is nothing to be found in it.
+        None if is_no_table => Ok(code.max(ExitCode::Finding)),
         None => Ok(code),
     }
 }
@@ -139,6 +145,7 @@ fn from_image(
     plan: &DumpPlan,
     image: &ImagePlan,
     writer: &mut dyn Format,
+    is_no_table: &mut bool,
     context: &mut Context<'_>,
 ) -> Result<Trailer, Stop> {
     let geometry = image.table.root.geometry();
@@ -158,6 +165,7 @@ fn from_image(
         trailer.issues += 1;
         trailer.cause.get_or_insert(error.to_string());
     }
+    *is_no_table = pass.is_no_table();
     pass.end(&trailer, context)?;
     Ok(trailer)
 }

@@ -8,6 +8,7 @@ mod identity;
 pub(crate) mod list;
 mod pass;
 pub(crate) mod probe;
+mod suspicion;
 pub(crate) mod walk;
 
 use crate::args::{Color, Selector};
@@ -143,6 +144,9 @@ fn open_image(image: &ImagePlan, context: &mut Context<'_>) -> Result<RamTable, 
         context.note(warning);
     }
     let banks = Banks::open(&image.ram, &mut |note| context.note(note)).map_err(|error| fail(error.into()))?;
+    if let Some(note) = suspicion::zero_root(&banks, &image.table) {
+        context.note(note);
+    }
     RamTable::new(banks, image.table).map_err(fail)
 }
 

@@ -2,6 +2,7 @@
 //! One pass over slots: finds the table that is meant, and streams its rows to a format.
 
 use super::identity::check_listed;
+use super::suspicion::Suspicion;
 use super::{remember, resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
@@ -11,6 +12,7 @@ use crate::leaf;
 use crate::merge::Merger;
 use crate::model::{target_name, Missing, Outcome, Row, TableFacts};
 use crate::numbers::AddressRange;
+use crate::plan::input::Input;
 use crate::plan::DumpPlan;
 use crate::progress::Progress;
 use crate::reader::{Event, Reader};
@@ -35,6 +37,7 @@ pub(super) struct Pass<'a> {
     rows: u64,
     missing: Missing,
     hidden: Hidden,
+    suspicion: Suspicion,
     changes: Changes,
     issues: u64,
     cause: Option<String>,
@@ -89,6 +92,7 @@ impl<'a> Pass<'a> {
             rows: 0,
             missing: Missing::default(),
             hidden: Hidden::default(),
+            suspicion: Suspicion::new(matches!(&plan.input, Input::Image(image) if image.says_encoding)),
             changes: Changes::default(),
             issues: 0,
             cause: None,
@@ -236,6 +240,7 @@ impl<'a> Pass<'a> {
         self.rows += 1;
         self.missing.add(&row, table);
         self.hidden.add(&row, table);
+        self.suspicion.add(&row, table);
         self.changes.add(&row);
         Ok(self.writer.row(context.out, &row)?)
     }
@@ -246,8 +251,14 @@ impl<'a> Pass<'a> {
         if let Some(note) = self.hidden.note().filter(|_| !self.writer.tells_faults()) {
             context.note(note);
         }
+        self.suspicion.notes().iter().for_each(|note| context.note(note));
         let Self { rows, missing, changes, issues, .. } = *self;
         Ok(Trailer { outcome, rows, verified: None, missing, changes, issues, cause: self.cause.take() })
+    }
+
+    /// Returns whether what was read is certainly no table.
+    pub(super) fn is_no_table(&self) -> bool {
+        self.suspicion.is_no_table()
     }
 
     /// Writes what comes after the rows.

@@ -4,6 +4,7 @@
 //! On a capture only the leaf level is known: a dump follows tables but does not show them.
 
 use super::identity::check_listed;
+use super::suspicion::Suspicion;
 use super::{address_in, beyond, list_vms, open_image, outside_space, remember};
 use super::{resolve, resolve_captured, Context, Stop};
 use crate::args::Selector;
@@ -49,6 +50,9 @@ fn from_image(image: &ImagePlan, address: u64, context: &mut Context<'_>) -> Res
     if let Some(error) = ram.take_error() {
         context.note(error);
     }
+    let mut suspicion = Suspicion::new(image.says_encoding);
+    steps.iter().for_each(|step| suspicion.add(step, &table));
+    suspicion.notes().iter().for_each(|note| context.note(note));
     Ok((Walk { table, vm: None, address, steps, from_leaves: false }, 0))
 }
 

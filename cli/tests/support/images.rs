@@ -72,6 +72,22 @@ pub fn whole() -> Image {
     image
 }
 
+/// Pages whose bit 53 counts only on a CPU with FEAT_XNX: with it EL0 alone executes some, and EL1 alone others.
+pub fn two_bit_xn() -> Image {
+    let mut image = Image::new(RAM, 12, 1, 1);
+    image.map(0x8000_0000, 3, 4, 0x5000_0000, PAGE | 1 << 53);
+    image.map(0x8000_4000, 3, 4, 0x5000_4000, PAGE);
+    image.map(0x8000_8000, 3, 4, 0x5000_8000, PAGE | 3 << 53);
+    image
+}
+
+/// A page of something else where a root is expected: addresses of the kernel, and zeroes.
+pub fn no_table() -> Image {
+    let mut image = Image::new(RAM, 12, 1, 1);
+    (0..149).for_each(|n| image.words[n * 3] = 0xffff_8000_8123_0000 + 0x40 * n as u64);
+    image
+}
+
 /// The same with tables that lead out of memory, beyond the output size and back to the root, and a reserved entry.
 pub fn holed() -> Image {
     let mut image = whole();
@@ -181,6 +197,13 @@ pub fn save_all(directory: &Path) {
     let (whole, holed) = (whole().bytes(), holed().bytes());
     save("whole.ram", &whole);
     save("holed.ram", &holed);
+    save("zero.ram", &[0; 0x4000]);
+    save("two-bit-xn.ram", &two_bit_xn().bytes());
+    save("no-table.ram", &no_table().bytes());
+    let mut damaged = two_bit_xn();
+    // One page of a table that is in use is damaged.
+    (0..200).for_each(|n| damaged.set(0x8010_0000 + (n << 12), 3, 0xffff_8000_8123_0000 + 0x40 * n));
+    save("damaged.ram", &damaged.bytes());
     save("el2.ram", &el2().bytes());
     save("touched.ram", &touched().bytes());
     save("lpa2.ram", &wide(12, 0, 1 << 8, 1 << 48 | 3 << 8, PAGE & !(3 << 8)).bytes());

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What makes a table in an image of memory look wrong, and which option is then probably meant.
+//!
+//! Registers and options are typed by hand, and with wrong ones any memory reads as some table. A device and a capture tell
+//! themselves how to decode their tables, so nothing is suspected of those.
+
+use crate::leaf;
+use crate::model::{Row, TableFacts};
+use crate::registers::ImageTable;
+use crate::source::ram::banks::Banks;
+use s2dump_abi::slot::RecordKind;
+use s2dump_vmsa::pkvm::{InvalidKind, OwnerId, PageState};
+use s2dump_vmsa::Regime;
+
+/// Counts what looks wrong in the rows of an image.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Suspicion {
+    /// Whether --encoding was given.
+    says_encoding: bool,
+    /// Entries that are mapped, or lead to a table that cannot be read.
+    used: u64,
+    /// Invalid entries as pKVM writes them, other than zeroes.
+    explained: u64,
+    /// Invalid entries with bits that no known kernel writes.
+    unexplained: u64,
+    /// Rows with page states or annotations as pKVM writes them.
+    like_pkvm: u64,
+    /// Rows with bit 53, where it has no meaning without FEAT_XNX.
+    bit_53: u64,
+}
+
+/// From so many entries on it is no chance and no single damage.
+const MANY: u64 = 8;
+
+impl Suspicion {
+    /// Suspects nothing yet; `says_encoding` if the user has said how invalid entries are encoded.
+    pub(super) fn new(says_encoding: bool) -> Self {
+        Self { says_encoding, ..Self::default() }
+    }
+
+    /// Counts a row, or a step of a walk.
+    pub(super) fn add(&mut self, row: &Row, table: &TableFacts) {
+        if !table.is_image() || table.geometry.regime() != Regime::Stage2 {
+            return;
+        }
+        if row.kind == RecordKind::INVALID {
+            match is_explained(InvalidKind::from_descriptor(row.raw)) {
+                None => {}
+                Some(true) => {
+                    self.explained += row.count;
+                    self.like_pkvm += 1;
+                }
+                Some(false) => self.unexplained += row.count,
+            }
+            return;
+        }
+        self.used += row.count;
+        let Some(leaf) = leaf::of_row(row, table) else { return };
+        self.bit_53 += u64::from(leaf.other_bits() >> 53 & 1 == 1);
+        let has_state = leaf.as_stage2().is_some_and(|leaf| leaf.page_state() != PageState::Owned);
+        self.like_pkvm += u64::from(has_state);
+    }
+
+    /// Returns whether most invalid entries that are not zero have bits that no known kernel writes.
+    fn is_strange(&self) -> bool {
+        self.unexplained >= MANY && self.unexplained > self.explained
+    }
+
+    /// Returns whether what was read is certainly no table of a guest: strange, and it maps nothing.
+    pub(super) fn is_no_table(&self) -> bool {
+        self.is_strange() && self.used == 0
+    }
+
+    /// Returns what to tell the user.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let rows = |count: u64| if count == 1 { "1 row".into() } else { format!("{count} rows") };
+        let strange = format!("{} invalid entries that no known kind explains: is this a table?", self.unexplained);
+        let bit_53 = format!("bit 53 is set in {}: FEAT_XNX? then --xnx", rows(self.bit_53));
+        let like_pkvm = format!(
+            "software bits or invalid entries in {} look like pKVM's: --encoding pkvm-7.2 tells what they say",
+            rows(self.like_pkvm)
+        );
+        // In what is no table, any bit may be set.
+        let is_strange = self.is_strange();
+        [
+            (is_strange, strange),
+            (!is_strange && self.bit_53 > 0, bit_53),
+            (!is_strange && self.like_pkvm > 0 && !self.says_encoding, like_pkvm),
+        ]
+        .into_iter()
+        .filter_map(|(holds, note)| holds.then_some(note))
+        .collect()
+    }
+}
+
+/// Returns whether pKVM writes such an invalid entry, or `None` for one of zeroes, which every kernel writes.
+fn is_explained(kind: InvalidKind) -> Option<bool> {
+    match kind {
+        InvalidKind::Empty => None,
+        InvalidKind::Locked { payload } | InvalidKind::GuestPoisoned { payload } => Some(payload == 0),
+        InvalidKind::HostDonation { owner, .. } => Some(matches!(owner, OwnerId::HYP | OwnerId::GUEST)),
+        InvalidKind::Unknown { .. } => Some(false),
+    }
+}
+
+/// Says that the root of `table` maps nothing, if it has no entry but zeroes.
+pub(super) fn zero_root(banks: &Banks, table: &ImageTable) -> Option<String> {
+    let geometry = table.root.geometry();
+    let bytes = usize::try_from(geometry.root_bytes()).ok()?;
+    let mut root = vec![1; bytes];
+    // What is not there or cannot be read is told by the walk.
+    let is_read = banks.read(table.root.base().get(), &mut root).unwrap_or(false);
+    let register = if geometry.regime() == Regime::Stage2 { "VTTBR" } else { "TTBR0" };
+    (is_read && root.iter().all(|&byte| byte == 0)).then(|| format!("the root table is all zero: is {register} right?"))
+}
