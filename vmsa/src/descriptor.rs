@@ -97,6 +97,13 @@ impl RawDescriptor {
     pub const fn output_address(self, level: Level, geometry: &Geometry) -> PhysAddr {
         geometry.address(self.0, geometry.low_address_mask(level))
     }
+
+    /// Returns the leaf of `level` that maps to `address` and is otherwise this one. Bits of `address` that a descriptor
+    /// has no place for are dropped.
+    #[must_use]
+    pub const fn with_output_address(self, level: Level, geometry: &Geometry, address: PhysAddr) -> Self {
+        Self(self.0 & !geometry.address_mask(level) | geometry.encode(address, geometry.low_address_mask(level)))
+    }
 }
 
 /// An invalid descriptor.

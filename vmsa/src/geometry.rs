@@ -280,6 +280,14 @@ impl Geometry {
         matches!(self.granule, Granule::Size64K) && self.format.has(Format::LPA)
     }
 
+    /// Returns those descriptor bits of a leaf of `level` that hold its output address, as far as the output size goes.
+    ///
+    /// If a bit of the address that is not among them is set, the MMU does not translate: address size fault.
+    #[must_use]
+    pub const fn output_mask(&self, level: Level) -> u64 {
+        self.encode(PhysAddr::new((1 << self.pa_bits) - 1), self.low_address_mask(level))
+    }
+
     /// Returns the address in descriptor `raw`, taking the bits of `low_mask` in place.
     #[must_use]
     pub(crate) const fn address(&self, raw: u64, low_mask: u64) -> PhysAddr {
@@ -291,6 +299,19 @@ impl Geometry {
             0
         };
         PhysAddr::new(raw & low_mask | high)
+    }
+
+    /// Returns the descriptor bits that hold `address`, those of `low_mask` in place: what [`Self::address`] reads.
+    #[must_use]
+    pub(crate) const fn encode(&self, address: PhysAddr, low_mask: u64) -> u64 {
+        let high = if self.is_lpa2() {
+            bits(address.get(), 51, 50) << 8
+        } else if self.is_lpa() {
+            bits(address.get(), 51, 48) << 12
+        } else {
+            0
+        };
+        address.get() & low_mask | high
     }
 
     /// Returns what table descriptor `raw` says about everything below it: nothing at stage 2.
