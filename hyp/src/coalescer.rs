@@ -2,6 +2,9 @@
 //! Folds entries into runs: same level, same kind, the same bits but for the output address, and the same inherited from
 //! the tables above. Holes fold too.
 //!
+//! A run does not cross the output size. Address bits above it count as attributes: with one of them set, the MMU does not
+//! translate, so such an entry is not one of a run that it does translate.
+//!
 //! [`merge`] is the definition, for any two neighboring runs; it is also what joins runs across slots at EL0. The
 //! [`Coalescer`] applies it to a walk, with a fast path that only counts how many further descriptors it would take in.
 //! Invariant: the fast path never takes in what `merge` would not, so chunked, merged and unchunked dumps are equal.
@@ -30,8 +33,25 @@ impl Fold {
     #[inline(always)]
     fn same_mask(&self, kind: RecordKind, level: Level) -> u64 {
         match kind {
-            RecordKind::LEAF => !(self.geometry.low_address_mask(level) | self.geometry.high_address_mask()),
+            RecordKind::LEAF => !self.geometry.output_mask(level),
             _ => u64::MAX,
+        }
+    }
+
+    /// Returns how many of the first entries of `run`, which somebody else folded, are one run: at least 1.
+    ///
+    /// All of them, unless `run` crosses the output size. Captures of ABI 1 may have such runs. Where the output addresses
+    /// do not run on, only the first is known, and stands for all.
+    #[must_use]
+    pub fn one_run(&self, run: &Record) -> u32 {
+        let is_known = run.kind == RecordKind::LEAF.0 && run.flags & record_flags::LINEAR != 0;
+        let inside = (1_u64 << self.geometry.pa_bits()).checked_sub(run.oa);
+        match (Level::try_new(run.level), inside) {
+            (Ok(level), Some(inside @ 1..)) if is_known => {
+                let entries = (inside >> self.geometry.granule().entry_shift(level)).max(1);
+                u32::try_from(entries).map_or(run.count, |entries| entries.min(run.count))
+            }
+            _ => run.count,
         }
     }
 }
@@ -163,12 +183,12 @@ impl<O: RecordOut> Coalescer<O> {
         } else if !self.run.is_linear() {
             (Same { expected: self.run.descriptor, step: 0, mask: leaf_same }, rest)
         } else {
-            // Only as far as the address field goes: a carry out of it would look like another attribute.
-            let steps = (!self.last & self.fold.geometry.low_address_mask(stretch.level)) >> stretch.shift;
+            // Only as far as the address goes on in place and within the output size: a carry out of it changes other bits.
+            let steps = !(self.last | leaf_same) >> stretch.shift;
             let step = 1 << stretch.shift;
             (Same { expected: self.last.wrapping_add(step), step, mask: u64::MAX }, shorten(rest, steps))
         };
-        // Where hardly two entries are alike, nothing else is touched.
+        // A cheap test first: in tables that do not fold, the scan below is never entered.
         if !rest.first().is_some_and(|cell| same.is_next(cell)) {
             return 0;
         }

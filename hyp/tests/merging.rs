@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `merge` case by case, and the digest as numbers.
 
-use crate::common::{ipa, shape, Records, Tables};
+use crate::common::hostile::merge_all;
+use crate::common::{ipa, shape, Records, Shape, Tables};
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
 use s2dump_hyp::coalescer::{merge, Coalescer, Fold};
 use s2dump_hyp::digest;
@@ -110,4 +111,79 @@ fn bad_carry_out_of_the_address() {
             coalescer.finish().0.records.iter().map(|run| (run.count, run.flags, run.oa % page)).collect();
         assert_eq!(runs, [(3, LINEAR, 0), (3, LINEAR, 0)], "{name}");
     }
+}
+
+/// What the records of a walk over `count` pages say, the `n`th of which maps to `oa(n)`.
+fn folded(shape: Shape, count: u64, oa: impl Fn(u64) -> u64) -> Vec<(u32, u16, u64)> {
+    let mut tables = Tables::new(shape);
+    let page = 1_u64 << shape.page_shift;
+    (0..count).for_each(|n| tables.set(n * page, 3, shape.encode(oa(n)) | PAGE));
+    let fold = Fold { geometry: shape.geometry(), exact: false };
+    let mut coalescer = Coalescer::new(fold, 0, false, Records { records: Vec::new(), room: 10 });
+    walk_range(&tables, &tables.root(), ipa(0), ipa(count * page), 100, &mut coalescer).unwrap();
+    let records = coalescer.finish().0.records;
+    assert_eq!(merge_all(&records, &fold), records, "{}: merged again", shape.name);
+    records.iter().map(|run| (run.count, run.flags, run.oa)).collect()
+}
+
+/// Shapes whose output size ends in each part of the address field: in place, in LPA2's 9:8, in 15:12 of 64 KiB pages.
+fn of_output_sizes() -> impl Iterator<Item = Shape> {
+    let sized = |name, pa_bits| Shape { pa_bits, ..shape(name) };
+    [
+        shape("4k_40_two_roots"),
+        sized("4k_48", 36),
+        shape("16k_30_small_root"),
+        sized("4k_52_level_minus_1", 48),
+        sized("16k_48_lpa2_level_0", 44),
+        shape("64k_48_lpa_of_40"),
+        sized("64k_52", 48),
+        Shape { hpd: true, ..sized("el2_4k_48", 40) },
+    ]
+    .into_iter()
+}
+
+/// The MMU translates up to the output size and faults from there on: one run each, linear or not, in any order.
+#[test]
+fn bad_run_across_the_output_size() {
+    for shape in of_output_sizes() {
+        let (name, page, end) = (shape.name, 1_u64 << shape.page_shift, 1_u64 << shape.output_bits());
+        let across = folded(shape, 12, |n| end - 3 * page + n * page);
+        assert_eq!(across, [(3, LINEAR, end - 3 * page), (9, LINEAR, end)], "{name}");
+        // Scattered on each side; the scan meets the border as well as the start of a run.
+        let scattered = folded(shape, 40, |n| if n < 20 { (n * 7 + 1) * page } else { end + n * 7 % 20 * page });
+        assert_eq!(scattered, [(20, 0, page), (20, 0, end)], "{name}");
+        let back = folded(shape, 40, |n| if n < 20 { end + n * 7 * page } else { (n * 7 + 1) * page });
+        assert_eq!(back, [(20, 0, end), (20, 0, 141 * page)], "{name}");
+    }
+}
+
+/// Where the address goes on in bits 9:8 or 15:12, within the output size: one linear run.
+#[test]
+fn good_run_across_the_bits_in_place() {
+    for (name, bits) in [("4k_52_level_minus_1", 50), ("16k_48_lpa2_level_0", 50), ("64k_52", 48)] {
+        let shape = shape(name);
+        let (page, first) = (1_u64 << shape.page_shift, (1_u64 << bits) - (3 << shape.page_shift));
+        assert_eq!(folded(shape, 20, |n| first + n * page), [(20, LINEAR, first)], "{name}");
+    }
+}
+
+/// Runs of a capture, which somebody else folded.
+#[test]
+fn good_split_where_the_output_size_ends() {
+    let fold = Fold { geometry: shape("4k_40_two_roots").geometry(), exact: false };
+    let end = 1 << 40;
+    let one_run = |oa, count, flags| fold.one_run(&pages(0, oa, count, flags));
+    assert_eq!(one_run(end - 0x3000, 8, LINEAR), 3);
+    assert_eq!(one_run(end - 0x1000, 8, LINEAR), 1);
+    assert_eq!(one_run(end - 0x8000, 8, LINEAR), 8);
+    assert_eq!(one_run(end - 0x8000, 9, LINEAR), 8);
+    assert_eq!(one_run(0, u32::MAX, LINEAR), 1 << 28);
+    assert_eq!(one_run(end, 8, LINEAR), 8, "all beyond");
+    assert_eq!(one_run(u64::MAX & !0xfff, 8, LINEAR), 8, "all beyond");
+    assert_eq!(one_run(end - 0x3000, 8, 0), 8, "only the first is known");
+    let others = Record { kind: RecordKind::TABLE_OUTSIDE.0, ..pages(0, end - 0x3000, 8, LINEAR) };
+    assert_eq!(fold.one_run(&others), 8);
+    let small = Fold { geometry: Shape { pa_bits: 32, ..shape("4k_52_level_minus_1") }.geometry(), exact: false };
+    assert_eq!(small.one_run(&Record { level: 0, ..pages(0, 0, 8, LINEAR) }), 1, "blocks beyond the output size each");
+    assert_eq!(small.one_run(&Record { level: 9, ..pages(0, 0, 8, LINEAR) }), 8, "no such level");
 }

@@ -122,7 +122,9 @@ proptest! {
         for record in &records {
             let shift = shape.shift(record.level);
             let is_linear = record.flags & record_flags::LINEAR != 0;
+            let is_beyond = |oa: u64| oa >> shape.output_bits() != 0;
             prop_assert!(is_linear || !exact);
+            prop_assert_eq!(fold(&tables, exact).one_run(record), record.count);
             for n in 0..u64::from(record.count) {
                 let entry = entries.next().unwrap();
                 prop_assert_eq!(entry.ia, record.ia + (n << shift));
@@ -131,6 +133,7 @@ proptest! {
                 if record.kind == RecordKind::LEAF.0 {
                     let attrs = |raw: u64| raw & !shape.encode(u64::MAX << shift);
                     prop_assert_eq!(attrs(expected.raw), attrs(record.descriptor));
+                    prop_assert_eq!(is_beyond(expected.oa), is_beyond(record.oa), "across the output size");
                     prop_assert!(!is_linear || expected.oa == record.oa.wrapping_add(n << shift));
                 } else {
                     prop_assert_eq!(expected.raw, record.descriptor);

@@ -13,8 +13,8 @@ const ATTRS: &[u64] = &[0, 1 << 55, 1 << 56, 1 << 54, 1 << 52, 1 << 10, 1 << 50]
 pub(crate) enum Filling {
     /// Leaves whose output addresses run on.
     Linear { attrs: usize, frame: u64 },
-    /// The same, beginning so many below bit 50.
-    LinearAcross { attrs: usize, below: u64 },
+    /// The same, beginning so many below a border of addresses.
+    LinearAcross { attrs: usize, below: u64, border: Border },
     /// Leaves whose output addresses do not.
     Scattered { attrs: usize, frame: u64 },
     /// Invalid entries with this type.
@@ -23,6 +23,17 @@ pub(crate) enum Filling {
     WrongTable { frame: u64 },
     /// A descriptor out of a hat.
     Any { raw: u64 },
+}
+
+/// Where output addresses go on in other bits of the descriptor, or are no longer translated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Border {
+    /// Bit 48: the end of a 48-bit address, and where 64 KiB pages with 52-bit addresses use other bits.
+    Bit48,
+    /// Bit 50: where LPA2 uses other bits.
+    Bit50,
+    /// The output size.
+    OutputSize,
 }
 
 /// A run of entries of one level.
@@ -38,11 +49,15 @@ pub(crate) struct Patch {
     table_bits: u64,
 }
 
+fn border() -> impl Strategy<Value = Border> {
+    prop_oneof![1 => Just(Border::Bit48), 1 => Just(Border::Bit50), 2 => Just(Border::OutputSize)]
+}
+
 fn filling() -> impl Strategy<Value = Filling> {
     prop_oneof![
         4 => (0..ATTRS.len(), any::<u64>()).prop_map(|(attrs, frame)| Filling::Linear { attrs, frame }),
-        // Where the address goes on in other bits, or ends.
-        1 => (0..ATTRS.len(), 1..12_u64).prop_map(|(attrs, below)| Filling::LinearAcross { attrs, below }),
+        2 => (0..ATTRS.len(), 1..12_u64, border())
+            .prop_map(|(attrs, below, border)| Filling::LinearAcross { attrs, below, border }),
         3 => (0..ATTRS.len(), any::<u64>()).prop_map(|(attrs, frame)| Filling::Scattered { attrs, frame }),
         2 => (0..16_u64).prop_map(|kind| Filling::Annotated { kind }),
         2 => prop_oneof![16..18_u64, 0..40_u64, any::<u64>()].prop_map(|frame| Filling::WrongTable { frame }),
@@ -85,9 +100,14 @@ fn apply(tables: &mut Tables, patch: &Patch) {
         let leaf_at = |frame: u64, attrs: usize| shape.encode(frame << shift) | ATTRS[attrs] | 0x4f0 | leaf;
         let raw = match patch.filling {
             Filling::Linear { attrs, frame } => leaf_at(frame.wrapping_add(n - first), attrs),
-            Filling::LinearAcross { attrs, below } => {
+            Filling::LinearAcross { attrs, below, border } => {
+                let bits = match border {
+                    Border::Bit48 => 48,
+                    Border::Bit50 => 50,
+                    Border::OutputSize => shape.output_bits(),
+                };
                 // A large entry may be more than so many below.
-                leaf_at(((1_u64 << 50) >> shift).wrapping_add(n - first).wrapping_sub(below), attrs)
+                leaf_at(((1_u64 << bits) >> shift).wrapping_add(n - first).wrapping_sub(below), attrs)
             }
             Filling::Scattered { attrs, frame } => leaf_at(frame.wrapping_mul(n | 1), attrs),
             Filling::Annotated { kind } => kind << 60,
