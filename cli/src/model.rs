@@ -5,7 +5,7 @@ use crate::registers::{BadRegister, Register};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{encoding, record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
 use s2dump_abi::target::Target;
-use s2dump_vmsa::{Features, Geometry, Level, PhysAddr, Regime, TableAttrs};
+use s2dump_vmsa::{Features, Geometry, Level, PhysAddr, RawDescriptor, Regime, TableAttrs};
 use std::fmt;
 
 /// What all rows of one dump or walk share: which table it is, what was asked for, and how its descriptors read.
@@ -244,8 +244,8 @@ impl Row {
     }
 
     /// Returns the part of it from the entry that has `start` to the one before `end`, or `None` if it has neither.
-    /// Entries are not split.
-    pub(crate) fn clip(mut self, start: u64, end: u64) -> Option<Self> {
+    /// Entries are not split. `geometry` is that of the table: it knows where in a descriptor the output address is.
+    pub(crate) fn clip(mut self, start: u64, end: u64, geometry: &Geometry) -> Option<Self> {
         if self.end() <= start || self.ia >= end || start >= end {
             return None;
         }
@@ -256,7 +256,10 @@ impl Row {
             match (self.kind == RecordKind::LEAF, self.linear) {
                 (true, true) => {
                     self.oa = self.oa.map(|oa| oa.wrapping_add(bytes - self.skipped));
-                    self.raw = self.raw.wrapping_add(bytes);
+                    if let Some(oa) = self.oa {
+                        let first = RawDescriptor::from_bits(self.raw);
+                        self.raw = first.with_output_address(self.level, geometry, PhysAddr::new(oa)).to_bits();
+                    }
                 }
                 (true, false) => self.oa = None,
                 _ => {}
@@ -281,8 +284,8 @@ impl Row {
     }
 
     /// Returns the part of it from `start` on, even if that is in the middle of an entry, or `None` if there is none.
-    pub(crate) fn split_off(self, start: u64) -> Option<Self> {
-        let mut row = self.clip(start, u64::MAX)?;
+    pub(crate) fn split_off(self, start: u64, geometry: &Geometry) -> Option<Self> {
+        let mut row = self.clip(start, u64::MAX, geometry)?;
         let more = start.saturating_sub(row.ia);
         row.ia += more;
         row.skipped += more;
@@ -395,29 +398,58 @@ mod tests {
         changed: Changed { at_start: false, at_end: false },
     };
 
+    /// Of 4 KiB pages and 40-bit addresses, both in and out.
+    fn geometry() -> Geometry {
+        of_vtcr(1 << 31 | 2 << 16 | 1 << 6 | 24)
+    }
+
+    /// Of a CPU that has all that `vtcr` needs.
+    fn of_vtcr(vtcr: u64) -> Geometry {
+        Geometry::from_vtcr(vtcr, Features::of_kvm(vtcr, false, false)).unwrap()
+    }
+
     #[test]
     fn clip_outside_is_nothing() {
-        assert_eq!(PAGES.clip(0, 0x8000_0000), None);
-        assert_eq!(PAGES.clip(0x8000_8000, u64::MAX), None);
+        assert_eq!(PAGES.clip(0, 0x8000_0000, &geometry()), None);
+        assert_eq!(PAGES.clip(0x8000_8000, u64::MAX, &geometry()), None);
     }
 
     #[test]
     fn clip_moves_a_linear_run_on() {
-        let clipped = PAGES.clip(0x8000_2000, 0x8000_4000);
+        let clipped = PAGES.clip(0x8000_2000, 0x8000_4000, &geometry());
         assert_eq!(clipped, Some(Row { ia: 0x8000_2000, oa: Some(0x4000_2000), raw: 0x4000_27ff, count: 2, ..PAGES }));
+    }
+
+    /// Bits 51:48 of the address of a 64 KiB page stand in 15:12, and with LPA2 51:50 in 9:8: a carry goes there.
+    #[test]
+    fn clip_carries_into_the_high_address_bits() {
+        let lpa = of_vtcr(1 << 31 | 6 << 16 | 1 << 14 | 2 << 6 | 16);
+        let lpa2 = of_vtcr(1 << 32 | 1 << 31 | 6 << 16 | 2 << 6 | 16);
+        for (geometry, entry_shift, oa, raw, next) in [
+            (&lpa, 16, 0x0000_ffff_ffff_0000, 0x0000_ffff_ffff_04ff, 0x0000_0000_0000_14ff),
+            (&lpa, 16, 0x0003_ffff_ffff_0000, 0x0060_ffff_ffff_34ff, 0x0060_0000_0000_44ff),
+            (&lpa2, 12, 0x0003_ffff_ffff_f000, 0x0003_ffff_ffff_f4ff, 0x0000_0000_0000_05ff),
+            (&lpa2, 12, 0x0007_ffff_ffff_f000, 0x0063_ffff_ffff_f5ff, 0x0060_0000_0000_06ff),
+        ] {
+            let row = Row { ia: 0, oa: Some(oa), raw, entry_shift, ..PAGES };
+            let clipped = row.clip(1 << entry_shift, u64::MAX, geometry).unwrap();
+            assert_eq!((clipped.oa, clipped.raw), (Some(oa + (1 << entry_shift)), next), "{raw:#x}");
+            let in_raw = RawDescriptor::from_bits(clipped.raw).output_address(clipped.level, geometry);
+            assert_eq!(Some(in_raw.get()), clipped.oa);
+        }
     }
 
     #[test]
     fn clip_does_not_invent_output_addresses() {
         let jumping = Row { linear: false, ..PAGES };
-        assert_eq!(jumping.clip(0x8000_1000, u64::MAX).unwrap().oa, None);
-        assert_eq!(jumping.clip(0x8000_0000, u64::MAX).unwrap().oa, PAGES.oa);
+        assert_eq!(jumping.clip(0x8000_1000, u64::MAX, &geometry()).unwrap().oa, None);
+        assert_eq!(jumping.clip(0x8000_0000, u64::MAX, &geometry()).unwrap().oa, PAGES.oa);
     }
 
     #[test]
     fn clip_leaves_the_one_descriptor_of_other_kinds() {
         let outside = Row { kind: RecordKind::TABLE_OUTSIDE, ..PAGES };
-        let clipped = outside.clip(0x8000_2000, u64::MAX).unwrap();
+        let clipped = outside.clip(0x8000_2000, u64::MAX, &geometry()).unwrap();
         assert_eq!((clipped.count, clipped.oa, clipped.raw), (6, outside.oa, outside.raw));
     }
 
@@ -425,7 +457,7 @@ mod tests {
     #[test]
     fn clip_keeps_entries_whole() {
         let block = Row { count: 1, entry_shift: 21, level: Level::L2, ..PAGES };
-        assert_eq!(block.clip(0x8000_1000, 0x8000_2000), Some(block));
+        assert_eq!(block.clip(0x8000_1000, 0x8000_2000, &geometry()), Some(block));
     }
 
     const BLOCK: Row = Row { count: 2, entry_shift: 21, level: Level::L2, raw: 0x4000_07fd, ..PAGES };
@@ -433,33 +465,37 @@ mod tests {
     /// A block read behind pages that were read from the table in its place: the descriptor stays, the addresses move.
     #[test]
     fn split_off_begins_in_the_middle_of_an_entry() {
-        let row = BLOCK.split_off(0x8000_3000).unwrap();
+        let row = BLOCK.split_off(0x8000_3000, &geometry()).unwrap();
         let expected = Row { ia: 0x8000_3000, oa: Some(0x4000_3000), skipped: 0x3000, ..BLOCK };
         assert_eq!(row, expected);
         assert_eq!((row.size(), row.end()), ((4 << 20) - 0x3000, 0x8040_0000));
-        assert_eq!(BLOCK.split_off(0x8020_0000), BLOCK.clip(0x8020_0000, u64::MAX));
-        assert_eq!(BLOCK.split_off(0x8040_0000), None);
-        assert_eq!(BLOCK.split_off(0), Some(BLOCK));
+        assert_eq!(BLOCK.split_off(0x8020_0000, &geometry()), BLOCK.clip(0x8020_0000, u64::MAX, &geometry()));
+        assert_eq!(BLOCK.split_off(0x8040_0000, &geometry()), None);
+        assert_eq!(BLOCK.split_off(0, &geometry()), Some(BLOCK));
     }
 
     /// Whatever is cut off, the record of what is left is that of the entries it has.
     #[test]
     fn split_off_keeps_the_record_of_its_entries() {
-        let in_first = BLOCK.split_off(0x8010_0000).unwrap();
+        let in_first = BLOCK.split_off(0x8010_0000, &geometry()).unwrap();
         assert_eq!(in_first.to_record(), BLOCK.to_record());
         assert_eq!(in_first.with_whole_entries(), BLOCK);
-        assert_eq!(in_first.split_off(0x8010_1000), BLOCK.split_off(0x8010_1000), "split twice");
-        assert_eq!(in_first.clip(0x8018_0000, u64::MAX), Some(in_first), "entries are not split");
-        let in_second = in_first.split_off(0x8030_0000).unwrap();
+        assert_eq!(
+            in_first.split_off(0x8010_1000, &geometry()),
+            BLOCK.split_off(0x8010_1000, &geometry()),
+            "split twice"
+        );
+        assert_eq!(in_first.clip(0x8018_0000, u64::MAX, &geometry()), Some(in_first), "entries are not split");
+        let in_second = in_first.split_off(0x8030_0000, &geometry()).unwrap();
         assert_eq!((in_second.oa, in_second.count, in_second.skipped), (Some(0x4030_0000), 1, 0x10_0000));
-        assert_eq!(in_second.to_record(), BLOCK.clip(0x8030_0000, u64::MAX).unwrap().to_record());
-        assert_eq!(in_first.clip(0, 0x8020_0000).unwrap().size(), 0x10_0000);
+        assert_eq!(in_second.to_record(), BLOCK.clip(0x8030_0000, u64::MAX, &geometry()).unwrap().to_record());
+        assert_eq!(in_first.clip(0, 0x8020_0000, &geometry()).unwrap().size(), 0x10_0000);
     }
 
     #[test]
     fn split_off_leaves_where_a_table_is() {
         let outside = Row { kind: RecordKind::TABLE_OUTSIDE, count: 1, ..BLOCK };
-        let row = outside.split_off(0x8000_1000).unwrap();
+        let row = outside.split_off(0x8000_1000, &geometry()).unwrap();
         assert_eq!((row.oa, row.raw), (outside.oa, outside.raw));
         assert_eq!(row.to_record(), outside.to_record());
     }

@@ -326,7 +326,7 @@ impl Sections {
                 }
                 // The first entry of all may begin before the address asked for, and is shown whole.
                 if row.ia < section.due && section.has_rows {
-                    let Some(rest) = row.split_off(section.due) else { continue };
+                    let Some(rest) = row.split_off(section.due, &table.geometry) else { continue };
                     row = Row { changed: Changed { at_start: true, ..rest.changed }, ..rest };
                 }
                 section.due = row.end();

@@ -227,9 +227,10 @@ impl<'a> Pass<'a> {
 
     fn row(&mut self, row: Row, context: &mut Context<'_>) -> Result<(), Stop> {
         let Some(table) = self.dumping else { return Ok(()) };
-        let Some(row) = row.clip(table.start, table.end) else { return Ok(()) };
-        for part in split(row, table.geometry.pa_bits()).into_iter().flatten() {
-            let finished = self.merger.as_mut().and_then(|merger| merger.push(part));
+        let Some(row) = row.clip(table.start, table.end, &table.geometry) else { return Ok(()) };
+        let runs = self.merger.as_ref().map_or([None, None], |merger| merger.runs(row));
+        for run in runs.into_iter().flatten() {
+            let finished = self.merger.as_mut().and_then(|merger| merger.push(run));
             self.write(finished, context)?;
         }
         Ok(())
@@ -275,17 +276,5 @@ impl<'a> Pass<'a> {
         };
         let code = if self.selector.is_some() { ExitCode::NoSuchVm } else { ExitCode::UsageOrIo };
         Failure::new(code, what)
-    }
-}
-
-/// Splits a row where its output addresses leave the output size, since the MMU faults from there on.
-fn split(row: Row, pa_bits: u8) -> [Option<Row>; 2] {
-    let inside = row.oa.and_then(|oa| (1_u64 << pa_bits).checked_sub(oa)).filter(|&inside| inside < row.size());
-    match inside {
-        Some(inside @ 1..) if row.kind == RecordKind::LEAF && row.linear => {
-            let bound = row.ia + inside;
-            [row.clip(row.ia, bound), row.clip(bound, u64::MAX)]
-        }
-        _ => [Some(row), None],
     }
 }

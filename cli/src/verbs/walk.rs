@@ -122,8 +122,8 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
             }
             Some(Event::Row(row)) => {
                 if let (Some(table), None) = (current, &found) {
-                    found =
-                        row.clip(address, address.saturating_add(1)).map(|entry| (table, entry.with_whole_entries()));
+                    let entry = row.clip(address, address.saturating_add(1), &table.geometry);
+                    found = entry.map(|entry| (table, entry.with_whole_entries()));
                 }
             }
             Some(Event::End(SlotKind::RANGES, _)) => current = None,
