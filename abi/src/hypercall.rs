@@ -4,11 +4,11 @@
 //! | x1 | x2 | x3 | x4 | x5 | x6 | x7 | returns x1, x2, x3 |
 //! |---|---|---|---|---|---|---|---|
 //! | [`Op::HELLO`] | host's version | 0 | 0 | 0 | 0 | 0 | status, version \| default budget << 32, features |
-//! | [`Op::LIST`] | slot pfn | 0 | first handle | 0 | handles to try | sequence | status, next handle (0: done), counts |
+//! | [`Op::LIST`] | slot pfn | 0 | first handle | 0 | looks | sequence | status, next handle (0: done), counts |
 //! | [`Op::DUMP`] \| flags << 32 | slot pfn | target | cursor | end | budget | sequence | status, next cursor, counts |
 //! | [`Op::WALK`] | slot pfn | target | input address | 0 | 0 | sequence | status, 0, counts |
 //!
-//! `counts` is records (31:0) and descriptors or handles visited (63:32). A dump is done when the next cursor equals
+//! `counts` is records (31:0) and descriptors, or handles and vCPUs, visited (63:32). A dump is done when the next cursor equals
 //! the end it was asked for or, if that is smaller, the size of the input-address space. The slot page must be shared
 //! with EL2 (`__pkvm_host_share_hyp`) during the call; EL2 pins it, writes it and unpins it within the call, so nothing
 //! of the host's survives a call. Unless the status is [`Status::OK`], the slot holds nothing.
@@ -57,11 +57,16 @@ impl DumpFlags {
 }
 
 /// Descriptors one call reads when the host asks for 0.
-pub const DEFAULT_BUDGET: u32 = 4096;
+///
+/// While the call walks, a fault of the same guest on another CPU waits for its lock with the host's lock held, and
+/// everybody else behind it. So budgets are bounds on that wait: ARCHITECTURE.md says how they were chosen.
+pub const DEFAULT_BUDGET: u32 = 2048;
 /// Descriptors one call reads at most, whatever the host asks for.
-pub const MAX_BUDGET: u32 = 16384;
+pub const MAX_BUDGET: u32 = 4096;
 /// Descriptors one [`DumpFlags::ATOMIC`] call reads at most.
 pub const ATOMIC_BUDGET: u32 = 65536;
+/// Looks - handles, and vCPUs of the VMs they name - one [`Op::LIST`] call takes when the host asks for 0, and at most.
+pub const LIST_BUDGET: u32 = 64;
 
 /// How a call ended: an open enum, 0 is success. Also carried by [`END`](crate::slot::SlotKind::END) slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,28 +98,34 @@ impl Status {
     pub const VERSION_MISMATCH: Self = Self(10);
     /// The registers of the table describe a geometry the walker refuses.
     pub const BAD_GEOMETRY: Self = Self(11);
-    /// The VM went away between two calls of one dump. Told by EL1.
+    /// The table that was meant is gone: the VM went away, or its handle is another's by now. Told by EL1.
     pub const VM_GONE: Self = Self(12);
     /// EL2 answered against this protocol: no progress, or not a slot. Told by EL1.
     pub const BAD_ANSWER: Self = Self(13);
+    /// The VM's teardown has begun: what the slots show may lack pages that were taken back. Told by EL1, by the
+    /// [`DYING`](crate::slot::slot_flags::DYING) flag of EL2's slot.
+    pub const VM_DYING: Self = Self(14);
+    /// Atomic dumps were not allowed at boot (`kvm-arm.s2dump=on,atomic`).
+    pub const ATOMIC_NOT_PERMITTED: Self = Self(15);
 
-    /// Returns the positive Linux errno that says it best; `EIO` for statuses from the future.
+    /// Returns the positive Linux errno that says it best; `EIO` for statuses from the future. Several statuses share one:
+    /// the ioctls tell the status itself beside it.
     #[must_use]
     pub const fn to_errno(self) -> i32 {
         match self {
             Self::OK => 0,
-            Self::NOT_PERMITTED => 1,     // EPERM
-            Self::UNKNOWN_OP => 95,       // EOPNOTSUPP
-            Self::UNKNOWN_FLAG => 22,     // EINVAL
-            Self::UNKNOWN_TARGET => 95,   // EOPNOTSUPP
-            Self::NO_SUCH_VM => 2,        // ENOENT
-            Self::VM_NOT_RUN => 61,       // ENODATA
-            Self::BAD_RANGE => 34,        // ERANGE
-            Self::SLOT_NOT_SHARED => 14,  // EFAULT
-            Self::TOO_BIG => 7,           // E2BIG
-            Self::VERSION_MISMATCH => 71, // EPROTO
-            Self::VM_GONE => 116,         // ESTALE
-            _ => 5,                       // EIO
+            Self::NOT_PERMITTED | Self::ATOMIC_NOT_PERMITTED => 1, // EPERM
+            Self::UNKNOWN_OP => 95,                                // EOPNOTSUPP
+            Self::UNKNOWN_FLAG => 22,                              // EINVAL
+            Self::UNKNOWN_TARGET => 95,                            // EOPNOTSUPP
+            Self::NO_SUCH_VM => 2,                                 // ENOENT
+            Self::VM_NOT_RUN => 61,                                // ENODATA
+            Self::BAD_RANGE => 34,                                 // ERANGE
+            Self::SLOT_NOT_SHARED => 14,                           // EFAULT
+            Self::TOO_BIG => 7,                                    // E2BIG
+            Self::VERSION_MISMATCH => 71,                          // EPROTO
+            Self::VM_GONE | Self::VM_DYING => 116,                 // ESTALE
+            _ => 5,                                                // EIO
         }
     }
 }

@@ -9,25 +9,35 @@
 //!
 //! Each argument begins with `size` (the caller's `size_of`) and `version`. A size the driver does not know is `E2BIG`
 //! (larger) or `EINVAL` (smaller); another major version is `EPROTO`; non-zero reserved fields are `EINVAL`.
+//!
+//! An errno alone is ambiguous: [`Hello`] and [`Start`] also tell the [`Status`](crate::hypercall::Status) with which EL2
+//! or this protocol refused. Where it is 0, the kernel itself refused: `EPERM` is then a caller that is not root, or
+//! lockdown. The command number of [`Hello`] and its first 8 bytes stay as they are in all versions to come, and the
+//! driver writes its version there even if it refuses the caller's: so two sides that do not understand each other can
+//! say so. (Drivers of 1.x have another [`IOCTL_TYPE`], [`IOCTL_TYPE_1`], and answer `ENOTTY`.)
 
 use crate::slot::assert_offsets;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// The ioctl type ("magic") byte.
-pub const IOCTL_TYPE: u8 = 0xb7;
+/// The ioctl type ("magic") byte: one that `Documentation/userspace-api/ioctl/ioctl-number.rst` of Linux 7.3 gives to nobody.
+pub const IOCTL_TYPE: u8 = 0xb9;
+/// The type byte of version 1, which nsfs and remoteproc have too.
+pub const IOCTL_TYPE_1: u8 = 0xb7;
 
 const IOC_READ_WRITE: u32 = 3;
 
-const fn iowr(number: u8, size_bytes: usize) -> u32 {
-    (IOC_READ_WRITE << 30) | ((size_bytes as u32) << 16) | ((IOCTL_TYPE as u32) << 8) | number as u32
+const fn iowr(kind: u8, number: u8, size_bytes: usize) -> u32 {
+    (IOC_READ_WRITE << 30) | ((size_bytes as u32) << 16) | ((kind as u32) << 8) | number as u32
 }
 
 /// Command number of [`Hello`].
-pub const HELLO: u32 = iowr(0, size_of::<Hello>());
+pub const HELLO: u32 = iowr(IOCTL_TYPE, 0, size_of::<Hello>());
+/// Command number of the hello of version 1, whose first 16 bytes were those of [`Hello`].
+pub const HELLO_1: u32 = iowr(IOCTL_TYPE_1, 0, size_of::<Hello>());
 /// Command number of [`Start`].
-pub const START: u32 = iowr(1, size_of::<Start>());
+pub const START: u32 = iowr(IOCTL_TYPE, 1, size_of::<Start>());
 /// Command number of [`Advance`].
-pub const ADVANCE: u32 = iowr(2, size_of::<Advance>());
+pub const ADVANCE: u32 = iowr(IOCTL_TYPE, 2, size_of::<Advance>());
 
 /// Agrees on a version and tells what EL2 and the driver can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -47,8 +57,10 @@ pub struct Hello {
     pub slots: u32,
     /// Offset 28, length 4: out: bytes of a slot.
     pub slot_bytes: u32,
-    /// Offset 32, length 32: zero.
-    pub reserved: [u64; 4],
+    /// Offset 32, length 4: out: [`Status`](crate::hypercall::Status) of a refusal by EL2; in: 0.
+    pub status: u32,
+    /// Offset 36, length 28: zero.
+    pub reserved: [u32; 7],
 }
 
 /// Starts a dump, walk or list; ends the one before.
@@ -71,10 +83,13 @@ pub struct Start {
     pub end: u64,
     /// Offset 40, length 4: in: descriptors per call, 0 for the default. EL2 caps it.
     pub budget: u32,
-    /// Offset 44, length 4: zero.
-    pub reserved0: u32,
-    /// Offset 48, length 16: zero.
-    pub reserved: [u64; 2],
+    /// Offset 44, length 4: out: [`Status`](crate::hypercall::Status) of a refusal; in: 0.
+    pub status: u32,
+    /// Offset 48, length 8: in: physical address of the root of the table that is meant, as a list told it: a table with
+    /// another root is [`VM_GONE`](crate::hypercall::Status::VM_GONE). 0: whichever table `target` names now. Zero for a list.
+    pub root: u64,
+    /// Offset 56, length 8: zero.
+    pub reserved: u64,
 }
 
 /// State of a session: [`Advance::state`]. An open enum.
@@ -83,7 +98,7 @@ pub struct SessionState;
 impl SessionState {
     /// Nothing started.
     pub const IDLE: u32 = 0;
-    /// More slots will come.
+    /// More slots will come; at least one is filled.
     pub const RUNNING: u32 = 1;
     /// The END slot is among the filled ones (or was).
     pub const DONE: u32 = 2;
@@ -101,7 +116,8 @@ pub struct Advance {
     pub release: u32,
     /// Offset 12, length 4: out: index in the ring of the oldest filled slot.
     pub first: u32,
-    /// Offset 16, length 4: out: number of filled slots from `first` on, wrapping at the ring's end.
+    /// Offset 16, length 4: out: number of filled slots from `first` on, wrapping at the ring's end. 0 only if nothing
+    /// was started, or if the END slot was given back.
     pub filled: u32,
     /// Offset 20, length 4: out: [`SessionState`].
     pub state: u32,
@@ -110,7 +126,7 @@ pub struct Advance {
 }
 
 assert_offsets!(Hello, 64, 8, size @ 0, version @ 4, features @ 8, el2_version @ 16, default_budget @ 20, slots @ 24,
-    slot_bytes @ 28, reserved @ 32);
+    slot_bytes @ 28, status @ 32, reserved @ 36);
 assert_offsets!(Start, 64, 8, size @ 0, version @ 4, op @ 8, flags @ 12, target @ 16, start @ 24, end @ 32, budget @ 40,
-    reserved0 @ 44, reserved @ 48);
+    status @ 44, root @ 48, reserved @ 56);
 assert_offsets!(Advance, 32, 4, size @ 0, version @ 4, release @ 8, first @ 12, filled @ 16, state @ 20, reserved @ 24);

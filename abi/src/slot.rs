@@ -43,6 +43,8 @@ pub mod slot_flags {
     pub const DIGEST: u16 = 1 << 2;
     /// The guest is protected.
     pub const PROTECTED: u16 = 1 << 3;
+    /// Teardown of the VM had begun when its table was locked: pages may be missing.
+    pub const DYING: u16 = 1 << 4;
 }
 
 /// Bits of [`SlotHeader::table_features`]: what decoding the descriptors depends on.
@@ -83,7 +85,7 @@ pub struct SlotHeader {
     pub flags: u16,
     /// Offset 16, length 4: number of records.
     pub record_count: u32,
-    /// Offset 20, length 4: descriptors (or handles) this call visited; in an END slot the most of any call.
+    /// Offset 20, length 4: descriptors (or handles and vCPUs) this call visited; in an END slot the most of any call.
     pub visited: u32,
     /// Offset 24, length 8: number of the slot in its dump, from 0.
     pub sequence: u64,
@@ -119,8 +121,13 @@ pub struct SlotHeader {
     pub budget: u32,
     /// Offset 104, length 4: [`Status`](crate::hypercall::Status) an END slot reports; else 0.
     pub status: u32,
-    /// Offset 108, length 20: zero.
-    pub reserved: [u32; 5],
+    /// Offset 108, length 4: ticks of the system counter for which this call held the table's lock, or the longest time
+    /// it held the lock of the VM table; in an END slot the most of any call. All ones: that or more.
+    pub held_ticks: u32,
+    /// Offset 112, length 4: ticks of the system counter in a second; 0 in slots the driver writes alone.
+    pub tick_hz: u32,
+    /// Offset 116, length 12: zero.
+    pub reserved: [u32; 3],
 }
 
 impl SlotHeader {
@@ -154,7 +161,9 @@ impl SlotHeader {
             vmid: 0,
             budget: 0,
             status: 0,
-            reserved: [0; 5],
+            held_ticks: 0,
+            tick_hz: 0,
+            reserved: [0; 3],
         }
     }
 
@@ -268,7 +277,7 @@ pub(crate) use assert_offsets;
 assert_offsets!(SlotHeader, 128, 8, magic @ 0, version @ 4, header_bytes @ 8, record_bytes @ 10, kind @ 12, flags @ 14,
     record_count @ 16, visited @ 20, sequence @ 24, target @ 32, start @ 40, next @ 48, end @ 56, vtcr @ 64, root @ 72,
     digest @ 80, table_features @ 88, ia_bits @ 92, start_level @ 93, page_shift @ 94, pa_bits @ 95, encoding @ 96,
-    vmid @ 98, budget @ 100, status @ 104, reserved @ 108);
+    vmid @ 98, budget @ 100, status @ 104, held_ticks @ 108, tick_hz @ 112, reserved @ 116);
 assert_offsets!(Record, 32, 8, ia @ 0, oa @ 8, descriptor @ 16, count @ 24, level @ 28, kind @ 29, flags @ 30);
 assert_offsets!(VmRecord, 64, 8, vtcr @ 0, root @ 8, pid @ 16, vcpus @ 20, handle @ 24, flags @ 26, ia_bits @ 28,
     start_level @ 29, vmid @ 30, name @ 32, reserved @ 56);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Which table a call is about.
+//! Which table a call is about, and which table it was about.
 
 /// The kind of table: an open enum in bits 63:56 of a [`Target`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,13 @@ impl TargetKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Target(pub u64);
+
+/// The first pKVM handle (`HANDLE_OFFSET`, `nvhe/pkvm.c`).
+pub const FIRST_HANDLE: u16 = 0x1000;
+/// VMs pKVM can have at once (`KVM_MAX_PVMS`, `asm/kvm_pkvm.h`).
+pub const HANDLES: u16 = 255;
+/// The handle after the last one.
+pub const END_HANDLE: u16 = FIRST_HANDLE + HANDLES;
 
 const KIND_SHIFT: u32 = 56;
 const HANDLE_MASK: u64 = 0xffff;
@@ -40,4 +47,16 @@ impl Target {
         }
         Some((self.0 & HANDLE_MASK) as u16)
     }
+}
+
+/// One table and no other: its name, and where its root is.
+///
+/// A handle may be given to another VM once its VM is gone. Whoever names a table twice - in a list and in a start, or in
+/// two slots - compares this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name.
+    pub target: Target,
+    /// Physical address of its root.
+    pub root: u64,
 }

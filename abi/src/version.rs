@@ -23,25 +23,34 @@ impl AbiVersion {
         Self { major: (bits >> 16) as u16, minor: (bits & 0xffff) as u16 }
     }
 
-    /// Returns whether data of version `other` can be read by code of version `self`.
+    /// Returns whether a peer of version `other` can be spoken to: it understands what `self` asks.
+    #[must_use]
+    pub const fn can_speak_to(self, other: Self) -> bool {
+        self.major == other.major
+    }
+
+    /// Returns whether slots written by version `other` can be read. Those of 1.x can: in them the fields that 2.0 added
+    /// are zero.
     #[must_use]
     pub const fn can_read(self, other: Self) -> bool {
-        self.major == other.major
+        other.major >= 1 && other.major <= self.major
     }
 }
 
 /// The version this source speaks. Changes, newest first:
 ///
+/// - 2.0: what a start means is one table, named by its root as well; slots and walks tell that a VM is dying and how long
+///   the lock was held; a refusal tells its [`Status`](crate::hypercall::Status) beside the errno; another ioctl type.
 /// - 1.1: runs of EL2's stage 1 say what the tables above them do
 ///   ([`record_flags::INHERITED`](crate::slot::record_flags::INHERITED)).
 /// - 1.0: hello, list, dump, walk; guest stage-2 tables.
-pub const ABI_VERSION: AbiVersion = AbiVersion { major: 1, minor: 1 };
+pub const ABI_VERSION: AbiVersion = AbiVersion { major: 2, minor: 0 };
 
 /// What an implementation can do: bits of the hello answers. Unknown bits are ignored.
 pub mod features {
     /// Dumps with the output-address run broken too ([`DumpFlags::EXACT`](crate::hypercall::DumpFlags::EXACT)).
     pub const EXACT: u64 = 1 << 0;
-    /// Dumps in one call ([`DumpFlags::ATOMIC`](crate::hypercall::DumpFlags::ATOMIC)).
+    /// Dumps in one call ([`DumpFlags::ATOMIC`](crate::hypercall::DumpFlags::ATOMIC)); only if allowed at boot.
     pub const ATOMIC: u64 = 1 << 1;
     /// Digests of the descriptors read ([`DumpFlags::DIGEST`](crate::hypercall::DumpFlags::DIGEST)).
     pub const DIGEST: u64 = 1 << 2;

@@ -63,7 +63,9 @@ fn slot_header() {
         vmid: 0x6362,
         budget: 0x6766_6564,
         status: 0x6b6a_6968,
-        reserved: [0x6f6e_6d6c, 0x7372_7170, 0x7776_7574, 0x7b7a_7978, 0x7f7e_7d7c],
+        held_ticks: 0x6f6e_6d6c,
+        tick_hz: 0x7372_7170,
+        reserved: [0x7776_7574, 0x7b7a_7978, 0x7f7e_7d7c],
     };
     assert_same(&header, ascending::<128>(0));
 }
@@ -110,7 +112,8 @@ fn hello() {
         default_budget: 0x2726_2524,
         slots: 0x2b2a_2928,
         slot_bytes: 0x2f2e_2d2c,
-        reserved: [0x3736_3534_3332_3130, 0x3f3e_3d3c_3b3a_3938, 0x4746_4544_4342_4140, 0x4f4e_4d4c_4b4a_4948],
+        status: 0x3332_3130,
+        reserved: [0x3736_3534, 0x3b3a_3938, 0x3f3e_3d3c, 0x4342_4140, 0x4746_4544, 0x4b4a_4948, 0x4f4e_4d4c],
     };
     assert_same(&hello, ascending::<64>(0x10));
 }
@@ -126,8 +129,9 @@ fn start() {
         start: 0x3f3e_3d3c_3b3a_3938,
         end: 0x4746_4544_4342_4140,
         budget: 0x4b4a_4948,
-        reserved0: 0x4f4e_4d4c,
-        reserved: [0x5756_5554_5352_5150, 0x5f5e_5d5c_5b5a_5958],
+        status: 0x4f4e_4d4c,
+        root: 0x5756_5554_5352_5150,
+        reserved: 0x5f5e_5d5c_5b5a_5958,
     };
     assert_same(&start, ascending::<64>(0x20));
 }

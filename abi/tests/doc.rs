@@ -5,7 +5,7 @@
 //! comments it reads are true is asserted at compile time (offsets, sizes) and by the tiling test below (lengths).
 
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
-use s2dump_abi::{hypercall, ioctl, slot};
+use s2dump_abi::{hypercall, ioctl, slot, target};
 
 const PAGE: &str = include_str!("../../docs/abi.md");
 const HYPERCALL: &str = include_str!("../src/hypercall.rs");
@@ -150,6 +150,10 @@ fn limits_and_commands_are_documented() {
         ("Budgets", "DEFAULT_BUDGET", u64::from(hypercall::DEFAULT_BUDGET)),
         ("Budgets", "MAX_BUDGET", u64::from(hypercall::MAX_BUDGET)),
         ("Budgets", "ATOMIC_BUDGET", u64::from(hypercall::ATOMIC_BUDGET)),
+        ("Budgets", "LIST_BUDGET", u64::from(hypercall::LIST_BUDGET)),
+        ("Handles", "FIRST_HANDLE", u64::from(target::FIRST_HANDLE)),
+        ("Handles", "HANDLES", u64::from(target::HANDLES)),
+        ("Handles", "END_HANDLE", u64::from(target::END_HANDLE)),
         ("Sizes", "SLOT_BYTES", slot::SLOT_BYTES as u64),
         ("Sizes", "SLOT_RECORDS", slot::SLOT_RECORDS as u64),
         ("Sizes", "SLOT_VMS", slot::SLOT_VMS as u64),

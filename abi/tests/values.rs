@@ -85,8 +85,13 @@ fn versions() {
     for bits in [0, 0x0001_0002, u32::MAX, 0xffff_0000] {
         assert_eq!(AbiVersion::from_bits(bits).to_bits(), bits);
     }
-    assert!(ABI_VERSION.can_read(one_two) && one_two.can_read(ABI_VERSION), "any minor");
-    assert!(!ABI_VERSION.can_read(two_zero) && !two_zero.can_read(ABI_VERSION), "no other major");
+    assert_eq!(ABI_VERSION, two_zero, "this test is about 2.x");
+    let two_seven = AbiVersion { major: 2, minor: 7 };
+    assert!(two_zero.can_speak_to(two_seven) && two_seven.can_speak_to(two_zero), "any minor");
+    assert!(!two_zero.can_speak_to(one_two) && !one_two.can_speak_to(two_zero), "no other major");
+    let (zero, three) = (AbiVersion { major: 0, minor: 9 }, AbiVersion { major: 3, minor: 0 });
+    assert!([one_two, two_zero, two_seven].iter().all(|&written| two_zero.can_read(written)), "and older majors");
+    assert!(!two_zero.can_read(three) && !two_zero.can_read(zero) && !one_two.can_read(two_zero), "not newer ones");
 }
 
 #[test]

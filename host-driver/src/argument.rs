@@ -6,7 +6,7 @@
 use crate::errno::Errno;
 use s2dump_abi::hypercall::{DumpFlags, Op};
 use s2dump_abi::ioctl::{self, Advance, Hello, Start};
-use s2dump_abi::target::{Target, TargetKind};
+use s2dump_abi::target::{Identity, Target, TargetKind};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 
 /// Why an ioctl is refused before EL2 is asked.
@@ -88,6 +88,13 @@ impl Command {
         check_size(size(command), size(number))?;
         Ok(known)
     }
+
+    /// Returns whether `command` is [`Hello`]'s number, whatever argument size it carries: it is answered with our version
+    /// even where it is refused.
+    #[must_use]
+    pub const fn is_hello(command: u32) -> bool {
+        without_size(command) == without_size(ioctl::HELLO)
+    }
 }
 
 fn check_size(size: u32, known: u32) -> Result<(), ArgumentError> {
@@ -100,7 +107,7 @@ fn check_size(size: u32, known: u32) -> Result<(), ArgumentError> {
 
 fn check_prefix(size: u32, known: usize, version: u32) -> Result<(), ArgumentError> {
     check_size(size, u32::try_from(known).unwrap_or(u32::MAX))?;
-    if ABI_VERSION.can_read(AbiVersion::from_bits(version)) {
+    if ABI_VERSION.can_speak_to(AbiVersion::from_bits(version)) {
         Ok(())
     } else {
         Err(ArgumentError::OtherVersion(version))
@@ -122,7 +129,7 @@ fn check_zero(all_zero: bool) -> Result<(), ArgumentError> {
 /// Size, version, or a reserved field.
 pub fn check_hello(hello: &Hello) -> Result<(), ArgumentError> {
     check_prefix(hello.size, size_of::<Hello>(), hello.version)?;
-    check_zero(hello.reserved == [0; 4])
+    check_zero(hello.status == 0 && hello.reserved == [0; 7])
 }
 
 /// Checks an [`Advance`] and returns how many slots it gives back; its out fields may hold anything.
@@ -141,12 +148,12 @@ pub fn check_advance(advance: &Advance) -> Result<u32, ArgumentError> {
 pub enum Request {
     /// All VMs.
     List,
-    /// A range of a guest's table.
+    /// A range of a table.
     Dump {
         /// How to dump.
         flags: DumpFlags,
-        /// pKVM handle of the guest.
-        handle: u16,
+        /// Which table; a root of 0: whichever the target names now.
+        table: Identity,
         /// First input address.
         start: u64,
         /// End, exclusive; all ones: the whole space.
@@ -154,10 +161,10 @@ pub enum Request {
         /// Descriptors per call; 0: EL2's default.
         budget: u32,
     },
-    /// One input address of a guest's table, at each level.
+    /// One input address of a table, at each level.
     Walk {
-        /// pKVM handle of the guest.
-        handle: u16,
+        /// Which table; a root of 0: whichever the target names now.
+        table: Identity,
         /// The input address.
         address: u64,
     },
@@ -170,23 +177,24 @@ pub enum Request {
 /// Any [`ArgumentError`] but an unknown command.
 pub fn check_start(start: &Start) -> Result<Request, ArgumentError> {
     check_prefix(start.size, size_of::<Start>(), start.version)?;
-    check_zero(start.reserved0 == 0 && start.reserved == [0; 2])?;
+    check_zero(start.status == 0 && start.reserved == 0)?;
     let flags = DumpFlags(start.flags);
     match Op(start.op) {
         Op::LIST => {
             check_flags(flags, DumpFlags::default())?;
-            check_zero(start.target == 0 && start.start == 0 && start.end == 0 && start.budget == 0)?;
+            check_zero(start.target == 0 && start.root == 0 && start.start == 0)?;
+            check_zero(start.end == 0 && start.budget == 0)?;
             Ok(Request::List)
         }
         Op::DUMP => {
             check_flags(flags, DumpFlags::KNOWN)?;
-            let handle = guest_handle(start.target)?;
-            Ok(Request::Dump { flags, handle, start: start.start, end: start.end, budget: start.budget })
+            let table = table_of(start)?;
+            Ok(Request::Dump { flags, table, start: start.start, end: start.end, budget: start.budget })
         }
         Op::WALK => {
             check_flags(flags, DumpFlags::default())?;
             check_zero(start.end == 0 && start.budget == 0)?;
-            Ok(Request::Walk { handle: guest_handle(start.target)?, address: start.start })
+            Ok(Request::Walk { table: table_of(start)?, address: start.start })
         }
         Op(unknown) => Err(ArgumentError::UnknownOp(unknown)),
     }
@@ -200,10 +208,10 @@ fn check_flags(flags: DumpFlags, allowed: DumpFlags) -> Result<(), ArgumentError
     }
 }
 
-fn guest_handle(target: u64) -> Result<u16, ArgumentError> {
-    let target = Target(target);
+fn table_of(start: &Start) -> Result<Identity, ArgumentError> {
+    let target = Target(start.target);
     match target.guest_handle() {
-        Some(handle) => Ok(handle),
+        Some(_) => Ok(Identity { target, root: start.root }),
         None if target.kind() == TargetKind::GUEST_STAGE2 => Err(ArgumentError::NotZero),
         None => Err(ArgumentError::UnknownTarget(target.0)),
     }

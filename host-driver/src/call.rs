@@ -49,12 +49,12 @@ pub enum Call {
         /// First handle to try.
         first: u64,
     },
-    /// A chunk of a guest's table.
+    /// A chunk of a table.
     Dump {
         /// How to dump.
         flags: DumpFlags,
-        /// pKVM handle of the guest.
-        handle: u16,
+        /// Which table.
+        target: Target,
         /// Where to go on.
         cursor: u64,
         /// End, exclusive.
@@ -64,15 +64,12 @@ pub enum Call {
     },
     /// One address at each level.
     Walk {
-        /// pKVM handle of the guest.
-        handle: u16,
+        /// Which table.
+        target: Target,
         /// The input address.
         address: u64,
     },
 }
-
-/// Handles one list call tries: more than pKVM's table has, as trying one is a look at a pointer.
-const HANDLES_TO_TRY: u64 = 256;
 
 impl Call {
     /// Makes the call, for the slot `slot` with the number `sequence`.
@@ -82,13 +79,12 @@ impl Call {
     /// The slot holds nothing then.
     pub fn make<H: Host>(self, host: &mut H, slot: u32, sequence: u64) -> Result<Answer, CallError> {
         let pfn = host.slot_pfn(slot);
-        let guest = |handle| Target::guest(handle).0;
         let mut regs = match self {
-            Self::List { first } => [0, x1(Op::LIST, 0), pfn, 0, first, 0, HANDLES_TO_TRY, sequence],
-            Self::Dump { flags, handle, cursor, end, budget } => {
-                [0, x1(Op::DUMP, flags.0), pfn, guest(handle), cursor, end, u64::from(budget), sequence]
+            Self::List { first } => [0, x1(Op::LIST, 0), pfn, 0, first, 0, 0, sequence],
+            Self::Dump { flags, target, cursor, end, budget } => {
+                [0, x1(Op::DUMP, flags.0), pfn, target.0, cursor, end, u64::from(budget), sequence]
             }
-            Self::Walk { handle, address } => [0, x1(Op::WALK, 0), pfn, guest(handle), address, 0, 0, sequence],
+            Self::Walk { target, address } => [0, x1(Op::WALK, 0), pfn, target.0, address, 0, 0, sequence],
         };
         call(host, &mut regs)?;
         let (records, visited) = unpack_counts(regs[3]);
@@ -105,7 +101,7 @@ pub fn hello<H: Host>(host: &mut H) -> Result<HelloAnswer, CallError> {
     let mut regs = [0, x1(Op::HELLO, 0), u64::from(ABI_VERSION.to_bits()), 0, 0, 0, 0, 0];
     call(host, &mut regs)?;
     let version = AbiVersion::from_bits((regs[2] & 0xffff_ffff) as u32);
-    if !ABI_VERSION.can_read(version) {
+    if !ABI_VERSION.can_speak_to(version) {
         return Err(CallError::Refused(Status::VERSION_MISMATCH));
     }
     Ok(HelloAnswer { version, default_budget: (regs[2] >> 32) as u32, features: regs[3] })

@@ -40,6 +40,16 @@ impl SessionError {
         }
     }
 
+    /// Returns the status beside the errno: [`Status::OK`] where not EL2 nor its protocol refused, but this kernel.
+    #[must_use]
+    pub const fn status_beside_errno(self) -> Status {
+        match self {
+            Self::Refused(status) => status,
+            Self::NoHypercall => Status::UNKNOWN_OP,
+            _ => Status::OK,
+        }
+    }
+
     /// Returns the status of the END slot, for a failure after the first call.
     #[must_use]
     pub const fn to_status(self) -> Status {

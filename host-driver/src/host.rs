@@ -4,23 +4,26 @@
 use crate::errno::Errno;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// A VM as the host knows it: `struct s2dump_el1_vm` of `s2dump_el1.h`.
+/// A VM as the host knows it, and holds it: `struct s2dump_el1_vm` of `s2dump_el1.h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HostVm {
-    /// Offset 0, length 4: process that made the VM.
+    /// Offset 0, length 8: the host's reference to the VM, which keeps its handle from being given to another; opaque here.
+    pub held: u64,
+    /// Offset 8, length 4: process that made the VM.
     pub pid: u32,
-    /// Offset 4, length 2: pKVM handle, 0 if it has none.
+    /// Offset 12, length 2: pKVM handle, 0 if it has none.
     pub handle: u16,
-    /// Offset 6, length 2: [`vm_flags`](s2dump_abi::slot::vm_flags) as the host sees them.
+    /// Offset 14, length 2: [`vm_flags`](s2dump_abi::slot::vm_flags) as the host sees them.
     pub flags: u16,
-    /// Offset 8, length 24: name of the debugfs directory, zero padded.
+    /// Offset 16, length 24: name of the debugfs directory, zero padded.
     pub name: [u8; 24],
 }
 
-const _: () = assert!(size_of::<HostVm>() == 32 && align_of::<HostVm>() == 4);
-const _: () = assert!(core::mem::offset_of!(HostVm, handle) == 4 && core::mem::offset_of!(HostVm, flags) == 6);
-const _: () = assert!(core::mem::offset_of!(HostVm, name) == 8);
+const _: () = assert!(size_of::<HostVm>() == 40 && align_of::<HostVm>() == 8);
+const _: () = assert!(core::mem::offset_of!(HostVm, held) == 0 && core::mem::offset_of!(HostVm, pid) == 8);
+const _: () = assert!(core::mem::offset_of!(HostVm, handle) == 12 && core::mem::offset_of!(HostVm, flags) == 14);
+const _: () = assert!(core::mem::offset_of!(HostVm, name) == 16);
 
 /// The kernel, as far as a session needs it. Slot indices are below the number of slots given to the session.
 pub trait Host {
@@ -44,7 +47,8 @@ pub trait Host {
     /// `EINVAL` if they are not all inside the slot.
     fn write_slot(&mut self, slot: u32, offset: usize, from: &[u8]) -> Result<(), Errno>;
 
-    /// Looks at the host's VMs; [`vms`](Self::vms) shows them until the next look.
+    /// Looks at the host's VMs, and holds them until the next look or the end of the session; [`vms`](Self::vms) shows
+    /// them.
     ///
     /// # Errors
     ///
@@ -53,6 +57,13 @@ pub trait Host {
 
     /// Returns the VMs of the last look.
     fn vms(&self) -> &[HostVm];
+
+    /// Holds the VM with `handle` until [`let_vm_go`](Self::let_vm_go), and returns it: the one of the last look if that has
+    /// it, else the one that has the handle now. None if there is none.
+    fn hold_vm(&mut self, handle: u16) -> Option<HostVm>;
+
+    /// Lets go of the VM that [`hold_vm`](Self::hold_vm) returned last, if it still is held.
+    fn let_vm_go(&mut self);
 
     /// Returns whether a signal waits for the caller.
     fn is_interrupted(&self) -> bool;

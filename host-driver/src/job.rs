@@ -5,27 +5,12 @@ use crate::argument::Request;
 use crate::call::{Call, CallError};
 use crate::error::SessionError;
 use crate::host::Host;
-use crate::slot;
+use crate::slot_header;
 use crate::vms::{self, Listed};
 use s2dump_abi::hypercall::{DumpFlags, Status};
-use s2dump_abi::slot::{SlotHeader, SlotKind, VmRecord};
-use s2dump_abi::target::Target;
+use s2dump_abi::slot::{slot_flags, SlotHeader, SlotKind, VmRecord};
+use s2dump_abi::target::{Identity, Target};
 use zerocopy::IntoBytes;
-
-/// What tells one VM's table from that of another VM which got the same handle between two calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TableId {
-    root: u64,
-    vtcr: u64,
-    flags: u16,
-    vmid: u16,
-}
-
-impl TableId {
-    const fn of(header: &SlotHeader) -> Self {
-        Self { root: header.root, vtcr: header.vtcr, flags: header.flags, vmid: header.vmid }
-    }
-}
 
 /// The work that is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,22 +27,15 @@ pub enum Job {
         /// Position in the host's last look.
         from: usize,
     },
-    /// Dump a guest's table.
+    /// Dump a table.
     Dump {
         /// How to dump.
         flags: DumpFlags,
-        /// pKVM handle of the guest.
-        handle: u16,
         /// Descriptors per call.
         budget: u32,
-        /// The table of the chunks so far.
-        table: Option<TableId>,
     },
     /// Walk to an address.
-    Walk {
-        /// pKVM handle of the guest.
-        handle: u16,
-    },
+    Walk,
 }
 
 /// What follows a filled slot.
@@ -65,14 +43,15 @@ pub enum Job {
 pub enum Next {
     /// More slots.
     More(Job),
-    /// The END slot.
-    End,
+    /// The END slot, with this status.
+    End(Status),
 }
 
 /// How far a start has come: what its slots and its END slot tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    target: u64,
+    /// The table, its root as soon as that is known.
+    table: Option<Identity>,
     start: u64,
     cursor: u64,
     /// As asked for; after the first call as EL2 says, which knows where the space ends.
@@ -80,23 +59,35 @@ pub struct Progress {
     /// Slots filled so far.
     sequence: u64,
     most_visited: u32,
-    /// Who made the VM that is dumped, and its name.
-    owner: Option<(u32, [u8; 24])>,
+    most_held_ticks: u32,
+    tick_hz: u32,
+    /// The guest has a handle, but never ran: so the host says.
+    is_not_run: bool,
 }
 
 impl Progress {
     /// Returns the job for `request`, and progress at its beginning.
     #[must_use]
     pub fn begin(request: Request) -> (Self, Job) {
-        let aim =
-            |handle, start, end| Self { target: Target::guest(handle).0, start, cursor: start, end, ..Self::default() };
+        let aim = |table, start, end| Self { table: Some(table), start, cursor: start, end, ..Self::default() };
         match request {
             Request::List => (Self::default(), Job::List { listed: Listed::default() }),
-            Request::Dump { flags, handle, start, end, budget } => {
-                (aim(handle, start, end), Job::Dump { flags, handle, budget, table: None })
-            }
-            Request::Walk { handle, address } => (aim(handle, address, 0), Job::Walk { handle }),
+            Request::Dump { flags, table, start, end, budget } => (aim(table, start, end), Job::Dump { flags, budget }),
+            Request::Walk { table, address } => (aim(table, address, 0), Job::Walk),
         }
+    }
+
+    /// Holds the VM whose table is meant, so that its handle stays its own until [`Host::let_vm_go`].
+    ///
+    /// # Errors
+    ///
+    /// The host has no such VM.
+    pub fn hold<H: Host>(&mut self, host: &mut H) -> Result<(), SessionError> {
+        if let Some(handle) = self.table.and_then(|table| table.target.guest_handle()) {
+            let vm = host.hold_vm(handle).ok_or(SessionError::Refused(self.no_vm()))?;
+            self.is_not_run = vms::is_not_run(&vm);
+        }
+        Ok(())
     }
 
     /// Fills `slot` with the next of `job`.
@@ -108,14 +99,14 @@ impl Progress {
         let next = match job {
             Job::List { listed } => self.list(host, slot, listed)?,
             Job::ListReserved { listed, from } => self.list_reserved(host, slot, listed, from)?,
-            Job::Dump { flags, handle, budget, table } => self.dump(host, slot, (flags, handle, budget), table)?,
-            Job::Walk { handle } => {
-                let call = Call::Walk { handle, address: self.cursor };
-                let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(host, handle, error))?;
-                let header = slot::read_header(host, slot)?;
+            Job::Dump { flags, budget } => self.dump(host, slot, flags, budget)?,
+            Job::Walk => {
+                let call = Call::Walk { target: self.target(), address: self.cursor };
+                let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(error))?;
+                let header = self.read_header(host, slot)?;
                 self.end = header.end;
                 self.move_on(header.next, answer.visited, true)?;
-                Next::End
+                Next::End(status_of(&header))
             }
         };
         self.sequence += 1;
@@ -128,9 +119,10 @@ impl Progress {
             host.look_at_vms()?;
         }
         let answer = Call::List { first: self.cursor }.make(host, slot, self.sequence)?;
-        let header = slot::read_header(host, slot)?;
+        let header = slot_header::read_header(host, slot)?;
         vms::fill_in(host, slot, &header, &mut listed)?;
         self.end = header.end;
+        self.count_hold(&header);
         let is_done = answer.next == 0;
         self.move_on(answer.next, answer.visited, is_done)?;
         Ok(if is_done { after_list(host, listed, 0) } else { Next::More(Job::List { listed }) })
@@ -153,34 +145,47 @@ impl Progress {
         Ok(after_list(host, listed, from))
     }
 
-    fn dump<H: Host>(
-        &mut self,
-        host: &mut H,
-        slot: u32,
-        (flags, handle, budget): (DumpFlags, u16, u32),
-        table: Option<TableId>,
-    ) -> Result<Next, SessionError> {
-        if self.sequence == 0 {
-            self.owner = vms::look_for(host, handle)?;
-        }
-        let call = Call::Dump { flags, handle, cursor: self.cursor, end: self.end, budget };
-        let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(host, handle, error))?;
-        let header = slot::read_header(host, slot)?;
-        let id = TableId::of(&header);
+    fn dump<H: Host>(&mut self, host: &mut H, slot: u32, flags: DumpFlags, budget: u32) -> Result<Next, SessionError> {
+        let call = Call::Dump { flags, target: self.target(), cursor: self.cursor, end: self.end, budget };
+        let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(error))?;
+        let header = self.read_header(host, slot)?;
         self.end = header.end;
         let is_done = answer.next == self.end;
-        // A handle may be given to another VM between two calls, and the pages of its table may be the same ones.
-        let is_other_table = table.is_some_and(|table| table != id);
-        if is_other_table || is_done && table.is_some() && vms::look_for(host, handle)? != self.owner {
-            return Err(SessionError::Refused(Status::VM_GONE));
-        }
         self.move_on(answer.next, answer.visited, is_done)?;
-        match (is_done, flags.contains(DumpFlags::ATOMIC)) {
-            (true, _) => Ok(Next::End),
-            (false, false) => Ok(Next::More(Job::Dump { flags, handle, budget, table: Some(id) })),
-            // All in one call, or no answer at all.
-            (false, true) => Err(SessionError::Refused(Status::BAD_ANSWER)),
+        match status_of(&header) {
+            Status::OK if !is_done && flags.contains(DumpFlags::ATOMIC) => {
+                // All in one call, or no answer at all.
+                Err(SessionError::Refused(Status::BAD_ANSWER))
+            }
+            Status::OK if !is_done => Ok(Next::More(Job::Dump { flags, budget })),
+            status => Ok(Next::End(status)),
         }
+    }
+
+    /// Reads the header of a slot that EL2 filled, and checks that it is about the table that is meant.
+    fn read_header<H: Host>(&mut self, host: &H, slot: u32) -> Result<SlotHeader, SessionError> {
+        let header = slot_header::read_header(host, slot)?;
+        let found = Identity { target: Target(header.target), root: header.root };
+        match self.table {
+            Some(Identity { target, .. }) if target != found.target => {
+                return Err(SessionError::Refused(Status::BAD_ANSWER));
+            }
+            Some(Identity { root, .. }) if root != 0 && root != found.root => {
+                return Err(SessionError::Refused(Status::VM_GONE));
+            }
+            _ => self.table = Some(found),
+        }
+        self.count_hold(&header);
+        Ok(header)
+    }
+
+    fn count_hold(&mut self, header: &SlotHeader) {
+        self.most_held_ticks = self.most_held_ticks.max(header.held_ticks);
+        self.tick_hz = header.tick_hz;
+    }
+
+    fn target(&self) -> Target {
+        self.table.map_or(Target(0), |table| table.target)
     }
 
     /// Goes on to `next`. EL2 must move or be done: else this would never end.
@@ -193,17 +198,23 @@ impl Progress {
         Ok(())
     }
 
-    /// Makes "no such VM" say more: gone since the first chunk, or not run yet.
-    fn explain<H: Host>(&self, host: &mut H, handle: u16, error: CallError) -> SessionError {
-        if error != CallError::Refused(Status::NO_SUCH_VM) {
-            return error.into();
+    /// Makes "no such VM" say more: gone, or not run yet.
+    fn explain(&self, error: CallError) -> SessionError {
+        match error {
+            CallError::Refused(Status::NO_SUCH_VM) if self.sequence == 0 && self.is_not_run => {
+                SessionError::Refused(Status::VM_NOT_RUN)
+            }
+            CallError::Refused(Status::NO_SUCH_VM) => SessionError::Refused(self.no_vm()),
+            other => other.into(),
         }
-        let status = match self.sequence {
-            0 if host.look_at_vms().is_ok() && vms::is_reserved(host, handle) => Status::VM_NOT_RUN,
-            0 => Status::NO_SUCH_VM,
-            _ => Status::VM_GONE,
-        };
-        SessionError::Refused(status)
+    }
+
+    /// Returns what it means that there is no such VM: it is gone if the caller or a chunk has seen its table.
+    fn no_vm(&self) -> Status {
+        match self.table {
+            Some(Identity { root: 1.., .. }) => Status::VM_GONE,
+            _ => Status::NO_SUCH_VM,
+        }
     }
 
     /// Writes the END slot.
@@ -212,14 +223,21 @@ impl Progress {
     ///
     /// The slot cannot be written.
     pub fn write_end<H: Host>(&self, host: &mut H, slot: u32, status: Status) -> Result<(), SessionError> {
-        let end = SlotHeader { status: status.0, visited: self.most_visited, ..self.header(SlotKind::END) };
+        let end = SlotHeader {
+            status: status.0,
+            visited: self.most_visited,
+            held_ticks: self.most_held_ticks,
+            tick_hz: self.tick_hz,
+            ..self.header(SlotKind::END)
+        };
         Ok(host.write_slot(slot, 0, end.as_bytes())?)
     }
 
     fn header(&self, kind: SlotKind) -> SlotHeader {
         SlotHeader {
             sequence: self.sequence,
-            target: self.target,
+            target: self.target().0,
+            root: self.table.map_or(0, |table| table.root),
             start: self.start,
             next: self.cursor,
             end: self.end,
@@ -231,6 +249,15 @@ impl Progress {
 fn after_list<H: Host>(host: &H, listed: Listed, from: usize) -> Next {
     match vms::next_reserved(host, &listed, from) {
         Some(from) => Next::More(Job::ListReserved { listed, from }),
-        None => Next::End,
+        None => Next::End(Status::OK),
+    }
+}
+
+/// Returns how a stream ends whose last slot is this one: not well if teardown had begun.
+fn status_of(header: &SlotHeader) -> Status {
+    if header.flags & slot_flags::DYING == 0 {
+        Status::OK
+    } else {
+        Status::VM_DYING
     }
 }

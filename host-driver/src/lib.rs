@@ -12,7 +12,8 @@
 //! fake EL2. `kernel/s2dump_driver.rs` is the other half: pages, user memory, locks.
 //!
 //! Trusts EL2 as far as the host kernel must, yet bounds every length and step it tells; trusts user space in nothing.
-//! Allocates nothing, has no static, holds no reference between calls.
+//! Allocates nothing and has no static. The VMs that a session is about are held by the host, on its word
+//! ([`host::Host::look_at_vms`], [`host::Host::hold_vm`]): EL1's references, never EL2's.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -24,5 +25,5 @@ pub mod host;
 pub mod job;
 pub mod ring;
 pub mod session;
-pub mod slot;
+pub mod slot_header;
 pub mod vms;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`Session::start`] makes the first call itself, so that what cannot work (no such VM, bad range, gate off) is the
-//! errno of that ioctl; from then on a failure is the status of the END slot. Every other entry makes at least one call
+//! errno of that ioctl and the status beside it; from then on a failure is the status of the END slot. Every other entry makes at least one call
 //! if there is a free slot and work left, and stops after a call if a signal waits: so all of them end within one
 //! chunk of a signal, none is restarted, and none has to answer `EINTR`.
 
@@ -17,7 +17,7 @@ use crate::error::SessionError;
 use crate::host::Host;
 use crate::job::{Job, Next, Progress};
 use crate::ring::Ring;
-use crate::slot::used_bytes;
+use crate::slot_header::used_bytes;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::SLOT_BYTES;
@@ -46,7 +46,7 @@ impl From<Next> for Phase {
     fn from(next: Next) -> Self {
         match next {
             Next::More(job) => Self::Running(job),
-            Next::End => Self::Ending(Status::OK),
+            Next::End(status) => Self::Ending(status),
         }
     }
 }
@@ -83,14 +83,21 @@ impl Session {
         }
     }
 
-    /// Answers a [`Hello`].
+    /// Answers a [`Hello`]. Our version and, where EL2 refused, its status are told even with an error.
     ///
     /// # Errors
     ///
     /// The argument, or what EL2 says.
     pub fn hello<H: Host>(&self, host: &mut H, hello: &mut Hello) -> Result<(), SessionError> {
-        check_hello(hello)?;
-        let answer = call::hello(host)?;
+        let checked = check_hello(hello);
+        hello.version = ABI_VERSION.to_bits();
+        hello.status = 0;
+        checked?;
+        let answer = call::hello(host).map_err(|error| {
+            let error = SessionError::from(error);
+            hello.status = error.status_beside_errno().0;
+            error
+        })?;
         *hello = Hello {
             size: hello.size,
             version: ABI_VERSION.to_bits(),
@@ -99,20 +106,30 @@ impl Session {
             default_budget: answer.default_budget,
             slots: self.ring.slots(),
             slot_bytes: SLOT_BYTES as u32,
-            reserved: [0; 4],
+            status: 0,
+            reserved: [0; 7],
         };
         Ok(())
     }
 
-    /// Starts what is asked, and fills the first slot.
+    /// Starts what is asked, and fills the first slot. A refusal is told in `start.status` too.
     ///
     /// # Errors
     ///
     /// A refused argument leaves the session as it was; after any other error it is idle.
-    pub fn start<H: Host>(&mut self, host: &mut H, start: &Start) -> Result<(), SessionError> {
-        let (mut progress, job) = Progress::begin(check_start(start)?);
+    pub fn start<H: Host>(&mut self, host: &mut H, start: &mut Start) -> Result<(), SessionError> {
+        let (progress, job) = Progress::begin(check_start(start)?);
         *self = Self::new(self.ring.slots());
+        host.let_vm_go();
+        self.begin(host, progress, job).inspect_err(|error| {
+            start.status = error.status_beside_errno().0;
+            host.let_vm_go();
+        })
+    }
+
+    fn begin<H: Host>(&mut self, host: &mut H, mut progress: Progress, job: Job) -> Result<(), SessionError> {
         let slot = self.ring.next_free().ok_or(Errno::EINVAL)?;
+        progress.hold(host)?;
         self.phase = progress.run(host, job, slot)?.into();
         self.progress = progress;
         self.ring.fill();
@@ -134,7 +151,8 @@ impl Session {
         if self.phase != Phase::Idle {
             self.reader = Reader::Mapping;
         }
-        while self.step(host)? && !host.is_interrupted() {}
+        // At least one slot, or a reader that heeds no signal would ask again and again.
+        while self.step(host)? && !(self.ring.filled() > 0 && host.is_interrupted()) {}
         self.ring.lend();
         advance.first = self.ring.first();
         advance.filled = self.ring.filled();
@@ -198,6 +216,7 @@ impl Session {
             },
             Phase::Ending(status) => {
                 self.progress.write_end(host, slot, status)?;
+                host.let_vm_go();
                 self.ring.fill();
                 self.phase = Phase::Done;
             }

@@ -7,15 +7,18 @@
 use crate::errno::Errno;
 use crate::host::{Host, HostVm};
 use s2dump_abi::slot::{vm_flags, SlotHeader, VmRecord, SLOT_VMS};
+use s2dump_abi::target::{FIRST_HANDLE, HANDLES};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// Handles already listed: pKVM's are 0x1000 to 0x10ff (`HANDLE_OFFSET` and the table's index).
+/// Handles already listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Listed([u64; 4]);
+pub struct Listed([u64; WORDS]);
+
+const WORDS: usize = HANDLES.div_ceil(u64::BITS as u16) as usize;
 
 impl Listed {
     fn position(handle: u16) -> Option<(usize, u64)> {
-        let index = handle.checked_sub(0x1000).filter(|index| *index < 256)?;
+        let index = handle.checked_sub(FIRST_HANDLE).filter(|index| *index < HANDLES)?;
         Some((usize::from(index / 64), 1 << (index % 64)))
     }
 
@@ -35,23 +38,10 @@ impl Listed {
     }
 }
 
-/// Returns whether the host reserved `handle` for a VM that never ran, by the last look.
-pub fn is_reserved<H: Host>(host: &H, handle: u16) -> bool {
-    host.vms().iter().any(|vm| vm.handle == handle && is_not_run(vm))
-}
-
-/// Returns who made the VM with `handle`, and its name, by a new look: what tells it from a later VM with that handle.
-///
-/// # Errors
-///
-/// The host cannot look.
-pub fn look_for<H: Host>(host: &mut H, handle: u16) -> Result<Option<(u32, [u8; 24])>, Errno> {
-    host.look_at_vms()?;
-    Ok(host.vms().iter().find(|vm| vm.handle == handle).map(|vm| (vm.pid, vm.name)))
-}
-
-// A VM that is created or dying for the host, yet unknown to EL2, is gone: its handle may be another's by now.
-fn is_not_run(vm: &HostVm) -> bool {
+/// Returns whether the host reserved the VM's handle and never ran it. (A VM that is created or dying for the host, yet
+/// unknown to EL2, is gone.)
+#[must_use]
+pub const fn is_not_run(vm: &HostVm) -> bool {
     vm.handle != 0 && vm.flags & (vm_flags::CREATED | vm_flags::DYING) == 0
 }
 

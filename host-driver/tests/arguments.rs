@@ -6,6 +6,7 @@ mod fake;
 use fake::{a_dump, a_hello, a_start, an_advance};
 use s2dump_abi::hypercall::{DumpFlags, Op};
 use s2dump_abi::ioctl::{self, Start};
+use s2dump_abi::target::{Identity, Target};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use s2dump_host_driver::argument::{check_advance, check_hello, check_start, ArgumentError, Command, Request};
 use s2dump_host_driver::errno::Errno;
@@ -32,6 +33,7 @@ fn bad_command_sizes_are_told_apart_from_unknown_commands() {
         assert_eq!(Command::parse(with(0x3fff)), Err(ArgumentError::TooLarge(0x3fff)));
         assert_eq!(Command::parse(with(size - 1)), Err(ArgumentError::TooSmall(size - 1)));
         assert_eq!(Command::parse(with(0)), Err(ArgumentError::TooSmall(0)));
+        assert_eq!(Command::is_hello(with(8)), number == ioctl::HELLO, "whatever its size");
     }
 }
 
@@ -80,18 +82,21 @@ fn good_any_minor() {
 
 #[test]
 fn bad_reserved_fields() {
-    for word in 0..4 {
+    for word in 0..7 {
         let mut hello = a_hello();
-        hello.reserved[word] = 1 << 63;
+        hello.reserved[word] = 1 << 31;
         assert_eq!(check_hello(&hello), Err(ArgumentError::NotZero));
     }
+    let mut hello = a_hello();
+    hello.status = 1;
+    assert_eq!(check_hello(&hello), Err(ArgumentError::NotZero));
     for word in 0..2 {
         let mut advance = an_advance(0);
         advance.reserved[word] = 1;
         assert_eq!(check_advance(&advance), Err(ArgumentError::NotZero));
-        assert_eq!(bad_start(|start| start.reserved[word] = 1), ArgumentError::NotZero);
     }
-    assert_eq!(bad_start(|start| start.reserved0 = 1), ArgumentError::NotZero);
+    assert_eq!(bad_start(|start| start.reserved = 1), ArgumentError::NotZero);
+    assert_eq!(bad_start(|start| start.status = 1), ArgumentError::NotZero);
 }
 
 #[test]
@@ -133,6 +138,7 @@ fn bad_fields_that_an_operation_does_not_take() {
     let walk = a_start(Op::WALK);
     let bad = [
         Start { target: 1, ..list },
+        Start { root: 1, ..list },
         Start { start: 1, ..list },
         Start { end: 1, ..list },
         Start { budget: 1, ..list },
@@ -146,11 +152,12 @@ fn bad_fields_that_an_operation_does_not_take() {
 
 #[test]
 fn good_requests() {
-    let walk = Start { target: 0x10fe, start: 0x8000_0123, ..a_start(Op::WALK) };
-    assert_eq!(check_start(&walk), Ok(Request::Walk { handle: 0x10fe, address: 0x8000_0123 }));
+    let table = |handle, root| Identity { target: Target::guest(handle), root };
+    let walk = Start { target: 0x10fe, root: 0x4000, start: 0x8000_0123, ..a_start(Op::WALK) };
+    assert_eq!(check_start(&walk), Ok(Request::Walk { table: table(0x10fe, 0x4000), address: 0x8000_0123 }));
     assert_eq!(check_start(&a_start(Op::LIST)), Ok(Request::List));
     let dump = Start { flags: 7, start: 0x1000, end: 0x2000, budget: 9, ..a_dump() };
     let flags = DumpFlags::KNOWN;
-    let request = Request::Dump { flags, handle: 0x1000, start: 0x1000, end: 0x2000, budget: 9 };
+    let request = Request::Dump { flags, table: table(0x1000, 0), start: 0x1000, end: 0x2000, budget: 9 };
     assert_eq!(check_start(&dump), Ok(request));
 }

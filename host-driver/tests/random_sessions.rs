@@ -53,13 +53,13 @@ proptest! {
         for step in steps {
             match step {
                 Step::Dump | Step::List => {
-                    let start = if matches!(step, Step::Dump) { a_dump() } else { a_start(Op::LIST) };
+                    let mut start = if matches!(step, Step::Dump) { a_dump() } else { a_start(Op::LIST) };
                     // The mapping is free to be written from a start on, even where it fails.
                     fake.lent.clear();
-                    let is_started = session.start(&mut fake, &start).is_ok();
+                    let is_started = session.start(&mut fake, &mut start).is_ok();
                     (next_sequence, is_ended) = (0, !is_started);
                 }
-                Step::BadStart => assert!(session.start(&mut fake, &a_start(Op(7))).is_err()),
+                Step::BadStart => assert!(session.start(&mut fake, &mut a_start(Op(7))).is_err()),
                 Step::Advance(release) => {
                     let released = fake.lent.get(..release as usize).map(<[u32]>::to_vec);
                     if released.is_some() {

@@ -5,8 +5,8 @@ mod fake;
 
 use fake::{a_dump, a_hello, a_start, an_advance, host_vm, read_mapped, read_stream, Fake, Guest, Spoil, SPACE};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
-use s2dump_abi::ioctl::{SessionState, Start};
-use s2dump_abi::slot::{vm_flags, SlotHeader, SlotKind, SLOT_MAGIC};
+use s2dump_abi::ioctl::{Hello, SessionState, Start};
+use s2dump_abi::slot::{slot_flags, vm_flags, SlotHeader, SlotKind, SLOT_MAGIC};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::ABI_VERSION;
 use s2dump_host_driver::argument::ArgumentError;
@@ -16,6 +16,10 @@ use s2dump_host_driver::ring::NotLent;
 use s2dump_host_driver::session::Session;
 
 const SLOTS: u32 = 4;
+
+fn a_walk(handle: u16) -> Start {
+    Start { target: Target::guest(handle).0, start: 0x1234, ..a_start(Op::WALK) }
+}
 
 fn session() -> Session {
     Session::new(SLOTS)
@@ -55,14 +59,14 @@ fn good_dump_by_both_ways() {
     for calls in [1, 2, 3, 4, 5, 8, 9, 63] {
         for at_once in 1..=SLOTS {
             let (mut session, mut fake) = (session(), fake(calls));
-            session.start(&mut fake, &a_dump()).expect("start");
+            session.start(&mut fake, &mut a_dump()).expect("start");
             let headers = read_mapped(&mut session, &mut fake, at_once).expect("advance");
             let end = check_dump(&headers, SPACE);
             assert_eq!((end.status, end.visited), (0, 0), "a budget of 0 visits 0 in the fake");
             assert_eq!((headers.len() as u64, fake.calls), (calls + 1, calls));
         }
         let (mut session, mut fake) = (session(), fake(calls));
-        session.start(&mut fake, &a_dump()).expect("start");
+        session.start(&mut fake, &mut a_dump()).expect("start");
         let headers = read_stream(&mut session, &mut fake).expect("read");
         check_dump(&headers, SPACE);
         assert_eq!(headers.len() as u64, calls + 1);
@@ -72,7 +76,7 @@ fn good_dump_by_both_ways() {
 #[test]
 fn good_range_ends_where_asked() {
     let (mut session, mut fake) = (session(), fake(4));
-    session.start(&mut fake, &Start { end: SPACE / 2, ..a_dump() }).expect("start");
+    session.start(&mut fake, &mut Start { end: SPACE / 2, ..a_dump() }).expect("start");
     let headers = read_stream(&mut session, &mut fake).expect("read");
     let end = check_dump(&headers, SPACE / 2);
     assert_eq!((end.start, end.next, end.end), (0, SPACE / 2, SPACE / 2));
@@ -82,18 +86,18 @@ fn good_range_ends_where_asked() {
 #[test]
 fn good_end_slot_says_what_was_asked() {
     let (mut session, mut fake) = (session(), fake(3));
-    session.start(&mut fake, &Start { budget: 1000, ..a_dump() }).expect("start");
+    session.start(&mut fake, &mut Start { budget: 1000, ..a_dump() }).expect("start");
     let end = check_dump(&read_stream(&mut session, &mut fake).expect("read"), SPACE);
     assert_eq!((end.magic, end.version, end.header_bytes), (SLOT_MAGIC, ABI_VERSION.to_bits(), 128));
     assert_eq!((end.target, end.end, end.record_count), (Target::guest(0x1000).0, SPACE, 0));
-    assert_eq!((end.used_bytes(), end.reserved), (Some(128), [0; 5]));
+    assert_eq!((end.used_bytes(), end.reserved), (Some(128), [0; 3]));
     assert_eq!(end.visited, 103, "the most of three calls, the last");
 }
 
 #[test]
 fn good_walk() {
     let (mut session, mut fake) = (session(), fake(1));
-    session.start(&mut fake, &Start { target: 0x1000, start: 0x1234, ..a_start(Op::WALK) }).expect("start");
+    session.start(&mut fake, &mut Start { target: 0x1000, start: 0x1234, ..a_start(Op::WALK) }).expect("start");
     let headers = read_stream(&mut session, &mut fake).expect("read");
     assert_eq!(headers.iter().map(|h| SlotKind(h.kind)).collect::<Vec<_>>(), [SlotKind::WALK, SlotKind::END]);
     assert_eq!((headers[1].status, headers[1].visited), (0, 3));
@@ -103,7 +107,7 @@ fn good_walk() {
 fn good_state_is_done_only_when_the_end_slot_is_there() {
     // Four chunks fill the ring: the END slot has to wait.
     let (mut session, mut fake) = (session(), fake(4));
-    session.start(&mut fake, &a_dump()).expect("start");
+    session.start(&mut fake, &mut a_dump()).expect("start");
     let mut advance = an_advance(0);
     session.advance(&mut fake, &mut advance).expect("advance");
     assert_eq!((advance.first, advance.filled, advance.state), (0, 4, SessionState::RUNNING));
@@ -122,14 +126,14 @@ fn good_idle_session_can_be_asked() {
     session.advance(&mut fake, &mut advance).expect("advance");
     assert_eq!((advance.filled, advance.state, fake.calls), (0, SessionState::IDLE, 0));
     // And has not chosen a way of reading by that.
-    session.start(&mut fake, &a_dump()).expect("start");
+    session.start(&mut fake, &mut a_dump()).expect("start");
     read_stream(&mut session, &mut fake).expect("read");
 }
 
 #[test]
 fn bad_release_of_more_than_lent_changes_nothing() {
     let (mut session, mut fake) = (session(), fake(9));
-    session.start(&mut fake, &a_dump()).expect("start");
+    session.start(&mut fake, &mut a_dump()).expect("start");
     // Filled by the start, but not yet told.
     let error = session.advance(&mut fake, &mut an_advance(1)).expect_err("not lent");
     assert_eq!(error, SessionError::NotLent(NotLent { released: 1, lent: 0 }));
@@ -145,12 +149,12 @@ fn bad_release_of_more_than_lent_changes_nothing() {
 #[test]
 fn bad_mixing_of_read_and_mapping() {
     let (mut session, mut fake) = (session(), fake(9));
-    session.start(&mut fake, &a_dump()).expect("start");
+    session.start(&mut fake, &mut a_dump()).expect("start");
     session.advance(&mut fake, &mut an_advance(0)).expect("advance");
     assert_eq!(session.next_unread(&mut fake), Err(SessionError::OtherReader));
 
     // A new start may be read the other way.
-    session.start(&mut fake, &a_dump()).expect("start");
+    session.start(&mut fake, &mut a_dump()).expect("start");
     session.next_unread(&mut fake).expect("read");
     let error = session.advance(&mut fake, &mut an_advance(0)).expect_err("mixed");
     assert_eq!((error, error.to_errno()), (SessionError::OtherReader, Errno::EBUSY));
@@ -165,7 +169,7 @@ fn bad_read_before_a_start() {
 fn good_read_with_any_buffer_gives_the_same_bytes() {
     let read = |room: usize| {
         let (mut session, mut fake) = (session(), fake(9));
-        session.start(&mut fake, &a_dump()).expect("start");
+        session.start(&mut fake, &mut a_dump()).expect("start");
         let mut bytes = Vec::new();
         while let Some(unread) = session.next_unread(&mut fake).expect("read") {
             assert_ne!(unread.len_bytes, 0);
@@ -185,7 +189,7 @@ fn good_read_with_any_buffer_gives_the_same_bytes() {
 #[test]
 fn good_fault_while_copying_loses_nothing() {
     let (mut session, mut fake) = (session(), fake(2));
-    session.start(&mut fake, &a_dump()).expect("start");
+    session.start(&mut fake, &mut a_dump()).expect("start");
     let unread = session.next_unread(&mut fake).expect("read").expect("a slot");
     session.consume(unread, 0);
     assert_eq!(session.next_unread(&mut fake), Ok(Some(unread)));
@@ -194,10 +198,10 @@ fn good_fault_while_copying_loses_nothing() {
 #[test]
 fn good_start_ends_the_one_before() {
     let (mut session, mut fake) = (session(), fake(9));
-    session.start(&mut fake, &a_dump()).expect("start");
+    session.start(&mut fake, &mut a_dump()).expect("start");
     session.advance(&mut fake, &mut an_advance(0)).expect("advance");
     session.advance(&mut fake, &mut an_advance(3)).expect("advance");
-    session.start(&mut fake, &a_dump()).expect("start");
+    session.start(&mut fake, &mut a_dump()).expect("start");
     let headers = read_mapped(&mut session, &mut fake, 2).expect("advance");
     check_dump(&headers, SPACE);
 }
@@ -205,9 +209,9 @@ fn good_start_ends_the_one_before() {
 #[test]
 fn bad_argument_leaves_the_dump_running() {
     let (mut session, mut fake) = (session(), fake(3));
-    session.start(&mut fake, &a_dump()).expect("start");
+    session.start(&mut fake, &mut a_dump()).expect("start");
     let before = session;
-    let error = session.start(&mut fake, &a_start(Op(9))).expect_err("unknown");
+    let error = session.start(&mut fake, &mut a_start(Op(9))).expect_err("unknown");
     assert_eq!((error, session), (SessionError::Argument(ArgumentError::UnknownOp(9)), before));
 }
 
@@ -218,18 +222,24 @@ fn bad_starts_are_errnos_and_leave_the_session_idle() {
         (Start { target: 0x1002, ..a_dump() }, Status::VM_NOT_RUN, 61),
         (Start { target: 0x1002, ..a_start(Op::WALK) }, Status::VM_NOT_RUN, 61),
         (Start { target: 0x1003, ..a_dump() }, Status::NO_SUCH_VM, 2),
+        // One that a list told, and that is gone.
+        (Start { target: 0x1001, root: 0x9000, ..a_dump() }, Status::VM_GONE, 116),
+        (Start { target: 0x1003, root: 0x9000, ..a_dump() }, Status::VM_GONE, 116),
+        (Start { root: 0x9000, ..a_dump() }, Status::VM_GONE, 116),
+        (Start { root: 0x9000, ..a_walk(0x1000) }, Status::VM_GONE, 116),
         (Start { start: 1, ..a_dump() }, Status::BAD_RANGE, 34),
         (Start { start: SPACE, ..a_dump() }, Status::BAD_RANGE, 34),
         (Start { start: 0x2000, end: 0x1000, ..a_dump() }, Status::BAD_RANGE, 34),
     ];
-    for (start, status, errno) in cases {
+    for (mut start, status, errno) in cases {
         let (mut session, mut fake) = (session(), fake(9));
         // 0x1002 is reserved; 0x1003 is one the host still sees while EL2 has let it go.
         fake.host_vms.extend([host_vm(0x1002, 7, 0), host_vm(0x1003, 8, vm_flags::CREATED)]);
-        session.start(&mut fake, &a_dump()).expect("a dump before");
-        let error = session.start(&mut fake, &start).expect_err("refused");
+        session.start(&mut fake, &mut a_dump()).expect("a dump before");
+        let error = session.start(&mut fake, &mut start).expect_err("refused");
         assert_eq!((error, error.to_errno()), (SessionError::Refused(status), Errno(errno)), "{start:?}");
-        assert_eq!(session, self::session());
+        assert_eq!(start.status, status.0, "told beside the errno");
+        assert_eq!((session, fake.held), (self::session(), None));
     }
 }
 
@@ -237,14 +247,13 @@ fn bad_starts_are_errnos_and_leave_the_session_idle() {
 fn bad_no_memory_for_the_list() {
     let (mut session, mut fake) = (session(), fake(1));
     fake.no_memory = true;
-    let error = session.start(&mut fake, &a_start(Op::LIST)).expect_err("no memory");
+    let error = session.start(&mut fake, &mut a_start(Op::LIST)).expect_err("no memory");
     assert_eq!(error.to_errno(), Errno(12));
-    let error = session.start(&mut fake, &a_dump()).expect_err("no memory");
-    assert_eq!(error.to_errno(), Errno(12));
-    // A walk asks for it only to say more, and says less without.
-    let walk = Start { target: 0x1002, ..a_start(Op::WALK) };
-    let error = session.start(&mut fake, &walk).expect_err("no VM");
-    assert_eq!(error, SessionError::Refused(Status::NO_SUCH_VM));
+    // No status beside it: EL2 refused nothing.
+    let mut list = a_start(Op::LIST);
+    session.start(&mut fake, &mut list).expect_err("no memory");
+    assert_eq!(list.status, 0);
+    session.start(&mut fake, &mut a_dump()).expect("a dump needs no list");
 }
 
 #[test]
@@ -252,7 +261,7 @@ fn bad_vm_gone_at_every_moment() {
     for kill_at in 0..9 {
         let (mut session, mut fake) = (session(), fake(9));
         fake.change_at = Some((kill_at, |fake| fake.guests.clear()));
-        let started = session.start(&mut fake, &a_dump());
+        let started = session.start(&mut fake, &mut a_dump());
         if kill_at == 0 {
             assert_eq!(started, Err(SessionError::Refused(Status::NO_SUCH_VM)));
             continue;
@@ -262,6 +271,7 @@ fn bad_vm_gone_at_every_moment() {
         assert_eq!((SlotKind(end.kind), Status(end.status)), (SlotKind::END, Status::VM_GONE));
         assert_eq!((end.sequence, ranges.len() as u64), (kill_at, kill_at));
         assert_eq!(end.next, ranges.last().expect("a chunk").next);
+        assert_eq!(fake.held, None);
     }
 }
 
@@ -270,7 +280,7 @@ fn bad_handle_reused_in_mid_dump() {
     for reuse_at in 1..9 {
         let (mut session, mut fake) = (session(), fake(9));
         fake.change_at = Some((reuse_at, |fake| fake.guests[0].root += 0x1000));
-        session.start(&mut fake, &a_dump()).expect("start");
+        session.start(&mut fake, &mut a_dump()).expect("start");
         let headers = read_stream(&mut session, &mut fake).expect("read");
         let (end, ranges) = headers.split_last().expect("an END slot");
         assert_eq!((Status(end.status), ranges.len() as u64), (Status::VM_GONE, reuse_at));
@@ -278,31 +288,101 @@ fn bad_handle_reused_in_mid_dump() {
     }
 }
 
+/// What keeps a handle from being given to another VM whose table has the same address: the host's reference, from the
+/// list or the start to the END slot.
 #[test]
-fn bad_handle_and_root_reused_in_mid_dump() {
-    // The other VM's table has the same address: only the host can tell, and the dump does not end well.
-    for reuse_at in 1..9 {
-        let (mut session, mut fake) = (session(), fake(9));
-        fake.change_at = Some((reuse_at, |fake| fake.host_vms[0] = host_vm(0x1000, 101, vm_flags::CREATED)));
-        session.start(&mut fake, &a_dump()).expect("start");
-        let headers = read_stream(&mut session, &mut fake).expect("read");
-        assert_eq!(headers.last().map(|end| Status(end.status)), Some(Status::VM_GONE), "before call {reuse_at}");
+fn good_vm_is_held_to_the_end() {
+    for calls in [1, 5] {
+        let (mut session, mut fake) = (session(), fake(calls));
+        session.start(&mut fake, &mut a_dump()).expect("start");
+        while let Some(unread) = session.next_unread(&mut fake).expect("read") {
+            let is_end = SlotKind(fake.header(unread.slot).kind) == SlotKind::END;
+            assert_eq!(fake.held.is_none(), is_end);
+            session.consume(unread, unread.len_bytes);
+        }
     }
+    let (mut session, mut fake) = (session(), fake(9));
+    session.start(&mut fake, &mut a_dump()).expect("start");
+    session.start(&mut fake, &mut a_start(Op::LIST)).expect("start");
+    assert_eq!(fake.held, None, "another start ends the one before");
+}
+
+/// The list's VM is meant, not the one that has its handle by now.
+#[test]
+fn good_vm_of_the_list_is_held() {
+    let (mut session, mut fake) = (session(), fake(9));
+    session.start(&mut fake, &mut a_start(Op::LIST)).expect("start");
+    fake.host_vms[0].pid = 101;
+    session.start(&mut fake, &mut a_dump()).expect("start");
+    assert_eq!(fake.held.map(|vm| vm.pid), Some(100));
 }
 
 #[test]
-fn good_vm_the_host_does_not_list() {
+fn bad_vm_the_host_does_not_list() {
     let (mut session, mut fake) = (session(), fake(9));
     fake.host_vms.clear();
-    session.start(&mut fake, &a_dump()).expect("start");
-    check_dump(&read_stream(&mut session, &mut fake).expect("read"), SPACE);
+    let error = session.start(&mut fake, &mut a_dump()).expect_err("no VM");
+    assert_eq!((error, fake.calls), (SessionError::Refused(Status::NO_SUCH_VM), 0), "EL2 is not asked");
+}
+
+#[test]
+fn bad_answer_about_another_target() {
+    let (mut session, mut fake) = (session(), fake(9));
+    fake.spoil = Some(|_, slot| slot[32] ^= 1);
+    let error = session.start(&mut fake, &mut a_dump()).expect_err("another table");
+    assert_eq!(error, SessionError::Refused(Status::BAD_ANSWER));
+}
+
+/// The slot that tells it is given out, is the last, and END does not say OK.
+#[test]
+fn bad_vm_dying_at_every_moment() {
+    for dying_at in 0..9 {
+        let (mut session, mut fake) = (session(), fake(9));
+        fake.change_at = Some((dying_at, |fake| fake.flags = slot_flags::DYING));
+        session.start(&mut fake, &mut a_dump()).expect("start");
+        let headers = read_mapped(&mut session, &mut fake, 3).expect("advance");
+        let (end, ranges) = headers.split_last().expect("an END slot");
+        assert_eq!((SlotKind(end.kind), Status(end.status)), (SlotKind::END, Status::VM_DYING));
+        assert_eq!(ranges.len() as u64, dying_at + 1);
+        assert_eq!(end.next, ranges.last().expect("a chunk").next);
+    }
+    let (mut session, mut fake) = (session(), fake(1));
+    fake.flags = slot_flags::DYING;
+    session.start(&mut fake, &mut a_walk(0x1000)).expect("start");
+    let headers = read_stream(&mut session, &mut fake).expect("read");
+    assert_eq!(headers.last().map(|end| Status(end.status)), Some(Status::VM_DYING), "a walk too");
+}
+
+#[test]
+fn good_end_slot_tells_the_longest_hold() {
+    let (mut session, mut fake) = (session(), fake(3));
+    session.start(&mut fake, &mut a_dump()).expect("start");
+    let headers = read_stream(&mut session, &mut fake).expect("read");
+    let holds: Vec<_> = headers.iter().map(|header| (header.held_ticks, header.tick_hz)).collect();
+    assert_eq!(holds, [(11, 1000), (12, 1000), (10, 1000), (12, 1000)]);
+}
+
+/// A reader that heeds no signal would ask again and again, and never be given anything.
+#[test]
+fn good_something_is_filled_whatever_waits() {
+    let (mut session, mut fake) = (session(), fake(9));
+    session.start(&mut fake, &mut a_dump()).expect("start");
+    fake.interrupt_at = Some(0);
+    fake.guests.clear();
+    let mut release = 0;
+    for _ in 0..2 {
+        let mut advance = an_advance(release);
+        session.advance(&mut fake, &mut advance).expect("advance");
+        assert_ne!((advance.filled, advance.state), (0, SessionState::RUNNING));
+        release = advance.filled;
+    }
 }
 
 #[test]
 fn good_signal_stops_after_one_call_and_loses_nothing() {
     let (mut session, mut fake) = (session(), fake(9));
     fake.interrupt_at = Some(0);
-    session.start(&mut fake, &a_dump()).expect("start");
+    session.start(&mut fake, &mut a_dump()).expect("start");
     let mut advance = an_advance(0);
     session.advance(&mut fake, &mut advance).expect("partial");
     assert_eq!((advance.filled, fake.calls), (2, 2), "one by the start, one by the advance");
@@ -317,7 +397,7 @@ fn good_signal_stops_after_one_call_and_loses_nothing() {
 #[test]
 fn good_atomic_is_one_call() {
     let (mut session, mut fake) = (session(), fake(1));
-    session.start(&mut fake, &Start { flags: DumpFlags::ATOMIC.0, ..a_dump() }).expect("start");
+    session.start(&mut fake, &mut Start { flags: DumpFlags::ATOMIC.0, ..a_dump() }).expect("start");
     assert_eq!(read_stream(&mut session, &mut fake).expect("read").len(), 2);
 }
 
@@ -336,12 +416,12 @@ fn bad_answers_of_el2() {
     for (name, spoil, errno) in cases {
         let (mut first, mut fake) = (session(), fake(9));
         fake.spoil = Some(spoil);
-        let error = first.start(&mut fake, &a_dump()).expect_err(name);
+        let error = first.start(&mut fake, &mut a_dump()).expect_err(name);
         assert_eq!((error.to_errno(), first), (Errno(errno), session()), "{name}");
 
         // The same after a good first chunk: not an errno, but the END slot.
         let (mut late, mut fake) = (session(), self::fake(9));
-        late.start(&mut fake, &a_dump()).expect("start");
+        late.start(&mut fake, &mut a_dump()).expect("start");
         fake.spoil = Some(spoil);
         let headers = read_stream(&mut late, &mut fake);
         let headers = headers.unwrap_or_else(|error| panic!("{name}: {error:?}"));
@@ -354,9 +434,29 @@ fn bad_answers_of_el2() {
 #[test]
 fn bad_hello_of_another_version() {
     let mut fake = fake(1);
-    fake.spoil = Some(|regs, _| regs[2] = 2 << 16);
-    let error = session().hello(&mut fake, &mut a_hello()).expect_err("version");
-    assert_eq!(error.to_errno(), Errno::EPROTO);
+    fake.spoil = Some(|regs, _| regs[2] = 9 << 16);
+    let mut hello = a_hello();
+    let error = session().hello(&mut fake, &mut hello).expect_err("version");
+    assert_eq!((error.to_errno(), hello.status), (Errno::EPROTO, Status::VERSION_MISMATCH.0));
+}
+
+/// Whoever speaks another version learns ours, and sees that EL2 refused nothing.
+#[test]
+fn bad_hello_of_another_caller() {
+    for (size, version, errno) in [(64, 1 << 16, Errno::EPROTO), (63, ABI_VERSION.to_bits(), Errno::EINVAL)] {
+        let mut hello = Hello { size, version, ..a_hello() };
+        let error = session().hello(&mut fake(1), &mut hello).expect_err("refused");
+        assert_eq!((error.to_errno(), hello.version, hello.status), (errno, ABI_VERSION.to_bits(), 0));
+    }
+}
+
+#[test]
+fn bad_hello_with_the_gate_shut() {
+    let mut fake = fake(1);
+    fake.spoil = Some(|regs, _| regs[1] = 1);
+    let mut hello = a_hello();
+    let error = session().hello(&mut fake, &mut hello).expect_err("gate");
+    assert_eq!((error.to_errno(), hello.status), (Errno(1), Status::NOT_PERMITTED.0), "not for lack of root");
 }
 
 #[test]
@@ -369,7 +469,7 @@ fn good_list_merges_both_sides() {
         host_vm(0, 8, 0),
         host_vm(0x1003, 9, vm_flags::CREATED | vm_flags::DYING),
     ]);
-    session.start(&mut fake, &a_start(Op::LIST)).expect("start");
+    session.start(&mut fake, &mut a_start(Op::LIST)).expect("start");
     let mut records = Vec::new();
     while let Some(unread) = session.next_unread(&mut fake).expect("read") {
         if SlotKind(fake.header(unread.slot).kind) == SlotKind::VMS {
@@ -394,7 +494,7 @@ fn good_list_of_all_handles_and_of_none() {
         fake.host_vms = (0..ran + reserved)
             .map(|i| host_vm(0x1000 + i, u32::from(i), if i < ran { vm_flags::CREATED } else { 0 }))
             .collect();
-        session.start(&mut fake, &a_start(Op::LIST)).expect("start");
+        session.start(&mut fake, &mut a_start(Op::LIST)).expect("start");
         let mut handles = Vec::new();
         let mut kinds = Vec::new();
         while let Some(unread) = session.next_unread(&mut fake).expect("read") {
@@ -414,7 +514,7 @@ fn good_list_does_not_lose_a_vm_that_starts_to_run() {
     let (mut session, mut fake) = (session(), fake(1));
     // Reserved at the look, created when EL2 is asked: once in the list, as EL2 says.
     fake.host_vms = vec![host_vm(0x1000, 100, 0)];
-    session.start(&mut fake, &a_start(Op::LIST)).expect("start");
+    session.start(&mut fake, &mut a_start(Op::LIST)).expect("start");
     let unread = session.next_unread(&mut fake).expect("read").expect("a slot");
     assert_eq!(fake.vm_records(unread.slot).len(), 1);
     session.consume(unread, unread.len_bytes);

@@ -5,16 +5,19 @@ mod fake;
 
 use fake::{a_dump, a_hello, a_start, host_vm};
 use proptest::prelude::*;
-use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET, MAX_BUDGET};
+use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET};
 use s2dump_abi::ioctl::Start;
-use s2dump_abi::slot::{encoding, vm_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
+use s2dump_abi::slot::{
+    encoding, slot_flags, vm_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES,
+};
+use s2dump_abi::target::{Target, HANDLES};
 use s2dump_abi::version::features;
 use s2dump_host_driver::errno::Errno;
 use s2dump_host_driver::error::SessionError;
 use s2dump_host_driver::host::{Host, HostVm};
 use s2dump_host_driver::session::Session;
 use s2dump_hyp::entry;
-use s2dump_hyp::platform::{LockedTable, PinnedSlot, Platform, TableRegisters};
+use s2dump_hyp::platform::{LockedTable, NoTable, Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -40,7 +43,7 @@ const PA: u64 = 0x1_0000_0000;
 struct Machine {
     tables: BTreeMap<u64, Vec<AtomicU64>>,
     slots: Vec<[AtomicU64; SLOT_WORDS]>,
-    is_permitted: bool,
+    permitted: Permitted,
     is_shared: bool,
     host_vms: Vec<HostVm>,
     calls: u64,
@@ -70,17 +73,25 @@ impl LockedTable for Table<'_> {
             table_features: 0,
             vmid: 1,
             encoding: encoding::PKVM_7_2,
-            is_protected: true,
+            flags: slot_flags::PROTECTED,
         }
     }
 }
 
 impl Platform for Machine {
     type Slot<'p> = Slot<'p>;
-    type Table<'p> = Table<'p>;
+    type Guard<'p> = Table<'p>;
 
-    fn is_permitted(&self) -> bool {
-        self.is_permitted
+    fn permitted(&self) -> Permitted {
+        self.permitted
+    }
+
+    fn counter(&self) -> u64 {
+        self.calls
+    }
+
+    fn counter_hz(&self) -> u32 {
+        1000
     }
 
     fn pin_slot(&self, pfn: u64) -> Option<Slot<'_>> {
@@ -88,19 +99,21 @@ impl Platform for Machine {
         self.slots.get(index).filter(|_| self.is_shared).map(Slot)
     }
 
-    fn lock_table(&self, handle: u16) -> Option<Table<'_>> {
-        (handle == HANDLE).then_some(Table(self))
+    fn lock_table(&self, target: Target) -> Result<Table<'_>, NoTable> {
+        let handle = target.guest_handle().ok_or(NoTable::UnknownTarget)?;
+        (handle == HANDLE).then_some(Table(self)).ok_or(NoTable::NoSuchVm)
     }
 
-    fn vm_info(&self, handle: u16) -> Option<VmRecord> {
-        (handle == HANDLE).then(|| VmRecord {
+    fn vm_info(&self, handle: u16) -> Option<VmInfo> {
+        let record = (handle == HANDLE).then(|| VmRecord {
             vtcr: VTCR,
             root: ROOT,
             handle,
             flags: vm_flags::PROTECTED | vm_flags::CREATED,
             vcpus: 2,
             ..zerocopy::FromZeros::new_zeroed()
-        })
+        })?;
+        Some(VmInfo { record, looked_at: 2, held_ticks: 3 })
     }
 }
 
@@ -140,6 +153,12 @@ impl Host for Machine {
         &self.host_vms
     }
 
+    fn hold_vm(&mut self, handle: u16) -> Option<HostVm> {
+        self.host_vms.iter().find(|vm| vm.handle == handle).copied()
+    }
+
+    fn let_vm_go(&mut self) {}
+
     fn is_interrupted(&self) -> bool {
         false
     }
@@ -166,7 +185,7 @@ impl Machine {
             tables,
             // No stale byte may get out: see `read_all`.
             slots: (0..SLOTS).map(|_| [const { AtomicU64::new(0xaaaa_aaaa_aaaa_aaaa) }; SLOT_WORDS]).collect(),
-            is_permitted: true,
+            permitted: Permitted { calls: true, atomic: true },
             is_shared: true,
             host_vms: vec![host_vm(HANDLE, 42, vm_flags::CREATED), host_vm(HANDLE + 1, 43, 0)],
             calls: 0,
@@ -219,8 +238,8 @@ fn good_hello_agrees() {
 #[test]
 fn good_walk_shows_each_level() {
     let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&[PA | PAGE]));
-    let walk = Start { target: u64::from(HANDLE), start: IPA + 0x123, ..a_start(Op::WALK) };
-    session.start(&mut machine, &walk).expect("start");
+    let mut walk = Start { target: u64::from(HANDLE), start: IPA + 0x123, ..a_start(Op::WALK) };
+    session.start(&mut machine, &mut walk).expect("start");
     let (headers, records) = read_all(&mut session, &mut machine);
     assert_eq!(headers.iter().map(|h| SlotKind(h.kind)).collect::<Vec<_>>(), [SlotKind::WALK, SlotKind::END]);
     let levels: Vec<i8> = records.chunks(32).map(|r| Record::read_from_bytes(r).expect("32").level).collect();
@@ -230,9 +249,11 @@ fn good_walk_shows_each_level() {
 #[test]
 fn good_list_has_both_vms() {
     let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&[]));
-    session.start(&mut machine, &a_start(Op::LIST)).expect("start");
+    session.start(&mut machine, &mut a_start(Op::LIST)).expect("start");
     let (headers, records) = read_all(&mut session, &mut machine);
-    assert_eq!((headers.len(), headers[2].status, headers[2].sequence), (3, 0, 2));
+    // A few handles a call: as many slots of EL2, one of the host, END.
+    let slots = usize::from(HANDLES + 2).div_ceil(LIST_BUDGET as usize) + 1;
+    assert_eq!((headers.len(), headers[slots].status, headers[slots].sequence), (slots + 1, 0, slots as u64));
     let vms: Vec<_> = records.chunks(64).map(|r| VmRecord::read_from_bytes(r).expect("64")).collect();
     assert_eq!(
         vms.iter().map(|vm| (vm.handle, vm.pid, vm.ia_bits)).collect::<Vec<_>>(),
@@ -256,9 +277,9 @@ fn bad_starts() {
         (Start { start: 1 << 39, ..walk }, Status::BAD_RANGE),
         (Start { target: 0x1001, ..walk }, Status::VM_NOT_RUN),
     ];
-    for (start, status) in cases {
+    for (mut start, status) in cases {
         let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&[]));
-        assert_eq!(session.start(&mut machine, &start), Err(SessionError::Refused(status)), "{start:?}");
+        assert_eq!(session.start(&mut machine, &mut start), Err(SessionError::Refused(status)), "{start:?}");
     }
 }
 
@@ -266,9 +287,9 @@ fn bad_starts() {
 fn bad_gate_and_slot() {
     let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&[]));
     machine.is_shared = false;
-    assert_eq!(session.start(&mut machine, &a_dump()), Err(SessionError::Refused(Status::SLOT_NOT_SHARED)));
-    machine.is_permitted = false;
-    assert_eq!(session.start(&mut machine, &a_dump()), Err(SessionError::Refused(Status::NOT_PERMITTED)));
+    assert_eq!(session.start(&mut machine, &mut a_dump()), Err(SessionError::Refused(Status::SLOT_NOT_SHARED)));
+    machine.permitted = Permitted::default();
+    assert_eq!(session.start(&mut machine, &mut a_dump()), Err(SessionError::Refused(Status::NOT_PERMITTED)));
     assert_eq!(session.hello(&mut machine, &mut a_hello()), Err(SessionError::Refused(Status::NOT_PERMITTED)));
 }
 
@@ -277,11 +298,11 @@ fn bad_atomic_dump_that_does_not_fit() {
     // Alternating states: a record each, so that a slot holds 124 of them.
     let leaves: Vec<u64> = (0..512).map(|i| (PA + i * 4096) | PAGE | if i % 2 == 0 { SHARED } else { 0 }).collect();
     let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&leaves));
-    let atomic = Start { flags: DumpFlags::ATOMIC.0, ..a_dump() };
-    let error = session.start(&mut machine, &atomic).expect_err("too big");
+    let mut atomic = Start { flags: DumpFlags::ATOMIC.0, ..a_dump() };
+    let error = session.start(&mut machine, &mut atomic).expect_err("too big");
     assert_eq!(error.to_errno(), Errno::E2BIG);
-    let part = Start { start: IPA, end: IPA + 100 * 4096, ..atomic };
-    session.start(&mut machine, &part).expect("fits");
+    let mut part = Start { start: IPA, end: IPA + 100 * 4096, status: 0, ..atomic };
+    session.start(&mut machine, &mut part).expect("fits");
     assert_eq!(pages(&read_all(&mut session, &mut machine).1).len(), 100);
 }
 
@@ -307,8 +328,8 @@ proptest! {
     #[test]
     fn good_dump_gives_the_pages_of_the_table(leaves in leaves(), budget in prop_oneof![Just(0), 1..700_u32, Just(u32::MAX)]) {
         let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&leaves));
-        let dump = Start { budget, flags: DumpFlags::EXACT.0, ..a_dump() };
-        session.start(&mut machine, &dump).expect("start");
+        let mut dump = Start { budget, flags: DumpFlags::EXACT.0, ..a_dump() };
+        session.start(&mut machine, &mut dump).expect("start");
         let (headers, records) = read_all(&mut session, &mut machine);
         let (end, ranges) = headers.split_last().expect("an END slot");
         prop_assert_eq!((SlotKind(end.kind), end.status, end.next), (SlotKind::END, 0, 1 << 39));

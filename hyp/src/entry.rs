@@ -4,26 +4,24 @@
 //! The host may put anything into any register, from several CPUs at once. Nothing is kept between calls. What each
 //! operation takes and returns: `s2dump_abi::hypercall`.
 
-use crate::dump::{self, DumpCall};
-use crate::list::{self, ListCall};
-use crate::platform::Platform;
-use crate::walk::{self, WalkCall};
+use crate::call::{Answer, DumpCall, ListCall, WalkCall};
+use crate::platform::{Permitted, Platform};
+use crate::{dump, list, walk};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 
-/// What this handler can do.
-const FEATURES: u64 = features::EXACT | features::ATOMIC | features::DIGEST | features::GUEST_STAGE2;
-
-/// What a successful call returns in x2 and x3.
-pub(crate) type Answer = Result<[u64; 2], Status>;
+/// What this handler can do, whatever was allowed at boot.
+const FEATURES: u64 = features::EXACT | features::DIGEST | features::GUEST_STAGE2;
 
 /// Handles one call: `registers` are the host's x0 to x7; returns what goes into its x1 to x3.
 #[inline]
 pub fn handle<P: Platform>(registers: &[u64; 8], platform: &P) -> [u64; 3] {
-    // Also said with a status that is not OK, so that a host of another version learns which one this is.
-    let hello = [u64::from(ABI_VERSION.to_bits()) | u64::from(DEFAULT_BUDGET) << 32, FEATURES];
-    let (status, [x2, x3]) = match dispatch(registers, platform, hello) {
+    let permitted = platform.permitted();
+    let features = FEATURES | if permitted.atomic { features::ATOMIC } else { 0 };
+    // Also told with VERSION_MISMATCH, so that a host of another version learns which one this is.
+    let hello = [u64::from(ABI_VERSION.to_bits()) | u64::from(DEFAULT_BUDGET) << 32, features];
+    let (status, [x2, x3]) = match dispatch(registers, platform, permitted, hello) {
         Ok(answer) => (Status::OK, answer),
         Err(Status::VERSION_MISMATCH) => (Status::VERSION_MISMATCH, hello),
         Err(status) => (status, [0, 0]),
@@ -32,9 +30,9 @@ pub fn handle<P: Platform>(registers: &[u64; 8], platform: &P) -> [u64; 3] {
 }
 
 #[inline(always)]
-fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, hello: [u64; 2]) -> Answer {
+fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted, hello: [u64; 2]) -> Answer {
     let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
-    if !platform.is_permitted() {
+    if !permitted.calls {
         return Err(Status::NOT_PERMITTED);
     }
     let flags = DumpFlags((op >> 32) as u32);
@@ -43,27 +41,27 @@ fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, hello: [u64; 2]) ->
         Op::HELLO => {
             expect_zero(u64::from(flags.0) | x3 | x4 | x5 | x6 | x7)?;
             let version = u32::try_from(x2).map_err(|_| Status::UNKNOWN_FLAG)?;
-            if !ABI_VERSION.can_read(AbiVersion::from_bits(version)) {
+            if !ABI_VERSION.can_speak_to(AbiVersion::from_bits(version)) {
                 return Err(Status::VERSION_MISMATCH);
             }
             Ok(hello)
         }
         Op::LIST => {
             expect_zero(u64::from(flags.0) | x3 | x5)?;
-            list::list(platform, &ListCall { slot_pfn: x2, first: x4, tries: x6, sequence: x7 })
+            list::list(platform, &ListCall { slot_pfn: x2, first: x4, looks: x6, sequence: x7 })
         }
         Op::DUMP => {
             expect_zero(u64::from(flags.0 & !DumpFlags::KNOWN.0))?;
+            if flags.contains(DumpFlags::ATOMIC) && !permitted.atomic {
+                return Err(Status::ATOMIC_NOT_PERMITTED);
+            }
             let target = Target(x3);
-            let handle = target.guest_handle().ok_or(Status::UNKNOWN_TARGET)?;
-            let call = DumpCall { slot_pfn: x2, target, handle, flags, cursor: x4, end: x5, budget: x6, sequence: x7 };
+            let call = DumpCall { slot_pfn: x2, target, flags, cursor: x4, end: x5, budget: x6, sequence: x7 };
             dump::dump(platform, &call)
         }
         Op::WALK => {
             expect_zero(u64::from(flags.0) | x5 | x6)?;
-            let target = Target(x3);
-            let handle = target.guest_handle().ok_or(Status::UNKNOWN_TARGET)?;
-            walk::walk(platform, &WalkCall { slot_pfn: x2, target, handle, address: x4, sequence: x7 })
+            walk::walk(platform, &WalkCall { slot_pfn: x2, target: Target(x3), address: x4, sequence: x7 })
         }
         _ => Err(Status::UNKNOWN_OP),
     }

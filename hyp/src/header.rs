@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Slot headers: what all slots have, and what slots about a table have.
 
-use crate::platform::TableRegisters;
+use crate::platform::{NoTable, Platform, TableRegisters};
 use crate::table_memory::Root;
 use s2dump_abi::hypercall::{unpack_counts, Status};
-use s2dump_abi::slot::{slot_flags, table_features, Record, SlotHeader, SlotKind};
+use s2dump_abi::slot::{table_features, Record, SlotHeader, SlotKind};
+use s2dump_abi::target::{Target, TargetKind};
 use s2dump_vmsa::{Features, Geometry, PhysAddr};
 
 /// Returns a header about no table, with records of type [`Record`].
@@ -18,7 +19,7 @@ pub(crate) fn of_slot(kind: SlotKind, sequence: u64, counts: u64) -> SlotHeader 
 #[inline(always)]
 pub(crate) fn with_table(header: SlotHeader, registers: &TableRegisters, geometry: &Geometry) -> SlotHeader {
     SlotHeader {
-        flags: header.flags | if registers.is_protected { slot_flags::PROTECTED } else { 0 },
+        flags: header.flags | registers.flags,
         vtcr: registers.vtcr,
         root: registers.root,
         table_features: registers.table_features,
@@ -32,13 +33,25 @@ pub(crate) fn with_table(header: SlotHeader, registers: &TableRegisters, geometr
     }
 }
 
-/// Returns the root of the table with these registers.
+/// Locks a table and tells why not.
+#[inline(always)]
+pub(crate) fn lock<P: Platform>(platform: &P, target: Target) -> Result<P::Guard<'_>, Status> {
+    platform.lock_table(target).map_err(|why| match why {
+        NoTable::UnknownTarget => Status::UNKNOWN_TARGET,
+        NoTable::NoSuchVm => Status::NO_SUCH_VM,
+    })
+}
+
+/// Returns the root of the table of this kind with these registers: the one place that knows what a kind of table looks like.
 ///
 /// # Errors
 ///
 /// [`Status::BAD_GEOMETRY`] if the walker refuses them.
 #[inline(always)]
-pub(crate) fn root_of(registers: &TableRegisters) -> Result<Root, Status> {
+pub(crate) fn root_of(kind: TargetKind, registers: &TableRegisters) -> Result<Root, Status> {
+    if kind != TargetKind::GUEST_STAGE2 {
+        return Err(Status::UNKNOWN_TARGET);
+    }
     let has = |bit| registers.table_features & bit != 0;
     let features = Features {
         lpa2: has(table_features::LPA2),
@@ -52,4 +65,10 @@ pub(crate) fn root_of(registers: &TableRegisters) -> Result<Root, Status> {
 #[inline(always)]
 pub(crate) fn narrow(records: usize) -> u32 {
     u32::try_from(records).unwrap_or(u32::MAX)
+}
+
+/// Narrows a time in ticks; all ones: that or more.
+#[inline(always)]
+pub(crate) fn ticks(ticks: u64) -> u32 {
+    u32::try_from(ticks).unwrap_or(u32::MAX)
 }

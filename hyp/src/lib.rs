@@ -11,12 +11,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod call;
 pub mod coalescer;
 pub mod digest;
 mod dump;
 pub mod entry;
 mod header;
-pub mod list;
+mod list;
 pub mod platform;
 mod run;
 pub mod slot_writer;

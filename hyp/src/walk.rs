@@ -1,35 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! WALK: the descriptor of each level for one input address.
 
+use crate::call::{Answer, WalkCall};
 use crate::coalescer::{single, RecordOut};
-use crate::entry::Answer;
 use crate::header;
 use crate::platform::{LockedTable, PinnedSlot, Platform};
 use crate::slot_writer::SlotWriter;
 use crate::walker::{walk_address, MIN_BUDGET};
 use s2dump_abi::hypercall::{pack_counts, Status};
 use s2dump_abi::slot::{SlotHeader, SlotKind};
-use s2dump_abi::target::Target;
 use s2dump_vmsa::Ipa;
-
-/// The registers of a WALK call.
-pub(crate) struct WalkCall {
-    pub(crate) slot_pfn: u64,
-    pub(crate) target: Target,
-    pub(crate) handle: u16,
-    /// Need not be aligned.
-    pub(crate) address: u64,
-    pub(crate) sequence: u64,
-}
 
 #[inline(always)]
 pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
     let address = Ipa::try_new(call.address).map_err(|_| Status::BAD_RANGE)?;
 
     let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
-    let table = platform.lock_table(call.handle).ok_or(Status::NO_SUCH_VM)?;
+    let table = header::lock(platform, call.target)?;
+    let locked_at = platform.counter();
     let registers = table.registers();
-    let root = header::root_of(&registers)?;
+    let root = header::root_of(call.target.kind(), &registers)?;
     let geometry = root.geometry();
     if address.get() >= geometry.ia_end() {
         return Err(Status::BAD_RANGE);
@@ -43,6 +33,7 @@ pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
         writer.put(&single(entry));
     })
     .map_err(|_| Status::BAD_GEOMETRY)?;
+    let held_ticks = header::ticks(platform.counter().wrapping_sub(locked_at));
     drop(table);
 
     let records = header::narrow(writer.records());
@@ -53,6 +44,8 @@ pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
         next: end,
         end,
         budget: MIN_BUDGET,
+        held_ticks,
+        tick_hz: platform.counter_hz(),
         ..header::of_slot(SlotKind::WALK, call.sequence, counts)
     };
     writer.finish(&header::with_table(header, &registers, geometry));

@@ -4,13 +4,15 @@
 use crate::common::{shape, Tables, BASE, BLOCK, PAGE, TABLE};
 use crate::fake::{Answer, Hypervisor, SLOT_PFN};
 use proptest::prelude::*;
-use s2dump_abi::hypercall::{unpack_counts, DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, MAX_BUDGET};
+use s2dump_abi::hypercall::{
+    unpack_counts, DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET,
+};
 use s2dump_abi::slot::{
     encoding, record_flags, slot_flags, Record, RecordKind, SlotHeader, SlotKind, SLOT_MAGIC, SLOT_RECORDS, SLOT_VMS,
 };
-use s2dump_abi::target::Target;
-use s2dump_abi::version::{AbiVersion, ABI_VERSION};
-use s2dump_hyp::list::{END_HANDLE, FIRST_HANDLE};
+use s2dump_abi::target::{Target, END_HANDLE, FIRST_HANDLE};
+use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
+use s2dump_hyp::platform::Permitted;
 
 const HANDLE: u16 = 0x1003;
 const VM: u64 = Target::guest(HANDLE).0;
@@ -65,7 +67,7 @@ fn bad_hello_other_major_tells_ours() {
 #[test]
 fn bad_gate_shut() {
     let mut hypervisor = hypervisor(|_| ());
-    hypervisor.permitted = false;
+    hypervisor.permitted = Permitted::default();
     for op in 0..6 {
         let answer = hypervisor.call([op, SLOT_PFN, VM, 0, 1 << 40, 0, 0]);
         assert_status(&answer, Status::NOT_PERMITTED);
@@ -73,6 +75,11 @@ fn bad_gate_shut() {
         answer.assert_untouched();
     }
     assert_eq!((hypervisor.pins.get(), hypervisor.locks.get()), (0, 0));
+    // What is allowed is told by the status alone.
+    assert_eq!(
+        hypervisor.call([0, ABI_VERSION.to_bits().into(), 0, 0, 0, 0, 0]).status,
+        Status::NOT_PERMITTED.0.into()
+    );
 }
 
 #[test]
@@ -230,7 +237,10 @@ fn good_dump_header_says_all() {
         vmid: 7,
         budget: DEFAULT_BUDGET,
         status: 0,
-        reserved: [0; 5],
+        // From one read of the counter to the next; it wraps in between.
+        held_ticks: 100,
+        tick_hz: 62_500_000,
+        reserved: [0; 3],
     };
     assert_eq!(header, expected);
     assert_eq!(unpack_counts(answer.x3), (header.record_count, header.visited));
@@ -302,6 +312,43 @@ fn good_budget_in_force() {
         let header = answer.header().unwrap();
         assert_eq!((header.budget, header.visited), (given, given), "asked for {asked}");
         assert!(answer.x2 > 0);
+    }
+}
+
+/// A digest costs a descriptor as much again, and what is bounded is the hold.
+#[test]
+fn good_budget_with_digest_is_half() {
+    let hypervisor = hypervisor(|tables| (0..16 * 512).for_each(|n| tables.map(n << 12, 3, n << 12, PAGE)));
+    for (asked, given) in [(0, DEFAULT_BUDGET / 2), (100, 100), (u64::MAX, MAX_BUDGET / 2)] {
+        let answer = dump(&hypervisor, DumpFlags::DIGEST, 0, 1 << 40, asked, 0);
+        assert_eq!(answer.header().unwrap().budget, given, "asked for {asked}");
+    }
+}
+
+#[test]
+fn bad_atomic_not_permitted() {
+    let mut hypervisor = hypervisor(|_| ());
+    let hello = |hypervisor: &Hypervisor| hypervisor.call([0, ABI_VERSION.to_bits().into(), 0, 0, 0, 0, 0]).x3;
+    assert_ne!(hello(&hypervisor) & features::ATOMIC, 0);
+    hypervisor.permitted.atomic = false;
+    assert_eq!(hello(&hypervisor) & features::ATOMIC, 0);
+    let answer = dump(&hypervisor, DumpFlags::ATOMIC, 0, u64::MAX, 0, 0);
+    assert_status(&answer, Status::ATOMIC_NOT_PERMITTED);
+    answer.assert_untouched();
+    assert_status(&dump(&hypervisor, DumpFlags::default(), 0, u64::MAX, 0, 0), Status::OK);
+}
+
+#[test]
+fn good_dying_is_told_in_slot_and_walk() {
+    let mut hypervisor = hypervisor(|tables| tables.map(0x4000_0000, 3, 0x9000_0000, PAGE));
+    let walk = |hypervisor: &Hypervisor| hypervisor.call([Op::WALK.0.into(), SLOT_PFN, VM, 0x4000_0000, 0, 0, 0]);
+    for dying in [false, true] {
+        hypervisor.dying = dying;
+        for answer in [dump(&hypervisor, DumpFlags::default(), 0, u64::MAX, 0, 0), walk(&hypervisor)] {
+            let header = answer.header().unwrap();
+            assert_eq!(header.flags & slot_flags::DYING != 0, dying);
+            assert_eq!((header.held_ticks, header.tick_hz), (100, 62_500_000));
+        }
     }
 }
 
@@ -419,27 +466,30 @@ fn many(handles: impl Iterator<Item = u16>) -> Hypervisor {
     Hypervisor::new(handles.map(|handle| (handle, Tables::new(shape("4k_16_pages_only")))))
 }
 
-fn list(hypervisor: &Hypervisor, first: u64, tries: u64) -> Answer {
-    hypervisor.call([Op::LIST.0.into(), SLOT_PFN, 0, first, 0, tries, 0])
+fn list(hypervisor: &Hypervisor, first: u64, looks: u64) -> Answer {
+    hypervisor.call([Op::LIST.0.into(), SLOT_PFN, 0, first, 0, looks, 0])
 }
 
 #[test]
 fn good_list() {
-    let hypervisor = many([FIRST_HANDLE, 0x1080, END_HANDLE - 1].into_iter());
+    let hypervisor = many([FIRST_HANDLE, 0x1020, 0x1030].into_iter());
     let answer = list(&hypervisor, 0, 0);
     assert_status(&answer, Status::OK);
-    assert_eq!((answer.x2, unpack_counts(answer.x3)), (0, (3, 255)));
+    // Three VMs of two vCPUs each: so many handles less.
+    assert_eq!((answer.x2, unpack_counts(answer.x3)), (0x1000 + 64 - 6, (3, 64)));
     let vms = answer.vms();
-    assert_eq!(vms.iter().map(|vm| vm.handle).collect::<Vec<_>>(), [0x1000, 0x1080, 0x10fe]);
+    assert_eq!(vms.iter().map(|vm| vm.handle).collect::<Vec<_>>(), [0x1000, 0x1020, 0x1030]);
     assert!(vms.iter().all(|vm| (vm.ia_bits, vm.start_level, vm.vcpus, vm.vmid) == (16, 3, 2, 7)));
     assert!(vms.iter().all(|vm| vm.pid == 0 && vm.name == [0; 24] && vm.reserved == [0; 2]));
     let header = answer.header().unwrap();
-    assert_eq!((header.kind, header.start, header.next, header.end), (SlotKind::VMS.0, 0x1000, 0, 0x10ff));
+    assert_eq!((header.kind, header.start, header.next, header.end), (SlotKind::VMS.0, 0x1000, answer.x2, 0x10ff));
+    assert_eq!((header.held_ticks, header.tick_hz), (0x1030, 62_500_000), "the longest hold");
 }
 
 #[test]
 fn good_list_of_all_handles_in_full_slots() {
-    let hypervisor = many(FIRST_HANDLE..END_HANDLE);
+    let mut hypervisor = many(FIRST_HANDLE..END_HANDLE);
+    hypervisor.vcpus = 0;
     let (mut first, mut seen) = (0, Vec::new());
     loop {
         let answer = list(&hypervisor, first, 0);
@@ -448,15 +498,15 @@ fn good_list_of_all_handles_in_full_slots() {
         if first == 0 {
             break;
         }
-        assert_eq!(answer.vms().len(), SLOT_VMS);
+        assert_eq!((answer.vms().len(), answer.header().unwrap().budget), (SLOT_VMS, LIST_BUDGET));
     }
     assert_eq!(seen, (FIRST_HANDLE..END_HANDLE).collect::<Vec<_>>());
 }
 
 #[test]
-fn good_list_tries() {
+fn good_list_looks() {
     let hypervisor = many([0x1002].into_iter());
-    for (first, tries, next, found) in [
+    for (first, looks, next, found) in [
         (0, 1, 0x1001, 0),
         (0x1001, 1, 0x1002, 0),
         (0x1002, 1, 0x1003, 1),
@@ -465,8 +515,21 @@ fn good_list_tries() {
         (0x10ff, 0, 0, 0),
         (0xffff, 0, 0, 0),
     ] {
-        let answer = list(&hypervisor, first, tries);
-        assert_eq!((answer.x2, answer.vms().len()), (next, found), "{first:#x}, {tries}");
+        let answer = list(&hypervisor, first, looks);
+        assert_eq!((answer.x2, answer.vms().len()), (next, found), "{first:#x}, {looks}");
+    }
+}
+
+/// The host makes VMs of as many vCPUs as it likes: a call that meets one ends there.
+#[test]
+fn good_list_counts_vcpus() {
+    let mut hypervisor = many(FIRST_HANDLE..END_HANDLE);
+    for (vcpus, next, visited) in
+        [(512, 0x1001, 513), (u32::MAX, 0x1001, u32::MAX), (62, 0x1002, 126), (15, 0x1004, 64)]
+    {
+        hypervisor.vcpus = vcpus;
+        let answer = list(&hypervisor, 0, u64::MAX);
+        assert_eq!((answer.x2, unpack_counts(answer.x3).1), (next, visited), "{vcpus} vCPUs");
     }
 }
 
@@ -505,7 +568,7 @@ proptest! {
                     prop_assert_eq!(answer.status, 0);
                     prop_assert_eq!(unpack_counts(answer.x3), (header.record_count, header.visited));
                     prop_assert!(header.visited <= ATOMIC_BUDGET);
-                    prop_assert_eq!(header.reserved, [0; 5]);
+                    prop_assert_eq!(header.reserved, [0; 3]);
                     if header.kind == SlotKind::VMS.0 { answer.vms(); } else { answer.records(); }
                 }
                 // A hello fills none.

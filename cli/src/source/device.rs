@@ -17,7 +17,7 @@ pub(crate) trait Session {
     /// Maps the ring for reading.
     fn map(&mut self, slots: u32) -> io::Result<()>;
     /// Starts a dump, walk or list.
-    fn start(&mut self, start: &Start) -> io::Result<()>;
+    fn start(&mut self, start: &mut Start) -> io::Result<()>;
     /// Gives slots back and has others filled.
     fn advance(&mut self, advance: &mut Advance) -> io::Result<()>;
     /// Copies the slot at `index` of the ring; false if there is none.
@@ -62,8 +62,9 @@ impl Query {
             start: 0,
             end: 0,
             budget: 0,
-            reserved0: 0,
-            reserved: [0; 2],
+            status: 0,
+            root: 0,
+            reserved: 0,
         };
         match self {
             Self::List => start,
@@ -98,7 +99,7 @@ impl Device {
 
     /// Starts `query` and returns its slots.
     pub(crate) fn start(&mut self, query: Query) -> Result<DeviceSlots<'_>, SourceError> {
-        self.session.start(&query.to_start()).map_err(|error| SourceError::Request { request: "start", error })?;
+        self.session.start(&mut query.to_start()).map_err(|error| SourceError::Request { request: "start", error })?;
         Ok(DeviceSlots { device: self, first: 0, filled: 0, taken: 0, state: SessionState::RUNNING, ended: false })
     }
 }
@@ -113,11 +114,12 @@ pub(crate) fn say_hello(session: &mut dyn Session) -> Result<Hello, SourceError>
         default_budget: 0,
         slots: 0,
         slot_bytes: 0,
-        reserved: [0; 4],
+        status: 0,
+        reserved: [0; 7],
     };
     session.hello(&mut hello).map_err(|error| SourceError::Request { request: "hello", error })?;
     let version = AbiVersion::from_bits(hello.version);
-    if !ABI_VERSION.can_read(version) {
+    if !ABI_VERSION.can_speak_to(version) {
         return Err(SourceError::Format("/dev/s2dump".into(), frame::SlotFault::Version(version)));
     }
     Ok(hello)

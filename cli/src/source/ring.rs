@@ -68,9 +68,8 @@ impl Session for Ring {
         Ok(())
     }
 
-    fn start(&mut self, start: &Start) -> io::Result<()> {
-        let mut start = *start;
-        self.request::<{ START as Opcode }, Start>(&mut start)
+    fn start(&mut self, start: &mut Start) -> io::Result<()> {
+        self.request::<{ START as Opcode }, Start>(start)
     }
 
     fn advance(&mut self, advance: &mut Advance) -> io::Result<()> {

@@ -58,7 +58,7 @@ const BAD: &[Case] = &[
     ("not_covered", |at, h, _| h.next -= if at == 2 { 1 << 30 } else { 0 }, 9, "nothing from 0xffc0000000 on"),
     ("registers", |at, h, _| h.root += if at == 1 { 0x1000 } else { 0 }, 9, "registers changed"),
     ("encoding", |at, h, _| h.encoding = if at == 1 { encoding::NONE } else { h.encoding }, 9, "registers changed"),
-    ("reserved", |at, h, _| h.reserved[4] = u32::from(at == 1), 9, "reserved fields are not zero"),
+    ("reserved", |at, h, _| h.reserved[2] = u32::from(at == 1), 9, "reserved fields are not zero"),
     ("record_size", |at, h, _| h.record_bytes -= if at == 1 { 8 } else { 0 }, 6, "too small"),
     ("header_size", |at, h, _| h.header_bytes -= if at == 1 { 8 } else { 0 }, 6, "are not a slot"),
     ("level_above_root", |at, _, r| r[0].level = if at == 1 { 0 } else { r[0].level }, 8, "above the root"),

@@ -133,7 +133,7 @@ pub fn save_all(directory: &Path) {
     let minor_header = SlotHeader { version: 1 << 16 | 9, ..protected() };
     minor
         .slot(SlotHeader { kind: 99, version: 1 << 16 | 9, record_count: 1, ..slot_header(SlotKind(99)) }, &strange)
-        .dump(SlotHeader { reserved: [7; 5], ..minor_header }, &protected_table(), 200, Status::OK);
+        .dump(SlotHeader { reserved: [7; 3], ..minor_header }, &protected_table(), 200, Status::OK);
     save("minor9.s2d", &minor);
     let mut unknown = protected_table();
     unknown[3].kind = 77;

@@ -40,10 +40,14 @@ pub(crate) struct Fake {
     pub(crate) guests: Vec<Guest>,
     pub(crate) host_vms: Vec<HostVm>,
     looked: Vec<HostVm>,
+    /// The VM that is held for a start.
+    pub(crate) held: Option<HostVm>,
     /// Bytes of address space per call.
     pub(crate) step: u64,
     /// Calls made.
     pub(crate) calls: u64,
+    /// Flags of the slots EL2 fills.
+    pub(crate) flags: u16,
     /// Changes something before the call of this number.
     pub(crate) change_at: Option<(u64, Change)>,
     /// A signal waits from this number of calls on.
@@ -59,7 +63,7 @@ pub(crate) fn host_vm(handle: u16, pid: u32, flags: u16) -> HostVm {
     let mut name = [0; 24];
     let text = format!("{pid}-5");
     name[..text.len()].copy_from_slice(text.as_bytes());
-    HostVm { pid, handle, flags, name }
+    HostVm { held: 0, pid, handle, flags, name }
 }
 
 impl Fake {
@@ -70,8 +74,10 @@ impl Fake {
             guests: vec![Guest { handle: 0x1000, root: 0x8000_0000 }],
             host_vms: vec![host_vm(0x1000, 100, vm_flags::CREATED | vm_flags::PROTECTED)],
             looked: Vec::new(),
+            held: None,
             step: SPACE.div_ceil(calls).next_multiple_of(4096),
             calls: 0,
+            flags: 0,
             change_at: None,
             interrupt_at: None,
             spoil: None,
@@ -139,6 +145,9 @@ impl Fake {
                     next,
                     end: x5.min(SPACE),
                     root: guest.root,
+                    flags: self.flags,
+                    held_ticks: 10 + self.calls as u32 % 3,
+                    tick_hz: 1000,
                     ia_bits: IA_BITS,
                     ..base
                 };
@@ -154,6 +163,7 @@ impl Fake {
                     record_count: 3,
                     visited: 3,
                     root: guest.root,
+                    flags: self.flags,
                     ia_bits: IA_BITS,
                     ..base
                 };
@@ -244,6 +254,17 @@ impl Host for Fake {
 
     fn vms(&self) -> &[HostVm] {
         &self.looked
+    }
+
+    fn hold_vm(&mut self, handle: u16) -> Option<HostVm> {
+        assert_eq!(self.held, None, "one VM at a time");
+        let mut all = self.looked.iter().chain(&self.host_vms);
+        self.held = all.find(|vm| vm.handle == handle).copied();
+        self.held
+    }
+
+    fn let_vm_go(&mut self) {
+        self.held = None;
     }
 
     fn is_interrupted(&self) -> bool {

@@ -2,8 +2,9 @@
 //! A hypervisor of no substance: it counts what is held and checks the order in which it is taken.
 
 use crate::common::Tables;
-use s2dump_abi::slot::{encoding, table_features, vm_flags, Record, SlotHeader, VmRecord, SLOT_BYTES};
-use s2dump_hyp::platform::{LockedTable, PinnedSlot, Platform, TableRegisters};
+use s2dump_abi::slot::{encoding, slot_flags, table_features, vm_flags, Record, SlotHeader, VmRecord, SLOT_BYTES};
+use s2dump_abi::target::Target;
+use s2dump_hyp::platform::{LockedTable, NoTable, Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -18,7 +19,13 @@ pub(crate) const SLOT_PFN: u64 = 0x4_2042;
 pub(crate) const STALE: u64 = 0xaaaa_aaaa_aaaa_aaaa;
 
 pub(crate) struct Hypervisor {
-    pub(crate) permitted: bool,
+    pub(crate) permitted: Permitted,
+    /// Whether all VMs are being torn down.
+    pub(crate) dying: bool,
+    /// vCPUs the host claims each VM has.
+    pub(crate) vcpus: u32,
+    /// Counts reads of the system counter: each advances it by 100.
+    ticks: Cell<u64>,
     pub(crate) vms: BTreeMap<u16, Tables>,
     /// In place of the VTCR_EL2 of the tables.
     pub(crate) vtcr: Option<u64>,
@@ -33,7 +40,10 @@ pub(crate) struct Hypervisor {
 impl Hypervisor {
     pub(crate) fn new(vms: impl IntoIterator<Item = (u16, Tables)>) -> Self {
         Self {
-            permitted: true,
+            permitted: Permitted { calls: true, atomic: true },
+            dying: false,
+            vcpus: 2,
+            ticks: Cell::new(u64::MAX - 250),
             vms: vms.into_iter().collect(),
             vtcr: None,
             page: (0..SLOT_WORDS).map(|_| AtomicU64::new(STALE)).collect(),
@@ -67,7 +77,7 @@ impl Hypervisor {
             table_features: table_features::FWB | if tables.shape.lpa2 { table_features::LPA2 } else { 0 },
             vmid: 7,
             encoding: encoding::PKVM_7_2,
-            is_protected: true,
+            flags: slot_flags::PROTECTED | if self.dying { slot_flags::DYING } else { 0 },
         }
     }
 }
@@ -153,10 +163,20 @@ impl Drop for Locked<'_> {
 
 impl Platform for Hypervisor {
     type Slot<'p> = Pinned<'p>;
-    type Table<'p> = Locked<'p>;
+    type Guard<'p> = Locked<'p>;
 
-    fn is_permitted(&self) -> bool {
+    fn permitted(&self) -> Permitted {
         self.permitted
+    }
+
+    fn counter(&self) -> u64 {
+        assert_eq!(self.locked.get(), 1, "what is timed is the hold");
+        self.ticks.set(self.ticks.get().wrapping_add(100));
+        self.ticks.get()
+    }
+
+    fn counter_hz(&self) -> u32 {
+        62_500_000
     }
 
     fn pin_slot(&self, pfn: u64) -> Option<Pinned<'_>> {
@@ -169,19 +189,21 @@ impl Platform for Hypervisor {
         })
     }
 
-    fn lock_table(&self, handle: u16) -> Option<Locked<'_>> {
+    fn lock_table(&self, target: Target) -> Result<Locked<'_>, NoTable> {
         assert_eq!(self.locked.get(), 0, "two tables");
-        self.vms.get(&handle).map(|tables| {
+        let handle = target.guest_handle().ok_or(NoTable::UnknownTarget)?;
+        let found = self.vms.get(&handle).map(|tables| {
             self.locked.set(1);
             self.locks.set(self.locks.get() + 1);
             Locked(self, tables)
-        })
+        });
+        found.ok_or(NoTable::NoSuchVm)
     }
 
-    fn vm_info(&self, handle: u16) -> Option<VmRecord> {
+    fn vm_info(&self, handle: u16) -> Option<VmInfo> {
         assert_eq!(self.locked.get(), 0, "VM table locked under a VM");
         let registers = self.registers(self.vms.get(&handle)?);
-        let vm = VmRecord {
+        let record = VmRecord {
             vtcr: registers.vtcr,
             root: registers.root,
             vcpus: 2,
@@ -190,6 +212,6 @@ impl Platform for Hypervisor {
             vmid: registers.vmid,
             ..VmRecord::new_zeroed()
         };
-        Some(vm)
+        Some(VmInfo { record, looked_at: self.vcpus, held_ticks: u32::from(handle) })
     }
 }

@@ -20,7 +20,7 @@ fn hello(_: &Machine) -> Outcome {
     ensure!(hello.version == ABI_VERSION.to_bits() && hello.el2_version == ABI_VERSION.to_bits(), "{hello:x?}");
     ensure!(hello.features & all == all, "features {:#x}", hello.features);
     ensure!(hello.default_budget == DEFAULT_BUDGET && DEFAULT_BUDGET <= MAX_BUDGET, "{hello:x?}");
-    ensure!(hello.slots >= 2 && hello.slot_bytes as usize == SLOT_BYTES && hello.reserved == [0; 4], "{hello:x?}");
+    ensure!(hello.slots >= 2 && hello.slot_bytes as usize == SLOT_BYTES && hello.reserved == [0; 7], "{hello:x?}");
     Ok(())
 }
 

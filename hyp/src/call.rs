@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! What the registers of a call ask for, and what it answers. What each means: `s2dump_abi::hypercall`.
+
+use s2dump_abi::hypercall::{DumpFlags, Status};
+use s2dump_abi::target::Target;
+
+/// What a successful call returns in x2 and x3.
+pub(crate) type Answer = Result<[u64; 2], Status>;
+
+/// The registers of a DUMP call.
+pub(crate) struct DumpCall {
+    pub(crate) slot_pfn: u64,
+    pub(crate) target: Target,
+    pub(crate) flags: DumpFlags,
+    pub(crate) cursor: u64,
+    pub(crate) end: u64,
+    pub(crate) budget: u64,
+    pub(crate) sequence: u64,
+}
+
+/// The registers of a WALK call.
+pub(crate) struct WalkCall {
+    pub(crate) slot_pfn: u64,
+    pub(crate) target: Target,
+    /// Need not be aligned.
+    pub(crate) address: u64,
+    pub(crate) sequence: u64,
+}
+
+/// The registers of a LIST call.
+pub(crate) struct ListCall {
+    pub(crate) slot_pfn: u64,
+    /// First handle to try.
+    pub(crate) first: u64,
+    /// Handles and vCPUs to look at, at most; 0: as many as one call may.
+    pub(crate) looks: u64,
+    pub(crate) sequence: u64,
+}
