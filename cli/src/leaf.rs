@@ -5,11 +5,10 @@ use crate::model::{Row, TableFacts};
 use crate::words::{self, Word};
 use s2dump_abi::slot::RecordKind;
 use s2dump_vmsa::attrs::Shareability;
-use s2dump_vmsa::descriptor::{Descriptor, Leaf, RawDescriptor};
-use s2dump_vmsa::el2::{El2Leaf, TableAttrs};
+use s2dump_vmsa::el2::El2Leaf;
 use s2dump_vmsa::fault::{Access, Fault, Privilege, Rights};
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
-use s2dump_vmsa::{PhysAddr, Regime};
+use s2dump_vmsa::{Descriptor, Leaf, PhysAddr, RawDescriptor, Regime, TableAttrs};
 use std::ops::Deref;
 
 /// A leaf; it derefs to what both stages have.

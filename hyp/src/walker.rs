@@ -12,7 +12,7 @@
 
 use crate::table_memory::{OutsideMemory, Root, TableMemory};
 use core::sync::atomic::{AtomicU64, Ordering};
-use s2dump_vmsa::descriptor::Type;
+use s2dump_vmsa::raw::Type;
 use s2dump_vmsa::{Geometry, Ipa, Level, PhysAddr, RawDescriptor, TableAttrs};
 
 /// The least useful budget: one descriptor at each level. A smaller one might end on the way down, forever.

@@ -1,95 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Leaves and table attributes of EL2's stage 1: the hypervisor's own tables, with HCR_EL2.E2H clear or set.
+//! Leaves of EL2's stage 1: the hypervisor's own tables, with HCR_EL2.E2H clear or set.
 //!
 //! Arm ARM DDI 0487, "VMSAv8-64 descriptors" and "Stage 1 data accesses". Not supported: indirect permissions and overlays
 //! of TCR2_EL2, PAN.
 
 use crate::attrs::Shareability;
-use crate::descriptor::Leaf;
 use crate::fault::{Access, Fault, Privilege, Rights};
 use crate::geometry::{Format, Regime};
+use crate::leaf::Leaf;
+use crate::table_attrs::TableAttrs;
 use crate::{bit, bits, mask};
 use core::ops::Deref;
-
-/// What the tables above a leaf say: bits 63:59 of their descriptors, as far as they are in force, ORed downwards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(transparent)]
-pub struct TableAttrs(u8);
-
-impl TableAttrs {
-    /// Nothing: always so at stage 2.
-    pub const NONE: Self = Self(0);
-    /// How many bits it is.
-    pub const BITS: u32 = 5;
-
-    /// Takes the low five bits of `raw`, which are 63:59 of a descriptor.
-    #[must_use]
-    pub const fn from_bits(raw: u8) -> Self {
-        Self(raw & 0b1_1111)
-    }
-
-    /// Returns the five bits.
-    #[must_use]
-    pub const fn to_bits(self) -> u8 {
-        self.0
-    }
-
-    /// Returns what counts of a table descriptor. `APTable[0]` and PXNTable are about EL0, which `El2` has none of; `hpd`
-    /// takes all but NSTable out of force.
-    #[inline(always)]
-    pub(crate) const fn from_descriptor(raw: u64, regime: Regime, hpd: bool) -> Self {
-        let in_force = match (regime, hpd) {
-            (Regime::Stage2, _) => 0,
-            (_, true) => 0b1_0000,
-            (Regime::El2, false) => 0b1_1010,
-            (Regime::El2And0, false) => 0b1_1111,
-        };
-        Self(bits(raw, 63, 59) as u8 & in_force)
-    }
-
-    /// Returns what holds below a table that says `below` under tables that say `self`.
-    #[must_use]
-    #[inline(always)]
-    pub const fn and(self, below: Self) -> Self {
-        Self(self.0 | below.0)
-    }
-
-    /// `63` NSTable: output addresses are Non-secure. Of no meaning unless EL2 is Secure.
-    #[must_use]
-    pub const fn is_non_secure(self) -> bool {
-        self.0 & 0b1_0000 != 0
-    }
-
-    /// `62` `APTable[1]`: nothing is writable.
-    #[must_use]
-    pub const fn is_read_only(self) -> bool {
-        self.0 & 0b1000 != 0
-    }
-
-    /// `61` `APTable[0]`: EL0 has no access.
-    #[must_use]
-    pub const fn denies_el0(self) -> bool {
-        self.0 & 0b100 != 0
-    }
-
-    /// `60` XNTable, with E2H UXNTable: EL2, with E2H EL0, may not execute.
-    #[must_use]
-    pub const fn xn(self) -> bool {
-        self.0 & 0b10 != 0
-    }
-
-    /// `59` PXNTable: with E2H, EL2 may not execute.
-    #[must_use]
-    pub const fn pxn(self) -> bool {
-        self.0 & 0b1 != 0
-    }
-}
 
 /// A block or page descriptor of EL2's stage 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct El2Leaf<'g> {
-    pub(crate) leaf: Leaf<'g>,
-    pub(crate) inherited: TableAttrs,
+    leaf: Leaf<'g>,
+    inherited: TableAttrs,
 }
 
 impl<'g> Deref for El2Leaf<'g> {
@@ -97,6 +24,17 @@ impl<'g> Deref for El2Leaf<'g> {
 
     fn deref(&self) -> &Leaf<'g> {
         &self.leaf
+    }
+}
+
+impl<'g> Leaf<'g> {
+    /// Returns the fields of a leaf of EL2's stage 1, if it is one; `inherited` is what the tables above it say.
+    #[must_use]
+    pub const fn el2(self, inherited: TableAttrs) -> Option<El2Leaf<'g>> {
+        match self.geometry.regime() {
+            Regime::Stage2 => None,
+            Regime::El2 | Regime::El2And0 => Some(El2Leaf { leaf: self, inherited }),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! How the MMU answers when it does not translate, as Arm names it and as ESR_ELx and PAR_EL1 number it.
 
-use crate::descriptor::{Descriptor, Leaf};
 use crate::level::Level;
 
 /// A kind of MMU fault.
@@ -75,35 +74,6 @@ impl Rights {
             Access::Read => self.read,
             Access::Write => self.write,
             Access::Execute => self.execute,
-        }
-    }
-}
-
-impl Descriptor<'_> {
-    /// Returns the fault a walk ends with here, whatever the access: `None` for a table that can be followed and for a leaf
-    /// whose own rights decide.
-    #[must_use]
-    pub const fn fault(&self) -> Option<Fault> {
-        match self {
-            Self::Invalid(_) | Self::Reserved(_) => Some(Fault::Translation),
-            Self::Table(table) if !table.is_address_in_size() => Some(Fault::AddressSize),
-            Self::Block(leaf) | Self::Page(leaf) if !leaf.is_address_in_size() => Some(Fault::AddressSize),
-            Self::Table(_) | Self::Block(_) | Self::Page(_) => None,
-        }
-    }
-}
-
-impl Leaf<'_> {
-    /// Returns the first fault in the order of the architecture, given what `rights` allow.
-    pub(crate) const fn fault(&self, access: Access, rights: Rights) -> Option<Fault> {
-        if !self.is_address_in_size() {
-            Some(Fault::AddressSize)
-        } else if !self.access_flag() && !self.geometry.sets_access_flag() {
-            Some(Fault::AccessFlag)
-        } else if !rights.allow(access) {
-            Some(Fault::Permission)
-        } else {
-            None
         }
     }
 }

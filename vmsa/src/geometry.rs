@@ -8,9 +8,9 @@
 
 use crate::addr::PhysAddr;
 use crate::attrs::Shareability;
-use crate::el2::TableAttrs;
 use crate::granule::Granule;
 use crate::level::Level;
+use crate::table_attrs::TableAttrs;
 use crate::{bit, bits};
 
 /// Which tables: they differ in registers and in the attributes of descriptors.
@@ -315,10 +315,18 @@ impl Geometry {
     }
 
     /// Returns what table descriptor `raw` says about everything below it: nothing at stage 2.
+    ///
+    /// `APTable[0]` and PXNTable are about EL0, which `El2` has none of; HPD takes all but NSTable out of force.
     #[must_use]
     #[inline(always)]
     pub const fn table_attrs(&self, raw: u64) -> TableAttrs {
-        TableAttrs::from_descriptor(raw, self.regime, self.format.has(Format::HPD))
+        let in_force = match (self.regime, self.format.has(Format::HPD)) {
+            (Regime::Stage2, _) => 0,
+            (_, true) => 0b1_0000,
+            (Regime::El2, false) => 0b1_1010,
+            (Regime::El2And0, false) => 0b1_1111,
+        };
+        TableAttrs::from_bits(bits(raw, 63, 59) as u8 & in_force)
     }
 }
 

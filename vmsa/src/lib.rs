@@ -9,6 +9,8 @@
 //! KVM's value of VTCR_EL2 implies. Reads no memory, knows no ring
 //! and no record. Unknown encodings are kept raw, never masked away. Field positions: Arm ARM DDI 0487, chapter D8 "The
 //! AArch64 Virtual Memory System Architecture".
+//!
+//! Modules use each other in one direction: geometry -> raw -> leaf -> stage2, el2; descriptor joins them.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -20,19 +22,24 @@ pub mod fault;
 pub mod features;
 pub mod geometry;
 pub mod granule;
+pub mod leaf;
 pub mod level;
 pub mod pkvm;
+pub mod raw;
 pub mod stage2;
+pub mod table_attrs;
 mod tcr;
 mod vtcr;
 
 pub use addr::{Ipa, PhysAddr};
-pub use descriptor::{Descriptor, Leaf, RawDescriptor};
-pub use el2::TableAttrs;
+pub use descriptor::Descriptor;
 pub use features::Features;
 pub use geometry::{Geometry, GeometryError, Regime};
 pub use granule::Granule;
+pub use leaf::Leaf;
 pub use level::Level;
+pub use raw::RawDescriptor;
+pub use table_attrs::TableAttrs;
 
 /// Returns bits `hi:lo` of `value`, shifted down; positions as the manual writes them.
 pub(crate) const fn bits(value: u64, hi: u32, lo: u32) -> u64 {

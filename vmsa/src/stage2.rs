@@ -4,16 +4,16 @@
 //! Not decoded, so part of [`Stage2Leaf::other_bits`]: AMEC (63) and NS (55, shown as a software bit) of Realm state.
 
 use crate::attrs::{MemAttr, S2Ap, Shareability, Xn};
-use crate::descriptor::Leaf;
 use crate::fault::{Access, Fault, Privilege, Rights};
-use crate::geometry::Format;
+use crate::geometry::{Format, Regime};
+use crate::leaf::Leaf;
 use crate::pkvm::PageState;
 use crate::{bit, bits, mask};
 use core::ops::Deref;
 
 /// A block or page descriptor of a stage-2 table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stage2Leaf<'g>(pub(crate) Leaf<'g>);
+pub struct Stage2Leaf<'g>(Leaf<'g>);
 
 impl<'g> Deref for Stage2Leaf<'g> {
     type Target = Leaf<'g>;
@@ -40,6 +40,17 @@ pub enum Permissions {
         /// `7`: if clear, a write faults or (HA and HD) sets it.
         dirty: bool,
     },
+}
+
+impl<'g> Leaf<'g> {
+    /// Returns the fields of a stage-2 leaf, if it is one.
+    #[must_use]
+    pub const fn stage2(self) -> Option<Stage2Leaf<'g>> {
+        match self.geometry.regime() {
+            Regime::Stage2 => Some(Stage2Leaf(self)),
+            Regime::El2 | Regime::El2And0 => None,
+        }
+    }
 }
 
 impl Stage2Leaf<'_> {

@@ -2,8 +2,8 @@
 //! Descriptors field by field, and as Linux 7.3 was seen to write them.
 
 use s2dump_vmsa::attrs::{Cacheability, MemAttr, Shareability, Xn};
-use s2dump_vmsa::descriptor::Type;
 use s2dump_vmsa::pkvm::{InvalidKind, PageState};
+use s2dump_vmsa::raw::Type;
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
 use s2dump_vmsa::{Descriptor, Features, Geometry, Level, RawDescriptor};
 

@@ -6,13 +6,12 @@ use crate::plan::decode::DecodePlan;
 use crate::words::{self, Word};
 use s2dump_abi::slot::encoding;
 use s2dump_vmsa::attrs::{MemAttr, Shareability};
-use s2dump_vmsa::descriptor::{Descriptor, Leaf, RawDescriptor};
-use s2dump_vmsa::el2::{El2Leaf, TableAttrs};
+use s2dump_vmsa::el2::El2Leaf;
 use s2dump_vmsa::fault::{Fault, Privilege};
 use s2dump_vmsa::geometry::Regime;
 use s2dump_vmsa::pkvm::{InvalidKind, OwnerId};
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
-use s2dump_vmsa::{Geometry, Level};
+use s2dump_vmsa::{Descriptor, Geometry, Leaf, Level, RawDescriptor, TableAttrs};
 
 /// A field.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::mapping::entry_at;
 use core::sync::atomic::Ordering;
 use s2dump_hyp::table_memory::{OutsideMemory, Root, TableMemory};
 use s2dump_hyp::walker::{walk_address, walk_range, Entry, EntryKind, Sink, Stretch, StretchEnd, MIN_BUDGET};
-use s2dump_vmsa::descriptor::Type;
+use s2dump_vmsa::raw::Type;
 use s2dump_vmsa::{Geometry, Ipa, Level, PhysAddr, RawDescriptor, TableAttrs};
 
 /// The entries on the way to an address, root first.

@@ -69,14 +69,14 @@ const MUTATIONS: [Mutation; 11] = [
     },
     Mutation {
         what: "with LPA2, SH is still in the descriptor",
-        file: "vmsa/src/descriptor.rs",
-        from: "pub(crate) const fn sh(&self) -> crate::attrs::Shareability {\n        if self.geometry.is_lpa2() {",
-        to: "pub(crate) const fn sh(&self) -> crate::attrs::Shareability {\n        if false {",
+        file: "vmsa/src/leaf.rs",
+        from: "pub(crate) const fn sh(&self) -> Shareability {\n        if self.geometry.is_lpa2() {",
+        to: "pub(crate) const fn sh(&self) -> Shareability {\n        if false {",
         cpu: "max",
     },
     Mutation {
         what: "a permission fault comes before an access flag fault",
-        file: "vmsa/src/fault.rs",
+        file: "vmsa/src/leaf.rs",
         from: "} else if !self.access_flag() && !self.geometry.sets_access_flag() {",
         to: "} else if rights.allow(access) && !self.access_flag() && !self.geometry.sets_access_flag() {",
         cpu: "cortex-a76",
