@@ -230,7 +230,7 @@ impl Session for Interrupting {
         self.device.map(slots)
     }
 
-    fn start(&mut self, start: &Start) -> io::Result<()> {
+    fn start(&mut self, start: &mut Start) -> io::Result<()> {
         self.advances_of_dump = (start.op == Op::DUMP.0).then_some(0);
         self.device.start(start)
     }
