@@ -8,8 +8,11 @@ use crate::machine::Machine;
 use crate::program::{self, exit};
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::{Record, SlotHeader, SlotKind};
 use serde::Deserialize;
 use std::fs;
+use zerocopy::FromBytes;
 
 tests!(On: rows_are_the_leaves, rows_of_a_range, rows_of_a_capture, damaged_capture, walk_finds_each_leaf, verify_and_atomic);
 
@@ -143,32 +146,81 @@ fn rows_of_a_capture(_: &Machine) -> Outcome {
     Ok(())
 }
 
+/// Each kind of damage ends in the one exit code that says what it means for the rows.
 fn damaged_capture(_: &Machine) -> Outcome {
     const PATH: &str = "/tmp/damaged.s2d";
     let vmm = VmmProcess::start(GUEST)?;
-    program::run(&["capture", &target(&vmm), "-O", PATH])?.ok()?;
+    // So small a budget that the table takes several slots.
+    program::run(&["capture", &target(&vmm), "-O", PATH, "--budget", "64"])?.ok()?;
     vmm.end()?;
     let whole = fs::read(PATH)?;
-    let cuts = [0, 1, 64, whole.len() / 2, whole.len() - 1];
-    let garbled = [0, 8, whole.len() / 2, whole.len() - 120];
-    let damaged = cuts.iter().map(|&cut| whole[..cut].to_vec()).chain(garbled.iter().map(|&at| {
+    let slots = slots(&whole)?;
+    let of_kind = |kind: SlotKind| slots.iter().filter(move |(_, header)| header.kind == kind.0).map(|&(at, _)| at);
+    let tables: Vec<usize> = of_kind(SlotKind::RANGES).collect();
+    ensure!(tables.len() >= 3, "{} slots of rows", tables.len());
+    let (first, middle) = (tables[0], tables[1]);
+    let end = of_kind(SlotKind::END).last().context("no end")?;
+    let cut = |to: usize| whole[..to].to_vec();
+    let header = |at: usize, edit: fn(&mut SlotHeader)| {
         let mut bytes = whole.clone();
-        bytes[at] ^= 0xff;
+        let (header, _) = SlotHeader::mut_from_prefix(&mut bytes[at..]).map_err(|_| ()).expect("slots() has read it");
+        edit(header);
         bytes
-    }));
-    for (number, bytes) in damaged.enumerate() {
+    };
+    let record = |edit: fn(&mut Record)| {
+        let mut bytes = whole.clone();
+        let at = middle + size_of::<SlotHeader>();
+        let (record, _) = Record::mut_from_prefix(&mut bytes[at..]).map_err(|_| ()).expect("a slot has a record");
+        edit(record);
+        bytes
+    };
+    let half_a_record = middle + size_of::<SlotHeader>() + size_of::<Record>() / 2;
+    let cases = [
+        ("nothing", cut(0), exit::USAGE_OR_IO),
+        ("one byte", cut(1), exit::USAGE_OR_IO),
+        ("half a header", cut(size_of::<SlotHeader>() / 2), exit::USAGE_OR_IO),
+        ("the list only", cut(first), exit::USAGE_OR_IO),
+        ("half a header of rows", cut(middle + 64), exit::PARTIAL),
+        ("half a record", cut(half_a_record), exit::PARTIAL),
+        ("no end", cut(end), exit::PARTIAL),
+        ("all but a byte", cut(whole.len() - 1), exit::PARTIAL),
+        ("no magic at the beginning", header(0, |h| h.magic ^= 1), exit::USAGE_OR_IO),
+        ("another major version", header(0, |h| h.version ^= 0xff << 16), exit::USAGE_OR_IO),
+        ("no magic", header(middle, |h| h.magic ^= 1), exit::PARTIAL),
+        ("another major version later", header(middle, |h| h.version ^= 0xff << 16), exit::PARTIAL),
+        ("long records", header(middle, |h| h.record_bytes = u16::MAX), exit::PARTIAL),
+        ("many records", header(middle, |h| h.record_count = u32::MAX), exit::PARTIAL),
+        ("a slot is missing", header(middle, |h| h.sequence += 1), exit::PARTIAL),
+        ("a gap", header(middle, |h| h.start += 0x1000), exit::PARTIAL),
+        ("another register", header(middle, |h| h.vtcr ^= 1 << 10), exit::PARTIAL),
+        ("another root", header(middle, |h| h.root ^= 0x1000), exit::PARTIAL),
+        ("a root that was not listed", header(first, |h| h.root ^= 0x1000), exit::PARTIAL),
+        ("an unknown record", record(|r| r.kind = 77), exit::PARTIAL),
+        ("a record at another level", record(|r| r.level = 4), exit::PARTIAL),
+        ("a record beyond the space", record(|r| r.ia |= 1 << 60), exit::PARTIAL),
+        ("a record of nothing", record(|r| r.count = 0), exit::PARTIAL),
+        ("the VM was gone", header(end, |h| h.status = Status::VM_GONE.0), exit::PARTIAL),
+        ("nothing wrong", whole.clone(), 0),
+    ];
+    for (damage, bytes, code) in cases {
         fs::write(PATH, &bytes)?;
         let ran = program::run(&["dump", "-i", PATH, "--format", "ndjson"])?;
-        ensure!(
-            number >= cuts.len() || matches!(ran.code, exit::USAGE_OR_IO | exit::PARTIAL),
-            "cut {number}: exit code {}: {}",
-            ran.code,
-            ran.stderr
-        );
-        ensure!(ran.code >= 0 && !ran.stderr.contains("panicked"), "damage {number}: {ran:?}");
+        ensure!(ran.code == code, "{damage}: exit code {} instead of {code}: {}", ran.code, ran.stderr);
+        ensure!(!ran.stderr.contains("panicked"), "{damage}: {ran:?}");
     }
     fs::remove_file(PATH)?;
     Ok(())
+}
+
+/// Returns the offset and the header of each slot of a capture.
+fn slots(capture: &[u8]) -> Result<Vec<(usize, SlotHeader)>> {
+    let (mut slots, mut at) = (Vec::new(), 0);
+    while at < capture.len() {
+        let (header, _) = SlotHeader::read_from_prefix(&capture[at..]).ok().context("a header is cut off")?;
+        slots.push((at, header));
+        at += header.used_bytes().context("no slot has such a length")?;
+    }
+    Ok(slots)
 }
 
 fn walk_finds_each_leaf(_: &Machine) -> Outcome {
