@@ -16,13 +16,13 @@ pub(crate) struct Decode {
     /// DESC is hexadecimal with or without 0x, as logs and register dumps print it.
     #[arg(long)]
     pub(crate) hex: bool,
-    /// Level of the table the descriptor stands in: -1 to 3.
+    /// Level of the table that the descriptor stands in: -1 to 3.
     #[arg(short, long, value_parser = parse_level, allow_negative_numbers = true, value_name = "L")]
     pub(crate) level: Level,
-    /// Size of pages and tables; or give --vtcr or --tcr.
+    /// Size of pages and tables. Or give --vtcr or --tcr.
     #[arg(short, long, value_enum, value_name = "SIZE")]
     pub(crate) granule: Option<GranuleName>,
-    /// Stage: 2, or 1 for EL2's own tables [default: 2].
+    /// Stage: 2, or 1 for EL2's own tables [default: 2, or 1 with --tcr].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "STAGE")]
     pub(crate) stage: Option<u8>,
     /// VTCR_EL2, in place of --granule, --lpa2, --s2pie, --s2poe, --assured-only and --pbha.
@@ -31,28 +31,28 @@ pub(crate) struct Decode {
     /// TCR_EL2, in place of --granule and --lpa2 at stage 1.
     #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) tcr: Option<u64>,
-    /// DS is set: 52-bit addresses in 4k and 16k descriptors.
+    /// DS is set: 4k and 16k descriptors have 52-bit addresses.
     #[arg(long)]
     pub(crate) lpa2: bool,
-    /// FEAT_LPA: 52-bit addresses in 64k descriptors. --pa-bits is then the output size, with a register PS is.
+    /// The CPU has FEAT_LPA: 64k descriptors have 52-bit addresses. The output size is then what PS or --pa-bits says.
     #[arg(long)]
     pub(crate) lpa: bool,
-    /// VTCR_EL2.S2PIE is set: rights are an index into S2PIR_EL2.
+    /// VTCR_EL2.S2PIE is set: descriptors have an index into S2PIR_EL2 in place of rights.
     #[arg(long)]
     pub(crate) s2pie: bool,
     /// VTCR_EL2.S2POE is set: bits 62:59 are an index into S2POR_EL1.
     #[arg(long)]
     pub(crate) s2poe: bool,
-    /// VTCR_EL2.AssuredOnly is set: so is called bit 58.
+    /// VTCR_EL2.AssuredOnly is set: bit 58 is AssuredOnly, not software's.
     #[arg(long)]
     pub(crate) assured_only: bool,
     /// VTCR_EL2.HWU59 to HWU62 are set: bits 62:59 are PBHA.
     #[arg(long)]
     pub(crate) pbha: bool,
-    /// HCR_EL2.E2H is set: stage 1 has rights for EL2 and EL0.
+    /// HCR_EL2.E2H is set: stage 1 has rights of EL2 and of EL0.
     #[arg(long)]
     pub(crate) e2h: bool,
-    /// TCR2_EL2.AIE is set: AttrIndx of stage 1 has four bits.
+    /// TCR2_EL2.AIE is set: AttrIndx of stage 1 is four bits.
     #[arg(long)]
     pub(crate) aie: bool,
     /// What the CPU has.

@@ -11,32 +11,32 @@ use std::str::FromStr;
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "A table in an image of memory")]
 pub(crate) struct Image {
-    /// Physical memory: a raw image that begins at BASE, or an ELF core. May be given several times.
+    /// A file with physical memory: a raw image that begins at BASE, or an ELF core. It may be given several times.
     ///
-    /// Cores are those of QEMU's `dump-guest-memory`; they say themselves where memory is. Tables are little-endian.
+    /// ELF cores are those of QEMU's `dump-guest-memory`, which tell where their memory is. Tables must be little-endian.
     #[arg(long, value_name = "FILE[@BASE]")]
     pub(crate) ram: Vec<RamFile>,
-    /// VTCR_EL2: the shape of the table.
+    /// VTCR_EL2, which gives the shape of the table.
     ///
-    /// Fields that KVM sets only where the CPU has the feature count where they are set: PS, DS, T0SZ, HA, HD, HWU59 to
-    /// HWU62, S2PIE, S2POE, AssuredOnly. Other features are said by the options below, and never guessed.
+    /// KVM sets some fields only if the CPU has the feature; what they say is taken as it is: PS, DS, T0SZ, HA, HD, HWU59 to
+    /// HWU62, S2PIE, S2POE, AssuredOnly. Other features are not guessed: give the options below.
     #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) vtcr: Option<u64>,
-    /// VTTBR_EL2: where the table is; and the VMID.
+    /// VTTBR_EL2, which tells where the table is, and its VMID.
     #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) vttbr: Option<u64>,
-    /// TCR_EL2, in place of --vtcr: EL2's own table (stage 1), in --format table only.
+    /// TCR_EL2, in place of --vtcr, for EL2's own table (stage 1). It goes with --format table only.
     ///
-    /// Fields count where they are set: PS, DS, T0SZ, HA, HD, HPD, HWU59 to HWU62. TCR2_EL2.AIE is taken as clear.
+    /// What these fields say is taken as it is: PS, DS, T0SZ, HA, HD, HPD, HWU59 to HWU62. TCR2_EL2.AIE is taken as clear.
     #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) tcr: Option<u64>,
     /// TTBR0_EL2, in place of --vttbr.
     #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) ttbr0: Option<u64>,
-    /// HCR_EL2.E2H is set: the table is of EL2 and EL0.
+    /// HCR_EL2.E2H is set: EL2 and EL0 use the table.
     #[arg(long)]
     pub(crate) e2h: bool,
-    /// SCTLR_EL2.WXN is set, as Linux has it: what EL2 may write, it does not execute.
+    /// SCTLR_EL2.WXN is set, as Linux does: EL2 cannot execute what it can write.
     #[arg(long)]
     pub(crate) wxn: bool,
     /// What the CPU has.
@@ -91,21 +91,21 @@ impl FromStr for RamFile {
 /// Features of the CPU that no register of the table tells.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cpu {
-    /// HCR_EL2.FWB is set: MemAttr has the FWB encoding.
+    /// HCR_EL2.FWB is set: MemAttr uses the FWB encoding.
     #[arg(long)]
     pub(crate) fwb: bool,
-    /// FEAT_XNX: XN is two bits.
+    /// The CPU has FEAT_XNX: XN is two bits.
     #[arg(long)]
     pub(crate) xnx: bool,
-    /// FEAT_MTE_PERM: MemAttr can deny access to allocation tags.
+    /// The CPU has FEAT_MTE_PERM: MemAttr can deny access to allocation tags.
     #[arg(long)]
     pub(crate) mte_perm: bool,
     /// Physical address bits of the CPU: 32, 36, 40, 42, 44, 48 or 52 [default: what PS of the register says].
     ///
-    /// They limit the input addresses of stage 2, too; 52 means FEAT_LPA, which changes descriptors of 64k pages.
+    /// They also limit the input addresses of stage 2. 52 means FEAT_LPA, which changes the descriptors of 64k pages.
     #[arg(long, value_parser = parse_pa_bits, value_name = "N")]
     pub(crate) pa_bits: Option<u8>,
-    /// What software bits and invalid entries mean [default: none].
+    /// How to read software bits and invalid entries [default: none].
     #[arg(long, value_enum, value_name = "NAME")]
     pub(crate) encoding: Option<Encoding>,
 }
@@ -113,9 +113,9 @@ pub(crate) struct Cpu {
 /// A meaning of software bits and invalid entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Encoding {
-    /// No meaning known.
+    /// They have no known meaning.
     None,
-    /// pKVM as of Linux 7.2.
+    /// As pKVM writes them since Linux 7.2.
     #[value(name = "pkvm-7.2")]
     Pkvm7_2,
 }

@@ -35,26 +35,26 @@ Exit codes: 0 ok, 1 finding (--verify: the table changed; --ram: what was read i
 /// When to use color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
-    /// If standard output is a terminal that wants it.
+    /// When standard output is a terminal that supports it.
     Auto,
     /// Also into pipes and files.
     Always,
-    /// Not at all.
+    /// Never.
     Never,
 }
 
 /// A verb and its arguments.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
-    /// Tell what this kernel and CPU support, and the next step when something is missing.
+    /// Tell what this kernel and CPU support, and what to do about what is missing.
     Probe(Probe),
-    /// List the VMs EL2 knows, with handle, debugfs name and pid.
+    /// List the VMs that EL2 knows, with handle, debugfs name and pid.
     List(List),
     /// Print the stage-2 table of a VM, or one in an image of memory.
     Dump(Dump),
     /// Show the descriptor of each level for one input address.
     Walk(Walk),
-    /// Write list and tables to a file, to be read by -i on any machine.
+    /// Write the list of VMs and their tables to a file, which -i reads on any machine.
     Capture(Capture),
     /// Explain descriptors from a log or a register dump, bit by bit.
     Decode(decode::Decode),
@@ -86,39 +86,39 @@ pub(crate) struct List {
 #[derive(Args, Debug)]
 #[command(after_help = DUMP_HELP)]
 pub(crate) struct Dump {
-    /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
+    /// The VM: vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
     ///
-    /// May be left out with -i if the capture holds one table. None with --ram.
+    /// It may be left out with -i if the capture holds one table. It does not go with --ram.
     pub(crate) target: Option<Selector>,
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// Only these input addresses: A..B, A.., ..B or A+LENGTH.
     ///
-    /// Numbers as in `s2dump --help`. An entry that spans a part of the range is shown whole.
+    /// See `s2dump --help` for numbers. An entry that lies partly in the range is shown whole.
     #[arg(long, value_parser = parse_range, value_name = "RANGE")]
     pub(crate) range: Option<AddressRange>,
-    /// One row for what differs in nothing but the output address (the default).
+    /// Join entries that differ only in their output address into one row (the default).
     ///
-    /// `~` marks rows in which the output address jumps.
+    /// A `~` marks rows whose output addresses do not run on.
     #[arg(long, overrides_with = "exact")]
     pub(crate) fold: bool,
-    /// Also begin a row where the output address does not run on.
+    /// Begin a new row also where the output addresses do not run on.
     #[arg(long)]
     pub(crate) exact: bool,
-    /// Read the table twice and compare digests of its descriptors; a difference is exit code 1.
+    /// Read the table twice and compare digests of its descriptors; the exit code is 1 if they differ.
     #[arg(long)]
     pub(crate) verify: bool,
-    /// All in one call under the VM's lock, or fail: up to 65536 descriptors and 124 rows.
+    /// Read everything in one call under the VM's lock, or fail: at most 65536 descriptors and 124 rows.
     #[arg(long)]
     pub(crate) atomic: bool,
-    /// Descriptors EL2 reads per call at most [default: EL2's own].
+    /// The most descriptors that EL2 reads in one call [default: as EL2 chooses].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) budget: Option<u32>,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t = FormatName::Table, value_name = "FORMAT")]
     pub(crate) format: FormatName,
-    /// Columns of the table format: a list, or +COLUMN,.. to append to the usual ones.
+    /// Columns of the table format: a list, or +COLUMN,... to add to the usual ones.
     #[arg(short = 'o', long, value_name = "LIST")]
     pub(crate) columns: Option<String>,
     /// Leave out headings and the comment lines around the table.
@@ -135,13 +135,14 @@ Columns: range size level rwx memory sh af state out  (usual)
   rwx     read, write, execute: x EL1 and EL0, p EL1 only, u EL0 only; pi5 is index 5 into S2PIR_EL2
   out     output address; ~ means it does not run on through the row, ! that it is beyond the output size
   state   pKVM page state, or what an invalid entry says
-  contig  contiguous runs: whole, broken! (misaligned, or not all alike), or unknown: output addresses jump (see --exact), the
-          range cuts one, or hardware sets access flags (HA), which splits a run into rows
+  contig  whether contiguous runs are complete: whole; broken! (misaligned, or the entries differ); or unknown (output
+          addresses jump, see --exact; the range cuts a run; or hardware sets access flags, HA, which splits a run into rows)
   ext     fields of extensions that are set: fnxs, nt, assured, dirty, pbha=0b0001, po1 (overlay index)
   other   set bits that nothing else shows
-rwx at stage 2 is what S2AP and XN say by themselves, without DBM. At EL2's stage 1 (--tcr) it is what is in force, of EL2,
-and of EL0 behind a slash: tables above, DBM with HA and HD, and WXN counted in. There, memory is a byte of MAIR_EL2, and
-ext has ns, ng, gp, and what the tables above say (nstable, aptable-ro, aptable-noel0, xntable or uxntable, pxntable).
+At stage 2, rwx shows S2AP and XN as they stand; DBM is not counted in. At EL2's stage 1 (--tcr), rwx shows the rights in
+force, of EL2 and, after a slash, of EL0: the tables above, WXN, and DBM with HA and HD are counted in. The memory column
+then names a byte of MAIR_EL2, and ext also has ns, ng, gp and what the tables above say (nstable, aptable-ro,
+aptable-noel0, xntable or uxntable, pxntable).
 
 Examples:
   s2dump dump vm:0x1000
@@ -169,14 +170,14 @@ pub(crate) enum FormatName {
 }
 
 const WALK_HELP: &str = "\
-An address that is not mapped, or that every access faults at, is an answer: exit code 0. Where the walk stops and the MMU
-would not (a loop, a table that cannot be read), the answer is not known: exit code 6.";
+The exit code is 0 also if the address is not mapped or every access to it faults, because that is an answer. It is 6 if
+the walk stops where the MMU would go on (at a loop, or at a table that cannot be read), because then none is known.";
 
 /// Arguments of `walk`.
 #[derive(Args, Debug)]
 #[command(after_help = WALK_HELP, allow_missing_positional = true)]
 pub(crate) struct Walk {
-    /// vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name); none with --ram.
+    /// The VM: vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name). It does not go with --ram.
     pub(crate) target: Option<Selector>,
     /// The input address: 0x8000_0000 or 2G; see `s2dump --help`.
     #[arg(value_parser = parse_number, required = true)]
@@ -195,15 +196,15 @@ pub(crate) struct Walk {
 /// Arguments of `capture`.
 #[derive(Args, Debug)]
 pub(crate) struct Capture {
-    /// The VMs to capture; all if none is named.
+    /// The VMs to capture; without any, all that ever ran.
     pub(crate) targets: Vec<Selector>,
     /// The file to write; `-` is standard output.
     ///
-    /// A regular file appears, or is replaced, only when it is complete, also where FILE is a symbolic link to it. What
-    /// is no regular file, such as a FIFO or a device, is written to.
+    /// A regular file appears, or is replaced, only when it is complete. If FILE is a symbolic link, its target is replaced.
+    /// A FIFO or a device is written to.
     #[arg(short = 'O', long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Descriptors EL2 reads per call at most [default: EL2's own].
+    /// The most descriptors that EL2 reads in one call [default: as EL2 chooses].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) budget: Option<u32>,
 }
