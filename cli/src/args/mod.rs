@@ -110,6 +110,8 @@ pub(crate) struct Dump {
     #[arg(long)]
     pub(crate) verify: bool,
     /// Read everything in one call under the VM's lock, or fail: at most 65536 descriptors and 124 rows.
+    ///
+    /// The lock is held all that time, so the kernel must have been booted with kvm-arm.s2dump=on,atomic.
     #[arg(long)]
     pub(crate) atomic: bool,
     /// The most descriptors that EL2 reads in one call [default: as EL2 chooses].

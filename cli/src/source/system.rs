@@ -59,12 +59,13 @@ impl System {
             && self.has_s2dump_argument() == Some(false)
     }
 
-    /// Returns whether the command line lets s2dump be used; the last setting counts, and a value the kernel takes for
-    /// true counts as `on`.
+    /// Returns whether the command line lets s2dump be used. The last setting counts; `on,atomic` is on too, and so is what
+    /// the kernel takes for true.
     pub(crate) fn has_s2dump_argument(&self) -> Option<bool> {
         let words = self.cmdline.as_ref()?.split_whitespace();
         let value = words.filter_map(|word| word.strip_prefix("kvm-arm.s2dump")).next_back();
-        Some(value.is_some_and(|value| matches!(value, "" | "=on" | "=1" | "=y" | "=Y")))
+        let first = value.map(|value| value.split(',').next().unwrap_or(value));
+        Some(first.is_some_and(|first| matches!(first, "" | "=on" | "=1" | "=y" | "=Y")))
     }
 }
 
@@ -110,6 +111,8 @@ mod tests {
         let booted = system("console=ttyAMA0 kvm-arm.mode=protected kvm-arm.s2dump=on");
         assert_eq!(booted.has_argument("kvm-arm.mode=protected"), Some(true));
         assert_eq!(booted.has_s2dump_argument(), Some(true));
+        assert_eq!(system("kvm-arm.s2dump=on,atomic").has_s2dump_argument(), Some(true));
+        assert_eq!(system("kvm-arm.s2dump=off,atomic").has_s2dump_argument(), Some(false));
         assert_eq!(system("kvm-arm.s2dump=on kvm-arm.s2dump=off").has_s2dump_argument(), Some(false));
         assert_eq!(system("quiet").has_s2dump_argument(), Some(false));
         let off = |cmdline| System { config: Setting::Set, ..system(cmdline) }.is_off();
