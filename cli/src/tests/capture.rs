@@ -3,11 +3,12 @@
 
 use super::fake::Script;
 use super::support::*;
-use super::{run_with, Ran};
+use super::{run_in, run_with, world, Ran};
 use crate::exit_code::ExitCode;
 use crate::frame::SlotBuffer;
 use crate::source::device::Session;
 use crate::source::SourceError;
+use crate::verbs::Context;
 use nix::sys::signal::{raise, Signal};
 use rustix::fs::{mknodat, FileType, Mode, CWD};
 use s2dump_abi::hypercall::{Op, Status};
@@ -177,6 +178,17 @@ fn standard_output() {
         assert_eq!((code, err.len()), (ExitCode::Ok, 0), "{name}");
         assert!(out == bytes(), "{name}: {} bytes", out.len());
     }
+}
+
+#[test]
+fn bad_terminal() {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let script = script();
+    let open = || -> Result<Box<dyn Session>, SourceError> { Ok(script.open()) };
+    let mut context = Context { out_is_terminal: true, ..world(&open, &mut out, &mut err) };
+    assert_eq!(run_in("capture vm:0x1000 -O -", &mut context), ExitCode::UsageOrIo);
+    assert!(out.is_empty() && String::from_utf8(err).unwrap().contains("binary"));
+    assert!(script.started.borrow().is_empty());
 }
 
 #[test]

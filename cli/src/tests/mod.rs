@@ -41,17 +41,30 @@ fn run_into(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> ExitCode {
-    let arguments: Vec<OsString> = std::iter::once("s2dump").chain(command_line.split(' ')).map(Into::into).collect();
-    let mut context = Context {
+    run_in(command_line, &mut world(open, out, err))
+}
+
+/// What a program sees that runs with `open` as its device, and no terminal.
+fn world<'a>(
+    open: &'a dyn Fn() -> Result<Box<dyn Session>, SourceError>,
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+) -> Context<'a> {
+    Context {
         out,
         err,
         open_session: open,
         open_capture: &crate::source::file::FileSource::open,
+        out_is_terminal: false,
         out_has_color: false,
         json: false,
         shows_progress: false,
-    };
-    crate::run(&arguments, &mut context)
+    }
+}
+
+fn run_in(command_line: &str, context: &mut Context<'_>) -> ExitCode {
+    let arguments: Vec<OsString> = std::iter::once("s2dump").chain(command_line.split(' ')).map(Into::into).collect();
+    crate::run(&arguments, context)
 }
 
 /// Runs `s2dump` where there is no device.

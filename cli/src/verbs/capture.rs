@@ -25,6 +25,10 @@ pub(super) fn run(
     budget: u32,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, Stop> {
+    if *output == Output::Stdout && context.out_is_terminal {
+        let failure = Failure::new(ExitCode::UsageOrIo, "a capture is not written to a terminal: it is binary");
+        return Err(failure.hint("name a file with -O FILE, or pipe the capture into another program").into());
+    }
     let fail = |error: SourceError| error.into_failure("capture");
     let mut device = context.device().map_err(fail)?;
     let vms = list_vms(&mut device)?;

@@ -48,6 +48,8 @@ pub(crate) struct Context<'a> {
     pub(crate) open_session: &'a OpenSession<'a>,
     /// Opens a capture.
     pub(crate) open_capture: &'a OpenCapture<'a>,
+    /// Whether `out` is a terminal.
+    pub(crate) out_is_terminal: bool,
     /// Whether `out` is a terminal that wants color, unless the user says otherwise.
     pub(crate) out_has_color: bool,
     /// Whether notes and errors are to be JSON.
