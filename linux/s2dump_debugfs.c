@@ -22,6 +22,7 @@
 
 #include "s2dump_abi.h"
 #include "s2dump_el1.h"
+#include "s2dump_pkvm.h"
 
 #define S2DUMP_LEVELS	(KVM_PGTABLE_LAST_LEVEL + 1)
 
@@ -74,8 +75,11 @@ static void s2dump_init_parser(struct s2dump_tables *st, struct seq_file *m)
 /*
  * What EL2 left in an invalid entry (who owns the page, say) shares its bits
  * with the rights of a valid one, so only valid entries show any.
+ *
+ * The first entry may begin before @cursor: between two calls a table became a
+ * block or a hole. What is before was noted as it was then.
  */
-static void s2dump_note_records(struct s2dump_tables *st, unsigned int count)
+static void s2dump_note_records(struct s2dump_tables *st, u64 cursor, unsigned int count)
 {
 	const struct s2dump_record *record = page_address(st->slot) + S2DUMP_HEADER_BYTES;
 
@@ -83,7 +87,7 @@ static void s2dump_note_records(struct s2dump_tables *st, unsigned int count)
 		u64 val = record->kind == S2DUMP_RECORD_LEAF ? record->descriptor : 0;
 
 		if (record->level >= 0 && record->level < S2DUMP_LEVELS)
-			note_page(&st->parser.ptdump, record->ia, record->level, val);
+			note_page(&st->parser.ptdump, max(record->ia, cursor), record->level, val);
 	}
 }
 
@@ -93,34 +97,38 @@ static void s2dump_note_records(struct s2dump_tables *st, unsigned int count)
  */
 static int s2dump_note_chunk(struct s2dump_tables *st, u64 *cursor)
 {
-	struct kvm_arch *arch = &st->kvm->arch;
+	const struct s2dump_slot_header *header = page_address(st->slot);
 	u64 regs[8] = {
 		[1] = S2DUMP_OP_DUMP,
 		[2] = s2dump_el1_pfn(st->slot),
-		[3] = arch->pkvm.handle,
+		[3] = s2dump_pkvm_handle(st->kvm),
 		[4] = *cursor,
 		[5] = st->parser.end_address,
 	};
+	/* Read before EL2 is asked, as a VM may run for the first time meanwhile. */
+	bool has_run = s2dump_pkvm_vm_flags(st->kvm) & S2DUMP_VM_CREATED;
 	u64 next;
 
 	s2dump_el1_call(regs);
 	if (regs[0])
 		return -EOPNOTSUPP;
 
-	/*
-	 * Its memory is being taken back: any answer may be half the truth. Said
-	 * before the first page goes, so an answer before that is whole.
-	 */
-	if (READ_ONCE(arch->pkvm.is_dying))
-		return -ESTALE;
-
 	next = regs[2];
 	switch (regs[1]) {
 	case S2DUMP_OK:
+		/*
+		 * The VM's memory is being taken back. EL2 looked under the lock,
+		 * so what it told before that is whole, and this may not be.
+		 */
+		if (header->flags & S2DUMP_SLOT_DYING)
+			return -ESTALE;
 		break;
 	case S2DUMP_NO_SUCH_VM:
-		/* EL2 makes the table when the VM first runs: nothing is mapped. */
-		if (*cursor)
+		/*
+		 * EL2 makes the table when the VM first runs: nothing is mapped.
+		 * It is gone if there was one.
+		 */
+		if (*cursor || has_run)
 			return -ESTALE;
 		note_page(&st->parser.ptdump, 0, s2dump_start_level(st->kvm), 0);
 		next = st->parser.end_address;
@@ -132,7 +140,7 @@ static int s2dump_note_chunk(struct s2dump_tables *st, u64 *cursor)
 	}
 
 	if (regs[1] == S2DUMP_OK)
-		s2dump_note_records(st, min(lower_32_bits(regs[3]), S2DUMP_SLOT_RECORDS));
+		s2dump_note_records(st, *cursor, min(lower_32_bits(regs[3]), S2DUMP_SLOT_RECORDS));
 
 	/* Not to trust EL2 less, but to end in any case. */
 	if (next <= *cursor)

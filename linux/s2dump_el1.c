@@ -7,7 +7,10 @@
 #include <linux/dcache.h>
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/security.h>
+#include <linux/sort.h>
+#include <linux/string.h>
 
 #include <asm/kvm_asm.h>
 #include <asm/kvm_mmu.h>
@@ -16,6 +19,8 @@
 
 #include "s2dump_abi.h"
 #include "s2dump_el1.h"
+#include "s2dump_el2.h"
+#include "s2dump_pkvm.h"
 
 /*
  * The gate, twice: EL2's cannot be read here once pKVM is up. Both are written
@@ -23,13 +28,35 @@
  */
 static bool s2dump_asked_for __ro_after_init;
 
+/* One word of the list, behind on or off. */
+static u32 __init s2dump_early_word(const char *word, size_t len)
+{
+	if (len == strlen("atomic") && !strncmp(word, "atomic", len))
+		return S2DUMP_PERMIT_ATOMIC;
+
+	pr_warn("kvm-arm.s2dump: do not know the word %.*s\n", (int)len, word);
+
+	return 0;
+}
+
 static int __init s2dump_early_param(char *arg)
 {
-	int ret = arg ? kstrtobool(arg, &s2dump_asked_for) : -EINVAL;
+	u32 permitted = S2DUMP_PERMIT_CALLS;
+	const char *word;
+	int ret;
 
-	if (ret)
-		pr_warn("kvm-arm.s2dump: want on or off\n");
-	kvm_nvhe_sym(s2dump_enabled) = s2dump_asked_for;
+	/* Looks at the first letters only. */
+	ret = arg ? kstrtobool(arg, &s2dump_asked_for) : -EINVAL;
+	if (ret) {
+		pr_warn("kvm-arm.s2dump: want on, off, or on,atomic\n");
+		s2dump_asked_for = false;
+	}
+
+	for (word = arg ? strchr(arg, ',') : NULL; word; word = strchr(word, ',')) {
+		word++;
+		permitted |= s2dump_early_word(word, strcspn(word, ","));
+	}
+	kvm_nvhe_sym(s2dump_permitted) = s2dump_asked_for ? permitted : 0;
 
 	return ret;
 }
@@ -53,8 +80,11 @@ int s2dump_el1_open_allowed(void)
 	return security_locked_down(LOCKDOWN_KCORE);
 }
 
-/* Calls EL2 with x1..x7 of @regs; x0..x3 of the answer replace regs[0..3]. */
-void s2dump_el1_call(u64 regs[8])
+/*
+ * Calls EL2 with x1..x7 of @regs; x0..x3 of the answer replace regs[0..3].
+ * Several callers at once: only who wants to see what EL2 makes of that.
+ */
+void s2dump_el1_call_at_once(u64 regs[8])
 {
 	struct arm_smccc_res res;
 
@@ -64,6 +94,19 @@ void s2dump_el1_call(u64 regs[8])
 	regs[1] = res.a1;
 	regs[2] = res.a2;
 	regs[3] = res.a3;
+}
+
+static DEFINE_MUTEX(s2dump_call_mutex);
+
+/*
+ * The same, one caller at a time. Who waits for the lock of a VM at EL2 waits
+ * with the lock of the VM table held and interrupts masked, and all that load
+ * or put a vCPU wait behind; so two calls must not meet there, but here.
+ */
+void s2dump_el1_call(u64 regs[8])
+{
+	guard(mutex)(&s2dump_call_mutex);
+	s2dump_el1_call_at_once(regs);
 }
 
 /*
@@ -87,61 +130,71 @@ u64 s2dump_el1_pfn(struct page *page)
 }
 
 /*
- * Returns the VM with the smallest handle above @after, or NULL. The reference
- * keeps its debugfs name, which teardown frees before it leaves vm_list. The
- * caller puts it without kvm_lock, because that may destroy the VM.
+ * Tells about a VM and takes a reference, or returns false if it is on its way
+ * out. The reference keeps its handle from being given to another VM, and its
+ * debugfs name, which teardown frees before the VM leaves vm_list. It must be
+ * put without kvm_lock, because that may destroy the VM.
  */
-static struct kvm *s2dump_next_vm(pkvm_handle_t after)
+static bool s2dump_hold(struct kvm *kvm, struct s2dump_el1_vm *out)
 {
-	struct kvm *kvm, *next;
+	if (!kvm_get_kvm_safe(kvm))
+		return false;
 
-	guard(mutex)(&kvm_lock);
-	for (;;) {
-		next = NULL;
-		list_for_each_entry(kvm, &vm_list, vm_list) {
-			if (kvm->arch.pkvm.handle > after &&
-			    (!next || kvm->arch.pkvm.handle < next->arch.pkvm.handle))
-				next = kvm;
-		}
-
-		/* One that fails here is on its way out: not worth a line. */
-		if (!next || kvm_get_kvm_safe(next))
-			return next;
-		after = next->arch.pkvm.handle;
-	}
-}
-
-static void s2dump_describe_vm(const struct kvm *kvm, struct s2dump_el1_vm *out)
-{
 	*out = (struct s2dump_el1_vm) {
+		.held	= kvm,
 		.pid	= kvm->userspace_pid,
-		.handle	= kvm->arch.pkvm.handle,
+		.handle	= s2dump_pkvm_handle(kvm),
+		.flags	= s2dump_pkvm_vm_flags(kvm),
 	};
-
-	if (kvm->arch.pkvm.is_protected)
-		out->flags |= S2DUMP_VM_PROTECTED;
-	if (READ_ONCE(kvm->arch.pkvm.is_created))
-		out->flags |= S2DUMP_VM_CREATED;
-	if (READ_ONCE(kvm->arch.pkvm.is_dying))
-		out->flags |= S2DUMP_VM_DYING;
 	if (!IS_ERR_OR_NULL(kvm->debugfs_dentry))
 		strscpy_pad(out->name, kvm->debugfs_dentry->d_name.name);
+
+	return true;
+}
+
+static int s2dump_cmp_handle(const void *a, const void *b)
+{
+	const struct s2dump_el1_vm *left = a, *right = b;
+
+	return (int)left->handle - (int)right->handle;
 }
 
 /* Writes up to @max VMs, by ascending handle; returns how many. */
-int s2dump_el1_vms(struct s2dump_el1_vm *out, unsigned int max)
+int s2dump_el1_hold_vms(struct s2dump_el1_vm *out, unsigned int max)
 {
-	pkvm_handle_t last = 0;
+	unsigned int count = 0;
 	struct kvm *kvm;
-	int count = 0;
 
-	while (count < max && (kvm = s2dump_next_vm(last))) {
-		s2dump_describe_vm(kvm, &out[count]);
-		last = out[count++].handle;
-		kvm_put_kvm(kvm);
+	scoped_guard(mutex, &kvm_lock) {
+		list_for_each_entry(kvm, &vm_list, vm_list) {
+			if (count == max)
+				break;
+			count += s2dump_hold(kvm, &out[count]);
+		}
 	}
+	sort(out, count, sizeof(*out), s2dump_cmp_handle, NULL);
 
 	return count;
+}
+
+/* Finds the VM that has @handle now. */
+bool s2dump_el1_hold_vm(u16 handle, struct s2dump_el1_vm *out)
+{
+	struct kvm *kvm;
+
+	guard(mutex)(&kvm_lock);
+	list_for_each_entry(kvm, &vm_list, vm_list) {
+		if (handle && s2dump_pkvm_handle(kvm) == handle && s2dump_hold(kvm, out))
+			return true;
+	}
+
+	return false;
+}
+
+/* Not under kvm_lock: this may destroy the VM. */
+void s2dump_el1_let_vm_go(struct kvm *held)
+{
+	kvm_put_kvm(held);
 }
 
 /* Protected mode is finalized at device_initcall_sync, which is before this. */

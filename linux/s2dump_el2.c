@@ -1,33 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * s2dump at EL2: what Rust cannot do by itself.
+ * s2dump at EL2: what Rust cannot do by itself. What differs from one kernel
+ * tree to the next is behind s2dump_pkvm.h.
  *
  * The host is not trusted. Its arguments arrive in registers; nothing is read
  * from memory it can write, and nothing survives a call: no lock, no reference
  * to a VM, no pinned page.
  *
- * Lock order is pKVM's: VM table, then VM. Slots are pinned and unpinned with
- * neither held, because pinning takes the host's and the hypervisor's locks.
+ * Slots are pinned and unpinned with no lock held, because pinning takes the
+ * host's and the hypervisor's locks.
  */
+#include <asm/arch_timer.h>
 #include <asm/kvm_host.h>
 #include <asm/kvm_mmu.h>
 #include <asm/kvm_pgtable.h>
-#include <asm/kvm_pkvm.h>
 
 #include <nvhe/mem_protect.h>
 #include <nvhe/memory.h>
-#include <nvhe/pkvm.h>
-#include <nvhe/spinlock.h>
 #include <nvhe/trap_handler.h>
 
 #include "s2dump_abi.h"
 #include "s2dump_el2.h"
+#include "s2dump_pkvm.h"
 
 /*
- * The gate. EL1 sets it from the command line (s2dump_el1.c); EL2 maps it
- * read-only from the moment the host loses its rights.
+ * The gate: S2DUMP_PERMIT_*. EL1 sets it from the command line
+ * (s2dump_el1.c); EL2 maps it read-only from the moment the host loses its
+ * rights.
  */
-bool s2dump_enabled __ro_after_init;
+u32 s2dump_permitted __ro_after_init;
 
 void handle___pkvm_s2dump(struct kvm_cpu_context *host_ctxt)
 {
@@ -43,9 +44,19 @@ void handle___pkvm_s2dump(struct kvm_cpu_context *host_ctxt)
 		cpu_reg(host_ctxt, i) = regs[i];
 }
 
-bool s2dump_el2_permitted(void)
+u32 s2dump_el2_permitted(void)
 {
-	return s2dump_enabled;
+	return s2dump_pkvm_is_final() ? s2dump_permitted : 0;
+}
+
+u64 s2dump_el2_counter(void)
+{
+	return arch_timer_read_cntvct_el0();
+}
+
+u32 s2dump_el2_counter_hz(void)
+{
+	return arch_timer_get_cntfrq();
 }
 
 /*
@@ -78,121 +89,39 @@ void s2dump_el2_slot_unpin(u64 *slot)
 }
 
 /*
- * Not cpus_have_final_cap() and what is made of it: that has a BUG() for the
- * time before capabilities are final, which is long past when this can run.
- * EL2 must have no panic path of ours.
+ * Whether EL2's own stage 1 lets EL2 read at @va now. PAR_EL1 is the host's
+ * or a guest's, so it is put back.
  */
-static u32 s2dump_table_features(void)
+static bool s2dump_is_readable(const u64 *va)
 {
-	u32 features = 0;
+	u64 saved = read_sysreg_par(), par;
 
-	if (alternative_has_cap_unlikely(ARM64_HAS_LPA2))
-		features |= S2DUMP_TABLE_LPA2;
-	if (alternative_has_cap_unlikely(ARM64_HAS_STAGE2_FWB))
-		features |= S2DUMP_TABLE_FWB;
-	if (alternative_has_cap_unlikely(ARM64_HAS_XNX))
-		features |= S2DUMP_TABLE_XNX;
-	if (alternative_has_cap_unlikely(ARM64_KVM_HVHE))
-		features |= S2DUMP_TABLE_HVHE;
+	asm volatile("at s1e2r, %0" :: "r" (va));
+	isb();
+	par = read_sysreg_par();
+	write_sysreg(saved, par_el1);
 
-	return features;
-}
-
-/*
- * Finds a VM and locks its stage-2 table. Teardown takes the VM out of the
- * table of VMs first and needs the VM's lock before it frees anything, so a VM
- * found here stays until s2dump_el2_table_unlock(). A reference would do the
- * same, but makes a concurrent teardown fail, which the host never forgives.
- */
-bool s2dump_el2_table_lock(u16 handle, struct s2dump_el2_table *table)
-{
-	struct pkvm_hyp_vm *vm;
-	struct kvm_s2_mmu *mmu;
-
-	hyp_spin_lock(&vm_table_lock);
-	vm = get_vm_by_handle(handle);
-	if (vm)
-		hyp_spin_lock(&vm->lock);
-	hyp_spin_unlock(&vm_table_lock);
-
-	if (!vm)
-		return false;
-
-	if (!vm->pgt.pgd) {
-		hyp_spin_unlock(&vm->lock);
-		return false;
-	}
-
-	mmu = &vm->kvm.arch.mmu;
-	*table = (struct s2dump_el2_table) {
-		.vm		= vm,
-		.vtcr		= mmu->vtcr,
-		.root		= hyp_virt_to_phys(vm->pgt.pgd),
-		.table_features	= s2dump_table_features(),
-		.vmid		= atomic64_read(&mmu->vmid.id),
-		.encoding	= S2DUMP_ENCODING_PKVM_7_2,
-		.is_protected	= vm->kvm.arch.pkvm.is_protected,
-	};
-
-	return true;
-}
-
-void s2dump_el2_table_unlock(void *vm)
-{
-	hyp_spin_unlock(&((struct pkvm_hyp_vm *)vm)->lock);
+	return !(par & SYS_PAR_EL1_F);
 }
 
 /*
  * Returns the page of a table as EL2 sees it, or NULL if EL2 may not read it.
  *
- * Tables are pages that the hypervisor owns alone and that one of its pools
- * counts a user of; those are mapped in its linear map. The count keeps out
- * what it owns but maps elsewhere only (its stacks), or needs nobody to see
- * (its data). The lock of the table that names @pa is held, so a true table
- * page cannot change hands meanwhile. What a corrupt table names has no such
- * lock: the check is then no more than a very good guess.
+ * The lock of the table that names @pa is held, so a true table page cannot
+ * change hands meanwhile. What a corrupt table names has no such lock. Then
+ * both checks are needed: a page may be owned by EL2 and not be mapped, and a
+ * page that the host shares and EL2 has pinned is mapped, but not for us to
+ * load from. A page that passes both and is unmapped before the last load of
+ * this call is what remains: see docs/threat-model.md.
  */
 const u64 *s2dump_el2_table_page(u64 pa)
 {
-	struct hyp_page *page;
+	const u64 *page;
 
-	if (!PAGE_ALIGNED(pa) || !addr_is_memory(pa))
+	if (!PAGE_ALIGNED(pa) || !addr_is_memory(pa) || !s2dump_pkvm_is_counted(pa))
 		return NULL;
 
-	page = hyp_phys_to_page(pa);
-	if (get_hyp_state(page) != PKVM_PAGE_OWNED || !page->refcount)
-		return NULL;
+	page = hyp_phys_to_virt(pa);
 
-	return hyp_phys_to_virt(pa);
-}
-
-/* Describes a VM, dying or not. Rust fills the geometry, EL1 pid and name. */
-bool s2dump_el2_vm_info(u16 handle, struct s2dump_vm_record *out)
-{
-	struct pkvm_hyp_vm *vm;
-	int i;
-
-	hyp_spin_lock(&vm_table_lock);
-	vm = get_vm_by_handle(handle);
-	if (vm) {
-		struct kvm *kvm = &vm->kvm;
-
-		*out = (struct s2dump_vm_record) {
-			.vtcr	= kvm->arch.mmu.vtcr,
-			.root	= hyp_virt_to_phys(vm->pgt.pgd),
-			.handle	= handle,
-			.flags	= S2DUMP_VM_CREATED,
-			.vmid	= atomic64_read(&kvm->arch.mmu.vmid.id),
-		};
-		if (kvm->arch.pkvm.is_protected)
-			out->flags |= S2DUMP_VM_PROTECTED;
-		if (kvm->arch.pkvm.is_dying)
-			out->flags |= S2DUMP_VM_DYING;
-		/* A vCPU appears here at its first run; only whether, not what. */
-		for (i = 0; i < kvm->created_vcpus; i++)
-			out->vcpus += !!READ_ONCE(vm->vcpus[i]);
-	}
-	hyp_spin_unlock(&vm_table_lock);
-
-	return vm;
+	return s2dump_is_readable(page) ? page : NULL;
 }

@@ -23,7 +23,7 @@
 #define S2DUMP_PATTERN		0x5a
 
 /* EL2 knows no status and no operation behind these. */
-#define S2DUMP_STATUS_END	(S2DUMP_BAD_GEOMETRY + 1)
+#define S2DUMP_STATUS_END	(S2DUMP_ATOMIC_NOT_PERMITTED + 1)
 #define S2DUMP_LAST_OP		S2DUMP_OP_WALK
 
 /* Shared and unshared at any moment, by all who run this at once. */
@@ -55,7 +55,7 @@ static bool s2dump_hostile_call(struct s2dump_selftest *st, const u64 args[8])
 	u32 visited;
 
 	memcpy(regs, args, sizeof(regs));
-	s2dump_el1_call(regs);
+	s2dump_el1_call_at_once(regs);
 	visited = upper_32_bits(regs[3]);
 
 	if (regs[0])
@@ -114,7 +114,7 @@ static u64 s2dump_hostile_number(struct s2dump_selftest *st)
 	case 3:
 		return page_to_pfn(s2dump_contested);
 	case 4:
-		return 0x1000 + (die >> 8) % 4;		/* pKVM's first handles */
+		return S2DUMP_FIRST_HANDLE + (die >> 8) % 4;
 	case 5:
 		return (get_random_u64() & PAGE_MASK) >> (die >> 28);
 	case 6:
@@ -128,7 +128,7 @@ static u64 s2dump_hostile_number(struct s2dump_selftest *st)
 static void s2dump_honest_call(struct s2dump_selftest *st, u64 args[8])
 {
 	u64 op = S2DUMP_OP_LIST + get_random_u32_below(S2DUMP_LAST_OP);
-	u64 handle = 0x1000 + get_random_u32_below(2);
+	u64 handle = S2DUMP_FIRST_HANDLE + get_random_u32_below(2);
 
 	args[1] = op;
 	args[2] = page_to_pfn(get_random_u32() & 1 ? st->shared : s2dump_contested);

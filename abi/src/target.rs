@@ -23,7 +23,8 @@ pub const HANDLES: u16 = 255;
 /// The handle after the last one.
 pub const END_HANDLE: u16 = FIRST_HANDLE + HANDLES;
 
-const KIND_SHIFT: u32 = 56;
+/// Where a [`Target`] has its kind.
+pub const KIND_SHIFT: u32 = 56;
 const HANDLE_MASK: u64 = 0xffff;
 
 impl Target {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The copies of our numbers that C needs (`linux/s2dump_abi.h`) are ours.
 
-use s2dump_abi::hypercall::{Op, Status, ATOMIC_BUDGET};
-use s2dump_abi::slot::{encoding, table_features, vm_flags, RecordKind, SlotHeader, SLOT_RECORDS};
+use s2dump_abi::hypercall::{Op, Status, ATOMIC_BUDGET, LIST_BUDGET};
+use s2dump_abi::slot::{encoding, slot_flags, table_features, vm_flags, RecordKind, SlotHeader, SLOT_RECORDS};
+use s2dump_abi::target::{TargetKind, FIRST_HANDLE, HANDLES, KIND_SHIFT};
 
 const HEADER: &str = include_str!("../../linux/s2dump_abi.h");
 
@@ -14,6 +15,15 @@ fn ours(name: &str) -> Option<u64> {
         "OP_DUMP" => Op::DUMP.0.into(),
         "OP_WALK" => Op::WALK.0.into(),
         "ATOMIC_BUDGET" => ATOMIC_BUDGET.into(),
+        "LIST_BUDGET" => LIST_BUDGET.into(),
+        "UNKNOWN_TARGET" => Status::UNKNOWN_TARGET.0.into(),
+        "ATOMIC_NOT_PERMITTED" => Status::ATOMIC_NOT_PERMITTED.0.into(),
+        "TARGET_KIND_SHIFT" => KIND_SHIFT.into(),
+        "TARGET_GUEST_STAGE2" => TargetKind::GUEST_STAGE2.0.into(),
+        "FIRST_HANDLE" => FIRST_HANDLE.into(),
+        "HANDLES" => HANDLES.into(),
+        "SLOT_PROTECTED" => slot_flags::PROTECTED.into(),
+        "SLOT_DYING" => slot_flags::DYING.into(),
         "BAD_GEOMETRY" => Status::BAD_GEOMETRY.0.into(),
         "OK" => Status::OK.0.into(),
         "NOT_PERMITTED" => Status::NOT_PERMITTED.0.into(),

@@ -151,6 +151,7 @@ fn limits_and_commands_are_documented() {
         ("Budgets", "MAX_BUDGET", u64::from(hypercall::MAX_BUDGET)),
         ("Budgets", "ATOMIC_BUDGET", u64::from(hypercall::ATOMIC_BUDGET)),
         ("Budgets", "LIST_BUDGET", u64::from(hypercall::LIST_BUDGET)),
+        ("Handles", "KIND_SHIFT", u64::from(target::KIND_SHIFT)),
         ("Handles", "FIRST_HANDLE", u64::from(target::FIRST_HANDLE)),
         ("Handles", "HANDLES", u64::from(target::HANDLES)),
         ("Handles", "END_HANDLE", u64::from(target::END_HANDLE)),

@@ -2,7 +2,8 @@
 //! The file operations: one open file is one session.
 
 use crate::{
-    el1, errno,
+    el1::{self, HeldVms},
+    errno,
     slots::{Slots, SLOTS},
 };
 use kernel::{
@@ -15,7 +16,10 @@ use kernel::{
     sync::Mutex,
     uaccess::UserSlice,
 };
+use core::mem::offset_of;
 use s2dump_abi::ioctl::{Advance, Hello, Start};
+use s2dump_abi::target::HANDLES;
+use s2dump_abi::version::ABI_VERSION;
 use s2dump_host_driver::{
     argument::Command,
     errno::Errno,
@@ -25,8 +29,8 @@ use s2dump_host_driver::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-/// VMs pKVM can have at once (`KVM_MAX_PVMS`), and one more.
-const MAX_VMS: usize = 256;
+/// VMs of the host that one look takes: pKVM cannot have more at once.
+const MAX_VMS: usize = HANDLES as usize + 1;
 
 /// What is behind one open file.
 #[pin_data]
@@ -42,12 +46,13 @@ struct State {
     vms: Vms,
 }
 
-/// The last look at the host's VMs.
+/// The VMs that this session keeps from losing their handles.
 #[derive(Default)]
 struct Vms {
-    /// Empty, or [`MAX_VMS`] records, allocated when first needed.
-    buffer: KVec<HostVm>,
-    count: usize,
+    /// Those of the last look.
+    listed: HeldVms,
+    /// The one that was started, unless the last look has it.
+    started: HeldVms,
 }
 
 /// The kernel, as the session logic sees it.
@@ -80,26 +85,29 @@ impl Host for LockedHost<'_> {
     }
 
     fn look_at_vms(&mut self) -> Result<(), Errno> {
-        self.vms.look().map_err(to_errno)
+        self.vms.listed = HeldVms::all(MAX_VMS).map_err(to_errno)?;
+        Ok(())
     }
 
     fn vms(&self) -> &[HostVm] {
-        self.vms.buffer.get(..self.vms.count).unwrap_or(&[])
+        self.vms.listed.get()
+    }
+
+    fn hold_vm(&mut self, handle: u16) -> Option<HostVm> {
+        let of_handle = |vms: &HeldVms| vms.get().iter().find(|vm| vm.handle == handle).copied();
+        if let Some(vm) = of_handle(&self.vms.listed) {
+            return Some(vm);
+        }
+        self.vms.started = HeldVms::one(handle).ok()?;
+        of_handle(&self.vms.started)
+    }
+
+    fn let_vm_go(&mut self) {
+        self.vms.started = HeldVms::default();
     }
 
     fn is_interrupted(&self) -> bool {
         current!().signal_pending()
-    }
-}
-
-impl Vms {
-    fn look(&mut self) -> Result {
-        self.count = 0;
-        if self.buffer.is_empty() {
-            self.buffer = KVec::from_elem(HostVm::default(), MAX_VMS, GFP_KERNEL)?;
-        }
-        self.count = el1::vms(&mut self.buffer)?;
-        Ok(())
     }
 }
 
@@ -134,20 +142,34 @@ impl MiscDevice for OpenFile {
     }
 
     fn ioctl(me: Pin<&Self>, _file: &File, command: u32, argument: usize) -> Result<isize> {
-        let command = Command::parse(command).map_err(|error| errno(error.into()))?;
         let user = UserPtr::from_addr(argument);
+        let command = match Command::parse(command) {
+            Ok(command) => command,
+            Err(error) => {
+                // Whatever size the caller thinks it has, the version is where it always will be.
+                if Command::is_hello(command) {
+                    let version = user.wrapping_byte_add(offset_of!(Hello, version));
+                    write_argument(version, &ABI_VERSION.to_bits())?;
+                }
+                return Err(errno(error.into()));
+            }
+        };
         match command {
             Command::Hello => {
                 let mut hello: Hello = read_argument(user)?;
-                me.locked(|session, host| session.hello(host, &mut hello))?;
-                write_argument(user, &hello)
+                let result = me.locked(|session, host| session.hello(host, &mut hello));
+                // With an error too: version and status say what the errno cannot.
+                write_argument(user, &hello)?;
+                result.map(|()| 0)
             }
             Command::Start => {
                 // Asked again, so that a lockdown raised since the open holds.
                 el1::check_allowed()?;
-                let start: Start = read_argument(user)?;
-                me.locked(|session, host| session.start(host, &start))?;
-                Ok(0)
+                let mut start: Start = read_argument(user)?;
+                let result = me.locked(|session, host| session.start(host, &mut start));
+                // Its status says what the errno cannot.
+                write_argument(user, &start)?;
+                result.map(|()| 0)
             }
             Command::Advance => {
                 let mut advance: Advance = read_argument(user)?;

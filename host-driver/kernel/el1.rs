@@ -16,7 +16,9 @@ extern "C" {
     fn s2dump_el1_share(page: *mut c_void) -> c_int;
     fn s2dump_el1_unshare(page: *mut c_void) -> c_int;
     fn s2dump_el1_pfn(page: *mut c_void) -> u64;
-    fn s2dump_el1_vms(out: *mut HostVm, max: c_uint) -> c_int;
+    fn s2dump_el1_hold_vms(out: *mut HostVm, max: c_uint) -> c_int;
+    fn s2dump_el1_hold_vm(handle: u16, out: *mut HostVm) -> bool;
+    fn s2dump_el1_let_vm_go(held: *mut c_void);
 }
 
 /// Checks that the current task may dump: CAP_SYS_ADMIN, and no kernel lockdown that forbids it.
@@ -25,7 +27,7 @@ pub(crate) fn check_allowed() -> Result {
     to_result(unsafe { s2dump_el1_open_allowed() })
 }
 
-/// Makes the hypercall with x1..x7 of `regs` and leaves x0..x3 there.
+/// Makes the hypercall with x1..x7 of `regs` and leaves x0..x3 there. One caller at a time: others wait here, not at EL2.
 ///
 /// May write any page shared with EL2 by [`share`] whose frame number is in `regs`.
 pub(crate) fn call(regs: &mut [u64; 8]) {
@@ -51,13 +53,51 @@ pub(crate) fn pfn(page: &Page) -> u64 {
     unsafe { s2dump_el1_pfn(page.as_ptr().cast()) }
 }
 
-/// Fills `out` with the host's VMs and returns how many there are in it; VMs beyond its length are left out.
-pub(crate) fn vms(out: &mut [HostVm]) -> Result<usize> {
-    let max = c_uint::try_from(out.len())?;
-    // SAFETY:
-    // - `out` is valid for writing `max` records, and `HostVm` has the layout of `struct s2dump_el1_vm` (const asserts).
-    // - Any bytes are a valid `HostVm`.
-    let count = unsafe { s2dump_el1_vms(out.as_mut_ptr(), max) };
-    to_result(count.min(0))?;
-    Ok(usize::try_from(count)?.min(out.len()))
+/// VMs of the host, each with a reference that is given back when this is dropped.
+///
+/// # Invariants
+///
+/// Each `held` is a reference that C took, given back nowhere else.
+#[derive(Default)]
+pub(crate) struct HeldVms(KVec<HostVm>);
+
+impl HeldVms {
+    /// Takes the host's VMs, up to `max` of them, by ascending handle.
+    pub(crate) fn all(max: usize) -> Result<Self> {
+        let mut vms = KVec::from_elem(HostVm::default(), max, GFP_KERNEL)?;
+        // SAFETY:
+        // - `vms` is valid for writing `max` records, and `HostVm` has the layout of `struct s2dump_el1_vm` (asserts on
+        //   both sides).
+        // - Any bytes are a valid `HostVm`.
+        let count = unsafe { s2dump_el1_hold_vms(vms.as_mut_ptr(), c_uint::try_from(max)?) };
+        vms.truncate(usize::try_from(count).unwrap_or(0));
+        // INVARIANT: C took a reference for each record it wrote; the others are cut off.
+        Ok(Self(vms))
+    }
+
+    /// Takes the VM that has `handle` now; none if there is none.
+    pub(crate) fn one(handle: u16) -> Result<Self> {
+        let mut vms = KVec::from_elem(HostVm::default(), 1, GFP_KERNEL)?;
+        // SAFETY: as above, for one record.
+        let is_held = unsafe { s2dump_el1_hold_vm(handle, vms.as_mut_ptr()) };
+        vms.truncate(usize::from(is_held));
+        // INVARIANT: as above.
+        Ok(Self(vms))
+    }
+
+    /// Returns the VMs.
+    pub(crate) fn get(&self) -> &[HostVm] {
+        &self.0
+    }
+}
+
+impl Drop for HeldVms {
+    fn drop(&mut self) {
+        for vm in &self.0 {
+            // SAFETY:
+            // - By the invariant a reference, given back once: this is drop.
+            // - `kvm_lock` is not held: no code of this driver runs under it.
+            unsafe { s2dump_el1_let_vm_go(vm.held as *mut c_void) }
+        }
+    }
 }

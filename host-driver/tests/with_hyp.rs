@@ -17,7 +17,7 @@ use s2dump_host_driver::error::SessionError;
 use s2dump_host_driver::host::{Host, HostVm};
 use s2dump_host_driver::session::Session;
 use s2dump_hyp::entry;
-use s2dump_hyp::platform::{LockedTable, NoTable, Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
+use s2dump_hyp::platform::{NoTable, Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -65,18 +65,14 @@ impl TableMemory for Table<'_> {
     }
 }
 
-impl LockedTable for Table<'_> {
-    fn registers(&self) -> TableRegisters {
-        TableRegisters {
-            vtcr: VTCR,
-            root: ROOT,
-            table_features: 0,
-            vmid: 1,
-            encoding: encoding::PKVM_7_2,
-            flags: slot_flags::PROTECTED,
-        }
-    }
-}
+const REGISTERS: TableRegisters = TableRegisters {
+    vtcr: VTCR,
+    root: ROOT,
+    table_features: 0,
+    vmid: 1,
+    encoding: encoding::PKVM_7_2,
+    flags: slot_flags::PROTECTED,
+};
 
 impl Platform for Machine {
     type Slot<'p> = Slot<'p>;
@@ -99,9 +95,9 @@ impl Platform for Machine {
         self.slots.get(index).filter(|_| self.is_shared).map(Slot)
     }
 
-    fn lock_table(&self, target: Target) -> Result<Table<'_>, NoTable> {
+    fn lock_table(&self, target: Target) -> Result<(Table<'_>, TableRegisters), NoTable> {
         let handle = target.guest_handle().ok_or(NoTable::UnknownTarget)?;
-        (handle == HANDLE).then_some(Table(self)).ok_or(NoTable::NoSuchVm)
+        (handle == HANDLE).then_some((Table(self), REGISTERS)).ok_or(NoTable::NoSuchVm)
     }
 
     fn vm_info(&self, handle: u16) -> Option<VmInfo> {

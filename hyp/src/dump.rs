@@ -4,7 +4,7 @@
 use crate::call::{Answer, DumpCall};
 use crate::coalescer::{Coalescer, Fold};
 use crate::header;
-use crate::platform::{LockedTable, PinnedSlot, Platform};
+use crate::platform::{PinnedSlot, Platform};
 use crate::slot_writer::SlotWriter;
 use crate::walker::{walk_range, MIN_BUDGET};
 use s2dump_abi::hypercall::{pack_counts, DumpFlags, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, MAX_BUDGET};
@@ -39,9 +39,8 @@ pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
     let cursor = Ipa::try_new(call.cursor).map_err(|_| Status::BAD_RANGE)?;
 
     let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
-    let table = header::lock(platform, call.target)?;
+    let (table, registers) = header::lock(platform, call.target)?;
     let locked_at = platform.counter();
-    let registers = table.registers();
     let root = header::root_of(call.target.kind(), &registers)?;
     let geometry = root.geometry();
     let page_mask = (1 << geometry.granule().page_shift()) - 1;

@@ -35,7 +35,7 @@ pub(crate) fn with_table(header: SlotHeader, registers: &TableRegisters, geometr
 
 /// Locks a table and tells why not.
 #[inline(always)]
-pub(crate) fn lock<P: Platform>(platform: &P, target: Target) -> Result<P::Guard<'_>, Status> {
+pub(crate) fn lock<P: Platform>(platform: &P, target: Target) -> Result<(P::Guard<'_>, TableRegisters), Status> {
     platform.lock_table(target).map_err(|why| match why {
         NoTable::UnknownTarget => Status::UNKNOWN_TARGET,
         NoTable::NoSuchVm => Status::NO_SUCH_VM,

@@ -25,8 +25,8 @@ pub trait Platform {
     type Slot<'p>: PinnedSlot
     where
         Self: 'p;
-    /// A table, locked until dropped.
-    type Guard<'p>: LockedTable
+    /// A table, locked until dropped: while it lives, nobody but the MMU writes the table.
+    type Guard<'p>: TableMemory
     where
         Self: 'p;
 
@@ -42,12 +42,12 @@ pub trait Platform {
     /// Pins the page with frame number `pfn`, any number, if the host shares it with EL2.
     fn pin_slot(&self, pfn: u64) -> Option<Self::Slot<'_>>;
 
-    /// Locks the table that `target`, any number, names.
+    /// Locks the table that `target`, any number, names, and tells its registers.
     ///
     /// # Errors
     ///
     /// [`NoTable`]; no lock is held then.
-    fn lock_table(&self, target: Target) -> Result<Self::Guard<'_>, NoTable>;
+    fn lock_table(&self, target: Target) -> Result<(Self::Guard<'_>, TableRegisters), NoTable>;
 
     /// Describes the VM with `handle`, any number, if there is one; `ia_bits` and `start_level` are left to the caller.
     fn vm_info(&self, handle: u16) -> Option<VmInfo>;
@@ -87,12 +87,6 @@ pub struct VmInfo {
 pub trait PinnedSlot {
     /// Returns the page to write.
     fn page(&self) -> SlotPage<'_>;
-}
-
-/// A table nobody but the MMU writes while this lives.
-pub trait LockedTable: TableMemory {
-    /// Returns the table's registers.
-    fn registers(&self) -> TableRegisters;
 }
 
 /// What the hypervisor keeps about a table: the part of a slot header that does not come from the walk.

@@ -4,7 +4,7 @@
 use crate::call::{Answer, WalkCall};
 use crate::coalescer::{single, RecordOut};
 use crate::header;
-use crate::platform::{LockedTable, PinnedSlot, Platform};
+use crate::platform::{PinnedSlot, Platform};
 use crate::slot_writer::SlotWriter;
 use crate::walker::{walk_address, MIN_BUDGET};
 use s2dump_abi::hypercall::{pack_counts, Status};
@@ -16,9 +16,8 @@ pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
     let address = Ipa::try_new(call.address).map_err(|_| Status::BAD_RANGE)?;
 
     let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
-    let table = header::lock(platform, call.target)?;
+    let (table, registers) = header::lock(platform, call.target)?;
     let locked_at = platform.counter();
-    let registers = table.registers();
     let root = header::root_of(call.target.kind(), &registers)?;
     let geometry = root.geometry();
     if address.get() >= geometry.ia_end() {

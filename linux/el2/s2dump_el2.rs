@@ -2,7 +2,8 @@
 //! s2dump at EL2: the border between the Rust libraries and the hypervisor's C.
 //!
 //! The only crate of the EL2 side that becomes an object; `abi`, `vmsa` and `hyp` are compiled to metadata and come in
-//! from there. The C side is `s2dump_el2.c`; each struct and prototype here has its twin in `s2dump_el2.h`.
+//! from there. The C side is `s2dump_el2.c` and, for what differs from tree to tree, `s2dump_pkvm_el2.c`; each struct and
+//! prototype here has its twin in `s2dump_el2.h` or `s2dump_pkvm.h`.
 //!
 //! EL2 runs this with interrupts masked, on a stack of one page, with a hostile host on the other CPUs.
 #![no_std]
@@ -10,13 +11,15 @@
 #![expect(unsafe_code)]
 
 use core::ffi::c_void;
-use core::mem::MaybeUninit;
+use core::mem::{offset_of, MaybeUninit};
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 
+use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
+use s2dump_abi::target::Target;
 use s2dump_hyp::entry;
-use s2dump_hyp::platform::{LockedTable, PinnedSlot, Platform, TableRegisters};
+use s2dump_hyp::platform::{NoTable, Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -27,26 +30,44 @@ const TABLE_ENTRIES: usize = 512;
 /// `struct s2dump_el2_table`.
 #[repr(C)]
 struct CTable {
-    vm: *mut c_void,
+    owner: *mut c_void,
     vtcr: u64,
     root: u64,
     table_features: u32,
     vmid: u16,
     encoding: u16,
-    is_protected: u8,
-    pad: [u8; 7],
+    flags: u16,
+    pad: [u16; 3],
 }
 
-const _: () = assert!(size_of::<CTable>() == 40);
+const _: () = assert!(size_of::<CTable>() == 40 && offset_of!(CTable, vtcr) == 8 && offset_of!(CTable, root) == 16);
+const _: () = assert!(offset_of!(CTable, table_features) == 24 && offset_of!(CTable, vmid) == 28);
+const _: () = assert!(offset_of!(CTable, encoding) == 30 && offset_of!(CTable, flags) == 32);
+
+/// `struct s2dump_el2_vm`.
+#[repr(C)]
+struct CVm {
+    record: VmRecord,
+    looked_at: u32,
+    held_ticks: u32,
+}
+
+const _: () = assert!(size_of::<CVm>() == 72 && offset_of!(CVm, looked_at) == 64 && offset_of!(CVm, held_ticks) == 68);
+
+/// `S2DUMP_PERMIT_CALLS` and `S2DUMP_PERMIT_ATOMIC`.
+const PERMIT_CALLS: u32 = 1 << 0;
+const PERMIT_ATOMIC: u32 = 1 << 1;
 
 extern "C" {
-    fn s2dump_el2_permitted() -> bool;
+    fn s2dump_el2_permitted() -> u32;
+    fn s2dump_el2_counter() -> u64;
+    fn s2dump_el2_counter_hz() -> u32;
     fn s2dump_el2_slot_pin(pfn: u64) -> *mut u64;
     fn s2dump_el2_slot_unpin(slot: *mut u64);
-    fn s2dump_el2_table_lock(handle: u16, table: *mut CTable) -> bool;
-    fn s2dump_el2_table_unlock(vm: *mut c_void);
     fn s2dump_el2_table_page(pa: u64) -> *const u64;
-    fn s2dump_el2_vm_info(handle: u16, out: *mut VmRecord) -> bool;
+    fn s2dump_pkvm_table_lock(target: u64, table: *mut CTable) -> u32;
+    fn s2dump_pkvm_table_unlock(owner: *mut c_void);
+    fn s2dump_pkvm_vm_info(handle: u16, out: *mut CVm) -> bool;
 }
 
 /// Answers one call of `__pkvm_s2dump`: the host's x0 to x7 come in, x1 to x3 go out.
@@ -74,23 +95,34 @@ struct Hypervisor;
 /// Points to a page that `s2dump_el2_slot_pin` returned and that is unpinned only by `drop`.
 struct Slot(NonNull<u64>);
 
-/// A guest's table, locked.
+/// A table, locked.
 ///
 /// # Invariants
 ///
-/// `table` was filled by `s2dump_el2_table_lock`, and its lock is given back only by `drop`.
-struct Table {
-    table: CTable,
-}
+/// The owner that `s2dump_pkvm_table_lock` told, whose lock is given back only by `drop`.
+struct Guard(*mut c_void);
 
 impl Platform for Hypervisor {
     type Slot<'p> = Slot;
-    type Table<'p> = Table;
+    type Guard<'p> = Guard;
 
     #[inline]
-    fn is_permitted(&self) -> bool {
+    fn permitted(&self) -> Permitted {
         // SAFETY: has no obligation.
-        unsafe { s2dump_el2_permitted() }
+        let words = unsafe { s2dump_el2_permitted() };
+        Permitted { calls: words & PERMIT_CALLS != 0, atomic: words & PERMIT_ATOMIC != 0 }
+    }
+
+    #[inline]
+    fn counter(&self) -> u64 {
+        // SAFETY: has no obligation.
+        unsafe { s2dump_el2_counter() }
+    }
+
+    #[inline]
+    fn counter_hz(&self) -> u32 {
+        // SAFETY: has no obligation.
+        unsafe { s2dump_el2_counter_hz() }
     }
 
     #[inline]
@@ -104,30 +136,37 @@ impl Platform for Hypervisor {
     }
 
     #[inline]
-    fn lock_table(&self, handle: u16) -> Option<Table> {
+    fn lock_table(&self, target: Target) -> Result<(Guard, TableRegisters), NoTable> {
         let mut table = MaybeUninit::uninit();
         // SAFETY:
-        // - Takes any handle.
+        // - Takes any target.
         // - The pointer is to memory of the struct's size, to write.
         // - No lock is held, as above.
-        let found = unsafe { s2dump_el2_table_lock(handle, table.as_mut_ptr()) };
+        let status = unsafe { s2dump_pkvm_table_lock(target.0, table.as_mut_ptr()) };
+        match Status(status) {
+            Status::OK => {}
+            Status::UNKNOWN_TARGET => return Err(NoTable::UnknownTarget),
+            _ => return Err(NoTable::NoSuchVm),
+        }
         // SAFETY:
-        // - C fills the whole struct before it returns true.
-        // INVARIANT: as C filled it.
-        found.then(|| Table { table: unsafe { table.assume_init() } })
+        // - C fills the whole struct before it returns OK.
+        let CTable { owner, vtcr, root, table_features, vmid, encoding, flags, .. } = unsafe { table.assume_init() };
+        // INVARIANT: as C told it.
+        Ok((Guard(owner), TableRegisters { vtcr, root, table_features, vmid, encoding, flags }))
     }
 
     #[inline]
-    fn vm_info(&self, handle: u16) -> Option<VmRecord> {
+    fn vm_info(&self, handle: u16) -> Option<VmInfo> {
         let mut vm = MaybeUninit::uninit();
         // SAFETY:
         // - Takes any handle.
         // - The pointer is to memory of the struct's size, to write.
         // - No lock is held, as above.
-        let found = unsafe { s2dump_el2_vm_info(handle, vm.as_mut_ptr()) };
+        let found = unsafe { s2dump_pkvm_vm_info(handle, vm.as_mut_ptr()) };
         // SAFETY:
-        // - C fills the whole record, which has no padding, before it returns true.
-        found.then(|| unsafe { vm.assume_init() })
+        // - C fills the whole struct, which has no padding, before it returns true.
+        let CVm { record, looked_at, held_ticks } = found.then(|| unsafe { vm.assume_init() })?;
+        Some(VmInfo { record, looked_at, held_ticks })
     }
 }
 
@@ -146,12 +185,12 @@ impl Drop for Slot {
     fn drop(&mut self) {
         // SAFETY:
         // - Pinned by `pin_slot`, unpinned nowhere else.
-        // - No lock is held: a `Table` is dropped before the `Slot` that was pinned before it.
+        // - No lock is held: a `Guard` is dropped before the `Slot` that was pinned before it.
         unsafe { s2dump_el2_slot_unpin(self.0.as_ptr()) }
     }
 }
 
-impl TableMemory for Table {
+impl TableMemory for Guard {
     #[inline]
     fn table(&self, table: PhysAddr, granule: Granule) -> Result<&[AtomicU64], OutsideMemory> {
         let outside = OutsideMemory { table };
@@ -162,8 +201,8 @@ impl TableMemory for Table {
         let page = unsafe { s2dump_el2_table_page(table.get()) };
         let page = NonNull::new(page.cast_mut()).ok_or(outside)?;
         // SAFETY:
-        // - A page of RAM that the hypervisor owns alone and a pool counts, so aligned and mapped readable at EL2. It may
-        //   be any such page if the table is wrong: then what is read is shown raw, and only the check of a moment ago
+        // - A page of RAM that the hypervisor owns alone, that a pool counts and that EL2 has mapped readable, so aligned. It
+        //   may be any such page if the table is wrong: then what is read is shown raw, and only the check of a moment ago
         //   says that it is still so (see `s2dump_el2_table_page`).
         // - A page that is a table stays one while the table's lock is held, which outlives the reference.
         // - The MMU, and for other pages other CPUs at EL2, may write it: atomics are made for that.
@@ -171,19 +210,11 @@ impl TableMemory for Table {
     }
 }
 
-impl LockedTable for Table {
-    #[inline]
-    fn registers(&self) -> TableRegisters {
-        let CTable { vtcr, root, table_features, vmid, encoding, is_protected, .. } = self.table;
-        TableRegisters { vtcr, root, table_features, vmid, encoding, is_protected: is_protected != 0 }
-    }
-}
-
-impl Drop for Table {
+impl Drop for Guard {
     #[inline]
     fn drop(&mut self) {
         // SAFETY:
         // - Locked by `lock_table`, unlocked nowhere else.
-        unsafe { s2dump_el2_table_unlock(self.table.vm) }
+        unsafe { s2dump_pkvm_table_unlock(self.0) }
     }
 }

@@ -309,9 +309,9 @@ pub(crate) fn run(ctx: &Ctx, args: &Build) -> Result<()> {
 
 impl Kernel {
     /// Returns the EL2 objects of s2dump, for `xtask lint`.
-    pub(crate) fn el2_objects(&self) -> [PathBuf; 2] {
+    pub(crate) fn el2_objects(&self) -> [PathBuf; 3] {
         let dir = self.build.join("arch/arm64/kvm/s2dump");
-        [dir.join("s2dump_rs.nvhe.o"), dir.join("s2dump_el2.nvhe.o")]
+        ["s2dump_rs.nvhe.o", "s2dump_el2.nvhe.o", "s2dump_pkvm_el2.nvhe.o"].map(|name| dir.join(name))
     }
 }
 

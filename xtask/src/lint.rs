@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 /// What to check.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Lint {
-    /// EL2 objects of a kernel of yours, all of s2dump's: s2dump_rs.nvhe.o and s2dump_el2.nvhe.o
+    /// EL2 objects of a kernel of yours, all of s2dump's: s2dump_rs.nvhe.o, s2dump_el2.nvhe.o and s2dump_pkvm_el2.nvhe.o
     #[arg(value_name = "OBJECT")]
     objects: Vec<PathBuf>,
 }

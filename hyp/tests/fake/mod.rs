@@ -4,7 +4,7 @@
 use crate::common::Tables;
 use s2dump_abi::slot::{encoding, slot_flags, table_features, vm_flags, Record, SlotHeader, VmRecord, SLOT_BYTES};
 use s2dump_abi::target::Target;
-use s2dump_hyp::platform::{LockedTable, NoTable, Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
+use s2dump_hyp::platform::{NoTable, Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -149,12 +149,6 @@ impl TableMemory for Locked<'_> {
     }
 }
 
-impl LockedTable for Locked<'_> {
-    fn registers(&self) -> TableRegisters {
-        self.0.registers(self.1)
-    }
-}
-
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
         self.0.locked.set(self.0.locked.get() - 1);
@@ -189,13 +183,13 @@ impl Platform for Hypervisor {
         })
     }
 
-    fn lock_table(&self, target: Target) -> Result<Locked<'_>, NoTable> {
+    fn lock_table(&self, target: Target) -> Result<(Locked<'_>, TableRegisters), NoTable> {
         assert_eq!(self.locked.get(), 0, "two tables");
         let handle = target.guest_handle().ok_or(NoTable::UnknownTarget)?;
         let found = self.vms.get(&handle).map(|tables| {
             self.locked.set(1);
             self.locks.set(self.locks.get() + 1);
-            Locked(self, tables)
+            (Locked(self, tables), self.registers(tables))
         });
         found.ok_or(NoTable::NoSuchVm)
     }

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * s2dump at EL2, what is particular to mainline trees since Linux 7.2.
+ *
+ * Lock order is pKVM's: VM table, then VM.
+ */
+#include <asm/kvm_asm.h>
+#include <asm/kvm_host.h>
+#include <asm/kvm_mmu.h>
+#include <asm/kvm_pgtable.h>
+#include <asm/kvm_pkvm.h>
+
+#include <nvhe/mem_protect.h>
+#include <nvhe/memory.h>
+#include <nvhe/pkvm.h>
+#include <nvhe/spinlock.h>
+
+#include "s2dump_abi.h"
+#include "s2dump_el2.h"
+#include "s2dump_pkvm.h"
+
+/*
+ * What S2DUMP_ENCODING_PKVM_7_2 promises (vmsa/pkvm.rs decodes it) and what the
+ * ABI says of handles. HANDLE_OFFSET is out of sight here: xtask looks for it.
+ */
+static_assert(PKVM_PAGE_OWNED == 0);
+static_assert(PKVM_PAGE_SHARED_OWNED == 1);
+static_assert(PKVM_PAGE_SHARED_BORROWED == 2);
+static_assert(PKVM_NOPAGE == 3);
+static_assert(PKVM_PAGE_STATE_PROT_MASK == GENMASK_ULL(56, 55));
+static_assert(KVM_PTE_LEAF_ATTR_HI_S2_XN == GENMASK_ULL(54, 53));
+static_assert(KVM_INVALID_PTE_TYPE_MASK == GENMASK_ULL(63, 60));
+static_assert(KVM_INVALID_PTE_TYPE_LOCKED == 1);
+static_assert(KVM_HOST_INVALID_PTE_TYPE_DONATION == 2);
+static_assert(KVM_GUEST_INVALID_PTE_TYPE_POISONED == 3);
+static_assert(PKVM_ID_HOST == 0 && PKVM_ID_HYP == 1 && PKVM_ID_GUEST == 2);
+static_assert(KVM_MAX_PVMS == S2DUMP_HANDLES);
+
+/* The band of calls that exist only once the host is deprivileged. */
+static_assert((int)__KVM_HOST_SMCCC_FUNC___pkvm_s2dump >=
+	      (int)__KVM_HOST_SMCCC_FUNC_PKVM_ONLY);
+
+bool s2dump_pkvm_is_final(void)
+{
+	return true;
+}
+
+/*
+ * Not cpus_have_final_cap() and what is made of it: that has a BUG() for the
+ * time before capabilities are final, which is long past when this can run.
+ * EL2 must have no panic path of ours.
+ */
+static u32 s2dump_table_features(void)
+{
+	u32 features = 0;
+
+	if (alternative_has_cap_unlikely(ARM64_HAS_LPA2))
+		features |= S2DUMP_TABLE_LPA2;
+	if (alternative_has_cap_unlikely(ARM64_HAS_STAGE2_FWB))
+		features |= S2DUMP_TABLE_FWB;
+	if (alternative_has_cap_unlikely(ARM64_HAS_XNX))
+		features |= S2DUMP_TABLE_XNX;
+	if (alternative_has_cap_unlikely(ARM64_KVM_HVHE))
+		features |= S2DUMP_TABLE_HVHE;
+
+	return features;
+}
+
+/*
+ * Teardown takes the VM out of the table of VMs first and needs the VM's lock
+ * before it frees anything, so a VM found here stays until it is unlocked.
+ *
+ * is_dying is guarded by vm_table_lock. It is read when the VM's lock is held
+ * as well: a page of the guest is taken back under the latter, and only after
+ * is_dying was set. So if it is not set now, the table is whole until unlock.
+ */
+static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
+{
+	struct pkvm_hyp_vm *vm;
+	struct kvm_s2_mmu *mmu;
+	bool is_dying = false;
+
+	hyp_spin_lock(&vm_table_lock);
+	vm = get_vm_by_handle(handle);
+	if (vm) {
+		hyp_spin_lock(&vm->lock);
+		is_dying = vm->kvm.arch.pkvm.is_dying;
+	}
+	hyp_spin_unlock(&vm_table_lock);
+
+	if (!vm)
+		return S2DUMP_NO_SUCH_VM;
+
+	if (!vm->pgt.pgd) {
+		hyp_spin_unlock(&vm->lock);
+		return S2DUMP_NO_SUCH_VM;
+	}
+
+	mmu = &vm->kvm.arch.mmu;
+	*table = (struct s2dump_el2_table) {
+		.owner		= vm,
+		.vtcr		= mmu->vtcr,
+		.root		= hyp_virt_to_phys(vm->pgt.pgd),
+		.table_features	= s2dump_table_features(),
+		.vmid		= atomic64_read(&mmu->vmid.id),
+		.encoding	= S2DUMP_ENCODING_PKVM_7_2,
+	};
+	if (vm->kvm.arch.pkvm.is_protected)
+		table->flags |= S2DUMP_SLOT_PROTECTED;
+	if (is_dying)
+		table->flags |= S2DUMP_SLOT_DYING;
+
+	return S2DUMP_OK;
+}
+
+u32 s2dump_pkvm_table_lock(u64 target, struct s2dump_el2_table *table)
+{
+	u64 name = target & (BIT_ULL(S2DUMP_TARGET_KIND_SHIFT) - 1);
+
+	switch (target >> S2DUMP_TARGET_KIND_SHIFT) {
+	case S2DUMP_TARGET_GUEST_STAGE2:
+		if (name > U16_MAX)
+			return S2DUMP_UNKNOWN_TARGET;
+		return s2dump_guest_lock(name, table);
+	default:
+		return S2DUMP_UNKNOWN_TARGET;
+	}
+}
+
+void s2dump_pkvm_table_unlock(void *owner)
+{
+	hyp_spin_unlock(&((struct pkvm_hyp_vm *)owner)->lock);
+}
+
+/*
+ * The count keeps out what the hypervisor owns but maps elsewhere only (its
+ * stacks), or what nobody needs to see (its data).
+ */
+bool s2dump_pkvm_is_counted(u64 pa)
+{
+	struct hyp_page *page = hyp_phys_to_page(pa);
+
+	return get_hyp_state(page) == PKVM_PAGE_OWNED && page->refcount;
+}
+
+/*
+ * A vCPU appears in the VM's array at its first run: it is counted, not looked
+ * into. The host chose how many there may be, without a bound of pKVM's own.
+ */
+static void s2dump_count_vcpus(const struct pkvm_hyp_vm *vm, struct s2dump_el2_vm *out)
+{
+	u32 max = min_t(u32, vm->kvm.created_vcpus, KVM_MAX_VCPUS);
+
+	for (; out->looked_at < max; out->looked_at++)
+		out->record.vcpus += !!READ_ONCE(vm->vcpus[out->looked_at]);
+}
+
+bool s2dump_pkvm_vm_info(u16 handle, struct s2dump_el2_vm *out)
+{
+	struct pkvm_hyp_vm *vm;
+	u64 locked_at;
+
+	hyp_spin_lock(&vm_table_lock);
+	locked_at = s2dump_el2_counter();
+	vm = get_vm_by_handle(handle);
+	if (vm) {
+		struct kvm *kvm = &vm->kvm;
+
+		*out = (struct s2dump_el2_vm) {
+			.record = {
+				.vtcr	= kvm->arch.mmu.vtcr,
+				.root	= hyp_virt_to_phys(vm->pgt.pgd),
+				.handle	= handle,
+				.flags	= S2DUMP_VM_CREATED,
+				.vmid	= atomic64_read(&kvm->arch.mmu.vmid.id),
+			},
+		};
+		if (kvm->arch.pkvm.is_protected)
+			out->record.flags |= S2DUMP_VM_PROTECTED;
+		if (kvm->arch.pkvm.is_dying)
+			out->record.flags |= S2DUMP_VM_DYING;
+		s2dump_count_vcpus(vm, out);
+		out->held_ticks = s2dump_el2_counter() - locked_at;
+	}
+	hyp_spin_unlock(&vm_table_lock);
+
+	return vm;
+}
