@@ -68,8 +68,8 @@ impl Failure {
             ),
             Status::VERSION_MISMATCH => (
                 Unsupported,
-                "kernel and s2dump speak different versions".into(),
-                "use the s2dump built with this kernel",
+                "EL2 and the driver of this kernel speak different versions".into(),
+                "build the kernel again: both are parts of it",
             ),
             Status::BAD_GEOMETRY => (
                 Unsupported,
@@ -82,6 +82,16 @@ impl Failure {
             Status::VM_GONE => {
                 (Partial, format!("{target}: the VM went away during the dump"), "what was printed is what it had")
             }
+            Status::VM_DYING => (
+                Partial,
+                format!("{target}: INCOMPLETE: the VM is being torn down, so pages that it had may be missing"),
+                "what was printed is what was left",
+            ),
+            Status::ATOMIC_NOT_PERMITTED => (
+                NotPermitted,
+                "EL2 refuses: atomic dumps were not enabled at boot, because they hold a lock for long".into(),
+                "boot with kvm-arm.s2dump=on,atomic, or use --verify in place of --atomic",
+            ),
             Status::SLOT_NOT_SHARED => (
                 UsageOrIo,
                 "EL2 could not use the driver's memory (SLOT_NOT_SHARED): a driver bug".into(),

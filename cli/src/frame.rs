@@ -18,7 +18,7 @@ pub(crate) enum SlotFault {
     #[error("no slot begins here (found {0:#010x})")]
     NoMagic(u32),
     /// Written by another major version.
-    #[error("written in format {}.{}, this s2dump reads {}.x", .0.major, .0.minor, ABI_VERSION.major)]
+    #[error("written in format {}.{}, this s2dump reads 1.x to {}.x", .0.major, .0.minor, ABI_VERSION.major)]
     Version(AbiVersion),
     /// Header or records are larger than a slot, or the header is too small.
     #[error("a header of {header_bytes} bytes and {record_count} records of {record_bytes} bytes are not a slot")]

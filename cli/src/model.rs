@@ -5,6 +5,7 @@ use crate::registers::{BadRegister, Register};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{encoding, record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
 use s2dump_abi::target::Target;
+use s2dump_abi::version::AbiVersion;
 use s2dump_vmsa::{Features, Geometry, Level, PhysAddr, RawDescriptor, Regime, TableAttrs};
 use std::fmt;
 
@@ -315,6 +316,52 @@ pub(crate) struct Outcome {
     pub(crate) digest: Option<u64>,
     /// Whether the slots cover all that was asked for.
     pub(crate) covered: bool,
+    /// Teardown of the VM had begun when one of the slots was read.
+    pub(crate) is_dying: bool,
+    /// For how long one call held the table's lock at most.
+    pub(crate) hold: Hold,
+}
+
+/// A time for which a lock was held, in ticks of the system counter. Writers of version 1 do not tell it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hold {
+    ticks: u32,
+    /// Ticks in a second; 0 if unknown.
+    hz: u32,
+}
+
+impl Hold {
+    /// Counts what a slot tells, if it is more than what others told.
+    pub(crate) fn add(&mut self, slot: &SlotHeader) {
+        if AbiVersion::from_bits(slot.version).major < 2 {
+            return;
+        }
+        self.ticks = self.ticks.max(slot.held_ticks);
+        // Slots that the driver writes alone do not tell.
+        if slot.tick_hz != 0 {
+            self.hz = slot.tick_hz;
+        }
+    }
+
+    /// Returns it in nanoseconds, if it is known.
+    pub(crate) fn nanoseconds(self) -> Option<u64> {
+        if self.ticks == 0 {
+            return None;
+        }
+        (u64::from(self.ticks) * 1_000_000_000).checked_div(self.hz.into())
+    }
+
+    /// Says it for people, if it is known.
+    pub(crate) fn text(self) -> Option<String> {
+        let nanoseconds = self.nanoseconds()?;
+        let or_more = if self.ticks == u32::MAX { " or more" } else { "" };
+        Some(if nanoseconds < 10_000 {
+            let tenths = nanoseconds.div_ceil(100);
+            format!("the longest call held the VM's lock for {}.{} us{or_more}", tenths / 10, tenths % 10)
+        } else {
+            format!("the longest call held the VM's lock for {} us{or_more}", nanoseconds.div_ceil(1000))
+        })
+    }
 }
 
 impl Default for Outcome {
@@ -328,14 +375,16 @@ impl Default for Outcome {
             visited: 0,
             digest: None,
             covered: false,
+            is_dying: false,
+            hold: Hold::default(),
         }
     }
 }
 
 impl Outcome {
-    /// Returns whether the slots are all there and EL2 said OK.
+    /// Returns whether the slots are all there, EL2 said OK, and the VM was not being torn down.
     pub(crate) fn is_complete(&self) -> bool {
-        self.status == Some(Status::OK) && self.covered
+        self.status == Some(Status::OK) && self.covered && !self.is_dying
     }
 }
 

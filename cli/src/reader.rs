@@ -57,6 +57,11 @@ pub(crate) enum Issue {
     /// A slot does not begin where the one before ended.
     #[error("{0}: a slot begins at {1:#x}, the one before ended at {2:#x}")]
     Seam(String, u64, u64),
+    /// A slot is of another table with the same name.
+    #[error(
+        "{0}: left out a slot of another VM: its root is at {1:#x}, that of the VM before, which had this handle, at {2:#x}"
+    )]
+    AnotherTable(String, u64, u64),
     /// A slot does not belong to the same dump by its registers.
     #[error("{0}: the table's registers changed within the dump")]
     Registers(String),
@@ -158,6 +163,9 @@ impl<S: SlotSource> Reader<S> {
     }
 }
 
+/// The last minor of version 1. What version 2 uses of the header was reserved there.
+const LAST_MINOR_OF_1: u16 = 1;
+
 /// The state between slots.
 #[derive(Default)]
 struct Sections {
@@ -180,8 +188,13 @@ impl Sections {
         if let Some(fault) = cut_off {
             self.issues.push_back(Issue::Slot(index, fault));
         }
-        let is_newer = AbiVersion::from_bits(header.version).minor > ABI_VERSION.minor;
-        if !is_newer && header.reserved.iter().any(|&word| word != 0) {
+        let version = AbiVersion::from_bits(header.version);
+        let (last_minor, later) = match version.major {
+            1 => (LAST_MINOR_OF_1, header.held_ticks | header.tick_hz),
+            _ => (ABI_VERSION.minor, 0),
+        };
+        let is_reserved_set = header.reserved.iter().any(|&word| word != 0) || later != 0;
+        if version.minor <= last_minor && is_reserved_set {
             self.issues.push_back(Issue::Reserved(index));
         }
         match records {
@@ -217,6 +230,14 @@ impl Sections {
         });
         if !goes_on && !self.begin(index, header) {
             return false;
+        }
+        if let Some(section) = &mut self.section {
+            if section.table.is_some() && section.first.root != header.root {
+                let name = section.name.clone();
+                self.issues.push_back(Issue::AnotherTable(name, header.root, section.first.root));
+                (section.next_sequence, section.next_ia) = (header.sequence.wrapping_add(1), header.next);
+                return false;
+            }
         }
         self.step(header);
         true
@@ -272,7 +293,7 @@ impl Sections {
             section.due = section.due.max(header.start);
         }
         section.is_told = is_seam;
-        let shape = |h: &SlotHeader| (h.vtcr, h.root, h.table_features, h.encoding);
+        let shape = |h: &SlotHeader| (h.vtcr, h.table_features, h.encoding);
         if section.table.is_some() && shape(header) != shape(&section.first) {
             issues.push_back(Issue::Registers(section.name.clone()));
         }
@@ -283,6 +304,8 @@ impl Sections {
         outcome.records += u64::from(header.record_count);
         outcome.visited += u64::from(header.visited);
         outcome.max_visited = outcome.max_visited.max(header.visited);
+        outcome.is_dying |= header.flags & slot_flags::DYING != 0;
+        outcome.hold.add(header);
         if header.flags & slot_flags::DIGEST != 0 {
             outcome.digest = Some(outcome.digest.unwrap_or(0).wrapping_add(header.digest));
         }
@@ -351,8 +374,10 @@ impl Sections {
         self.last = None;
         let Some(mut section) = self.section.take() else {
             if let Some(end) = end {
+                let status = Status(end.status);
+                let is_dying = status == Status::VM_DYING;
                 let outcome =
-                    Outcome { target: Target(end.target), status: Some(Status(end.status)), ..Outcome::default() };
+                    Outcome { target: Target(end.target), status: Some(status), is_dying, ..Outcome::default() };
                 self.events.push_back(Event::End(SlotKind::END, outcome));
             }
             return;
@@ -362,6 +387,8 @@ impl Sections {
             None => self.issues.push_back(Issue::NoEnd(section.name)),
             Some(end) => {
                 outcome.status = Some(Status(end.status));
+                outcome.is_dying |= outcome.status == Some(Status::VM_DYING);
+                outcome.hold.add(end);
                 outcome.max_visited = outcome.max_visited.max(end.visited);
                 if end.sequence != section.next_sequence {
                     self.issues.push_back(Issue::Gap(section.name.clone(), end.sequence, section.next_sequence));

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use support::{captures, images};
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 21] = [
     "two.s2d",
     "odd.s2d",
     "untyped.s2d",
@@ -19,12 +19,17 @@ const NAMES: [&str; 16] = [
     "folded.s2d",
     "gone.s2d",
     "changed.s2d",
+    "atomic.s2d",
+    "dying.s2d",
+    "dying-ok.s2d",
+    "between-slots.s2d",
+    "v1.1.s2d",
     "lone.s2d",
     "truncated.s2d",
     "corrupt.s2d",
     "lengths.s2d",
-    "major2.s2d",
-    "major2-later.s2d",
+    "major3.s2d",
+    "major3-later.s2d",
     "minor9.s2d",
     "unknown-record.s2d",
     "text.s2d",

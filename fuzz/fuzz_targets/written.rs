@@ -3,7 +3,7 @@
 
 use crate::support::{dump_header, slot_header, two_vms, vm, Capture, BLOCK, PAGE, VTCR_40, VTCR_48, VTCR_52};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{table_features, Record, SlotHeader, SlotKind};
+use s2dump_abi::slot::{slot_flags, table_features, Record, SlotHeader, SlotKind};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Numbers out of bytes; zero when they have run out.
@@ -42,11 +42,18 @@ pub(crate) fn capture(bytes: &[u8]) -> Vec<u8> {
         let handle = 0x1000 + source.number(1) as u16 % 2;
         let mut header = dump_header(handle, [VTCR_40, VTCR_48, VTCR_52][source.number(1) as usize % 3]);
         header.table_features ^= source.number(1) as u32 & !table_features::LPA2;
+        let version = source.number(1);
+        if version == 0xff {
+            header.version = 1 << 16 | 1;
+        } else if version > 0xf0 {
+            (header.held_ticks, header.tick_hz) = (source.number(4) as u32, source.number(4) as u32);
+            header.flags |= slot_flags::DYING;
+        }
         let choice = source.number(1);
         (header.sequence, header.start) = (choice >> 4, next);
         match choice & 7 {
             0 => {
-                capture.end(header.target, header.sequence, Status(source.number(1) as u32 & 3));
+                capture.end(header.target, header.sequence, Status(source.number(1) as u32 & 15));
                 next = 0;
             }
             1 => {

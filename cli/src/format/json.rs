@@ -96,6 +96,8 @@ struct TrailerJson {
     consistency: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<ChangesJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    longest_hold_ns: Option<u64>,
     status: Option<u32>,
     problems: u64,
     digest: Option<Hex>,
@@ -132,12 +134,14 @@ impl TrailerJson {
             consistency: match trailer.consistency() {
                 Consistency::Atomic => "atomic",
                 Consistency::PerCall(..) | Consistency::OneOfSeveral | Consistency::Nothing => "per-call",
+                Consistency::Dying(_) => "dying",
                 Consistency::Image => "image",
             },
             changes: trailer
                 .changes
                 .first
                 .map(|first| ChangesJson { places: trailer.changes.places, first: Hex(first) }),
+            longest_hold_ns: outcome.hold.nanoseconds(),
             status: outcome.status.map(|Status(status)| status),
             problems: trailer.issues,
             digest: outcome.digest.map(Hex),

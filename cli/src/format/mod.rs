@@ -74,6 +74,8 @@ pub(crate) enum Consistency {
     PerCall(u64, Changes),
     /// One call under the lock, which is not all that was asked for.
     OneOfSeveral,
+    /// So many calls while the VM was being torn down.
+    Dying(u64),
     /// No call gave an answer.
     Nothing,
     /// From an image of memory, which may be of no one moment itself.
@@ -97,6 +99,8 @@ impl fmt::Display for Consistency {
                 }
             }
             Self::OneOfSeveral => write!(f, "read in one call under the VM's lock, which is not all: not atomic"),
+            Self::Dying(1) => write!(f, "read in one call while the VM was being torn down"),
+            Self::Dying(calls) => write!(f, "read in {calls} calls while the VM was being torn down"),
             Self::Nothing => write!(f, "nothing was read"),
             Self::Image => write!(f, "read from an image of memory: as consistent as that is"),
         }
@@ -128,6 +132,7 @@ impl Trailer {
         match self.outcome.calls {
             _ if self.outcome.target == IMAGE => Consistency::Image,
             0 => Consistency::Nothing,
+            calls if self.outcome.is_dying => Consistency::Dying(calls),
             1 if self.incomplete().is_none() => Consistency::Atomic,
             1 => Consistency::OneOfSeveral,
             calls => Consistency::PerCall(calls, self.changes),
@@ -140,6 +145,7 @@ impl Trailer {
             return self.cause.clone();
         }
         match self.outcome.status {
+            _ if self.outcome.is_dying => Some("the VM is being torn down, so pages that it had may be missing".into()),
             None => Some("the end is missing".into()),
             Some(Status::VM_GONE) => Some("the VM went away".into()),
             Some(Status::OK) if !self.outcome.covered => Some("not all that was asked for is there".into()),

@@ -94,6 +94,9 @@ impl Format for TableFormat {
             Some(Verified::Failed) => writeln!(out, "; a second pass came to no end")?,
             None => writeln!(out)?,
         }
+        if let Some(hold) = trailer.outcome.hold.text() {
+            writeln!(out, "# {hold}")?;
+        }
         match trailer.incomplete() {
             Some(why) => writeln!(out, "# INCOMPLETE: {why}"),
             None => Ok(()),

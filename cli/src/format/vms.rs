@@ -8,16 +8,16 @@ use s2dump_abi::slot::{vm_flags, VmRecord};
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// Returns the state of a VM in words.
+/// Returns the state of a VM in words: what EL2 knows. Whether a vCPU runs at the moment, nobody tells.
 pub(crate) fn state(vm: &VmRecord) -> &'static str {
     match (vm.flags & vm_flags::CREATED != 0, vm.flags & vm_flags::DYING != 0) {
         (_, true) => "dying",
-        (true, false) => "running",
+        (true, false) => "created",
         (false, false) => "never-run",
     }
 }
 
-/// Returns `vm` as EL2 and the driver fill it: whether there is a table to describe.
+/// Returns whether EL2 has the VM, so that there is a table to describe.
 fn is_created(vm: &VmRecord) -> bool {
     vm.flags & vm_flags::CREATED != 0
 }

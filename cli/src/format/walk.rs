@@ -26,6 +26,8 @@ pub(crate) struct Walk {
     pub(crate) steps: Vec<Row>,
     /// The steps come from a capture of leaves: tables above the last one are not known.
     pub(crate) from_leaves: bool,
+    /// The VM was being torn down.
+    pub(crate) is_dying: bool,
 }
 
 /// Where a walk ends.
@@ -77,6 +79,9 @@ impl Walk {
             let (level, index, raw) = (step.level.get(), self.index(step), step.raw);
             writeln!(out, "L{level:<2}{table:<18} {index:>5} {raw:#018x} {}", self.meaning(step))?;
             next_table = step.oa.filter(|_| step.kind == RecordKind::TABLE);
+        }
+        if self.is_dying {
+            writeln!(out, "INCOMPLETE: the VM is being torn down, so pages that it had may be missing")?;
         }
         match self.end() {
             End::Output(oa) => writeln!(out, "output address {oa:#x}"),
@@ -169,6 +174,8 @@ impl Walk {
             mapped: Option<bool>,
             fault: Option<&'static str>,
             output: Option<Hex>,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            dying: bool,
         }
         let end = self.end();
         let walk = WalkJson {
@@ -192,6 +199,7 @@ impl Walk {
                 End::Output(oa) => Some(Hex(oa)),
                 _ => None,
             },
+            dying: self.is_dying,
         };
         serde_json::to_writer(&mut *out, &walk)?;
         writeln!(out)

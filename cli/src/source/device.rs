@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Slots from the driver: what to ask in which order, over any [`Session`].
 
-use super::{Fetched, SlotSource, SourceError};
+use super::{errno, Fetched, SlotSource, SourceError};
 use crate::frame::{self, SlotBuffer};
-use s2dump_abi::hypercall::{DumpFlags, Op};
+use s2dump_abi::hypercall::{DumpFlags, Op, Status};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::{SlotKind, SLOT_BYTES};
-use s2dump_abi::target::Target;
+use s2dump_abi::target::{Identity, Target};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use std::io;
 
-/// An open device: the four things it can do. [`super::ring`] has the real one.
+/// An open device: what it can do. [`super::ring`] has the real one.
+///
+/// A refusal of `hello` and `start` may have written a status and a version into the argument, beside the errno.
 pub(crate) trait Session {
     /// Asks for versions, features and the size of the ring.
     fn hello(&mut self, hello: &mut Hello) -> io::Result<()>;
+    /// Says hello as version 1 did, which a driver of version 1 understands.
+    fn hello_1(&mut self, hello: &mut Hello) -> io::Result<()>;
     /// Maps the ring for reading.
     fn map(&mut self, slots: u32) -> io::Result<()>;
     /// Starts a dump, walk or list.
@@ -31,8 +35,8 @@ pub(crate) enum Query {
     List,
     /// A dump.
     Dump {
-        /// Which table.
-        target: Target,
+        /// Which table, as a list told it.
+        table: Identity,
         /// How.
         flags: DumpFlags,
         /// First input address.
@@ -44,8 +48,8 @@ pub(crate) enum Query {
     },
     /// A walk.
     Walk {
-        /// Which table.
-        target: Target,
+        /// Which table, as a list told it.
+        table: Identity,
         /// The input address.
         address: u64,
     },
@@ -68,10 +72,20 @@ impl Query {
         };
         match self {
             Self::List => start,
-            Self::Dump { target, flags, start: first, end, budget } => {
-                Start { op: Op::DUMP.0, flags: flags.0, target: target.0, start: first, end, budget, ..start }
+            Self::Dump { table: Identity { target, root }, flags, start: first, end, budget } => {
+                Start { op: Op::DUMP.0, flags: flags.0, target: target.0, root, start: first, end, budget, ..start }
             }
-            Self::Walk { target, address } => Start { op: Op::WALK.0, target: target.0, start: address, ..start },
+            Self::Walk { table: Identity { target, root }, address } => {
+                Start { op: Op::WALK.0, target: target.0, root, start: address, ..start }
+            }
+        }
+    }
+
+    /// Returns which table it is about.
+    fn table(self) -> Option<Identity> {
+        match self {
+            Self::List => None,
+            Self::Dump { table, .. } | Self::Walk { table, .. } => Some(table),
         }
     }
 }
@@ -99,14 +113,24 @@ impl Device {
 
     /// Starts `query` and returns its slots.
     pub(crate) fn start(&mut self, query: Query) -> Result<DeviceSlots<'_>, SourceError> {
-        self.session.start(&mut query.to_start()).map_err(|error| SourceError::Request { request: "start", error })?;
-        Ok(DeviceSlots { device: self, first: 0, filled: 0, taken: 0, state: SessionState::RUNNING, ended: false })
+        let mut start = query.to_start();
+        self.session.start(&mut start).map_err(|error| refusal("start", start.status, error))?;
+        let (table, state) = (query.table(), SessionState::RUNNING);
+        Ok(DeviceSlots { device: self, table, first: 0, filled: 0, taken: 0, state, ended: false })
+    }
+}
+
+/// Says who refused a request: EL2 and the driver by a status, or else the kernel, which gives an errno only.
+fn refusal(request: &'static str, status: u32, error: io::Error) -> SourceError {
+    match Status(status) {
+        Status::OK => SourceError::Request { request, error },
+        status => SourceError::Refused(status),
     }
 }
 
 /// Says hello and checks the version of the answer.
 pub(crate) fn say_hello(session: &mut dyn Session) -> Result<Hello, SourceError> {
-    let mut hello = Hello {
+    let asked = Hello {
         size: size_of::<Hello>() as u32,
         version: ABI_VERSION.to_bits(),
         features: 0,
@@ -117,17 +141,36 @@ pub(crate) fn say_hello(session: &mut dyn Session) -> Result<Hello, SourceError>
         status: 0,
         reserved: [0; 7],
     };
-    session.hello(&mut hello).map_err(|error| SourceError::Request { request: "hello", error })?;
-    let version = AbiVersion::from_bits(hello.version);
-    if !ABI_VERSION.can_speak_to(version) {
-        return Err(SourceError::Format("/dev/s2dump".into(), frame::SlotFault::Version(version)));
+    let mut hello = asked;
+    let said = session.hello(&mut hello);
+    // A driver that does not understand us tells its version all the same.
+    let driver = AbiVersion::from_bits(hello.version);
+    match said {
+        _ if !ABI_VERSION.can_speak_to(driver) => Err(SourceError::DriverVersion(driver)),
+        Ok(()) => Ok(hello),
+        Err(error) if error.raw_os_error() == Some(errno::ENOTTY) => Err(ask_version_1(session, asked)),
+        Err(error) => Err(refusal("hello", hello.status, error)),
     }
-    Ok(hello)
+}
+
+/// Asks a driver that does not know our hello which version of 1 it speaks, and says what came of it.
+fn ask_version_1(session: &mut dyn Session, hello: Hello) -> SourceError {
+    let version_1 = AbiVersion { major: 1, minor: 0 };
+    let mut hello = Hello { version: version_1.to_bits(), ..hello };
+    match session.hello_1(&mut hello) {
+        Ok(()) => SourceError::DriverVersion(AbiVersion::from_bits(hello.version)),
+        Err(error) if error.raw_os_error() == Some(errno::ENOTTY) => SourceError::NotTheDriver,
+        Err(error) => SourceError::Request { request: "hello", error },
+    }
 }
 
 /// The slots of one start.
+///
+/// Invariant: each slot of a dump or walk is of the table that was asked for. A handle may be given to another VM once its
+/// VM is gone; slots of that VM end the source, and are not shown or stored.
 pub(crate) struct DeviceSlots<'a> {
     device: &'a mut Device,
+    table: Option<Identity>,
     first: u32,
     filled: u32,
     taken: u32,
@@ -183,6 +226,13 @@ impl SlotSource for DeviceSlots<'_> {
         let (header, used) =
             frame::measure(&into[..]).map_err(|fault| SourceError::Driver("advance", fault.to_string()))?;
         self.ended = header.kind == SlotKind::END.0;
+        if let (Some(table), SlotKind::RANGES | SlotKind::WALK) = (self.table, SlotKind(header.kind)) {
+            let found = Identity { target: Target(header.target), root: header.root };
+            if found != table {
+                self.ended = true;
+                return Err(SourceError::AnotherTable { asked: table, found });
+            }
+        }
         Ok(Fetched::Slot(used))
     }
 }

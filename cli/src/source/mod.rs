@@ -11,8 +11,11 @@ pub(crate) mod system;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::frame::{SlotBuffer, SlotFault};
+use crate::model::target_name;
 use ram::banks::BankError;
 use s2dump_abi::hypercall::Status;
+use s2dump_abi::target::Identity;
+use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use std::io;
 
 /// What a source gives.
@@ -60,13 +63,36 @@ pub(crate) enum SourceError {
     /// The device cannot be opened.
     #[error("/dev/s2dump: {0}")]
     Open(io::Error),
-    /// A request to the device failed.
+    /// The kernel refused a request.
     #[error("/dev/s2dump: {request}: {error}")]
     Request {
         /// Which.
         request: &'static str,
         /// How.
         error: io::Error,
+    },
+    /// EL2, or the driver for it, refused a request.
+    #[error("/dev/s2dump: refused with status {}", .0.0)]
+    Refused(Status),
+    /// The driver speaks another major version.
+    #[error(
+        "/dev/s2dump: the driver of this kernel speaks version {}.{} of the ABI, this s2dump {}.{}",
+        .0.major, .0.minor, ABI_VERSION.major, ABI_VERSION.minor
+    )]
+    DriverVersion(AbiVersion),
+    /// What answers there knows none of our requests.
+    #[error("/dev/s2dump: what answers there is no driver of s2dump that this version knows")]
+    NotTheDriver,
+    /// A slot is of a table that was not asked for.
+    #[error(
+        "{}: the VM went away: its handle now names a VM with its root at {:#x}, where {:#x} was asked for",
+        target_name(.asked.target), .found.root, .asked.root
+    )]
+    AnotherTable {
+        /// The table that was asked for.
+        asked: Identity,
+        /// The table that the slot is of.
+        found: Identity,
     },
     /// The driver gave an answer that makes no sense.
     #[error("/dev/s2dump: the driver's answer to {0} makes no sense: {1}")]
@@ -106,29 +132,17 @@ fn at_part(root: u64, part: u64) -> String {
     }
 }
 
-/// Linux errno values by which requests are told apart.
+/// Linux errno values by which the kernel's refusals are told apart.
 mod errno {
     pub(super) const EPERM: i32 = 1;
     pub(super) const ENOENT: i32 = 2;
     pub(super) const ENXIO: i32 = 6;
     pub(super) const EACCES: i32 = 13;
     pub(super) const ENODEV: i32 = 19;
-    pub(super) const EPROTO: i32 = 71;
+    pub(super) const E2BIG: i32 = 7;
+    pub(super) const EINVAL: i32 = 22;
+    pub(super) const ENOTTY: i32 = 25;
 }
-
-const STATUS_OF_ERRNO: [Status; 11] = [
-    Status::NOT_PERMITTED,
-    Status::UNKNOWN_OP,
-    Status::UNKNOWN_FLAG,
-    Status::NO_SUCH_VM,
-    Status::VM_NOT_RUN,
-    Status::BAD_RANGE,
-    Status::SLOT_NOT_SHARED,
-    Status::TOO_BIG,
-    Status::VERSION_MISMATCH,
-    Status::VM_GONE,
-    Status::BAD_GEOMETRY,
-];
 
 impl SourceError {
     /// Says it for people; `target` is the table that was asked for.
@@ -159,13 +173,19 @@ impl SourceError {
                     .hint("run as root; kernel lockdown in confidentiality mode also refuses"),
                 _ => Failure::new(ExitCode::UsageOrIo, self),
             },
+            Self::Refused(status) => Failure::from_status(*status, target),
+            Self::DriverVersion(_) => {
+                Failure::new(ExitCode::Unsupported, self).hint("use the s2dump that was built with this kernel")
+            }
+            Self::NotTheDriver => Failure::new(ExitCode::Unsupported, self).hint("see `s2dump probe`"),
+            Self::AnotherTable { .. } => Failure::new(ExitCode::Partial, self)
+                .hint("see `s2dump list`; what was printed before, if anything was, is of the VM that was asked for"),
             Self::Request { error, .. } => match error.raw_os_error() {
-                Some(errno::EPROTO) => Failure::from_status(Status::VERSION_MISMATCH, target),
-                Some(number) => match STATUS_OF_ERRNO.iter().find(|status| status.to_errno() == number) {
-                    Some(&status) if number != 5 => Failure::from_status(status, target),
-                    _ => Failure::new(ExitCode::UsageOrIo, self),
-                },
-                None => Failure::new(ExitCode::UsageOrIo, self),
+                Some(errno::EPERM | errno::EACCES) => Failure::new(ExitCode::NotPermitted, &self)
+                    .hint("run as root; kernel lockdown in confidentiality mode also refuses"),
+                Some(errno::E2BIG | errno::EINVAL) => Failure::new(ExitCode::Unsupported, &self)
+                    .hint("the driver expects another request: use the s2dump that was built with this kernel"),
+                _ => Failure::new(ExitCode::UsageOrIo, self),
             },
         }
     }

@@ -10,7 +10,7 @@ use super::SourceError;
 use crate::frame::SlotBuffer;
 use rustix::ioctl::{ioctl, Opcode, Updater};
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
-use s2dump_abi::ioctl::{Advance, Hello, Start, ADVANCE, HELLO, START};
+use s2dump_abi::ioctl::{Advance, Hello, Start, ADVANCE, HELLO, HELLO_1, START};
 use s2dump_abi::slot::SLOT_BYTES;
 use std::fs::File;
 use std::io;
@@ -55,6 +55,10 @@ impl Ring {
 impl Session for Ring {
     fn hello(&mut self, hello: &mut Hello) -> io::Result<()> {
         self.request::<{ HELLO as Opcode }, Hello>(hello)
+    }
+
+    fn hello_1(&mut self, hello: &mut Hello) -> io::Result<()> {
+        self.request::<{ HELLO_1 as Opcode }, Hello>(hello)
     }
 
     fn map(&mut self, slots: u32) -> io::Result<()> {

@@ -238,6 +238,10 @@ impl Session for Interrupting {
         self.device.hello(hello)
     }
 
+    fn hello_1(&mut self, hello: &mut Hello) -> io::Result<()> {
+        self.device.hello_1(hello)
+    }
+
     fn map(&mut self, slots: u32) -> io::Result<()> {
         self.device.map(slots)
     }

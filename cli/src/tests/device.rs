@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The verbs on a device: what is asked, how failures end, that output does not depend on how slots come.
 
-use super::fake::Script;
+use super::fake::{Refusal, Script};
 use super::support::*;
 use super::{run_with, run_without_device, Ran, TempFile};
 use crate::exit_code::ExitCode;
@@ -151,8 +151,7 @@ fn verify_finds_a_change() {
 #[test]
 fn verify_that_fails_is_partial() {
     let first = dump(3, slot_flags::DIGEST, Status::OK);
-    let gone =
-        Script { starts: vec![Ok(first.clone()), Err(Status::NO_SUCH_VM.to_errno())], ..Script::new(list(), first) };
+    let gone = Script { starts: vec![Ok(first.clone()), Err(Status::NO_SUCH_VM.into())], ..Script::new(list(), first) };
     for script in [Script::new(list(), exact(3)), gone] {
         let ran = run(&script, "dump vm:0x1000 --verify --format json");
         assert_eq!(ran.code, ExitCode::Partial, "{}", ran.out);
@@ -214,15 +213,189 @@ fn vm_gone_in_mid_dump_is_partial() {
 #[test]
 fn hello_decides() {
     let cases = [
-        (Ok(AbiVersion { major: 2, minor: 0 }.to_bits()), ExitCode::UsageOrIo),
-        (Ok(AbiVersion { major: 1, minor: 7 }.to_bits()), ExitCode::Ok),
-        (Err(Status::NOT_PERMITTED.to_errno()), ExitCode::NotPermitted),
-        (Err(Status::UNKNOWN_OP.to_errno()), ExitCode::Unsupported),
-        (Err(Status::VERSION_MISMATCH.to_errno()), ExitCode::Unsupported),
+        (Ok(()), ExitCode::Ok, ""),
+        (Err(Status::NOT_PERMITTED.into()), ExitCode::NotPermitted, "boot with kvm-arm.s2dump=on"),
+        (Err(Refusal::by_kernel(1)), ExitCode::NotPermitted, "run as root"),
+        (Err(Refusal::by_kernel(12)), ExitCode::UsageOrIo, "hello: Cannot allocate memory"),
+        (Err(Status::UNKNOWN_OP.into()), ExitCode::Unsupported, "does not know"),
+        (
+            Err(Status::VERSION_MISMATCH.into()),
+            ExitCode::Unsupported,
+            "EL2 and the driver of this kernel speak different",
+        ),
     ];
-    for (hello, code) in cases {
+    for (hello, code, text) in cases {
         let script = Script { hello, ..Script::new(list(), exact(3)) };
-        assert_eq!(run(&script, "list").code, code, "{hello:?}");
+        let ran = run(&script, "list");
+        assert_eq!(ran.code, code, "{hello:?}");
+        assert!(ran.err.contains(text), "{hello:?}: {}", ran.err);
+    }
+    let script = Script { version: AbiVersion { major: 2, minor: 7 }, ..Script::new(list(), exact(3)) };
+    assert_eq!(run(&script, "list").code, ExitCode::Ok, "any minor");
+}
+
+/// A driver of another major version is told from one that refuses, by the versions of both sides, whatever it says.
+#[test]
+fn other_majors_are_said_in_words() {
+    let said = |script: Script| {
+        let ran = run(&script, "dump vm:0x1000");
+        assert_eq!((ran.code, ran.out.as_str()), (ExitCode::Unsupported, ""));
+        ran.err
+    };
+    let newer = Script { version: AbiVersion { major: 3, minor: 1 }, ..Script::new(list(), exact(3)) };
+    let is_3_1 = "the driver of this kernel speaks version 3.1 of the ABI, this s2dump 2.0";
+    assert!(said(newer.clone()).contains(is_3_1));
+    // EPROTO, E2BIG, EINVAL.
+    for errno in [71, 7, 22] {
+        let refusing = Script { hello: Err(Refusal::by_kernel(errno)), ..newer.clone() };
+        assert!(said(refusing).contains(is_3_1), "errno {errno}");
+    }
+    // ENOTTY: a driver that has other ioctls, as that of version 1 had.
+    let unknown = Script { hello: Err(Refusal::by_kernel(25)), ..Script::new(list(), exact(3)) };
+    assert!(said(unknown.clone()).contains("no driver of s2dump that this version knows"));
+    let old = Script { hello_1: Ok(AbiVersion { major: 1, minor: 1 }), ..unknown };
+    let text = said(old);
+    assert!(text.contains("speaks version 1.1 of the ABI, this s2dump 2.0"), "{text}");
+    assert!(text.contains("use the s2dump that was built with this kernel"), "{text}");
+}
+
+/// An errno that several sides use means what the one that gave it means.
+#[test]
+fn errno_is_the_kernels_only_without_status() {
+    let cases = [
+        (Refusal::by_kernel(1), ExitCode::NotPermitted, "run as root"),
+        (Refusal::from(Status::ATOMIC_NOT_PERMITTED), ExitCode::NotPermitted, "boot with kvm-arm.s2dump=on,atomic"),
+        (Refusal::from(Status::NOT_PERMITTED), ExitCode::NotPermitted, "boot with kvm-arm.s2dump=on\n"),
+        (Refusal::by_kernel(7), ExitCode::Unsupported, "the driver expects another request"),
+        (Refusal::from(Status::TOO_BIG), ExitCode::UsageOrIo, "too big for one atomic call"),
+        (Refusal::by_kernel(22), ExitCode::Unsupported, "the driver expects another request"),
+        (Refusal::from(Status::UNKNOWN_FLAG), ExitCode::Unsupported, "does not know this operation or option"),
+        (Refusal::by_kernel(2), ExitCode::UsageOrIo, "start: No such file"),
+        (Refusal::from(Status::NO_SUCH_VM), ExitCode::NoSuchVm, "vm:0x1000: no such VM"),
+        (Refusal::from(Status::VM_GONE), ExitCode::Partial, "went away"),
+        (Refusal::from(Status::VM_DYING), ExitCode::Partial, "INCOMPLETE: the VM is being torn down"),
+        (Refusal::from(Status::BAD_ANSWER), ExitCode::UsageOrIo, "a bug"),
+        (Refusal { errno: 5, status: Status(99) }, ExitCode::UsageOrIo, "status 99, unknown to this s2dump"),
+    ];
+    for (refusal, code, text) in cases {
+        let script = Script { starts: vec![Err(refusal)], ..Script::new(list(), exact(3)) };
+        for command in ["dump vm:0x1000 --atomic", "walk vm:0x1000 0"] {
+            let ran = run(&script, command);
+            assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{refusal:?}: {}", ran.err);
+            assert!(ran.err.contains(text), "{refusal:?}: {}", ran.err);
+        }
+    }
+}
+
+/// The root that the list told goes into each start, and what has no root in the list is not started.
+#[test]
+fn identity_goes_from_the_list_to_the_start() {
+    let script = Script::new(list(), exact(3));
+    for command in ["dump vm:0x1000", "dump vm:421-11", "walk vm:0x1000 0", "walk vm:421-11 0"] {
+        run(&script, command);
+        let start = *script.started.borrow().last().unwrap();
+        assert_eq!((start.target, start.root), (0x1000, 0x4100_0000), "{command}");
+    }
+    for (command, text) in
+        [("dump vm:0x1002", "never ran"), ("walk vm:430 0", "never ran"), ("dump vm:0x1003", "no such VM")]
+    {
+        let script = Script::new(list(), exact(3));
+        let ran = run(&script, command);
+        assert_eq!((ran.code, ran.out.as_str()), (ExitCode::NoSuchVm, ""), "{command}");
+        assert!(ran.err.contains(text), "{command}: {}", ran.err);
+        assert_eq!(script.started.borrow().len(), 1, "{command}: the list only");
+    }
+}
+
+/// The dump of [`dump`], of a VM with another root from the slot at `from` on.
+fn handle_reused(from: usize) -> Capture {
+    let mut slots = exact(2);
+    let mut at = 0;
+    for slot in 0.. {
+        let Ok((header, used)) = crate::frame::measure(&slots.bytes[at..]) else { break };
+        if slot >= from && header.kind != SlotKind::END.0 {
+            slots.bytes[at + 72..at + 80].copy_from_slice(&0x4200_0000_u64.to_le_bytes());
+        }
+        at += used;
+    }
+    slots
+}
+
+/// The VM that was listed is gone, and its handle is another's, when the dump begins: nothing of the stranger is shown, by
+/// whichever name it was asked for, and nothing is stored.
+#[test]
+fn handle_reused_between_list_and_start() {
+    let script = Script::new(list(), handle_reused(0));
+    for name in ["vm:0x1000", "vm:421-11"] {
+        for format in ["table", "ptdump", "json", "ndjson"] {
+            let ran = run(&script, &format!("dump {name} --format {format}"));
+            assert_eq!((ran.code, ran.out.as_str()), (ExitCode::Partial, ""), "{name} {format}");
+            assert!(ran.err.contains("its handle now names a VM with its root at 0x42000000"), "{}", ran.err);
+        }
+    }
+    let header =
+        SlotHeader { kind: SlotKind::WALK.0, record_count: 1, root: 0x4200_0000, ..dump_header(0x1000, VTCR_40) };
+    let walk = Capture::default().slot(header, &[hole(0, 1, 1)]).end(header.target, 1, Status::OK).clone();
+    let ran = run(&Script::new(list(), walk), "walk vm:0x1000 0");
+    assert_eq!((ran.code, ran.out.as_str()), (ExitCode::Partial, ""), "{}", ran.err);
+    let file = TempFile::new("reused", b"an older file");
+    let ran = run(&script, &format!("capture vm:0x1000 -O {}", file.path()));
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+    assert_eq!(std::fs::read(&file.0).unwrap(), b"an older file");
+}
+
+/// The handle is given to another VM in mid-dump: the rows before stay, those of the stranger are not shown.
+#[test]
+fn handle_reused_between_two_slots() {
+    let script = Script::new(list(), handle_reused(2));
+    for format in ["table", "ptdump", "json", "ndjson"] {
+        let ran = run(&script, &format!("dump vm:0x1000 --format {format}"));
+        assert_eq!(ran.code, ExitCode::Partial, "{format}: {}", ran.err);
+        assert!(ran.out.contains("80000000") && !ran.out.contains("80013000"), "{format}: {}", ran.out);
+        assert!(ran.err.contains("vm:0x1000: the VM went away"), "{format}: {}", ran.err);
+        if format == "json" {
+            assert!(ran.out.contains("\"complete\":false") && ran.out.contains("\"status\":12"), "{}", ran.out);
+        }
+    }
+    let ran = run(&script, "dump vm:0x1000 --verify");
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+}
+
+/// Teardown begins in mid-dump, or had begun: no format calls the dump complete or atomic, however it ends.
+#[test]
+fn dying_vm_is_never_complete() {
+    let dying = |per_slot, status| dump(per_slot, slot_flags::DYING, status);
+    for slots in
+        [dying(2, Status::VM_DYING), dying(200, Status::VM_DYING), dying(2, Status::OK), dying(200, Status::OK)]
+    {
+        let script = Script::new(list(), slots);
+        for format in ["table", "table -n", "ptdump", "json", "ndjson"] {
+            let ran = run(&script, &format!("dump vm:0x1000 --format {format}"));
+            assert_eq!(ran.code, ExitCode::Partial, "{format}: {}", ran.err);
+            assert!(ran.out.contains("80012000"), "{format}: what there is is shown: {}", ran.out);
+            assert!(ran.err.contains("INCOMPLETE: the VM is being torn down"), "{format}: {}", ran.err);
+            let all = ran.out + &ran.err;
+            assert!(!all.contains("atomic") && !all.contains("\"complete\":true"), "{format}: {all}");
+            if format == "table" {
+                assert!(all.contains("# INCOMPLETE: the VM is being torn down"), "{all}");
+            }
+        }
+    }
+}
+
+#[test]
+fn walk_of_a_dying_vm_says_so() {
+    let header = dump_header(0x1000, VTCR_40);
+    let flags = header.flags | slot_flags::DYING;
+    let header = SlotHeader { kind: SlotKind::WALK.0, record_count: 1, flags, ..header };
+    for status in [Status::VM_DYING, Status::OK] {
+        let walk = Capture::default().slot(header, &[hole(0, 1, 1)]).end(header.target, 1, status).clone();
+        let script = Script::new(list(), walk);
+        let ran = run(&script, "walk vm:0x1000 0");
+        assert_eq!(ran.code, ExitCode::Partial, "{}", ran.out);
+        assert!(ran.out.contains("invalid: nothing mapped\nINCOMPLETE: the VM is being torn down"), "{}", ran.out);
+        assert!(ran.err.contains("INCOMPLETE"), "{}", ran.err);
+        assert!(run(&script, "walk vm:0x1000 0 --json").out.contains("\"dying\":true"));
     }
 }
 
@@ -273,10 +446,15 @@ fn capture_can_be_read_back() {
     assert_eq!(run_without_device(&format!("list -i {}", file.path())).out, run(&script, "list").out);
 }
 
+/// The dump of [`exact`], of the other VM that ran.
+fn exact_of_other() -> Capture {
+    Capture::default().dump(dump_header(0x1001, VTCR_40), &protected_table(), 2, Status::OK).clone()
+}
+
 #[test]
 fn capture_of_all_takes_those_that_ran() {
     let file = TempFile::new("all", b"");
-    let script = Script::new(list(), exact(2));
+    let script = Script { starts: vec![Ok(exact(2)), Ok(exact_of_other())], ..Script::new(list(), exact(2)) };
     assert_eq!(run(&script, &format!("capture -O {}", file.path())).code, ExitCode::Ok);
     let targets: Vec<u64> = script.started.borrow()[2..].iter().map(|start| start.target).collect();
     assert_eq!(targets, [0x1000, 0x1001]);
@@ -285,8 +463,8 @@ fn capture_of_all_takes_those_that_ran() {
 #[test]
 fn capture_goes_on_when_a_vm_goes_away() {
     let file = TempFile::new("gone", b"");
-    let gone = Err(Status::NO_SUCH_VM.to_errno());
-    let script = Script { starts: vec![gone, Ok(exact(2))], ..Script::new(list(), exact(2)) };
+    let gone = Err(Status::NO_SUCH_VM.into());
+    let script = Script { starts: vec![gone, Ok(exact_of_other())], ..Script::new(list(), exact(2)) };
     let ran = run(&script, &format!("capture -O {}", file.path()));
     assert_eq!(ran.code, ExitCode::Partial);
     assert!(ran.err.contains("vm:0x1000: no such VM"), "{}", ran.err);

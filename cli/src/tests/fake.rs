@@ -7,7 +7,7 @@ use crate::source::device::Session;
 use s2dump_abi::hypercall::{Op, Status};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::SLOT_BYTES;
-use s2dump_abi::version::{features, ABI_VERSION};
+use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -20,16 +20,46 @@ pub(super) struct Script {
     pub(super) ring: u32,
     /// Most slots one advance fills.
     pub(super) at_once: u32,
-    /// Answer to hello.
-    pub(super) hello: Result<u32, i32>,
-    /// Slots, or errno, of a list.
-    pub(super) list: Result<Capture, i32>,
-    /// Slots, or errno, of each walk or dump in turn; the last one repeats.
-    pub(super) starts: Vec<Result<Capture, i32>>,
+    /// Version of the driver, which it tells even if it refuses.
+    pub(super) version: AbiVersion,
+    /// Refusal of hello.
+    pub(super) hello: Result<(), Refusal>,
+    /// Answer to the hello of version 1.
+    pub(super) hello_1: Result<AbiVersion, Refusal>,
+    /// Slots, or refusal, of a list.
+    pub(super) list: Result<Capture, Refusal>,
+    /// Slots, or refusal, of each walk or dump in turn; the last one repeats.
+    pub(super) starts: Vec<Result<Capture, Refusal>>,
     /// Changes the answer of each advance.
     pub(super) spoil: fn(&mut Advance),
     /// What was started.
     pub(super) started: Rc<RefCell<Vec<Start>>>,
+}
+
+/// How an ioctl is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) errno: i32,
+    /// What is written back beside it.
+    pub(super) status: Status,
+}
+
+impl Refusal {
+    /// By the kernel, which writes no status back.
+    pub(super) fn by_kernel(errno: i32) -> Self {
+        Self { errno, status: Status::OK }
+    }
+
+    fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(self.errno)
+    }
+}
+
+/// By EL2, or the driver for it.
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self { errno: status.to_errno(), status }
+    }
 }
 
 impl Script {
@@ -38,7 +68,9 @@ impl Script {
         Self {
             ring: 3,
             at_once: 2,
-            hello: Ok(ABI_VERSION.to_bits()),
+            version: ABI_VERSION,
+            hello: Ok(()),
+            hello_1: Err(Refusal::by_kernel(25)),
             list: Ok(list),
             starts: vec![Ok(start)],
             spoil: |_| (),
@@ -48,7 +80,7 @@ impl Script {
 
     /// Refuses every dump and walk with `status`, as the driver does.
     pub(super) fn refusing(list: Capture, status: Status) -> Self {
-        Self { starts: vec![Err(status.to_errno())], ..Self::new(list, Capture::default()) }
+        Self { starts: vec![Err(status.into())], ..Self::new(list, Capture::default()) }
     }
 
     /// Opens a session.
@@ -88,10 +120,20 @@ fn slots_of(capture: &Capture) -> VecDeque<Vec<u8>> {
 impl Session for Fake {
     fn hello(&mut self, hello: &mut Hello) -> io::Result<()> {
         assert_eq!(hello.size as usize, size_of::<Hello>());
-        hello.version = self.script.hello.map_err(io::Error::from_raw_os_error)?;
+        hello.version = self.script.version.to_bits();
+        if let Err(refusal) = self.script.hello {
+            hello.status = refusal.status.0;
+            return Err(refusal.error());
+        }
         hello.el2_version = hello.version;
         hello.features = features::EXACT | features::DIGEST | features::GUEST_STAGE2 | 1 << 60;
         (hello.default_budget, hello.slots, hello.slot_bytes) = (4096, self.script.ring, SLOT_BYTES as u32);
+        Ok(())
+    }
+
+    fn hello_1(&mut self, hello: &mut Hello) -> io::Result<()> {
+        assert_eq!((hello.size, hello.version), (64, 1 << 16));
+        hello.version = self.script.hello_1.map_err(Refusal::error)?.to_bits();
         Ok(())
     }
 
@@ -110,7 +152,13 @@ impl Session for Fake {
             self.tables_started += 1;
             &self.script.starts[(self.tables_started - 1).min(self.script.starts.len() - 1)]
         };
-        let capture = answer.as_ref().map_err(|&errno| io::Error::from_raw_os_error(errno))?;
+        let capture = match answer {
+            Ok(capture) => capture,
+            Err(refusal) => {
+                start.status = refusal.status.0;
+                return Err(refusal.error());
+            }
+        };
         self.waiting = slots_of(capture);
         (self.first, self.filled) = (0, 0);
         Ok(())

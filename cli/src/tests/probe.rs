@@ -20,7 +20,7 @@ fn ready() {
 #[test]
 fn gate_off() {
     let script =
-        Script { hello: Err(Status::NOT_PERMITTED.to_errno()), ..Script::new(Capture::default(), Capture::default()) };
+        Script { hello: Err(Status::NOT_PERMITTED.into()), ..Script::new(Capture::default(), Capture::default()) };
     let ran = run_with("probe", &|| Ok(script.open()));
     assert_eq!(ran.code, ExitCode::NotPermitted);
     assert!(ran.out.contains("next: boot with kvm-arm.s2dump=on"), "{}", ran.out);

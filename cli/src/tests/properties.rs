@@ -76,7 +76,14 @@ fn write_all(events: &[Event]) {
                     vms::write_json(&mut out, &[*vm], true).unwrap();
                 }
                 Event::Walk(table) => {
-                    let walk = Walk { table: *table, vm: None, address: 0, steps: Vec::new(), from_leaves: false };
+                    let walk = Walk {
+                        table: *table,
+                        vm: None,
+                        address: 0,
+                        steps: Vec::new(),
+                        from_leaves: false,
+                        is_dying: false,
+                    };
                     walk.write_text(&mut out).unwrap();
                 }
             }

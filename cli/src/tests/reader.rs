@@ -56,7 +56,8 @@ const BAD: &[Case] = &[
     ("gap", |at, h, _| h.sequence += u64::from(at > 0), 9, "slot 2 follows, where slot 1 was due"),
     ("seam", |at, h, _| h.start -= if at == 1 { 0x1000 } else { 0 }, 9, "begins at 0x8000f000"),
     ("not_covered", |at, h, _| h.next -= if at == 2 { 1 << 30 } else { 0 }, 9, "nothing from 0xffc0000000 on"),
-    ("registers", |at, h, _| h.root += if at == 1 { 0x1000 } else { 0 }, 9, "registers changed"),
+    ("registers", |at, h, _| h.table_features ^= u32::from(at == 1) << 1, 9, "registers changed"),
+    ("another_table", |at, h, _| h.root += if at == 1 { 0x1000 } else { 0 }, 6, "left out a slot of another VM"),
     ("encoding", |at, h, _| h.encoding = if at == 1 { encoding::NONE } else { h.encoding }, 9, "registers changed"),
     ("reserved", |at, h, _| h.reserved[2] = u32::from(at == 1), 9, "reserved fields are not zero"),
     ("record_size", |at, h, _| h.record_bytes -= if at == 1 { 8 } else { 0 }, 6, "too small"),
@@ -128,7 +129,7 @@ fn good_longer_headers_and_records() {
     let header = dump_header(0x1000, VTCR_40);
     let table = protected_table();
     let longer = SlotHeader {
-        version: 1 << 16 | 3,
+        version: 2 << 16 | 3,
         header_bytes: 144,
         record_bytes: 40,
         record_count: table.len() as u32,

@@ -3,7 +3,8 @@
 //!
 //! A file appears under its name only when it is whole; a new one is readable by its owner only, as the device is.
 
-use super::{list_vms, resolve, Context, Stop};
+use super::identity::{listed_table, listed_tables};
+use super::{list_vms, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -13,8 +14,8 @@ use crate::source::device::{Device, Query};
 use crate::source::output_file::OutputFile;
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
-use s2dump_abi::slot::{vm_flags, SlotHeader, SlotKind, SLOT_BYTES};
-use s2dump_abi::target::Target;
+use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_BYTES};
+use s2dump_abi::target::Identity;
 use std::io::{self, Write};
 use zerocopy::FromBytes;
 
@@ -32,10 +33,10 @@ pub(super) fn run(
     let fail = |error: SourceError| error.into_failure("capture");
     let mut device = context.device().map_err(fail)?;
     let vms = list_vms(&mut device)?;
-    let chosen: Vec<Target> = if targets.is_empty() {
-        vms.iter().filter(|vm| vm.flags & vm_flags::CREATED != 0).map(|vm| Target::guest(vm.handle)).collect()
+    let chosen: Vec<Identity> = if targets.is_empty() {
+        listed_tables(&vms)
     } else {
-        targets.iter().map(|selector| resolve(selector, &vms).map(|(target, _)| target)).collect::<Result<_, _>>()?
+        targets.iter().map(|selector| Ok(listed_table(selector, &vms)?.0)).collect::<Result<_, Failure>>()?
     };
 
     let fail = |error: io::Error| -> Stop {
@@ -49,13 +50,13 @@ pub(super) fn run(
         Output::File(path) => Some(OutputFile::create(path).map_err(fail)?),
     };
     let mut code = ExitCode::Ok;
-    let requests = chosen.iter().map(|&target| {
+    let dumps = chosen.iter().map(|&table| {
         (
-            crate::model::target_name(target),
-            Query::Dump { target, flags: DumpFlags::EXACT, start: 0, end: u64::MAX, budget },
+            crate::model::target_name(table.target),
+            Query::Dump { table, flags: DumpFlags::EXACT, start: 0, end: u64::MAX, budget },
         )
     });
-    for (name, query) in std::iter::once(("list".to_owned(), Query::List)).chain(requests) {
+    for (name, query) in std::iter::once(("list".to_owned(), Query::List)).chain(dumps) {
         match copy(&mut device, query, file.as_mut(), context.out) {
             Ok(Status::OK) => {}
             // A VM that goes away does not spoil the others; what it had stays in the file, marked by its END slot.

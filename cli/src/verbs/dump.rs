@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
+use super::identity::listed_table;
 use super::pass::Pass;
-use super::{address_in, list_vms, open_image, outside_space, resolve, Context, Stop};
+use super::{address_in, list_vms, open_image, outside_space, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -45,12 +46,18 @@ pub(super) fn run(plan: &DumpPlan, context: &mut Context<'_>) -> Result<ExitCode
 /// Tells what the output could not, and returns the exit code.
 fn finish(trailer: &Trailer, is_told: bool, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     if !is_told {
-        context.note(trailer.consistency());
+        match trailer.outcome.hold.text() {
+            Some(hold) => context.note(format_args!("{}; {hold}", trailer.consistency())),
+            None => context.note(trailer.consistency()),
+        }
     }
     if let Some(Verified::Changed { first, second }) = trailer.verified {
         context.note(format_args!("the table changed between two passes (digests {first:#x} and {second:#x})"));
     }
     let name = target_name(trailer.outcome.target);
+    if trailer.outcome.is_dying {
+        return Err(Failure::from_status(Status::VM_DYING, &name).into());
+    }
     match trailer.outcome.status {
         Some(status) if status != Status::OK => {
             return Err(Failure { code: ExitCode::Partial, ..Failure::from_status(status, &name) }.into());
@@ -79,17 +86,17 @@ fn from_device(
     let fail = |error: SourceError| error.into_failure(&name);
     let mut device = context.device().map_err(fail)?;
     let vms = list_vms(&mut device)?;
-    let (target, vm) = resolve(selector, &vms)?;
+    let (table, vm) = listed_table(selector, &vms)?;
     let flag = |wanted: bool, flag: DumpFlags| if wanted { flag } else { DumpFlags::default() };
     let flags = flag(plan.exact, DumpFlags::EXACT)
         .union(flag(plan.atomic, DumpFlags::ATOMIC))
         .union(flag(plan.verify, DumpFlags::DIGEST));
-    let query = Query::Dump { target, flags, start: plan.range.start, end: plan.range.end, budget: plan.budget };
+    let query = Query::Dump { table, flags, start: plan.range.start, end: plan.range.end, budget: plan.budget };
 
     let start = plan.range.start;
-    let slots = device.start(query).map_err(|error| outside_space(fail(error), start, vm.as_ref()))?;
-    let mut pass = Pass::new(plan, writer, vm);
-    let mut trailer = pass.run(&mut Reader::new(slots), Some(target), context)?;
+    let slots = device.start(query).map_err(|error| outside_space(fail(error), start, &vm))?;
+    let mut pass = Pass::new(plan, writer, Some(vm));
+    let mut trailer = pass.run(&mut Reader::new(slots), Some(table.target), context)?;
     let mut failure = None;
     if plan.verify && trailer.incomplete().is_none() {
         trailer.verified = Some(match second_pass(&mut device, query, trailer.outcome.digest) {

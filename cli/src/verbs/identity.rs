@@ -1,11 +1,37 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether the table in a capture is the one that the list in it names. A handle alone does not say: EL2 gives it to
-//! another VM once its VM is gone.
+//! Which table is meant, and whether a capture has it. A handle alone does not say: EL2 gives it to another VM once its VM
+//! is gone. The root that a list tells does.
 
+use super::resolve;
+use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::model::TableFacts;
+use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{vm_flags, VmRecord};
+use s2dump_abi::target::{Identity, Target};
+
+/// Returns the table that `selector` names among `vms`, a list of the device, and its VM.
+///
+/// # Errors
+///
+/// `NoSuchVm`: no VM of the list is meant, or one that never ran, which has no table. Also a handle is looked up: without a
+/// root, the table that is read could be one of another VM by then.
+pub(super) fn listed_table(selector: &Selector, vms: &[VmRecord]) -> Result<(Identity, VmRecord), Failure> {
+    let (target, vm) = resolve(selector, vms)?;
+    let name = selector.to_string();
+    let vm = vm.ok_or_else(|| Failure::from_status(Status::NO_SUCH_VM, &name))?;
+    if vm.flags & vm_flags::CREATED == 0 {
+        return Err(Failure::from_status(Status::VM_NOT_RUN, &name));
+    }
+    Ok((Identity { target, root: vm.root }, vm))
+}
+
+/// Returns the tables of all VMs of a list that ran.
+pub(super) fn listed_tables(vms: &[VmRecord]) -> Vec<Identity> {
+    let created = vms.iter().filter(|vm| vm.flags & vm_flags::CREATED != 0);
+    created.map(|vm| Identity { target: Target::guest(vm.handle), root: vm.root }).collect()
+}
 
 /// Refuses `table` if `vms`, the lists read so far, name another root for its handle.
 ///

@@ -218,10 +218,10 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
 }
 
 /// Says what is wrong with an address EL2 refused, where the list tells how many bits it may have.
-fn outside_space(failure: Failure, address: u64, vm: Option<&VmRecord>) -> Failure {
-    let Some(vm) = vm.filter(|vm| address.checked_shr(vm.ia_bits.into()).is_some_and(|above| above != 0)) else {
+fn outside_space(failure: Failure, address: u64, vm: &VmRecord) -> Failure {
+    if address.checked_shr(vm.ia_bits.into()).is_none_or(|above| above == 0) {
         return failure;
-    };
+    }
     Failure { code: failure.code, ..beyond(&format!("vm:{:#x}", vm.handle), address, vm.ia_bits) }
 }
 

@@ -17,7 +17,7 @@ use crate::plan::DumpPlan;
 use crate::progress::Progress;
 use crate::reader::{Event, Reader};
 use crate::source::ram::RamDump;
-use crate::source::SlotSource;
+use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, RecordKind, SlotKind, VmRecord};
 use s2dump_abi::target::Target;
@@ -138,10 +138,13 @@ impl<'a> Pass<'a> {
                     }
                     self.row(row, context)?;
                 }
-                Some(Event::End(SlotKind::RANGES, outcome)) if self.dumping.is_some() => {
+                Some(Event::End(SlotKind::RANGES, mut outcome)) if self.dumping.is_some() => {
                     progress.clear(context.err);
                     if let Some(error) = reader.take_failure() {
                         self.issues += 1;
+                        if let SourceError::AnotherTable { .. } = error {
+                            outcome.status = Some(Status::VM_GONE);
+                        }
                         self.cause = Some(error.into_failure("capture").message);
                     }
                     return self.last_rows(outcome, context);
@@ -212,7 +215,7 @@ impl<'a> Pass<'a> {
             context.note("captured folded: within rows marked ~ the output addresses are not known");
         }
         let handle = table.target.guest_handle();
-        self.vm = self.vm.or_else(|| self.vms.iter().find(|vm| Some(vm.handle) == handle).copied());
+        self.vm = self.vm.or_else(|| self.vms.iter().rev().find(|vm| Some(vm.handle) == handle).copied());
         let heading = Heading {
             table,
             vm: self.vm,

@@ -3,10 +3,10 @@
 //!
 //! On a capture only the leaf level is known: a dump follows tables but does not show them.
 
-use super::identity::check_listed;
+use super::identity::{check_listed, listed_table};
 use super::suspicion::Suspicion;
 use super::{address_in, beyond, list_vms, open_image, outside_space, remember};
-use super::{resolve, resolve_captured, Context, Stop};
+use super::{resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -37,6 +37,9 @@ pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode
         true => walk.write_json(context.out)?,
         false => walk.write_text(context.out)?,
     }
+    if walk.is_dying {
+        return Err(Failure::from_status(Status::VM_DYING, &walk.table.name()).into());
+    }
     if let Some(why) = walk.why_not_known() {
         return Err(Failure::new(ExitCode::Partial, format_args!("{}: {why}", walk.table.name())).into());
     }
@@ -53,7 +56,7 @@ fn from_image(image: &ImagePlan, address: u64, context: &mut Context<'_>) -> Res
     let mut suspicion = Suspicion::new(image.says_encoding);
     steps.iter().for_each(|step| suspicion.add(step, &table));
     suspicion.notes().iter().for_each(|note| context.note(note));
-    Ok((Walk { table, vm: None, address, steps, from_leaves: false }, 0))
+    Ok((Walk { table, vm: None, address, steps, from_leaves: false, is_dying: false }, 0))
 }
 
 fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
@@ -61,22 +64,22 @@ fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> 
     let fail = |error: SourceError| error.into_failure(&name);
     let mut device = context.device().map_err(fail)?;
     let vms = list_vms(&mut device)?;
-    let (target, vm) = resolve(selector, &vms)?;
-    let slots = device.start(Query::Walk { target, address });
-    let slots = slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?;
+    let (table, vm) = listed_table(selector, &vms)?;
+    let slots = device.start(Query::Walk { table, address });
+    let slots = slots.map_err(|error| outside_space(fail(error), address, &vm))?;
     read(&mut Reader::new(slots), vm, address, &name, context)
 }
 
 /// Reads the walk of `address` in the table `name`; returns it, and how many issues there were.
 fn read<S: SlotSource>(
     reader: &mut Reader<S>,
-    vm: Option<VmRecord>,
+    vm: VmRecord,
     address: u64,
     name: &str,
     context: &mut Context<'_>,
 ) -> Result<(Walk, u64), Stop> {
     let fail = |error: SourceError| error.into_failure(name);
-    let (mut table, mut steps, mut issues) = (None, Vec::new(), 0);
+    let (mut table, mut steps, mut issues, mut is_dying) = (None, Vec::new(), 0, false);
     loop {
         let event = reader.next_event();
         context.tell_issues(reader, &mut issues);
@@ -84,6 +87,8 @@ fn read<S: SlotSource>(
             Some(Event::Walk(found)) => table = Some(found),
             Some(Event::Row(step)) => steps.push(step),
             Some(Event::End(_, outcome)) => match outcome.status {
+                // The steps are there: they are shown, and said to be of a table that is taken apart.
+                _ if outcome.is_dying && table.is_some() => is_dying = true,
                 Some(status) if status != Status::OK => return Err(Failure::from_status(status, name).into()),
                 _ => {}
             },
@@ -92,7 +97,7 @@ fn read<S: SlotSource>(
         }
     }
     match table {
-        Some(table) => Ok((Walk { table, vm, address, steps, from_leaves: false }, issues)),
+        Some(table) => Ok((Walk { table, vm: Some(vm), address, steps, from_leaves: false, is_dying }, issues)),
         None => Err(fail(SourceError::Driver("a walk", "no walk".into())).into()),
     }
 }
@@ -105,7 +110,7 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
     let mut current: Option<TableFacts> = None;
     let mut known: Option<TableFacts> = None;
     let mut found: Option<(TableFacts, Row)> = None;
-    let mut issues = 0;
+    let (mut issues, mut is_dying) = (0, false);
     loop {
         let event = reader.next_event();
         context.tell_issues(&mut reader, &mut issues);
@@ -126,13 +131,16 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
                     found = entry.map(|entry| (table, entry.with_whole_entries()));
                 }
             }
-            Some(Event::End(SlotKind::RANGES, _)) => current = None,
+            Some(Event::End(SlotKind::RANGES, outcome)) => {
+                is_dying |= current.is_some() && found.is_some() && outcome.is_dying;
+                current = None;
+            }
             Some(_) => {}
             None => break,
         }
     }
     if let Some((table, entry)) = found {
-        return Ok((Walk { table, vm, address, steps: vec![entry], from_leaves: true }, issues));
+        return Ok((Walk { table, vm, address, steps: vec![entry], from_leaves: true, is_dying }, issues));
     }
     Err(match known {
         None => Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: the capture holds no table of it")),

@@ -108,6 +108,28 @@ pub fn save_all(directory: &Path) {
     save("truncated.s2d", &Capture { bytes: whole.bytes[..whole.bytes.len() - 500].to_vec() });
 
     save("changed.s2d", &changed());
+    let held = SlotHeader { held_ticks: 500, tick_hz: 62_500_000, ..protected() };
+    save("atomic.s2d", empty().dump(held, &protected_table(), 200, Status::OK));
+    // Teardown began before the second slot was read.
+    let dying = SlotHeader { flags: held.flags | slot_flags::DYING, held_ticks: 1_312, ..held };
+    let mut torn_down = empty();
+    torn_down.list(&three_vms()).ranges(held, &protected_table()[..3], 3);
+    let rest = SlotHeader { record_count: 6, sequence: 1, start: 0x8001_0000, next: 1 << 40, ..dying };
+    torn_down.slot(rest, &protected_table()[3..]).end(held.target, 2, Status::VM_DYING);
+    save("dying.s2d", &torn_down);
+    // As a driver would that does not know what the flag means.
+    save("dying-ok.s2d", empty().dump(dying, &protected_table(), 200, Status::OK));
+    // The handle was given to another VM between two slots.
+    let mut between = empty();
+    between.ranges(protected(), &protected_table()[..3], 3);
+    let stranger = SlotHeader { record_count: 6, sequence: 1, start: 0x8001_0000, next: 1 << 40, ..protected() };
+    between.slot(SlotHeader { root: 0x4200_0000, ..stranger }, &protected_table()[3..]).end(held.target, 2, Status::OK);
+    save("between-slots.s2d", &between);
+    save("v1.1.s2d", &Capture { bytes: include_bytes!("../captures/v1.1.s2d").to_vec() });
+    let mut set = include_bytes!("../captures/v1.1.s2d").to_vec();
+    // In the header of the list, where version 2 has a time: reserved in version 1.
+    set[108] = 1;
+    save("v1.1-reserved.s2d", &Capture { bytes: set });
     // The first of the slots of a dump: with an END that says all is well, and without.
     let first = &protected_table()[..3];
     save("lone.s2d", empty().dump(protected(), first, 3, Status::OK));
@@ -122,17 +144,17 @@ pub fn save_all(directory: &Path) {
     lengths.bytes[third + 10..third + 12].copy_from_slice(&0xffff_u16.to_le_bytes());
     save("lengths.s2d", &lengths);
 
-    let newer = SlotHeader { version: 2 << 16, ..protected() };
-    save("major2.s2d", empty().dump(newer, &protected_table(), 3, Status::OK));
+    let newer = SlotHeader { version: 3 << 16, ..protected() };
+    save("major3.s2d", empty().dump(newer, &protected_table(), 3, Status::OK));
     save(
-        "major2-later.s2d",
+        "major3-later.s2d",
         empty().list(&three_vms()).ranges(protected(), &protected_table(), 3).ranges(newer, &protected_table(), 3),
     );
     let mut minor = empty();
     let strange = [run(0, 1, 1024, RecordKind(77), 0, 0, 0)];
-    let minor_header = SlotHeader { version: 1 << 16 | 9, ..protected() };
+    let minor_header = SlotHeader { version: 2 << 16 | 9, ..protected() };
     minor
-        .slot(SlotHeader { kind: 99, version: 1 << 16 | 9, record_count: 1, ..slot_header(SlotKind(99)) }, &strange)
+        .slot(SlotHeader { kind: 99, version: 2 << 16 | 9, record_count: 1, ..slot_header(SlotKind(99)) }, &strange)
         .dump(SlotHeader { reserved: [7; 3], ..minor_header }, &protected_table(), 200, Status::OK);
     save("minor9.s2d", &minor);
     let mut unknown = protected_table();
