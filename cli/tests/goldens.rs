@@ -63,7 +63,7 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "changed",
         &[
-            "dump -i changed.s2d -o +raw,count",
+            "dump -i changed.s2d -o +raw,count,contig",
             "dump -i changed.s2d -n --exact",
             "dump -i changed.s2d --format ptdump",
             "dump -i changed.s2d --format ndjson",

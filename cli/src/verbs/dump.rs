@@ -164,10 +164,9 @@ fn from_image(
     }
     let start = address_in(image, start)?;
     let end = Ipa::try_new(end.min(geometry.ia_end())).unwrap_or(start);
-    // Folded here, where entries beyond the output size are kept apart.
     let mut table = open_image(image, context)?;
     let mut pass = Pass::new(plan, writer, None);
-    let mut trailer = pass.run_image(&mut table.dump(start, end, true), context)?;
+    let mut trailer = pass.run_image(&mut table.dump(start, end, plan.exact), context)?;
     if let Some(error) = table.take_error() {
         trailer.issues += 1;
         trailer.cause.get_or_insert(error.to_string());

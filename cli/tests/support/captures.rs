@@ -50,11 +50,12 @@ pub fn lpa2_table() -> Vec<Record> {
 /// A dump during which tables became a block, a hole and a poisoned entry of a higher level.
 pub fn changed() -> Capture {
     let header = dump_header(0x1000, VTCR_40);
+    // The first two are of runs of contiguous entries, of which the change cuts off what was not read.
     let slots = [
-        (0, vec![hole(0, 1, 2), leaves(0x8000_0000, 3, 8, 0x4200_0000, PAGE)]),
+        (0, vec![hole(0, 1, 2), leaves(0x8000_0000, 3, 8, 0x4200_0000, PAGE | 1 << 52)]),
         (
             0x8000_8000,
-            vec![leaves(0x8000_0000, 2, 2, 0x6000_0000, BLOCK), leaves(0x8040_0000, 3, 8, 0x4300_0000, PAGE)],
+            vec![leaves(0x8000_0000, 2, 2, 0x6000_0000, BLOCK | 1 << 52), leaves(0x8040_0000, 3, 8, 0x4300_0000, PAGE)],
         ),
         (0x8040_8000, vec![annotated(0x8040_0000, 2, 1, POISONED), leaves(0x8060_0000, 3, 8, 0x4400_0000, PAGE)]),
         (0x8060_8000, vec![hole(0x8000_0000, 1, 1), hole(0xc000_0000, 1, 1021)]),
