@@ -95,7 +95,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Slot<'_>, SlotFault> {
     Ok(Slot { header, records, cut_off })
 }
 
-/// Copies records out one by one; a newer minor version may have made them longer, the rest is skipped.
+/// Copies records out one by one. A newer minor version may have appended fields to them, which are skipped.
 pub(crate) struct RecordIter<'a, T> {
     chunks: std::slice::ChunksExact<'a, u8>,
     of: std::marker::PhantomData<T>,
@@ -107,7 +107,7 @@ impl<'a, T> RecordIter<'a, T> {
         if header.record_count > 0 && record_bytes < size_of::<T>() {
             return Err(SlotFault::RecordBytes(header.record_bytes, header.kind));
         }
-        // Without records their size does not matter, but a chunk may not be empty.
+        // Without records their size does not matter, but `chunks_exact` panics at zero.
         Ok(Self { chunks: body.chunks_exact(record_bytes.max(1)), of: std::marker::PhantomData })
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Slots to events: sections of tables and lists, their rows, their end; and what is wrong with them.
 //!
-//! A damaged input still yields its good rows: what cannot be used is skipped and becomes an [`Issue`]. Nothing here
-//! grows with the input: at most the events of one slot are held.
+//! A damaged input still yields its good rows: what cannot be used is skipped and becomes an [`Issue`]. Memory does not grow
+//! with the input: at most the events of one slot are held.
 
 use crate::frame::{self, Records, Slot, SlotBuffer, SlotFault};
 use crate::model::{target_name, Changed, Outcome, Row, TableFacts, TableFault};
@@ -14,7 +14,7 @@ use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use s2dump_vmsa::Level;
 use std::collections::VecDeque;
 
-/// What the reader finds, in order.
+/// What the reader finds, in the order of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A dump begins.
@@ -133,7 +133,7 @@ impl<S: SlotSource> Reader<S> {
                     self.sections.close(None);
                     return Ok(self.sections.events.pop_front());
                 }
-                // What has begun ends first, so that its rows are not lost.
+                // The open section is ended first, so that its rows are not lost.
                 Err(error) => {
                     self.sections.cut();
                     self.failed = Some(error);
@@ -199,7 +199,7 @@ impl Sections {
         }
         match records {
             Records::None => self.close(Some(&header)),
-            // A kind from the future counts if it is part of the open section, and else is nothing to us.
+            // A slot of an unknown kind is counted if it continues the open section, and ignored otherwise.
             Records::Unknown => {
                 let is_next = |section: &Section| {
                     section.first.target == header.target && section.next_sequence == header.sequence
@@ -243,7 +243,7 @@ impl Sections {
         true
     }
 
-    /// Begins a section; an open one ends without END slot.
+    /// Begins a section. If another is open, it has no END slot, and ends here.
     fn begin(&mut self, index: u64, header: &SlotHeader) -> bool {
         self.close(None);
         let kind = SlotKind(header.kind);
@@ -362,14 +362,14 @@ impl Sections {
         }
     }
 
-    /// Ends the open section where the source failed: that the end is missing needs no telling then.
+    /// Ends the open section after the source failed. The failure is reported, so the missing END slot is no issue as well.
     fn cut(&mut self) {
         let issues = self.issues.len();
         self.close(None);
         self.issues.truncate(issues);
     }
 
-    /// Ends the open section, or one of which there is only the END slot.
+    /// Ends the open section. An END slot without a section, as of a dump that failed at once, is a section by itself.
     fn close(&mut self, end: Option<&SlotHeader>) {
         self.last = None;
         let Some(mut section) = self.section.take() else {

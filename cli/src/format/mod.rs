@@ -165,9 +165,9 @@ pub(crate) trait Format {
     fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()>;
     /// Writes what comes after the rows.
     fn end(&mut self, out: &mut dyn Write, trailer: &Trailer) -> io::Result<()>;
-    /// Returns whether [`Self::end`] tells the consistency; if not, a note on standard error does.
+    /// Returns whether [`Self::end`] tells the consistency. If not, a note on standard error does.
     fn tells_consistency(&self) -> bool;
-    /// Returns whether rows tell what no translation uses from holes and pages; if not, a note does.
+    /// Returns whether its rows can show entries that no translation uses. If not, a note tells how many there are.
     fn tells_faults(&self) -> bool {
         true
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Slots from the driver: what to ask in which order, over any [`Session`].
+//! Slots from the driver: which requests to make in which order, over any [`Session`].
 
 use super::{errno, Fetched, SlotSource, SourceError};
 use crate::frame::{self, SlotBuffer};
@@ -90,7 +90,7 @@ impl Query {
     }
 }
 
-/// More slots than any driver should have: a bound for what a broken one can make us map.
+/// No driver has more slots than this. It bounds how much a broken one can make us map.
 const MAX_RING_SLOTS: u32 = 4096;
 
 /// A session after its hello.

@@ -152,11 +152,18 @@ fn verify_finds_a_change() {
 fn verify_that_fails_is_partial() {
     let first = dump(3, slot_flags::DIGEST, Status::OK);
     let gone = Script { starts: vec![Ok(first.clone()), Err(Status::NO_SUCH_VM.into())], ..Script::new(list(), first) };
-    for script in [Script::new(list(), exact(3)), gone] {
+    let first = dump(3, slot_flags::DIGEST, Status::OK);
+    let dying = dump(3, slot_flags::DIGEST | slot_flags::DYING, Status::VM_DYING);
+    let dying = Script { starts: vec![Ok(first.clone()), Ok(dying)], ..Script::new(list(), first) };
+    for (script, text) in [
+        (Script::new(list(), exact(3)), "no digest, or no end"),
+        (gone, "no such VM"),
+        (dying, "INCOMPLETE: the VM is being torn down"),
+    ] {
         let ran = run(&script, "dump vm:0x1000 --verify --format json");
         assert_eq!(ran.code, ExitCode::Partial, "{}", ran.out);
         assert!(ran.out.contains("\"verify\":\"failed\"") && ran.out.ends_with("}\n"), "{}", ran.out);
-        assert!(ran.err.contains("the second pass failed"), "{}", ran.err);
+        assert!(ran.err.contains("the second pass failed") && ran.err.contains(text), "{}", ran.err);
     }
 }
 

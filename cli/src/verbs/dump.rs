@@ -119,7 +119,11 @@ fn second_pass(device: &mut Device, query: Query, first: Option<u64>) -> Result<
     let mut second = None;
     while let Some(event) = reader.next_event()? {
         if let Event::End(_, outcome) = event {
-            second = outcome.digest.filter(|_| outcome.is_complete());
+            match outcome.status {
+                _ if outcome.is_dying => return Err(SourceError::Refused(Status::VM_DYING)),
+                Some(status) if status != Status::OK => return Err(SourceError::Refused(status)),
+                _ => second = outcome.digest.filter(|_| outcome.is_complete()),
+            }
         }
     }
     match (first, second) {

@@ -167,10 +167,10 @@ fn beyond(name: &str, address: u64, ia_bits: u8) -> Failure {
     Failure::new(ExitCode::UsageOrIo, message)
 }
 
-/// Issues that are told of one input: who reads the hundredth knows no more than after the first few.
+/// How many issues of one input are told. Later ones are only counted, because they tell a person nothing new.
 const MOST_ISSUES: u64 = 20;
 
-/// Keeps a VM of a list; a list that has more than there can be VMs is not kept to its end.
+/// Keeps a VM of a list, unless the list has more of them than there can be.
 fn remember(vms: &mut Vec<VmRecord>, vm: VmRecord) {
     // pKVM has 255 handles, and the driver adds VMs without a table.
     const MOST_VMS: usize = 4096;
@@ -187,7 +187,7 @@ fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
     while let Some(event) = reader.next_event().map_err(fail)? {
         match event {
             Event::Vm(vm) => remember(&mut vms, vm),
-            // Half a list would make "no such VM" a lie.
+            // A list that is not whole does not show that a VM is not there.
             Event::End(_, outcome) if outcome.status != Some(Status::OK) => {
                 let status = outcome.status.unwrap_or(Status::BAD_ANSWER);
                 return Err(Failure::from_status(status, "list"));

@@ -26,14 +26,14 @@ pub(crate) struct RamTable {
     table: ImageTable,
 }
 
-/// How many times the descriptors that memory can hold a dump reads at most.
+/// A dump reads at most so many times the descriptors that the memory can hold.
 ///
-/// A table that one entry leads to is read once. Hostile tables that share tables at each level lead to 2^36 and more
-/// descriptors from four pages; honest ones that share a few stay below this.
+/// A dump reads a table once for each entry that leads to it. Hostile tables in four pages, each shared by all entries of the one
+/// above, lead to 2^36 descriptors and more. Honest tables share a few at most.
 const SHARED_TIMES: u64 = 4;
-/// What is always read: no more than an instant, and small images may well share much.
+/// So many descriptors are always read: that takes an instant, and small images may share many tables.
 const LEAST_LIMIT: u64 = 1 << 22;
-/// Rows that are kept at once.
+/// How many rows are kept at once.
 const ROWS_AT_ONCE: usize = 1024;
 
 impl RamTable {

@@ -27,7 +27,7 @@ pub(crate) struct TablePages {
     error: Cell<Option<io::Error>>,
 }
 
-/// Bytes of pages that are kept: the tables above a million leaves are a few.
+/// How many bytes of table pages are kept. The tables above a million leaves need a fraction of it.
 const KEPT_BYTES: u32 = 8 << 20;
 
 impl TablePages {
@@ -45,7 +45,7 @@ impl TablePages {
         self.budget
     }
 
-    /// Forgets pages, unless there is room for those of another walk.
+    /// Forgets all pages, unless there is room for those of another walk.
     pub(crate) fn make_room(&mut self) {
         if self.places.get_mut().len() > self.budget as usize {
             self.places.get_mut().clear();
