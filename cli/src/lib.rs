@@ -47,7 +47,7 @@ pub fn main() -> std::process::ExitCode {
     let stdout = io::stdout();
     let out_has_color = AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
     let mut err = io::stderr();
-    // Rows on the same terminal show progress themselves.
+    // Where rows appear on the terminal, they show by themselves how far it is.
     let shows_progress = err.is_terminal() && !stdout.is_terminal();
     let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
     let mut context = Context {
@@ -63,8 +63,8 @@ pub fn main() -> std::process::ExitCode {
     run(&arguments, &mut context).into()
 }
 
-/// Runs a command line, its first word the name of the program, in a world without devices where every capture is
-/// `capture`, whatever it is called. Standard output goes to `out`; returns the exit code.
+/// Runs a command line, whose first word is the name of the program, in a world without devices, where every file is
+/// `capture`. Standard output goes to `out`. Returns the exit code.
 pub fn run_on_capture(arguments: &[&str], capture: &[u8], out: &mut dyn Write) -> u8 {
     let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
     let open_session = || Err(SourceError::Open(io::ErrorKind::NotFound.into()));
@@ -115,7 +115,7 @@ fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
     }
 }
 
-/// Returns the exit code of writing to standard output; who reads from us may stop at any time.
+/// Returns the exit code for the result of writing to standard output. It is no error if the reader stops early.
 fn written(result: io::Result<()>, context: &mut Context<'_>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::Ok,
@@ -130,7 +130,7 @@ fn report(failure: &Failure, context: &mut Context<'_>) -> ExitCode {
     failure.code
 }
 
-/// Returns whether arguments that may not be right ask for JSON.
+/// Returns whether arguments ask for JSON, even if they are not right otherwise.
 fn seems_json(arguments: &[OsString]) -> bool {
     arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
         matches!(argument, "--json" | "json" | "ndjson" | "-fjson" | "-fndjson" | "--format=json" | "--format=ndjson")

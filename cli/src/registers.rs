@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Registers as they are typed or captured: what table they describe, or which field of them is not right.
+//! Registers as they are typed or captured: which table they describe, or which of their fields is wrong.
 
 use s2dump_abi::slot::encoding;
 use s2dump_hyp::table_memory::Root;
@@ -25,17 +25,17 @@ impl fmt::Display for Register {
     }
 }
 
-/// A value no table can have, or none that is decoded.
+/// A register value that no table can have, or whose table is not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{register} {value:#x}: {}", self.why())]
 pub(crate) struct BadRegister {
-    /// Which.
+    /// Which register.
     pub(crate) register: Register,
     /// Its value.
     pub(crate) value: u64,
-    /// Its field.
+    /// Which field is wrong.
     pub(crate) error: GeometryError,
-    /// How many address bits the CPU was taken to have, where an option can say otherwise.
+    /// How many address bits the CPU is taken to have; `None` where no option can change that.
     pub(crate) pa_max_bits: Option<u8>,
 }
 
@@ -91,7 +91,7 @@ impl BadRegister {
     /// Says where the limit of a stage-2 table's size comes from.
     fn limit(&self) -> String {
         let Some(bits) = self.pa_max_bits.filter(|_| self.register == Register::Vtcr) else { return String::new() };
-        // With an option that says the same as PS, this is true as well.
+        // If --pa-bits says the same as PS, this is true too.
         if bits == Features::of_kvm(self.value, false, false).pa_max_bits {
             format!("; with {bits} physical address bits, as PS (18:16) says: --pa-bits N if the CPU has more")
         } else {
@@ -100,7 +100,7 @@ impl BadRegister {
     }
 }
 
-/// A table in an image of memory: its registers, checked, and what they do not say.
+/// A table in an image of memory: its registers, which were checked, and what they do not say.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ImageTable {
     /// The table.
@@ -172,7 +172,7 @@ impl ImageTable {
         format!("{} {:#x}", base_register(self.root.geometry()), self.base)
     }
 
-    /// Returns what is odd about the registers, but no error.
+    /// Returns a warning, if the registers are odd without being wrong.
     pub(crate) fn warning(&self) -> Option<String> {
         let geometry = self.root.geometry();
         let dropped = geometry.base(self.base).ok().map(|base| base.dropped).filter(|&dropped| dropped != 0)?;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What was typed. Syntax only; what it means together is decided in `plan.rs`.
+//! What was typed: syntax only. Which arguments go together is decided in `plan`.
 
 pub(crate) mod decode;
 pub(crate) mod image;
 
 use crate::numbers::{self, parse_number, parse_range, AddressRange};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use s2dump_abi::target::{END_HANDLE, FIRST_HANDLE};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -238,8 +239,8 @@ pub(crate) enum SelectorError {
     /// Does not begin with `vm:`.
     #[error("a target is vm:0x1000 (handle), vm:4242 (pid) or vm:4242-11 (debugfs name)")]
     NotATarget,
-    /// A handle of more than 16 bits.
-    #[error("`{0}` is not a pKVM handle (0x1000 to 0x10fe)")]
+    /// Not a number of 16 bits.
+    #[error("`{0}` is not a pKVM handle ({first:#x} to {last:#x})", first = FIRST_HANDLE, last = END_HANDLE - 1)]
     NotAHandle(String),
 }
 

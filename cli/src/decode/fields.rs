@@ -20,7 +20,7 @@ pub(crate) struct Field {
     pub(crate) hi: u32,
     /// Lowest bit.
     pub(crate) lo: u32,
-    /// Name, as Arm's.
+    /// Name that Arm gives it.
     pub(crate) name: &'static str,
     /// Its bits, shifted down.
     pub(crate) value: u64,
@@ -60,7 +60,8 @@ pub(crate) struct Decoded {
 pub(crate) fn decode(raw: u64, plan: &DecodePlan) -> Decoded {
     let DecodePlan { level, ref geometry, encoding, knows_hardware, .. } = *plan;
     let descriptor = RawDescriptor::from_bits(raw).view(level, geometry);
-    // The same with all other bits set: which fields the format has, is asked of the decoder and not known here.
+    // The same descriptor with all other bits set: what it has tells which fields the format has, so that only the
+    // decoder needs to know.
     let probe = RawDescriptor::from_bits(raw | !0b11).view(level, geometry);
     let mut fields = Fields { raw, knows_hardware, list: Vec::new() };
     let mut fault = descriptor.fault();
@@ -110,7 +111,7 @@ pub(crate) fn decode(raw: u64, plan: &DecodePlan) -> Decoded {
 
 struct Fields {
     raw: u64,
-    /// A register told HA and HD; if not, the geometry has them clear.
+    /// Whether a register told HA and HD. If not, the geometry has them clear.
     knows_hardware: bool,
     list: Vec<Field>,
 }
@@ -121,7 +122,7 @@ impl Fields {
         self.list.push(Field { hi, lo, name, value, meaning: meaning.into() });
     }
 
-    /// One bit that says something when it is set, and when it is clear.
+    /// Adds a field of one bit, with what it means when it is set and when it is clear.
     fn flag(&mut self, bit: u32, name: &'static str, set: &'static str, clear: &'static str) {
         self.put(bit, bit, name, if self.raw >> bit & 1 == 1 { set } else { clear });
     }
@@ -151,7 +152,7 @@ impl Fields {
         }
     }
 
-    /// The bits of an address: those in place, and those above them.
+    /// Adds the address: the bits that stand in their place, and the field that has the bits above those.
     fn address(&mut self, level: Level, geometry: &Geometry) {
         let (low, high) = (geometry.low_address_mask(level), geometry.high_address_mask());
         if low != 0 {
@@ -165,7 +166,7 @@ impl Fields {
         }
     }
 
-    /// What a stage-1 table says about everything below it, as far as it counts (`probe`).
+    /// Adds what a stage-1 table says about everything below it: the bits that count, which are those that `probe` has.
     fn table_attrs(&mut self, attrs: TableAttrs, probe: TableAttrs, regime: Regime) {
         let two = regime == Regime::El2And0;
         let mut put = |bit, counts, is_set, name, meaning| {
@@ -182,7 +183,7 @@ impl Fields {
         put(59, probe.pxn(), attrs.pxn(), "PXNTable", "EL2 executes nothing below");
     }
 
-    /// What the leaves of both stages have.
+    /// Adds the fields that leaves of both stages have.
     fn leaf(&mut self, leaf: &Leaf<'_>, probe: &Leaf<'_>, geometry: &Geometry) {
         self.address(leaf.level(), geometry);
         let clear = match (self.knows_hardware, geometry.sets_access_flag()) {
@@ -208,7 +209,7 @@ impl Fields {
         }
     }
 
-    /// Those of `62:59` that the register gives it, neighbors as one field.
+    /// Adds those bits of `62:59` that HWU59 to HWU62 make PBHA; neighbors are one field.
     fn pbha(&mut self, probe: &Leaf<'_>) {
         let mut mask = u64::from(probe.pbha()) << 59;
         while mask != 0 {
@@ -219,7 +220,7 @@ impl Fields {
         }
     }
 
-    /// `9:8`, unless they are address bits.
+    /// Adds the shareability, `9:8`, unless these bits are part of the address.
     fn shareability(&mut self, shareability: Shareability) {
         if !self.list.iter().any(|field| field.mask() & 0b11 << 8 != 0) {
             self.put(9, 8, "SH", words::shareability(shareability));

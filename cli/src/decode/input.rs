@@ -3,10 +3,10 @@
 
 use std::io::{self, BufRead};
 
-/// Splits input into words, however long it is.
+/// Splits input into words. However long the input is, only one word is kept.
 pub(crate) struct Words<R>(pub(crate) R);
 
-/// More than any number has: the rest of such a word is dropped.
+/// More than any number has; the rest of a longer word is dropped.
 const MOST_CHARACTERS: usize = 64;
 
 impl<R: BufRead> Iterator for Words<R> {

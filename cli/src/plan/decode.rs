@@ -14,7 +14,7 @@ use s2dump_vmsa::{Features, Geometry, Granule, Level};
 pub(crate) struct DecodePlan {
     /// The descriptors; `None` for those on standard input.
     pub(crate) descriptors: Option<Vec<u64>>,
-    /// Whether their digits are hexadecimal without 0x too.
+    /// Whether digits without 0x are hexadecimal.
     pub(crate) hex: bool,
     /// The level of all of them.
     pub(crate) level: Level,
@@ -22,7 +22,7 @@ pub(crate) struct DecodePlan {
     pub(crate) geometry: Geometry,
     /// How software bits and invalid entries are read.
     pub(crate) encoding: u16,
-    /// A register tells what hardware sets (HA, HD).
+    /// Whether a register told HA and HD: which bits hardware sets.
     pub(crate) knows_hardware: bool,
     /// As JSON.
     pub(crate) json: bool,
@@ -72,7 +72,7 @@ fn bad_descriptor(error: NumberError) -> Failure {
     }
 }
 
-/// What helps where many descriptors do not say their base.
+/// The hint for descriptors that do not say their base.
 pub(crate) const HEX_HINT: &str = "--hex takes descriptors without 0x as hexadecimal";
 
 /// Refuses options of the other stage, which would be without effect.
@@ -100,7 +100,7 @@ fn check_stage(decode: &Decode, stage: u8) -> Result<(), Failure> {
     }
 }
 
-/// Refuses options that `register` tells itself, or that contradict it or each other.
+/// Refuses options that repeat what `register` says, or contradict it or each other.
 fn check_register(decode: &Decode, register: &str, value: u64) -> Result<(), Failure> {
     let options = [
         ("--granule", decode.granule.is_some()),
@@ -125,13 +125,13 @@ fn check_register(decode: &Decode, register: &str, value: u64) -> Result<(), Fai
     }
 }
 
-/// The features of options; what has a register field counts where the field is set.
+/// Returns the features that options give. A feature with a register field counts only if the field is set.
 fn features(decode: &Decode, pa_max_bits: u8) -> Features {
     let cpu = &decode.cpu;
     Features { pa_max_bits, mte_perm: cpu.mte_perm, aie: decode.aie, ..Features::of_kvm(0, cpu.fwb, cpu.xnx) }
 }
 
-/// The CPU's address bits, as far as options tell. With FEAT_LPA they are 52, and the output size is what PS says.
+/// Returns the CPU's address bits, if options tell them. With FEAT_LPA they are 52, and PS gives the output size.
 fn pa_max_bits(decode: &Decode) -> Option<u8> {
     if decode.lpa {
         Some(52)
@@ -140,7 +140,7 @@ fn pa_max_bits(decode: &Decode) -> Option<u8> {
     }
 }
 
-/// Makes the geometry of a register; of a CPU with as many address bits as its PS says, if nothing else is told.
+/// Makes the geometry of a register. If no option tells the CPU's address bits, they are as many as PS says.
 fn of_register(
     decode: &Decode,
     register: Register,
@@ -190,7 +190,8 @@ fn stage1(decode: &Decode) -> Result<Geometry, Failure> {
     of_register(decode, Register::Tcr, tcr, |features| Geometry::from_tcr_el2(tcr, decode.e2h, features))
 }
 
-/// Fields of a register made up from options. Decoding does not depend on the input size: 32 bits always are legal.
+/// Fields of a register that is made up from options. Its input size is 32 bits, which is always legal: decoding does not
+/// depend on it.
 struct Shape {
     tg0_and_t0sz: u64,
     ps: u64,

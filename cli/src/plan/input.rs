@@ -28,7 +28,7 @@ pub(crate) struct ImagePlan {
     pub(crate) ram: Vec<RamFile>,
     /// The table.
     pub(crate) table: ImageTable,
-    /// Whether it was said how software bits and invalid entries are encoded.
+    /// Whether an option says how software bits and invalid entries are encoded.
     pub(crate) says_encoding: bool,
 }
 
@@ -37,7 +37,7 @@ fn usage(message: impl std::fmt::Display) -> Failure {
 }
 
 impl Input {
-    /// Refuses `what`, an option that is about stage 2, for a table of stage 1.
+    /// Refuses `what`, an option about stage 2, if the table is of stage 1.
     pub(crate) fn check_stage2(&self, what: &str) -> Result<(), Failure> {
         match self {
             Self::Image(image) => image.check_stage2(what),
@@ -45,7 +45,7 @@ impl Input {
         }
     }
 
-    /// Decides where the table comes from that `verb` is about.
+    /// Decides where the table that `verb` is about comes from.
     pub(crate) fn new(
         target: Option<Selector>,
         capture: Option<PathBuf>,
@@ -71,7 +71,7 @@ impl Input {
 }
 
 impl ImagePlan {
-    /// Refuses `what`, which has words for stage 2 only, for another table.
+    /// Refuses `what`, which can describe stage 2 only, if the table is of stage 1.
     fn check_stage2(&self, what: &str) -> Result<(), Failure> {
         match self.table.root.geometry().regime() {
             Regime::Stage2 => Ok(()),
@@ -79,7 +79,7 @@ impl ImagePlan {
         }
     }
 
-    /// Decides which table is meant, or that none in an image is.
+    /// Decides which table of an image is meant; `None` if no image is given.
     fn new(image: Image) -> Result<Option<Self>, Failure> {
         if image.ram.is_empty() {
             return match image.first_option() {
@@ -122,7 +122,7 @@ fn el2(image: &Image, tcr: u64, ttbr0: u64) -> Result<ImageTable, Failure> {
     let of_size = |bits| ImageTable::el2(tcr, ttbr0, image.e2h, image.wxn, features(bits)).map_err(usage);
     match pa_bits {
         Some(bits) => of_size(bits),
-        // As many as PS says, which the geometry of the largest CPU tells.
+        // As many as PS says. The geometry of the largest CPU tells how many that are.
         None => of_size(of_size(52)?.root.geometry().pa_bits()),
     }
 }

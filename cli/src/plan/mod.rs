@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What will be done: arguments that fit together, defaults filled in.
+//! What will be done: arguments that fit together, with defaults filled in.
 
 pub(crate) mod decode;
 pub(crate) mod input;
@@ -62,7 +62,7 @@ pub(crate) enum Output {
 
 impl Output {
     fn new(path: PathBuf) -> Self {
-        // Opened by name, a file that standard output appends to would be written from its beginning.
+        // Standard output may append to a file. Opened by this name, the file would be overwritten from its beginning.
         let names = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
         if names.iter().any(|name| path.as_os_str() == *name) {
             Self::Stdout

@@ -20,7 +20,7 @@ pub(crate) enum Setting {
 /// The running system.
 #[derive(Debug)]
 pub(crate) struct System {
-    /// Architecture this program was built for, which is the machine's.
+    /// The architecture of the machine, which is the one that this program was built for.
     pub(crate) machine: &'static str,
     /// Kernel release.
     pub(crate) kernel: Option<String>,
@@ -30,7 +30,7 @@ pub(crate) struct System {
     pub(crate) cmdline: Option<String>,
 }
 
-/// More than any kernel configuration has: a bound for what is unpacked.
+/// More than any kernel configuration has. It bounds what is unpacked.
 const MAX_CONFIG_BYTES: usize = 4 << 20;
 
 impl System {
@@ -52,7 +52,7 @@ impl System {
         Some(self.cmdline.as_ref()?.split_whitespace().any(|word| word == argument))
     }
 
-    /// Returns whether all is there but the boot's permission.
+    /// Returns whether nothing is missing but the permission at boot.
     pub(crate) fn is_off(&self) -> bool {
         self.config == Setting::Set
             && self.has_argument("kvm-arm.mode=protected") == Some(true)
@@ -85,7 +85,7 @@ fn setting(config: &str) -> Setting {
     }
 }
 
-/// Unpacks a gzip file without optional header fields, as the kernel's is.
+/// Unpacks a gzip file that has no optional header fields, like the kernel's.
 fn gunzip(bytes: &[u8]) -> Option<String> {
     let mut header = [0; 10];
     let mut rest = bytes;

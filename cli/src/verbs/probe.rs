@@ -41,7 +41,7 @@ struct Driver {
     ring_slots: u32,
 }
 
-/// Looks, and tells.
+/// Looks at everything and prints what it found.
 pub(super) fn run(json: bool, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     let system = System::read();
     let (report, code) = examine(&system, context);

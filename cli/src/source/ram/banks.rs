@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Banks of physical memory that lie in files: raw images, and the segments of ELF cores.
 //!
-//! Files are read at the places asked for and never mapped: segments of a core are aligned to nothing, and a file that
-//! is cut off while it is read is then an error and no signal.
+//! Files are read at the places that are asked for, and never mapped. A mapping needs segments that are aligned to pages,
+//! which those of a core are not; and where a mapped file is cut off, a signal kills the program instead of an error.
 
 use super::elf_core::{self, short_read, CoreError};
 use crate::args::image::RamFile;
@@ -12,13 +12,13 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-/// Why a file is no memory.
+/// Why a file cannot be used as memory.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BankError {
     /// It cannot be opened.
     #[error("{0}: {1}")]
     Open(String, io::Error),
-    /// It cannot be read at will: a pipe, a directory.
+    /// It cannot be read at any place: a pipe, a directory.
     #[error("{0}: not a file that can be read at any place: {1}")]
     NotSeekable(String, io::Error),
     /// It has no byte.
@@ -30,10 +30,10 @@ pub(crate) enum BankError {
     /// The base is inside a page.
     #[error("{0}: its base {1:#x} is not a multiple of 4KiB")]
     UnalignedBase(String, u64),
-    /// It would reach beyond what an address can say.
+    /// It would reach beyond the largest address.
     #[error("{0}: memory at {1:#x} of {size} reaches beyond 52-bit addresses", size = Size(*.2))]
     TooHigh(String, u64, u64),
-    /// An ELF file that is no core of this kind of machine, or is damaged.
+    /// It is an ELF file, but damaged or no core of a 64-bit Arm machine.
     #[error("{0}: {1}")]
     Core(String, CoreError),
     /// It is a device, a pipe or a socket.
@@ -67,12 +67,12 @@ pub(crate) struct Banks(Vec<Bank>);
 const END_OF_MEMORY: u64 = 1 << 52;
 
 impl Banks {
-    /// Opens `files`. What is odd but no error is told to `note`.
+    /// Opens `files`; calls `note` for what is odd but no error.
     pub(crate) fn open(files: &[RamFile], note: &mut dyn FnMut(String)) -> Result<Self, BankError> {
         let mut banks = Vec::new();
         for RamFile { path, base } in files {
             let name = path.display().to_string();
-            // Opening a pipe waits, and a device may say that it has no bytes.
+            // Opening a pipe waits for a writer, and a device may claim to have no bytes.
             if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
                 return Err(BankError::NotAFile(name));
             }
@@ -139,7 +139,7 @@ impl Banks {
     /// Fills `into` with the memory at `address`, which may lie in several banks; false if not all of it is there.
     pub(crate) fn read(&self, mut address: u64, mut into: &mut [u8]) -> io::Result<bool> {
         while !into.is_empty() {
-            // The last bank that does not begin behind the address.
+            // The last bank that begins at or before the address.
             let after = self.0.partition_point(|bank| bank.start <= address);
             let Some(bank) = after.checked_sub(1).and_then(|at| self.0.get(at)) else { return Ok(false) };
             let Some(left @ 1..) = bank.end().checked_sub(address) else { return Ok(false) };
@@ -154,14 +154,14 @@ impl Banks {
         Ok(true)
     }
 
-    /// Returns how many descriptors all of it could be.
+    /// Returns how many descriptors fit into all of it.
     pub(crate) fn descriptors(&self) -> u64 {
         self.0.iter().map(|bank| bank.bytes / 8).sum()
     }
 
     /// Returns the memory there is, for people.
     pub(crate) fn extent(&self) -> String {
-        // Neighbors are one; more than a few say no more.
+        // Neighbors count as one range. More than a few ranges would not help the reader.
         const MOST: usize = 4;
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for bank in &self.0 {
@@ -179,7 +179,7 @@ impl Banks {
 mod tests {
     use super::*;
 
-    /// A file may become shorter after it was opened: that is told, and no signal as with a mapping.
+    /// A file may become shorter after it was opened. That is an error, not a signal as with a mapping.
     #[test]
     fn bad_file_cut_off_meanwhile() {
         let path = std::env::temp_dir().join(format!("s2dump-banks-{}", std::process::id()));

@@ -2,7 +2,8 @@
 //! ELF cores of whole machines, as QEMU's `dump-guest-memory` writes them: which memory is where in the file.
 //!
 //! Not supported: compressed formats (kdump), cores of processes, whose segments have no physical addresses, and more
-//! than 65534 segments. These few fields of two headers are read by hand: no crate for so little.
+//! than 65534 segments. The few fields that are needed are read by hand, which
+//! saves a crate.
 
 use std::fs::File;
 use std::io;
@@ -25,7 +26,7 @@ pub(crate) enum CoreError {
     NoMemory,
 }
 
-/// Says that a file is shorter than it was, or than it says itself.
+/// Says that a file is shorter than it was, or than its headers say.
 pub(super) fn short_read(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the file is too short".into(),
@@ -92,7 +93,7 @@ pub(crate) fn segments(file: &File) -> Result<Vec<Segment>, CoreError> {
     Ok(segments)
 }
 
-/// Returns the bytes of the field at `at`, which is inside.
+/// Returns the bytes of the field at `at`, which must be inside `header`.
 fn field<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
     header.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
 }
