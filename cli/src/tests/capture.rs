@@ -10,7 +10,7 @@ use crate::source::device::Session;
 use crate::source::SourceError;
 use crate::verbs::Context;
 use nix::sys::signal::{raise, Signal};
-use rustix::fs::{mknodat, FileType, Mode, CWD};
+use rustix::fs::{makedev, mknodat, FileType, Mode, CWD};
 use s2dump_abi::hypercall::{Op, Status};
 use s2dump_abi::ioctl::{Advance, Hello, Start};
 use std::fs::{self, File, Permissions};
@@ -142,14 +142,18 @@ fn fifo_is_written_to() {
     }
 }
 
-/// Through a link, so that a program that renames spoils this link and not the machine.
+/// A node of the test's own, in its own directory: a program that renames over it must not spoil the machine.
 #[test]
 fn device_is_written_to() {
     let directory = Directory::new("device");
     let path = directory.join("null");
-    symlink("/dev/null", &path).unwrap();
+    let made = mknodat(CWD, &path, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, makedev(1, 3));
+    if made.is_err() || File::options().write(true).open(&path).is_err() {
+        // Only root makes devices, and not on every file system. FIFOs take the same way.
+        return;
+    }
     assert_eq!(capture(&script(), &path).code, ExitCode::Ok);
-    assert!(path.is_symlink() && fs::metadata(&path).unwrap().file_type().is_char_device());
+    assert!(fs::metadata(&path).unwrap().file_type().is_char_device());
     assert_eq!(directory.names(), ["null"]);
 }
 
