@@ -4,6 +4,7 @@
  *
  * Lock order is pKVM's: VM table, then VM.
  */
+#include <asm/arch_timer.h>
 #include <asm/kvm_asm.h>
 #include <asm/kvm_host.h>
 #include <asm/kvm_mmu.h>
@@ -161,7 +162,7 @@ bool s2dump_pkvm_vm_info(u16 handle, struct s2dump_el2_vm *out)
 	u64 locked_at;
 
 	hyp_spin_lock(&vm_table_lock);
-	locked_at = s2dump_el2_counter();
+	locked_at = arch_timer_read_cntvct_el0();
 	vm = get_vm_by_handle(handle);
 	if (vm) {
 		struct kvm *kvm = &vm->kvm;
@@ -180,7 +181,7 @@ bool s2dump_pkvm_vm_info(u16 handle, struct s2dump_el2_vm *out)
 		if (kvm->arch.pkvm.is_dying)
 			out->record.flags |= S2DUMP_VM_DYING;
 		s2dump_count_vcpus(vm, out);
-		out->held_ticks = s2dump_el2_counter() - locked_at;
+		out->held_ticks = arch_timer_read_cntvct_el0() - locked_at;
 	}
 	hyp_spin_unlock(&vm_table_lock);
 
