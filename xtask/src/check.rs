@@ -28,6 +28,8 @@ const DEBUG_VM_TIMEOUT: Duration = Duration::from_secs(3600);
 const DEBUG_MEMORY_MIB: u32 = 2048;
 /// Name of the check of what the kernel links at EL2.
 const LINT_OBJECTS: &str = "lint: EL2 objects";
+/// Name of the check that a kernel which differs does not build.
+const LINT_DIFFERS: &str = "lint: kernels that differ";
 /// Crates that must also build and be clean where they run: without an operating system.
 const BARE: [&str; 4] = ["s2dump-abi", "s2dump-vmsa", "s2dump-hyp", "s2dump-testbed"];
 /// The same, as programs of the guest.
@@ -208,7 +210,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
     let vms = vms(args.all);
     let oracles: Vec<String> = oracle::cases(args.all).map(oracle::Case::name).collect();
     let anchors = TESTED.map(|series| format!("linux: insertions fit {series}"));
-    let later = ["kernel", LINT_OBJECTS]
+    let later = ["kernel", LINT_OBJECTS, LINT_DIFFERS]
         .into_iter()
         .chain(vms.iter().map(|vm| &vm.name).chain(&oracles).chain(&anchors).map(String::as_str));
     if !later.into_iter().any(|name| results.wants(name)) {
@@ -279,6 +281,7 @@ fn source_checks(results: &mut Results<'_>, all: bool) {
 /// What needs one.
 fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, args: &Check) -> Result<()> {
     results.check(LINT_OBJECTS, |_, _| lint::el2_objects(&kernel.el2_objects()));
+    results.check(LINT_DIFFERS, |ctx, _| lint::differs::check(ctx, kernel));
     let vms: Vec<Vm> = vms(args.all).into_iter().filter(|vm| results.wants(&vm.name)).collect();
     let oracles: Vec<&oracle::Case> = oracle::cases(args.all).filter(|case| results.wants(&case.name())).collect();
     if oracles.is_empty() && vms.is_empty() {

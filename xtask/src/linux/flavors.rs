@@ -73,18 +73,27 @@ pub(crate) const FLAVORS: &[Flavor] = &[Flavor {
             otherwise: "invalid entries of a guest's table have other types",
         },
     ],
-    assumes: &[Probe {
-        file: PKVM_C,
-        text: "#define HANDLE_OFFSET 0x1000",
-        want: Want::Present { or_show: "HANDLE_OFFSET" },
-        otherwise: "the first VM has another handle than 0x1000 (abi::target::FIRST_HANDLE)",
-    }],
+    assumes: &[
+        Probe {
+            file: PKVM_C,
+            text: "#define HANDLE_OFFSET 0x1000",
+            want: Want::Present { or_show: "HANDLE_OFFSET" },
+            otherwise: "the first VM has another handle than 0x1000 (abi::target::FIRST_HANDLE)",
+        },
+        Probe {
+            file: MEM_PROTECT_C,
+            text: "KVM_HOST_DONATION_PTE_OWNER_MASK\tGENMASK(3, 1)",
+            want: Want::Present { or_show: "KVM_HOST_DONATION_PTE_OWNER_MASK" },
+            otherwise: "a donated page tells its owner in other bits than 3:1 (vmsa::pkvm)",
+        },
+    ],
     insertions: MAINLINE,
     files: "linux/flavor-mainline",
 }];
 
 const PKVM_H: &str = "arch/arm64/kvm/hyp/include/nvhe/pkvm.h";
 const PKVM_C: &str = "arch/arm64/kvm/hyp/nvhe/pkvm.c";
+const MEM_PROTECT_C: &str = "arch/arm64/kvm/hyp/nvhe/mem_protect.c";
 
 /// The insertions of [mainline](FLAVORS).
 const MAINLINE: &[Insertion] = &[

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A kernel tree that encodes things in another way must not build: each constant of pKVM's that our records speak of is
+//! changed in a copy of its header, and our file that asserts it is compiled against that copy.
+//!
+//! Compiles by the command that the kernel's build saved, so with its flags. Works on mainline trees; says so of others.
+
+use crate::ctx::Ctx;
+use crate::kernel::Kernel;
+use crate::setup;
+use anyhow::{ensure, Context, Result};
+use std::path::Path;
+
+/// The object whose source asserts the constants, from the top of the build directory.
+const OBJECT: &str = "arch/arm64/kvm/s2dump/.s2dump_pkvm_el2.nvhe.o.cmd";
+
+/// A constant that another tree may have otherwise.
+struct Change {
+    /// The header, from the top of the kernel tree, and as it is included.
+    header: &'static str,
+    included: &'static str,
+    /// Text in it, once, and what takes its place.
+    from: &'static str,
+    to: &'static str,
+    /// What the compiler must name.
+    named: &'static str,
+}
+
+const PGTABLE: (&str, &str) = ("arch/arm64/include/asm/kvm_pgtable.h", "asm/kvm_pgtable.h");
+const PKVM: (&str, &str) = ("arch/arm64/include/asm/kvm_pkvm.h", "asm/kvm_pkvm.h");
+const MEMORY: (&str, &str) = ("arch/arm64/kvm/hyp/include/nvhe/memory.h", "nvhe/memory.h");
+
+const fn change(
+    (header, included): (&'static str, &'static str),
+    from: &'static str,
+    to: &'static str,
+    named: &'static str,
+) -> Change {
+    Change { header, included, from, to, named }
+}
+
+const CHANGES: [Change; 6] = [
+    change(
+        PGTABLE,
+        "\tKVM_GUEST_INVALID_PTE_TYPE_POISONED,",
+        "\tKVM_OTHER,\n\tKVM_GUEST_INVALID_PTE_TYPE_POISONED,",
+        "POISONED",
+    ),
+    change(PGTABLE, "KVM_INVALID_PTE_TYPE_LOCKED\t= 1,", "KVM_INVALID_PTE_TYPE_LOCKED\t= 5,", "LOCKED"),
+    change(PGTABLE, "KVM_PTE_LEAF_ATTR_HI_S2_XN\tGENMASK(54, 53)", "KVM_PTE_LEAF_ATTR_HI_S2_XN\tBIT(54)", "S2_XN"),
+    change(PGTABLE, "KVM_PGTABLE_PROT_SW1\t\t\t= BIT(56)", "KVM_PGTABLE_PROT_SW1\t\t\t= BIT(57)", "PROT_MASK"),
+    change(PKVM, "#define KVM_MAX_PVMS 255", "#define KVM_MAX_PVMS 511", "KVM_MAX_PVMS"),
+    change(MEMORY, "PKVM_PAGE_SHARED_BORROWED\t= BIT(1)", "PKVM_PAGE_SHARED_BORROWED\t= BIT(2)", "SHARED_BORROWED"),
+];
+
+/// Checks that each change is noticed, and that nothing is noticed without one.
+///
+/// # Errors
+///
+/// What was not noticed, or that the kernel cannot be looked at.
+pub(crate) fn check(ctx: &Ctx, kernel: &Kernel) -> Result<()> {
+    let saved = kernel.build.join(OBJECT);
+    let text = std::fs::read_to_string(&saved).with_context(|| format!("cannot read {}", saved.display()))?;
+    let compile = text.lines().next().and_then(|line| Some(line.split_once(":= ")?.1)).context("no saved command")?;
+    let dir = tempfile::tempdir()?;
+    ensure!(errors(ctx, kernel, compile, dir.path())?.is_empty(), "our file does not build as it is");
+    for change in &CHANGES {
+        let path = kernel.build.with_file_name("source").join(change.header);
+        let header = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let count = header.matches(change.from).count();
+        ensure!(count == 1, "{}: `{}` occurs {count} times, want once", change.header, change.from);
+        let copy = dir.path().join(change.included);
+        std::fs::create_dir_all(copy.parent().context("a directory")?)?;
+        std::fs::write(&copy, header.replace(change.from, change.to))?;
+        let errors = errors(ctx, kernel, compile, dir.path())?;
+        let is_noticed = errors.lines().any(|line| line.contains("static assertion") && line.contains(change.named));
+        ensure!(is_noticed, "{}: with `{}` our file still builds:\n{errors}", change.header, change.to);
+        std::fs::remove_file(copy)?;
+    }
+    println!("lint: differs    {} of {} changes of pKVM's constants fail the build", CHANGES.len(), CHANGES.len());
+    Ok(())
+}
+
+/// Compiles with the headers of `dir` before the kernel's; returns what the compiler says.
+fn errors(ctx: &Ctx, kernel: &Kernel, compile: &str, dir: &Path) -> Result<String> {
+    let (program, arguments) = compile.split_once(" -I").context("no include directory in the saved command")?;
+    let out = dir.join("out.o");
+    let line = format!("{program} -I{} -I{arguments} -o {}", dir.display(), out.display());
+    let mut shell = setup::kernel_command(ctx, "sh")?;
+    let output = shell.current_dir(&kernel.build).args(["-c", &line]).output()?;
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
