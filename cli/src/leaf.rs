@@ -113,10 +113,10 @@ impl AnyLeaf<'_> {
         }
     }
 
-    /// Returns pKVM's page state, if the table's software bits have pKVM's meaning.
+    /// Returns pKVM's page state, if software bits of the table have such a meaning.
     pub(crate) fn page_state(&self, table: &TableFacts) -> Option<&'static str> {
         match self {
-            Self::Stage2(leaf) => table.is_pkvm_encoded().then(|| words::page_state_of(leaf.page_state())),
+            Self::Stage2(leaf) => table.decode_software(leaf.raw().to_bits()).page_state().map(words::page_state_of),
             Self::El2(..) => None,
         }
     }

@@ -8,7 +8,6 @@ use crate::leaf;
 use crate::model::{Row, TableFacts};
 use crate::words::{self, Word};
 use s2dump_abi::slot::RecordKind;
-use s2dump_vmsa::pkvm::InvalidKind;
 
 /// Whether the contiguous runs of a row are what the architecture wants: aligned in input and output, all alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +55,10 @@ pub(crate) fn annotation(row: &Row, table: &TableFacts) -> Option<(&'static str,
     if row.kind != RecordKind::INVALID || row.raw == 0 {
         return None;
     }
-    if !table.is_pkvm_encoded() {
-        return Some(("invalid", false));
+    match table.decode_software(row.raw).invalid() {
+        Some(kind) => words::annotation_of(kind),
+        None => Some(("invalid", false)),
     }
-    words::annotation_of(InvalidKind::from_descriptor(row.raw))
 }
 
 /// Returns page state, annotation or fault as one word; what the word does not say is added raw.

@@ -3,9 +3,10 @@
 
 use crate::registers::{BadRegister, Register};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{encoding, record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
+use s2dump_abi::slot::{record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::AbiVersion;
+use s2dump_vmsa::pkvm::{self, Encoding};
 use s2dump_vmsa::{Features, Geometry, Level, PhysAddr, RawDescriptor, Regime, TableAttrs};
 use std::fmt;
 
@@ -21,7 +22,7 @@ pub(crate) struct TableFacts {
     /// VMID.
     pub(crate) vmid: u16,
     /// How software bits and invalid entries are read.
-    pub(crate) encoding: u16,
+    pub(crate) encoding: Encoding,
     /// EL2 ran with HCR_EL2.E2H.
     pub(crate) is_hvhe: bool,
     /// [`slot_flags`] of the first slot.
@@ -75,7 +76,7 @@ impl TableFacts {
             root: header.root,
             register: vtcr,
             vmid: header.vmid,
-            encoding: header.encoding,
+            encoding: Encoding(header.encoding),
             is_hvhe: has(table_features::HVHE),
             flags: header.flags,
             budget: header.budget,
@@ -102,9 +103,9 @@ impl TableFacts {
         self.has(slot_flags::PROTECTED)
     }
 
-    /// Returns whether software bits and invalid entries have pKVM's meaning.
-    pub(crate) fn is_pkvm_encoded(&self) -> bool {
-        self.encoding == encoding::PKVM_7_2
+    /// Returns what software keeps in `raw`, a leaf or an invalid entry of the table.
+    pub(crate) fn decode_software(&self, raw: u64) -> pkvm::Decoded {
+        pkvm::decode(self.encoding, RawDescriptor::from_bits(raw))
     }
 
     /// Returns which register gives its shape.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Registers as they are typed or captured: which table they describe, or which of their fields is wrong.
 
-use s2dump_abi::slot::encoding;
 use s2dump_hyp::table_memory::Root;
 use s2dump_vmsa::geometry::BaseBeyondOutput;
+use s2dump_vmsa::pkvm::Encoding;
 use s2dump_vmsa::{Features, Geometry, GeometryError, Granule, Regime};
 use std::fmt;
 
@@ -114,7 +114,7 @@ pub(crate) struct ImageTable {
     /// What it is decoded with.
     pub(crate) features: Features,
     /// How software bits and invalid entries are read.
-    pub(crate) encoding: u16,
+    pub(crate) encoding: Encoding,
     /// SCTLR_EL2.WXN, which counts in tables of EL2.
     pub(crate) wxn: bool,
 }
@@ -141,7 +141,12 @@ pub(crate) enum ImageTableError {
 
 impl ImageTable {
     /// Decodes the registers of a stage-2 table.
-    pub(crate) fn stage2(vtcr: u64, vttbr: u64, features: Features, encoding: u16) -> Result<Self, ImageTableError> {
+    pub(crate) fn stage2(
+        vtcr: u64,
+        vttbr: u64,
+        features: Features,
+        encoding: Encoding,
+    ) -> Result<Self, ImageTableError> {
         let geometry = Geometry::from_vtcr(vtcr, features).map_err(|error| BadRegister {
             register: Register::Vtcr,
             value: vtcr,
@@ -164,7 +169,7 @@ impl ImageTable {
             pa_max_bits: None,
         })?;
         let root = root(geometry, ttbr0)?;
-        Ok(Self { root, value: tcr, base: ttbr0, vmid: 0, features, encoding: encoding::NONE, wxn })
+        Ok(Self { root, value: tcr, base: ttbr0, vmid: 0, features, encoding: Encoding::NONE, wxn })
     }
 
     /// Returns the register that tells where the root is, with its value.
@@ -208,7 +213,7 @@ mod tests {
     const VTCR_40: u64 = 1 << 31 | 2 << 16 | 3 << 12 | 1 << 6 | 24;
 
     fn refused(vtcr: u64) -> String {
-        ImageTable::stage2(vtcr, 0, Features::of_kvm(vtcr, false, true), 0).unwrap_err().to_string()
+        ImageTable::stage2(vtcr, 0, Features::of_kvm(vtcr, false, true), Encoding::NONE).unwrap_err().to_string()
     }
 
     /// Every field that can be wrong is named, with its value and the legal ones.
@@ -232,20 +237,24 @@ mod tests {
 
     #[test]
     fn bad_base_is_named() {
-        let error = ImageTable::stage2(VTCR_40, 1 << 41, Features::of_kvm(VTCR_40, false, true), 0).unwrap_err();
+        let error =
+            ImageTable::stage2(VTCR_40, 1 << 41, Features::of_kvm(VTCR_40, false, true), Encoding::NONE).unwrap_err();
         let text = "vttbr_el2 0x20000000000: BADDR gives a root at 0x20000000000, beyond the output size of 40 bits";
         assert_eq!(error.to_string(), text);
     }
 
     #[test]
     fn vmid_has_8_or_16_bits() {
-        let vmid = |vtcr| ImageTable::stage2(vtcr, 0x1234 << 48, Features::of_kvm(vtcr, false, true), 0).unwrap().vmid;
+        let vmid = |vtcr| {
+            ImageTable::stage2(vtcr, 0x1234 << 48, Features::of_kvm(vtcr, false, true), Encoding::NONE).unwrap().vmid
+        };
         assert_eq!((vmid(VTCR_40), vmid(VTCR_40 | 1 << 19)), (0x34, 0x1234));
     }
 
     #[test]
     fn dropped_base_bits_are_told() {
-        let table = |vttbr| ImageTable::stage2(VTCR_40, vttbr, Features::of_kvm(VTCR_40, false, true), 0).unwrap();
+        let table =
+            |vttbr| ImageTable::stage2(VTCR_40, vttbr, Features::of_kvm(VTCR_40, false, true), Encoding::NONE).unwrap();
         assert_eq!(table(0x4000_2001).warning(), None, "bit 0 is CnP");
         assert!(table(0x4000_3000).warning().unwrap().contains("bits 0x1000 of BADDR"));
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The vocabulary that table, walk, decode and JSON share: one word for each value of a field. It knows no row and no table.
 
-use s2dump_abi::slot::{encoding, RecordKind};
+use s2dump_abi::slot::RecordKind;
 use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability, Xn};
 use s2dump_vmsa::fault::Fault;
-use s2dump_vmsa::pkvm::{InvalidKind, OwnerId, PageState};
+use s2dump_vmsa::pkvm::{Encoding, InvalidKind, OwnerId, PageState};
 use s2dump_vmsa::{Regime, TableAttrs};
 use std::borrow::Cow;
 
@@ -119,10 +119,6 @@ pub(crate) fn fault_name(fault: Fault) -> &'static str {
 }
 
 /// Returns the name of an encoding of software bits and invalid entries.
-pub(crate) fn encoding_name(id: u16) -> String {
-    match id {
-        encoding::NONE => "none".into(),
-        encoding::PKVM_7_2 => "pkvm-7.2".into(),
-        other => format!("unknown-{other}"),
-    }
+pub(crate) fn encoding_name(encoding: Encoding) -> Word {
+    encoding.name().map_or_else(|| format!("unknown-{}", encoding.0).into(), Word::from)
 }

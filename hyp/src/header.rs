@@ -4,9 +4,13 @@
 use crate::platform::{NoTable, Platform, TableRegisters};
 use crate::table_memory::Root;
 use s2dump_abi::hypercall::{unpack_counts, Status};
-use s2dump_abi::slot::{table_features, Record, SlotHeader, SlotKind};
+use s2dump_abi::slot::{encoding, table_features, Record, SlotHeader, SlotKind};
 use s2dump_abi::target::{Target, TargetKind};
+use s2dump_vmsa::pkvm::Encoding;
 use s2dump_vmsa::{Features, Geometry, PhysAddr};
+
+// `vmsa` decodes what a header names, and knows nothing of `abi`: the numbers are the same.
+const _: () = assert!(encoding::NONE == Encoding::NONE.0 && encoding::PKVM_7_2 == Encoding::PKVM_7_2.0);
 
 /// Returns a header about no table, with records of type [`Record`].
 #[inline(always)]

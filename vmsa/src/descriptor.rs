@@ -11,7 +11,6 @@ use crate::geometry::Geometry;
 use crate::leaf::Leaf;
 use crate::level::Level;
 use crate::mask;
-use crate::pkvm::InvalidKind;
 use crate::raw::{RawDescriptor, Type};
 use crate::table_attrs::TableAttrs;
 
@@ -58,7 +57,7 @@ impl Descriptor<'_> {
     }
 }
 
-/// An invalid descriptor.
+/// An invalid descriptor. What software keeps there, `pkvm.rs` knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Invalid(u64);
 
@@ -67,12 +66,6 @@ impl Invalid {
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
-    }
-
-    /// Returns what pKVM left there. Only for tables with that encoding.
-    #[must_use]
-    pub const fn pkvm(self) -> InvalidKind {
-        InvalidKind::from_descriptor(self.0)
     }
 }
 

@@ -7,7 +7,6 @@ use crate::attrs::{MemAttr, S2Ap, Shareability, Xn};
 use crate::fault::{Access, Fault, Privilege, Rights};
 use crate::geometry::{Format, Regime};
 use crate::leaf::Leaf;
-use crate::pkvm::PageState;
 use crate::{bit, bits, mask};
 use core::ops::Deref;
 
@@ -143,12 +142,6 @@ impl Stage2Leaf<'_> {
         } else {
             None
         }
-    }
-
-    /// `56:55` as pKVM uses them. Only for tables with that encoding.
-    #[must_use]
-    pub const fn page_state(&self) -> PageState {
-        PageState::from_descriptor(self.0.raw)
     }
 
     /// Returns the bits no method above shows: what is reserved, or belongs to extensions that are not decoded.

@@ -2,8 +2,9 @@
 //! Arguments about a table in an image of memory.
 
 use crate::numbers::{parse_number, parse_pa_bits, NumberError};
-use clap::{Args, ValueEnum};
-use s2dump_abi::slot::encoding;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::Args;
+use s2dump_vmsa::pkvm::{Encoding, KNOWN};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -106,28 +107,15 @@ pub(crate) struct Cpu {
     #[arg(long, value_parser = parse_pa_bits, value_name = "N")]
     pub(crate) pa_bits: Option<u8>,
     /// How to read software bits and invalid entries [default: none].
-    #[arg(long, value_enum, value_name = "NAME")]
+    #[arg(long, value_parser = encoding_parser(), value_name = "NAME")]
     pub(crate) encoding: Option<Encoding>,
 }
 
-/// A meaning of software bits and invalid entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Encoding {
-    /// They have no known meaning.
-    None,
-    /// As pKVM writes them since Linux 7.2.
-    #[value(name = "pkvm-7.2")]
-    Pkvm7_2,
-}
-
-impl Encoding {
-    /// Returns its number in slots.
-    pub(crate) const fn id(self) -> u16 {
-        match self {
-            Self::None => encoding::NONE,
-            Self::Pkvm7_2 => encoding::PKVM_7_2,
-        }
-    }
+/// Reads the name of an encoding, one of those the decoder has.
+fn encoding_parser() -> impl TypedValueParser<Value = Encoding> {
+    let names = KNOWN.iter().map(|known| PossibleValue::new(known.name).help(known.about));
+    PossibleValuesParser::new(names)
+        .map(|name| KNOWN.iter().find(|known| known.name == name).map_or(Encoding::NONE, |known| known.encoding))
 }
 
 #[cfg(test)]

@@ -4,12 +4,11 @@
 use crate::leaf::{self, AnyLeaf};
 use crate::plan::decode::DecodePlan;
 use crate::words::{self, Word};
-use s2dump_abi::slot::encoding;
 use s2dump_vmsa::attrs::{MemAttr, Shareability};
 use s2dump_vmsa::el2::El2Leaf;
 use s2dump_vmsa::fault::{Fault, Privilege};
 use s2dump_vmsa::geometry::Regime;
-use s2dump_vmsa::pkvm::{InvalidKind, OwnerId};
+use s2dump_vmsa::pkvm::{self, Encoding, InvalidKind, OwnerId, Part};
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
 use s2dump_vmsa::{Descriptor, Geometry, Leaf, Level, RawDescriptor, TableAttrs};
 
@@ -88,7 +87,7 @@ pub(crate) fn decode(raw: u64, plan: &DecodePlan) -> Decoded {
             (kind, Some(leaf.output_address()), unknown)
         }
         (Descriptor::Invalid(invalid), _) => {
-            fields.invalid(invalid.pkvm(), encoding);
+            fields.invalid(encoding);
             (if invalid.is_empty() { "hole" } else { "invalid" }, None, 0)
         }
         _ => {
@@ -127,28 +126,30 @@ impl Fields {
         self.put(bit, bit, name, if self.raw >> bit & 1 == 1 { set } else { clear });
     }
 
-    fn invalid(&mut self, kind: InvalidKind, encoding: u16) {
+    fn invalid(&mut self, encoding: Encoding) {
         self.put(0, 0, "type", "invalid");
-        if encoding != encoding::PKVM_7_2 {
-            return self.put(63, 1, "software", "-");
+        self.software(63, 1, encoding);
+    }
+
+    /// Bits `hi:lo`, which the MMU leaves to software: fields of `encoding`, and those that have no meaning.
+    fn software(&mut self, hi: u32, lo: u32, encoding: Encoding) {
+        let decoded = pkvm::decode(encoding, RawDescriptor::from_bits(self.raw));
+        let mut rest = u64::MAX >> (63 - hi) & u64::MAX << lo;
+        for field in decoded.fields {
+            let (name, meaning) = software_part(field.part, &decoded);
+            self.put(field.hi, field.lo, name, meaning);
+            rest &= !(u64::MAX >> (63 - field.hi) & u64::MAX << field.lo);
         }
-        let kind_meaning = words::annotation_of(kind).map_or("-", |(word, _)| word);
-        self.put(63, 60, "pKVM type", kind_meaning);
-        match kind {
-            InvalidKind::HostDonation { owner, metadata } => {
-                self.put(
-                    3,
-                    1,
-                    "owner",
-                    match owner {
-                        OwnerId::HYP => Word::from("the hypervisor"),
-                        OwnerId::GUEST => "a guest".into(),
-                        OwnerId(other) => format!("component {other}").into(),
-                    },
-                );
-                self.put(59, 4, "metadata", if metadata == 0 { "-" } else { "of the owner" });
-            }
-            _ => self.put(59, 1, "payload", "-"),
+        self.put_each(rest, "software");
+    }
+
+    /// The bits of `mask`, neighbors as one field, without a meaning.
+    fn put_each(&mut self, mut mask: u64, name: &'static str) {
+        while mask != 0 {
+            let lo = mask.trailing_zeros();
+            let hi = lo + (mask >> lo).trailing_ones() - 1;
+            self.put(hi, lo, name, "-");
+            mask &= u64::MAX.checked_shl(hi + 1).unwrap_or(0);
         }
     }
 
@@ -211,13 +212,7 @@ impl Fields {
 
     /// Adds those bits of `62:59` that HWU59 to HWU62 make PBHA; neighbors are one field.
     fn pbha(&mut self, probe: &Leaf<'_>) {
-        let mut mask = u64::from(probe.pbha()) << 59;
-        while mask != 0 {
-            let lo = mask.trailing_zeros();
-            let hi = lo + (mask >> lo).trailing_ones() - 1;
-            self.put(hi, lo, "PBHA", "-");
-            mask &= u64::MAX << (hi + 1);
-        }
+        self.put_each(u64::from(probe.pbha()) << 59, "PBHA");
     }
 
     /// Adds the shareability, `9:8`, unless these bits are part of the address.
@@ -228,7 +223,7 @@ impl Fields {
     }
 
     /// Returns the set bits that are in no field.
-    fn stage2(&mut self, leaf: &Stage2Leaf<'_>, probe: &Stage2Leaf<'_>, encoding: u16) -> u64 {
+    fn stage2(&mut self, leaf: &Stage2Leaf<'_>, probe: &Stage2Leaf<'_>, encoding: Encoding) -> u64 {
         let memory = words::memory(leaf.mem_attr());
         let is_forced = matches!(leaf.mem_attr(), MemAttr::ForcedWriteBack | MemAttr::ForcedWriteBackNoTagAccess);
         self.put(5, 2, "MemAttr", if is_forced { format!("{memory}, whatever stage 1 says").into() } else { memory });
@@ -262,12 +257,7 @@ impl Fields {
         if probe.assured_only() {
             self.flag(58, "AssuredOnly", "assured only", "-");
         }
-        if encoding == encoding::PKVM_7_2 {
-            self.put(56, 55, "page state", words::page_state_of(leaf.page_state()));
-            self.put(top, 57, "software", "-");
-        } else {
-            self.put(top, 55, "software", "-");
-        }
+        self.software(top, 55, encoding);
         match leaf.po_index() {
             Some(index) => self.put(62, 59, "POIndex", format!("index {index} into S2POR_EL1")),
             None => self.pbha(probe),
@@ -303,6 +293,29 @@ impl Fields {
         self.pbha(probe);
         leaf.other_bits()
     }
+}
+
+/// Returns the name of a part that software has in a descriptor, and what it says.
+fn software_part(part: Part, decoded: &pkvm::Decoded) -> (&'static str, Word) {
+    let meaning = match (part, decoded.invalid()) {
+        (Part::PageState, _) => decoded.page_state().map_or("-", words::page_state_of).into(),
+        (Part::InvalidType, Some(kind)) => words::annotation_of(kind).map_or("-", |(word, _)| word).into(),
+        (Part::Owner, Some(InvalidKind::HostDonation { owner, .. })) => match owner {
+            OwnerId::HYP => "the hypervisor".into(),
+            OwnerId::GUEST => "a guest".into(),
+            OwnerId(other) => format!("component {other}").into(),
+        },
+        (Part::Metadata, Some(InvalidKind::HostDonation { metadata: 1.., .. })) => "of the owner".into(),
+        _ => "-".into(),
+    };
+    let name = match part {
+        Part::PageState => "page state",
+        Part::InvalidType => "pKVM type",
+        Part::Owner => "owner",
+        Part::Metadata => "metadata",
+        Part::Payload => "payload",
+    };
+    (name, meaning)
 }
 
 fn access(read: bool, write: bool) -> &'static str {

@@ -8,7 +8,7 @@ use super::hex::Hex;
 use super::json_row::RowJson;
 use super::{Consistency, Format, Heading, Trailer, Verified};
 use crate::model::{vm_name, Row, TableFacts};
-use crate::words;
+use crate::words::{self, Word};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, VmRecord};
 use serde::Serialize;
@@ -44,7 +44,7 @@ struct Registers {
 #[derive(Serialize)]
 struct EncodingJson {
     id: u16,
-    name: String,
+    name: Word,
 }
 
 impl TableJson {
@@ -64,7 +64,7 @@ impl TableJson {
             pa_bits: geometry.pa_bits(),
             start_level: geometry.start_level().get(),
             features: table.feature_names(),
-            encoding: EncodingJson { id: table.encoding, name: words::encoding_name(table.encoding) },
+            encoding: EncodingJson { id: table.encoding.0, name: words::encoding_name(table.encoding) },
         }
     }
 }

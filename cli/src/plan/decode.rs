@@ -6,7 +6,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::numbers::{parse_hex, parse_number, NumberError};
 use crate::registers::{BadRegister, Register};
-use s2dump_abi::slot::encoding;
+use s2dump_vmsa::pkvm::Encoding;
 use s2dump_vmsa::{Features, Geometry, Granule, Level};
 
 /// What to decode, and how.
@@ -21,7 +21,7 @@ pub(crate) struct DecodePlan {
     /// Their format.
     pub(crate) geometry: Geometry,
     /// How software bits and invalid entries are read.
-    pub(crate) encoding: u16,
+    pub(crate) encoding: Encoding,
     /// Whether a register told HA and HD: which bits hardware sets.
     pub(crate) knows_hardware: bool,
     /// As JSON.
@@ -47,7 +47,7 @@ impl DecodePlan {
             hex: decode.hex,
             level: decode.level,
             geometry,
-            encoding: decode.cpu.encoding.map_or(encoding::NONE, |encoding| encoding.id()),
+            encoding: decode.cpu.encoding.unwrap_or(Encoding::NONE),
             knows_hardware: decode.vtcr.or(decode.tcr).is_some(),
             json: decode.json,
         })

@@ -6,7 +6,7 @@ use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::registers::ImageTable;
-use s2dump_abi::slot::encoding;
+use s2dump_vmsa::pkvm::Encoding;
 use s2dump_vmsa::{Features, Regime};
 use std::path::PathBuf;
 
@@ -108,7 +108,7 @@ fn stage2(image: &Image, vtcr: u64, vttbr: u64) -> Result<ImageTable, Failure> {
     let cpu = image.cpu;
     let kvm = Features::of_kvm(vtcr, cpu.fwb, cpu.xnx);
     let features = Features { mte_perm: cpu.mte_perm, pa_max_bits: cpu.pa_bits.unwrap_or(kvm.pa_max_bits), ..kvm };
-    let encoding = cpu.encoding.map_or(encoding::NONE, |encoding| encoding.id());
+    let encoding = cpu.encoding.unwrap_or(Encoding::NONE);
     ImageTable::stage2(vtcr, vttbr, features, encoding).map_err(usage)
 }
 

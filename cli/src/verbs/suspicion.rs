@@ -9,8 +9,8 @@ use crate::model::{Row, TableFacts};
 use crate::registers::ImageTable;
 use crate::source::ram::banks::Banks;
 use s2dump_abi::slot::RecordKind;
-use s2dump_vmsa::pkvm::{InvalidKind, OwnerId, PageState};
-use s2dump_vmsa::Regime;
+use s2dump_vmsa::pkvm::{self, Encoding, InvalidKind, OwnerId, PageState};
+use s2dump_vmsa::{RawDescriptor, Regime};
 
 /// Counts what looks wrong in the rows of an image.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +44,7 @@ impl Suspicion {
             return;
         }
         if row.kind == RecordKind::INVALID {
-            match is_explained(InvalidKind::from_descriptor(row.raw)) {
+            match as_pkvm(row.raw).invalid().and_then(is_explained) {
                 None => {}
                 Some(true) => {
                     self.explained += row.count;
@@ -57,7 +57,7 @@ impl Suspicion {
         self.used += row.count;
         let Some(leaf) = leaf::of_row(row, table) else { return };
         self.bit_53 += u64::from(leaf.other_bits() >> 53 & 1 == 1);
-        let has_state = leaf.as_stage2().is_some_and(|leaf| leaf.page_state() != PageState::Owned);
+        let has_state = as_pkvm(row.raw).page_state().is_some_and(|state| state != PageState::Owned);
         self.like_pkvm += u64::from(has_state);
     }
 
@@ -91,6 +91,11 @@ impl Suspicion {
         .filter_map(|(holds, note)| holds.then_some(note))
         .collect()
     }
+}
+
+/// Returns what `raw` says if the table is one of pKVM's.
+fn as_pkvm(raw: u64) -> pkvm::Decoded {
+    pkvm::decode(Encoding::PKVM_7_2, RawDescriptor::from_bits(raw))
 }
 
 /// Returns whether pKVM writes such an invalid entry, or `None` for one of zeroes, which every kernel writes.

@@ -143,7 +143,6 @@ fn check_descriptor(input: &Input, level: Level, geometry: &Geometry) {
     match descriptor {
         Descriptor::Invalid(invalid) => {
             assert_eq!((input.raw & 1, invalid.is_empty()), (0, input.raw == 0));
-            let _ = invalid.pkvm();
             assert_eq!(descriptor.fault(), Some(Fault::Translation));
         }
         Descriptor::Reserved(same) => {
@@ -251,7 +250,7 @@ fn all_of(leaf: Leaf<'_>) -> (String, u64) {
 }
 
 fn of_stage2(leaf: &Stage2Leaf<'_>) -> String {
-    let extension = (leaf.fnxs(), leaf.assured_only(), leaf.po_index(), leaf.page_state());
+    let extension = (leaf.fnxs(), leaf.assured_only(), leaf.po_index());
     format!("{:?}", (leaf.mem_attr(), leaf.shareability(), leaf.permissions(), extension))
 }
 

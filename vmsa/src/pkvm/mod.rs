@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! What pKVM says in the software bits of leaves and in invalid entries of stage-2 tables.
+//!
+//! Kernels differ in that, and a table does not tell, so whoever reads one is told an [`Encoding`]. [`decode`] is the only
+//! place that knows what an encoding means. Another kernel's takes a number and a line in [`KNOWN`], a file beside
+//! `v7_2.rs` and an arm in `decode`. Of an encoding this version does not know, nothing is said: the descriptor stays raw.
+
+mod v7_2;
+
+use crate::raw::RawDescriptor;
+
+/// How a kernel uses software bits and invalid entries: an open enum, whose numbers are those of the ABI's slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Encoding(pub u16);
+
+impl Encoding {
+    /// No meaning known.
+    pub const NONE: Self = Self(0);
+    /// pKVM as of Linux 7.2.
+    pub const PKVM_7_2: Self = Self(1);
+
+    /// Returns its name, or `None` if this version does not know it.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        KNOWN.iter().find(|known| known.encoding == self).map(|known| known.name)
+    }
+}
+
+/// An encoding, for a user who may name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its number.
+    pub encoding: Encoding,
+    /// What to call it.
+    pub name: &'static str,
+    /// What it says of software bits and invalid entries.
+    pub about: &'static str,
+}
+
+/// The encodings that have a name: those [`decode`] knows, and none.
+pub const KNOWN: [Known; 2] = [
+    Known { encoding: Encoding::NONE, name: "none", about: "They have no known meaning" },
+    Known { encoding: Encoding::PKVM_7_2, name: "pkvm-7.2", about: "As pKVM writes them since Linux 7.2" },
+];
+
+/// What a descriptor says, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// What it says.
+    pub meaning: Meaning,
+    /// Where in the descriptor: no two overlap. Software bits that are in none have no meaning.
+    pub fields: &'static [Field],
+}
+
+impl Decoded {
+    const UNKNOWN: Self = Self { meaning: Meaning::Unknown, fields: &[] };
+
+    /// Returns the state of the pages that a leaf maps.
+    #[must_use]
+    pub const fn page_state(&self) -> Option<PageState> {
+        match self.meaning {
+            Meaning::Leaf(state) => Some(state),
+            Meaning::Unknown | Meaning::Invalid(_) => None,
+        }
+    }
+
+    /// Returns what an invalid entry stands for.
+    #[must_use]
+    pub const fn invalid(&self) -> Option<InvalidKind> {
+        match self.meaning {
+            Meaning::Invalid(kind) => Some(kind),
+            Meaning::Unknown | Meaning::Leaf(_) => None,
+        }
+    }
+}
+
+/// What a descriptor says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Meaning {
+    /// Nothing that this version knows.
+    Unknown,
+    /// Of a leaf: the state of its pages.
+    Leaf(PageState),
+    /// Of an invalid entry: what it stands for.
+    Invalid(InvalidKind),
+}
+
+/// Bits of a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Field {
+    /// The highest.
+    pub hi: u32,
+    /// The lowest.
+    pub lo: u32,
+    /// What they hold.
+    pub part: Part,
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// A [`PageState`].
+    PageState,
+    /// Which [`InvalidKind`].
+    InvalidType,
+    /// An [`OwnerId`].
+    Owner,
+    /// What the owner left.
+    Metadata,
+    /// All else of an invalid entry.
+    Payload,
+}
+
+/// Who owns a page and whether it is shared: `enum pkvm_page_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PageState {
+    /// Owned, exclusively.
+    Owned,
+    /// Owned and shared with another.
+    SharedOwned,
+    /// Another's, shared with this one.
+    SharedBorrowed,
+    /// No page. Not stored in guest tables.
+    NoPage,
+}
+
+/// An owner of a donated page: `enum pkvm_component_id`. An open enum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OwnerId(pub u8);
+
+impl OwnerId {
+    /// The host. Never stored.
+    pub const HOST: Self = Self(0);
+    /// The hypervisor.
+    pub const HYP: Self = Self(1);
+    /// A guest.
+    pub const GUEST: Self = Self(2);
+}
+
+/// What an invalid entry stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InvalidKind {
+    /// All zero: nothing here.
+    Empty,
+    /// The entry is being replaced (break-before-make). Never seen under the table's lock.
+    Locked {
+        /// The rest of it.
+        payload: u64,
+    },
+    /// Host tables: donated to another component.
+    HostDonation {
+        /// To whom.
+        owner: OwnerId,
+        /// What the owner left there.
+        metadata: u64,
+    },
+    /// Guest tables: taken back by force; a guest access ends the VM.
+    GuestPoisoned {
+        /// The rest of it, zero so far.
+        payload: u64,
+    },
+    /// Of a type this encoding does not have.
+    Unknown {
+        /// The type.
+        kind: u8,
+        /// The rest of it.
+        payload: u64,
+    },
+}
+
+/// Returns what `raw` says in a kernel that uses `encoding`. It is a leaf or an invalid entry of a stage-2 table: of table
+/// descriptors no kernel uses the bits.
+#[must_use]
+pub const fn decode(encoding: Encoding, raw: RawDescriptor) -> Decoded {
+    match encoding {
+        Encoding::PKVM_7_2 => v7_2::decode(raw.to_bits()),
+        _ => Decoded::UNKNOWN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever is in it: without an encoding that is known, it says nothing.
+    #[test]
+    fn good_unknown_encodings_say_nothing() {
+        for encoding in [0, 2, 3, u16::MAX].map(Encoding) {
+            for raw in [0, 0b11, 1 << 55 | 0b11, 3 << 60, 0x400, u64::MAX, u64::MAX - 1] {
+                let decoded = decode(encoding, RawDescriptor::from_bits(raw));
+                assert_eq!(decoded, Decoded { meaning: Meaning::Unknown, fields: &[] }, "{encoding:?} {raw:#x}");
+                assert_eq!((decoded.page_state(), decoded.invalid()), (None, None));
+            }
+        }
+    }
+
+    #[test]
+    fn good_names() {
+        assert_eq!(Encoding::NONE.name(), Some("none"));
+        assert_eq!(Encoding::PKVM_7_2.name(), Some("pkvm-7.2"));
+        assert_eq!(Encoding(2).name(), None);
+    }
+}
