@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! The hypercall `__pkvm_s2dump`: everything in registers, nothing read from host memory.
+//! The hypercall `__pkvm_s2dump`. All its arguments are in registers; EL2 reads nothing from host memory.
 //!
 //! | x1 | x2 | x3 | x4 | x5 | x6 | x7 | returns x1, x2, x3 |
 //! |---|---|---|---|---|---|---|---|
@@ -8,12 +8,13 @@
 //! | [`Op::DUMP`] \| flags << 32 | slot pfn | target | cursor | end | budget | sequence | status, next cursor, counts |
 //! | [`Op::WALK`] | slot pfn | target | input address | 0 | 0 | sequence | status, 0, counts |
 //!
-//! `counts` is records (31:0) and descriptors, or handles and vCPUs, visited (63:32). A dump is done when the next cursor equals
-//! the end it was asked for or, if that is smaller, the size of the input-address space. The slot page must be shared
-//! with EL2 (`__pkvm_host_share_hyp`) during the call; EL2 pins it, writes it and unpins it within the call, so nothing
-//! of the host's survives a call. Unless the status is [`Status::OK`], the slot holds nothing.
+//! `counts` holds the number of records written (31:0) and the number of descriptors visited (63:32); a list counts the
+//! handles and vCPUs it visited instead. A dump is done when the next cursor equals the end that was asked for or, if
+//! that is smaller, the size of the input-address space. The slot page must be shared with EL2
+//! (`__pkvm_host_share_hyp`) during the call. EL2 pins it, writes it and unpins it within the call, so it keeps no page
+//! of the host after a call. Unless the status is [`Status::OK`], the contents of the slot mean nothing.
 
-/// What a call asks for: bits 31:0 of x1. An open enum: others answer [`Status::UNKNOWN_OP`].
+/// What a call asks for: bits 31:0 of x1. An open enum: EL2 answers other values with [`Status::UNKNOWN_OP`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Op(pub u32);
 
@@ -28,16 +29,17 @@ impl Op {
     pub const WALK: Self = Self(3);
 }
 
-/// How to dump: bits 63:32 of x1. Unknown bits answer [`Status::UNKNOWN_FLAG`].
+/// How to dump: bits 63:32 of x1. EL2 answers unknown bits with [`Status::UNKNOWN_FLAG`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DumpFlags(pub u32);
 
 impl DumpFlags {
-    /// Also end a run where the output address does not run on.
+    /// End a run also where the output addresses stop being contiguous.
     pub const EXACT: Self = Self(1 << 0);
-    /// All in this one call, under [`ATOMIC_BUDGET`] descriptors and one slot of records, or [`Status::TOO_BIG`].
+    /// Read the whole range in this one call, or answer [`Status::TOO_BIG`] if that takes more than [`ATOMIC_BUDGET`]
+    /// descriptors or more records than one slot holds.
     pub const ATOMIC: Self = Self(1 << 1);
-    /// Sum a digest of the descriptors read into the header.
+    /// Put a digest of the descriptors that were read into the header.
     pub const DIGEST: Self = Self(1 << 2);
 
     /// All flags this version knows.
@@ -56,19 +58,21 @@ impl DumpFlags {
     }
 }
 
-/// Descriptors one call reads when the host asks for 0.
+/// The number of descriptors one call reads when the host asks for 0.
 ///
-/// While the call walks, a fault of the same guest on another CPU waits for its lock with the host's lock held, and
-/// everybody else behind it. So budgets are bounds on that wait: ARCHITECTURE.md says how they were chosen.
+/// While the call walks, a fault of the same guest on another CPU waits for the guest's lock. It holds the host's lock
+/// meanwhile, so everybody who needs that waits too. A budget bounds this wait: ARCHITECTURE.md says how the numbers
+/// were chosen.
 pub const DEFAULT_BUDGET: u32 = 2048;
-/// Descriptors one call reads at most, whatever the host asks for.
+/// The most descriptors one call reads, whatever the host asks for.
 pub const MAX_BUDGET: u32 = 4096;
-/// Descriptors one [`DumpFlags::ATOMIC`] call reads at most.
+/// The most descriptors one [`DumpFlags::ATOMIC`] call reads; also its default.
 pub const ATOMIC_BUDGET: u32 = 65536;
-/// Looks - handles, and vCPUs of the VMs they name - one [`Op::LIST`] call takes when the host asks for 0, and at most.
+/// The most looks one [`Op::LIST`] call takes; also its default. A look is a handle that is tried, or a vCPU of the VM
+/// that the handle names.
 pub const LIST_BUDGET: u32 = 64;
 
-/// How a call ended: an open enum, 0 is success. Also carried by [`END`](crate::slot::SlotKind::END) slots.
+/// How a call ended. An open enum; 0 is success. [`END`](crate::slot::SlotKind::END) slots carry one too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Status(pub u32);
@@ -86,9 +90,10 @@ impl Status {
     pub const UNKNOWN_TARGET: Self = Self(4);
     /// No VM has this handle.
     pub const NO_SUCH_VM: Self = Self(5);
-    /// The VM exists but never ran, so EL2 has no table for it yet. Told by EL1: EL2 says [`Self::NO_SUCH_VM`].
+    /// The VM exists but never ran, so EL2 has no table for it yet. EL1 says this; EL2 says [`Self::NO_SUCH_VM`].
     pub const VM_NOT_RUN: Self = Self(6);
-    /// Cursor or end is not page aligned, out of order, or outside the input-address space.
+    /// Cursor or end is not page aligned, the cursor is not before the end, or an address is outside the input-address
+    /// space.
     pub const BAD_RANGE: Self = Self(7);
     /// The slot page is not shared with EL2.
     pub const SLOT_NOT_SHARED: Self = Self(8);
@@ -98,18 +103,18 @@ impl Status {
     pub const VERSION_MISMATCH: Self = Self(10);
     /// The registers of the table describe a geometry the walker refuses.
     pub const BAD_GEOMETRY: Self = Self(11);
-    /// The table that was meant is gone: the VM went away, or its handle is another's by now. Told by EL1.
+    /// The table that was meant is gone: the VM went away, or its handle belongs to another VM by now. EL1 says this.
     pub const VM_GONE: Self = Self(12);
-    /// EL2 answered against this protocol: no progress, or not a slot. Told by EL1.
+    /// EL2 broke this protocol: it made no progress, or filled something that is no slot. EL1 says this.
     pub const BAD_ANSWER: Self = Self(13);
-    /// The VM's teardown has begun: what the slots show may lack pages that were taken back. Told by EL1, by the
-    /// [`DYING`](crate::slot::slot_flags::DYING) flag of EL2's slot.
+    /// The VM's teardown has begun, so the slots may lack pages that were already taken back. EL1 says this when EL2's
+    /// slot has the [`DYING`](crate::slot::slot_flags::DYING) flag.
     pub const VM_DYING: Self = Self(14);
     /// Atomic dumps were not allowed at boot (`kvm-arm.s2dump=on,atomic`).
     pub const ATOMIC_NOT_PERMITTED: Self = Self(15);
 
-    /// Returns the positive Linux errno that says it best; `EIO` for statuses from the future. Several statuses share one:
-    /// the ioctls tell the status itself beside it.
+    /// Returns the positive Linux errno that says it best, or `EIO` for a status this version does not know. Several
+    /// statuses share an errno, so the ioctls give the status as well.
     #[must_use]
     pub const fn to_errno(self) -> i32 {
         match self {

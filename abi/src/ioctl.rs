@@ -1,27 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The ioctls of `/dev/s2dump`: one open file is one session.
 //!
-//! [`Hello`] first; then any number of: [`Start`] (a dump, walk or list), then [`Advance`] until its state is
-//! [`SessionState::DONE`]. The last slot of each start is an END slot. `mmap` of offset 0 gives all slots, read-only;
-//! who does not map calls `read(2)`, which advances by itself and gives the slots as one stream of bytes, each cut to its
-//! used bytes, and 0 after the END slot; with room for a slot (4096 bytes) each read gives whole slots. The two ways may
-//! not be mixed within one start (`EBUSY`).
+//! A caller says [`Hello`] first. Then it may start any number of dumps, walks and lists: each is a [`Start`], followed
+//! by [`Advance`] until the state is [`SessionState::DONE`]. The last slot of each start is an END slot.
 //!
-//! Each argument begins with `size` (the caller's `size_of`) and `version`. A size the driver does not know is `E2BIG`
-//! (larger) or `EINVAL` (smaller); another major version is `EPROTO`; non-zero reserved fields are `EINVAL`.
+//! There are two ways to read the slots. `mmap` of offset 0 gives all of them, read-only. `read(2)` advances by itself
+//! and gives the slots as one stream of bytes, each slot cut to its used bytes; it returns 0 after the END slot. A read
+//! with room for a slot (4096 bytes) gives whole slots only. One start is read in one way; the other is then `EBUSY`.
 //!
-//! An errno alone is ambiguous: [`Hello`] and [`Start`] also tell the [`Status`](crate::hypercall::Status) with which EL2
-//! or this protocol refused. Where it is 0, the kernel itself refused: `EPERM` is then a caller that is not root, or
-//! lockdown. The command number of [`Hello`] and its first 8 bytes stay as they are in all versions to come, and the
-//! driver writes its version there even if it refuses the caller's: so two sides that do not understand each other can
-//! say so. (Drivers of 1.x have another [`IOCTL_TYPE`], [`IOCTL_TYPE_1`], and answer `ENOTTY`.)
+//! Each argument begins with `size` (the caller's `size_of`) and `version`. A size larger than the driver's is `E2BIG`,
+//! a smaller one `EINVAL`; another major version is `EPROTO`; a reserved field that is not zero is `EINVAL`.
+//!
+//! An errno alone is ambiguous, so [`Hello`] and [`Start`] also give the [`Status`](crate::hypercall::Status) with
+//! which EL2 or this protocol refused. If the status is 0, the kernel itself refused: `EPERM` then means that the
+//! caller is not root, or that lockdown forbids it.
+//!
+//! The command number of [`Hello`] and its first 8 bytes stay the same in all later versions. The driver writes its
+//! version there even if it refuses the caller's, so that two sides that do not understand each other can say so.
+//! Drivers of 1.x use another type byte, [`IOCTL_TYPE_1`] instead of [`IOCTL_TYPE`], so they answer `ENOTTY`.
 
 use crate::slot::assert_offsets;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// The ioctl type ("magic") byte: one that `Documentation/userspace-api/ioctl/ioctl-number.rst` of Linux 7.3 gives to nobody.
+/// The ioctl type ("magic") byte. `Documentation/userspace-api/ioctl/ioctl-number.rst` of Linux 7.3 gives it to nobody.
 pub const IOCTL_TYPE: u8 = 0xb9;
-/// The type byte of version 1, which nsfs and remoteproc have too.
+/// The type byte of version 1, which nsfs and remoteproc use too.
 pub const IOCTL_TYPE_1: u8 = 0xb7;
 
 const IOC_READ_WRITE: u32 = 3;
@@ -32,7 +35,7 @@ const fn iowr(kind: u8, number: u8, size_bytes: usize) -> u32 {
 
 /// Command number of [`Hello`].
 pub const HELLO: u32 = iowr(IOCTL_TYPE, 0, size_of::<Hello>());
-/// Command number of the hello of version 1, whose first 16 bytes were those of [`Hello`].
+/// Command number of version 1's hello, which began with the same 16 bytes as [`Hello`].
 pub const HELLO_1: u32 = iowr(IOCTL_TYPE_1, 0, size_of::<Hello>());
 /// Command number of [`Start`].
 pub const START: u32 = iowr(IOCTL_TYPE, 1, size_of::<Start>());
@@ -51,19 +54,19 @@ pub struct Hello {
     pub features: u64,
     /// Offset 16, length 4: out: version of EL2.
     pub el2_version: u32,
-    /// Offset 20, length 4: out: budget in force when a start asks for 0.
+    /// Offset 20, length 4: out: the budget a call has when a start asks for 0.
     pub default_budget: u32,
     /// Offset 24, length 4: out: slots in the ring.
     pub slots: u32,
     /// Offset 28, length 4: out: bytes of a slot.
     pub slot_bytes: u32,
-    /// Offset 32, length 4: out: [`Status`](crate::hypercall::Status) of a refusal by EL2; in: 0.
+    /// Offset 32, length 4: in: 0; out: [`Status`](crate::hypercall::Status) if EL2 refused.
     pub status: u32,
     /// Offset 36, length 28: zero.
     pub reserved: [u32; 7],
 }
 
-/// Starts a dump, walk or list; ends the one before.
+/// Starts a dump, walk or list, and ends the one that was running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Start {
@@ -79,14 +82,15 @@ pub struct Start {
     pub target: u64,
     /// Offset 24, length 8: in: first input address of a dump, address of a walk, zero for a list.
     pub start: u64,
-    /// Offset 32, length 8: in: end of a dump, exclusive; all ones: the whole space. Zero for walk and list.
+    /// Offset 32, length 8: in: end of a dump, exclusive; all ones means the whole space. Zero for walk and list.
     pub end: u64,
     /// Offset 40, length 4: in: descriptors per call, 0 for the default. EL2 caps it.
     pub budget: u32,
-    /// Offset 44, length 4: out: [`Status`](crate::hypercall::Status) of a refusal; in: 0.
+    /// Offset 44, length 4: in: 0; out: [`Status`](crate::hypercall::Status) of a refusal.
     pub status: u32,
-    /// Offset 48, length 8: in: physical address of the root of the table that is meant, as a list told it: a table with
-    /// another root is [`VM_GONE`](crate::hypercall::Status::VM_GONE). 0: whichever table `target` names now. Zero for a list.
+    /// Offset 48, length 8: in: physical address of the root of the table that is meant, as a list gave it. If the
+    /// table has another root, the answer is [`VM_GONE`](crate::hypercall::Status::VM_GONE). 0 means whichever table
+    /// `target` names now. Zero for a list.
     pub root: u64,
     /// Offset 56, length 8: zero.
     pub reserved: u64,
@@ -104,7 +108,7 @@ impl SessionState {
     pub const DONE: u32 = 2;
 }
 
-/// Gives back read slots and has free ones filled.
+/// Gives back slots that were read, and has the driver fill the free ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Advance {
@@ -112,12 +116,12 @@ pub struct Advance {
     pub size: u32,
     /// Offset 4, length 4: in: version of the caller.
     pub version: u32,
-    /// Offset 8, length 4: in: filled slots given back, oldest first. More than are lent is `EINVAL`.
+    /// Offset 8, length 4: in: number of slots given back, oldest first. More than the driver lent is `EINVAL`.
     pub release: u32,
     /// Offset 12, length 4: out: index in the ring of the oldest filled slot.
     pub first: u32,
-    /// Offset 16, length 4: out: number of filled slots from `first` on, wrapping at the ring's end. 0 only if nothing
-    /// was started, or if the END slot was given back.
+    /// Offset 16, length 4: out: number of filled slots from `first` on, wrapping at the ring's end. It is 0 only if
+    /// nothing was started, or if the END slot was given back.
     pub filled: u32,
     /// Offset 20, length 4: out: [`SessionState`].
     pub state: u32,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! What crosses EL2, EL1 and EL0.
+//! The data that crosses between EL2, EL1 and EL0.
 //!
-//! One [`slot`](slot::SlotHeader) is one page: a header, then fixed-size records. EL2 fills a slot per hypercall, the
-//! driver lends slots to user space read-only, `read(2)` and capture files carry the same bytes:
+//! One [`slot`](slot::SlotHeader) is one page: a header, then fixed-size records. EL2 fills one slot per hypercall. The
+//! driver lends the slots to user space, read-only. `read(2)` and capture files carry the same bytes:
 //!
 //! ```text
 //!   hypercall (registers only)                ioctl                      file
@@ -13,14 +13,15 @@
 //! ```
 //!
 //! Who writes what: EL2 writes slots of kind [`RANGES`](slot::SlotKind::RANGES), [`WALK`](slot::SlotKind::WALK) and
-//! [`VMS`](slot::SlotKind::VMS), each byte of header and records; the driver fills pid and name of a VM record and writes
-//! the closing [`END`](slot::SlotKind::END) slot; user space writes nothing but ioctl arguments.
+//! [`VMS`](slot::SlotKind::VMS), each byte of header and records. The driver fills pid and name of a VM record, appends
+//! [`VMS`](slot::SlotKind::VMS) slots for VMs that never ran, and writes the closing [`END`](slot::SlotKind::END) slot.
+//! User space writes nothing but ioctl arguments.
 //!
-//! Every struct is little-endian, has no padding, and keeps unknown values: a reader skips slots and records of a kind
-//! it does not know, by their stated length. `docs/abi.md` is the same in one table.
+//! Every struct is little-endian, has no padding, and keeps unknown values. A slot tells its used bytes and the size of
+//! its records, so a reader can step over a kind it does not know. `docs/abi.md` has the same as tables.
 //!
-//! Does no IO, decodes no descriptor, allocates nothing. Compiled unchanged by Cargo and by Kbuild (zerocopy 0.8.54,
-//! edition 2021, Rust 1.85).
+//! This crate does no IO, decodes no descriptor and allocates nothing. Cargo and Kbuild compile it unchanged (zerocopy
+//! 0.8.54, edition 2021, Rust 1.85).
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Slots and records: the bytes of the ring, of `read(2)` and of capture files.
 //!
-//! A slot says of itself all that decoding needs, so nothing is guessed from a kernel version. Stored slots
-//! (`read(2)`, files) are cut to [`SlotHeader::used_bytes`]; in the ring each starts a page.
+//! The header of a slot has all that decoding its records needs, so no reader guesses from a kernel version. In the
+//! ring each slot starts a page; in `read(2)` and in files each is cut to [`SlotHeader::used_bytes`].
 
 use crate::version::ABI_VERSION;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a slot in the ring: one 4 KiB page.
 pub const SLOT_BYTES: usize = 4096;
-/// Records of [`Record`] size that fit a slot.
+/// The number of [`Record`]s that fit a slot.
 pub const SLOT_RECORDS: usize = (SLOT_BYTES - size_of::<SlotHeader>()) / size_of::<Record>();
-/// Records of [`VmRecord`] size that fit a slot.
+/// The number of [`VmRecord`]s that fit a slot.
 pub const SLOT_VMS: usize = (SLOT_BYTES - size_of::<SlotHeader>()) / size_of::<VmRecord>();
 
 /// First four bytes of every slot: `S2D` and 0x1a.
@@ -28,16 +28,16 @@ impl SlotKind {
     pub const WALK: Self = Self(2);
     /// VMs: [`VmRecord`].
     pub const VMS: Self = Self(3);
-    /// The end of a dump, walk or list; no records. `status` says how it ended, `visited` is the most descriptors any
-    /// one call visited, `sequence` the number of slots before it.
+    /// The end of a dump, walk or list; it has no records. `status` says how it ended, `visited` is the most that any
+    /// one call visited, and `sequence` is the number of slots before it.
     pub const END: Self = Self(4);
 }
 
 /// Bits of [`SlotHeader::flags`]. Unknown bits are ignored.
 pub mod slot_flags {
-    /// Runs also break where the output address does not run on.
+    /// Runs end also where the output addresses stop being contiguous.
     pub const EXACT: u16 = 1 << 0;
-    /// All of the dump is in this slot, read in one call under the table's lock.
+    /// This slot holds the whole dump, which was read in one call under the table's lock.
     pub const ATOMIC: u16 = 1 << 1;
     /// `digest` is filled.
     pub const DIGEST: u16 = 1 << 2;
@@ -47,7 +47,7 @@ pub mod slot_flags {
     pub const DYING: u16 = 1 << 4;
 }
 
-/// Bits of [`SlotHeader::table_features`]: what decoding the descriptors depends on.
+/// Bits of [`SlotHeader::table_features`]: the features in force that the meaning of descriptors depends on.
 pub mod table_features {
     /// FEAT_LPA2 descriptors (VTCR_EL2.DS): output address bits 51:50 in 9:8, shareability from VTCR_EL2.
     pub const LPA2: u32 = 1 << 0;
@@ -55,15 +55,16 @@ pub mod table_features {
     pub const FWB: u32 = 1 << 1;
     /// FEAT_XNX: XN is two bits.
     pub const XNX: u32 = 1 << 2;
-    /// EL2 runs with HCR_EL2.E2H (hVHE): matters for the EL2 stage-1 format.
+    /// EL2 runs with HCR_EL2.E2H (hVHE). It decides the format of EL2's stage-1 descriptors.
     pub const HVHE: u32 = 1 << 3;
 }
 
-/// How software bits and invalid entries are to be read: [`SlotHeader::encoding`]. An open enum.
+/// How a kernel uses software bits and invalid entries: [`SlotHeader::encoding`]. An open enum.
 pub mod encoding {
-    /// No software meaning known.
+    /// The meaning of software bits and invalid entries is not known.
     pub const NONE: u16 = 0;
-    /// pKVM as of Linux 7.2: state in 56:55, invalid entries typed by 63:60 (`asm/kvm_pgtable.h`).
+    /// pKVM as of Linux 7.2: bits 56:55 hold the page state; bits 63:60 of an invalid entry hold its type
+    /// (`asm/kvm_pgtable.h`).
     pub const PKVM_7_2: u16 = 1;
 }
 
@@ -85,15 +86,17 @@ pub struct SlotHeader {
     pub flags: u16,
     /// Offset 16, length 4: number of records.
     pub record_count: u32,
-    /// Offset 20, length 4: descriptors (or handles and vCPUs) this call visited; in an END slot the most of any call.
+    /// Offset 20, length 4: descriptors this call visited (handles and vCPUs in a list); in an END slot the most that
+    /// any call visited.
     pub visited: u32,
     /// Offset 24, length 8: number of the slot in its dump, from 0.
     pub sequence: u64,
     /// Offset 32, length 8: [`Target`](crate::target::Target).
     pub target: u64,
-    /// Offset 40, length 8: first input address this slot covers (first handle of a list).
+    /// Offset 40, length 8: first input address this slot covers (first handle in a list).
     pub start: u64,
-    /// Offset 48, length 8: first input address after what this slot covers.
+    /// Offset 48, length 8: the input address after the last one this slot covers (in a list the next handle, 0 if
+    /// none).
     pub next: u64,
     /// Offset 56, length 8: end of the dump this slot belongs to, exclusive.
     pub end: u64,
@@ -101,7 +104,7 @@ pub struct SlotHeader {
     pub vtcr: u64,
     /// Offset 72, length 8: physical address of the root table.
     pub root: u64,
-    /// Offset 80, length 8: wrapping sum of the digests of all descriptors read, if asked for.
+    /// Offset 80, length 8: if it was asked for, the wrapping sum of the digests of all descriptors read.
     pub digest: u64,
     /// Offset 88, length 4: [`table_features`].
     pub table_features: u32,
@@ -117,21 +120,21 @@ pub struct SlotHeader {
     pub encoding: u16,
     /// Offset 98, length 2: VMID.
     pub vmid: u16,
-    /// Offset 100, length 4: the budget in force for this call.
+    /// Offset 100, length 4: the budget this call had.
     pub budget: u32,
-    /// Offset 104, length 4: [`Status`](crate::hypercall::Status) an END slot reports; else 0.
+    /// Offset 104, length 4: in an END slot the [`Status`](crate::hypercall::Status) it ends with; else 0.
     pub status: u32,
-    /// Offset 108, length 4: ticks of the system counter for which this call held the table's lock, or the longest time
-    /// it held the lock of the VM table; in an END slot the most of any call. All ones: that or more.
+    /// Offset 108, length 4: for how many ticks of the system counter this call held the table's lock; in a list the
+    /// longest hold of the VM table's lock; in an END slot the most of any call. All ones means that many or more.
     pub held_ticks: u32,
-    /// Offset 112, length 4: ticks of the system counter in a second; 0 in slots the driver writes alone.
+    /// Offset 112, length 4: ticks of the system counter per second; 0 in a VMS slot that the driver wrote.
     pub tick_hz: u32,
     /// Offset 116, length 12: zero.
     pub reserved: [u32; 3],
 }
 
 impl SlotHeader {
-    /// Returns the header of a slot of this version: about no table, without records.
+    /// Returns the header of a slot of this version that is about no table and has no records.
     #[must_use]
     #[inline(always)]
     pub const fn new(kind: SlotKind) -> Self {
@@ -182,33 +185,33 @@ impl SlotHeader {
 pub struct RecordKind(pub u8);
 
 impl RecordKind {
-    /// Entries with bit 0 clear: a hole if zero, else what software left there. `oa` is 0.
+    /// Entries with bit 0 clear. All zero is a hole; anything else is what software left there. `oa` is 0.
     pub const INVALID: Self = Self(0);
     /// Pages or blocks.
     pub const LEAF: Self = Self(1);
-    /// A table descriptor. Only in [`SlotKind::WALK`] slots; `oa` is the next table.
+    /// A table descriptor, which occurs only in [`SlotKind::WALK`] slots. `oa` is the next table.
     pub const TABLE: Self = Self(2);
     /// A valid descriptor whose type the level does not allow.
     pub const RESERVED: Self = Self(3);
-    /// A table descriptor that points outside memory EL2 may read: not followed.
+    /// A table descriptor that was not followed, because it points outside the memory EL2 may read.
     pub const TABLE_OUTSIDE: Self = Self(4);
-    /// A table descriptor that points to itself or an ancestor: not followed.
+    /// A table descriptor that was not followed, because it points to its own table page or to one above.
     pub const TABLE_LOOP: Self = Self(5);
 }
 
 /// Bits of [`Record::flags`]. Unknown bits are ignored.
 pub mod record_flags {
-    /// The output addresses of the run are contiguous, each entry following the one before. Set for a run of one, and for
-    /// every kind that has no pages: those runs have one descriptor throughout.
+    /// The output addresses of the run are contiguous: each entry follows the one before. It is also set for a run of
+    /// one entry, and for every kind but leaves, because all entries of such a run are the same descriptor.
     pub const LINEAR: u16 = 1 << 0;
-    /// First record of any slot but the first: its first entry may continue the last record of the slot before.
+    /// The run may continue the last record of the slot before. Set in the first record of every slot but the first.
     pub const CONTINUES: u16 = 1 << 1;
-    /// For leaves of EL2's stage 1: bits 63:59 of the table descriptors above the run, ORed, as far as they are in force;
-    /// the same for all entries of a run. Else 0.
+    /// For leaves of EL2's stage 1: bits 63:59 of the table descriptors above the run, ORed, as far as they are in
+    /// force. All entries of a run have the same. Else 0.
     pub const INHERITED: u16 = 0x1f << 11;
 }
 
-/// A run of entries of one level that differ in nothing but the output address. Reserved bytes are zero and checked.
+/// A run: entries of one level that differ in nothing but the output address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Record {
@@ -232,13 +235,13 @@ pub struct Record {
 pub mod vm_flags {
     /// The VM is protected.
     pub const PROTECTED: u16 = 1 << 0;
-    /// EL2 has the VM and its table; clear for a reserved handle that never ran.
+    /// EL2 has the VM and its table. Clear for a VM that has a handle but never ran.
     pub const CREATED: u16 = 1 << 1;
     /// Teardown has begun.
     pub const DYING: u16 = 1 << 2;
 }
 
-/// A VM. Written by EL2 except where said. Reserved bytes are zero and checked.
+/// A VM. EL2 writes every field, except where EL1 is named. Reserved bytes are zero and checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VmRecord {
@@ -248,7 +251,7 @@ pub struct VmRecord {
     pub root: u64,
     /// Offset 16, length 4: process that made the VM. Filled by EL1; 0 if unknown.
     pub pid: u32,
-    /// Offset 20, length 4: vCPUs EL2 has.
+    /// Offset 20, length 4: number of vCPUs EL2 has.
     pub vcpus: u32,
     /// Offset 24, length 2: pKVM handle.
     pub handle: u16,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Which table a call is about, and which table it was about.
+//! The name of a table, and its identity.
 
 /// The kind of table: an open enum in bits 63:56 of a [`Target`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,22 +8,22 @@ pub struct TargetKind(pub u8);
 impl TargetKind {
     /// A guest's stage-2 table, named by its pKVM handle.
     pub const GUEST_STAGE2: Self = Self(0);
-    // 1 (host stage-2) and 2 (EL2 stage-1) are kept for those tables.
+    // 1 is kept for the host's stage-2 table, 2 for EL2's stage-1 table.
 }
 
-/// A table: kind in bits 63:56, pKVM handle in bits 15:0, the rest zero.
+/// Names a table: its kind in bits 63:56, a pKVM handle in bits 15:0, the rest zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Target(pub u64);
 
 /// The first pKVM handle (`HANDLE_OFFSET`, `nvhe/pkvm.c`).
 pub const FIRST_HANDLE: u16 = 0x1000;
-/// VMs pKVM can have at once (`KVM_MAX_PVMS`, `asm/kvm_pkvm.h`).
+/// The most VMs pKVM can have at once (`KVM_MAX_PVMS`, `asm/kvm_pkvm.h`).
 pub const HANDLES: u16 = 255;
 /// The handle after the last one.
 pub const END_HANDLE: u16 = FIRST_HANDLE + HANDLES;
 
-/// Where a [`Target`] has its kind.
+/// The lowest bit of the kind in a [`Target`].
 pub const KIND_SHIFT: u32 = 56;
 const HANDLE_MASK: u64 = 0xffff;
 
@@ -50,10 +50,10 @@ impl Target {
     }
 }
 
-/// One table and no other: its name, and where its root is.
+/// Identifies one table: its name, and the address of its root.
 ///
-/// A handle may be given to another VM once its VM is gone. Whoever names a table twice - in a list and in a start, or in
-/// two slots - compares this.
+/// The name is not enough, because pKVM gives the handle of a VM that is gone to another VM. Whoever meets a table
+/// twice, in a list and in a start or in two slots, compares identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its name.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! The version of the ABI, agreed on by the first call on each border.
+//! The version of the ABI. The first call on each border agrees on it.
 
-/// A version: additive changes raise `minor`, anything else `major`.
+/// A version. Additive changes raise `minor`, all others raise `major`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AbiVersion {
     /// Readers refuse a `major` they do not know.
     pub major: u16,
-    /// Readers accept any `minor`, and skip what they do not know.
+    /// Readers accept any `minor` and skip what they do not know.
     pub minor: u16,
 }
 
@@ -23,14 +23,14 @@ impl AbiVersion {
         Self { major: (bits >> 16) as u16, minor: (bits & 0xffff) as u16 }
     }
 
-    /// Returns whether a peer of version `other` can be spoken to: it understands what `self` asks.
+    /// Returns whether a peer of version `other` understands what `self` asks.
     #[must_use]
     pub const fn can_speak_to(self, other: Self) -> bool {
         self.major == other.major
     }
 
-    /// Returns whether slots written by version `other` can be read. Those of 1.x can: in them the fields that 2.0 added
-    /// are zero.
+    /// Returns whether slots written by version `other` can be read. Slots of 1.x can: they have zeros where 2.0 added
+    /// fields.
     #[must_use]
     pub const fn can_read(self, other: Self) -> bool {
         other.major >= 1 && other.major <= self.major
@@ -39,18 +39,21 @@ impl AbiVersion {
 
 /// The version this source speaks. Changes, newest first:
 ///
-/// - 2.0: what a start means is one table, named by its root as well; slots and walks tell that a VM is dying and how long
-///   the lock was held; a refusal tells its [`Status`](crate::hypercall::Status) beside the errno; another ioctl type.
-/// - 1.1: runs of EL2's stage 1 say what the tables above them do
+/// - 2.0: a start names the root of its table too, so it can mean only one table; slots tell whether the VM is dying
+///   and for how long the lock was held; a refused ioctl gives its [`Status`](crate::hypercall::Status) beside the
+///   errno; the ioctl type byte is another.
+/// - 1.1: runs of EL2's stage 1 tell which bits they inherit from the tables above
 ///   ([`record_flags::INHERITED`](crate::slot::record_flags::INHERITED)).
 /// - 1.0: hello, list, dump, walk; guest stage-2 tables.
 pub const ABI_VERSION: AbiVersion = AbiVersion { major: 2, minor: 0 };
 
-/// What an implementation can do: bits of the hello answers. Unknown bits are ignored.
+/// What EL2 can do: bits of the answers to hello. Unknown bits are ignored.
 pub mod features {
-    /// Dumps with the output-address run broken too ([`DumpFlags::EXACT`](crate::hypercall::DumpFlags::EXACT)).
+    /// Dumps whose runs end at each jump of the output address
+    /// ([`DumpFlags::EXACT`](crate::hypercall::DumpFlags::EXACT)).
     pub const EXACT: u64 = 1 << 0;
-    /// Dumps in one call ([`DumpFlags::ATOMIC`](crate::hypercall::DumpFlags::ATOMIC)); only if allowed at boot.
+    /// Dumps in one call ([`DumpFlags::ATOMIC`](crate::hypercall::DumpFlags::ATOMIC)). Set only if the boot allowed
+    /// them.
     pub const ATOMIC: u64 = 1 << 1;
     /// Digests of the descriptors read ([`DumpFlags::DIGEST`](crate::hypercall::DumpFlags::DIGEST)).
     pub const DIGEST: u64 = 1 << 2;
