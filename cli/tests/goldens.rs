@@ -372,6 +372,7 @@ const CASES: &[(&str, &[&str])] = &[
             "dump -i stranger.s2d vm:421-11 --format ptdump",
             "walk -i stranger.s2d vm:0x1000 0x80008123",
             "dump -i reused.s2d vm:0x1000 -n -o range,out --range 2G+4K",
+            "walk -i reused.s2d vm:0x1000 2G",
         ],
     ),
     (
