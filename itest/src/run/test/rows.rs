@@ -159,7 +159,7 @@ fn damaged_capture(_: &Machine) -> Outcome {
     let tables: Vec<usize> = of_kind(SlotKind::RANGES).collect();
     ensure!(tables.len() >= 3, "{} slots of rows", tables.len());
     let (first, middle) = (tables[0], tables[1]);
-    let end = of_kind(SlotKind::END).last().context("no end")?;
+    let end = of_kind(SlotKind::END).next_back().context("no end")?;
     let cut = |to: usize| whole[..to].to_vec();
     let header = |at: usize, edit: fn(&mut SlotHeader)| {
         let mut bytes = whole.clone();
