@@ -372,9 +372,14 @@ fn handle_reused_between_two_slots() {
 #[test]
 fn dying_vm_is_never_complete() {
     let dying = |per_slot, status| dump(per_slot, slot_flags::DYING, status);
-    for slots in
-        [dying(2, Status::VM_DYING), dying(200, Status::VM_DYING), dying(2, Status::OK), dying(200, Status::OK)]
-    {
+    // The last: teardown began after the last slot was read and before the driver ended the dump.
+    for slots in [
+        dying(2, Status::VM_DYING),
+        dying(200, Status::VM_DYING),
+        dying(2, Status::OK),
+        dying(200, Status::OK),
+        dump(200, 0, Status::VM_DYING),
+    ] {
         let script = Script::new(list(), slots);
         for format in ["table", "table -n", "ptdump", "json", "ndjson"] {
             let ran = run(&script, &format!("dump vm:0x1000 --format {format}"));
