@@ -9,7 +9,7 @@ use crate::model::{Row, TableFacts};
 use crate::registers::ImageTable;
 use crate::source::ram::banks::Banks;
 use s2dump_abi::slot::RecordKind;
-use s2dump_vmsa::pkvm::{self, Encoding, InvalidKind, OwnerId, PageState};
+use s2dump_vmsa::pkvm::{self, Decoded, InvalidKind, Known, OwnerId, PageState, KNOWN};
 use s2dump_vmsa::{RawDescriptor, Regime};
 
 /// Counts what looks wrong in the rows of an image.
@@ -19,12 +19,14 @@ pub(super) struct Suspicion {
     says_encoding: bool,
     /// Entries that are mapped, or lead to a table that cannot be read.
     used: u64,
-    /// Invalid entries as pKVM writes them, other than zeroes.
+    /// Invalid entries that a known encoding explains, other than zeroes.
     explained: u64,
     /// Invalid entries with bits that no known kernel writes.
     unexplained: u64,
-    /// Rows with page states or annotations as pKVM writes them.
-    like_pkvm: u64,
+    /// Rows with page states or annotations of a known encoding.
+    encoded: u64,
+    /// The encoding of the first of them.
+    encoding: Option<&'static Known>,
     /// Rows with bit 53, where it has no meaning without FEAT_XNX.
     bit_53: u64,
 }
@@ -44,21 +46,29 @@ impl Suspicion {
             return;
         }
         if row.kind == RecordKind::INVALID {
-            match as_pkvm(row.raw).invalid().and_then(is_explained) {
-                None => {}
-                Some(true) => {
+            if row.raw == 0 {
+                return;
+            }
+            match known(row.raw, |decoded| decoded.invalid().is_some_and(is_plausible)) {
+                Some(encoding) => {
                     self.explained += row.count;
-                    self.like_pkvm += 1;
+                    self.suspect_encoding(encoding);
                 }
-                Some(false) => self.unexplained += row.count,
+                None => self.unexplained += row.count,
             }
             return;
         }
         self.used += row.count;
         let Some(leaf) = leaf::of_row(row, table) else { return };
         self.bit_53 += u64::from(leaf.other_bits() >> 53 & 1 == 1);
-        let has_state = as_pkvm(row.raw).page_state().is_some_and(|state| state != PageState::Owned);
-        self.like_pkvm += u64::from(has_state);
+        if let Some(encoding) = known(row.raw, |decoded| decoded.page_state().is_some_and(|s| s != PageState::Owned)) {
+            self.suspect_encoding(encoding);
+        }
+    }
+
+    fn suspect_encoding(&mut self, encoding: &'static Known) {
+        self.encoded += 1;
+        self.encoding.get_or_insert(encoding);
     }
 
     /// Returns whether most invalid entries that are not zero have bits that no known kernel writes.
@@ -76,16 +86,17 @@ impl Suspicion {
         let rows = |count: u64| if count == 1 { "1 row".into() } else { format!("{count} rows") };
         let strange = format!("{} invalid entries that no known kind explains: is this a table?", self.unexplained);
         let bit_53 = format!("bit 53 is set in {}: FEAT_XNX? then --xnx", rows(self.bit_53));
-        let like_pkvm = format!(
-            "software bits or invalid entries in {} look like pKVM's: --encoding pkvm-7.2 tells what they say",
-            rows(self.like_pkvm)
+        let encoded = format!(
+            "software bits or invalid entries in {} look like pKVM's: --encoding {} tells what they say",
+            rows(self.encoded),
+            self.encoding.map_or("", |encoding| encoding.name)
         );
         // In what is no table, any bit may be set.
         let is_strange = self.is_strange();
         [
             (is_strange, strange),
             (!is_strange && self.bit_53 > 0, bit_53),
-            (!is_strange && self.like_pkvm > 0 && !self.says_encoding, like_pkvm),
+            (!is_strange && self.encoded > 0 && !self.says_encoding, encoded),
         ]
         .into_iter()
         .filter_map(|(holds, note)| holds.then_some(note))
@@ -93,18 +104,17 @@ impl Suspicion {
     }
 }
 
-/// Returns what `raw` says if the table is one of pKVM's.
-fn as_pkvm(raw: u64) -> pkvm::Decoded {
-    pkvm::decode(Encoding::PKVM_7_2, RawDescriptor::from_bits(raw))
+/// Returns the first known encoding by which `raw` says what `fits`.
+fn known(raw: u64, fits: impl Fn(&Decoded) -> bool) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| fits(&pkvm::decode(known.encoding, RawDescriptor::from_bits(raw))))
 }
 
-/// Returns whether pKVM writes such an invalid entry, or `None` for one of zeroes, which every kernel writes.
-fn is_explained(kind: InvalidKind) -> Option<bool> {
+/// Returns whether a kernel writes such an invalid entry: nearly any word reads as one of some kind.
+fn is_plausible(kind: InvalidKind) -> bool {
     match kind {
-        InvalidKind::Empty => None,
-        InvalidKind::Locked { payload } | InvalidKind::GuestPoisoned { payload } => Some(payload == 0),
-        InvalidKind::HostDonation { owner, .. } => Some(matches!(owner, OwnerId::HYP | OwnerId::GUEST)),
-        InvalidKind::Unknown { .. } => Some(false),
+        InvalidKind::Empty | InvalidKind::Unknown { .. } => false,
+        InvalidKind::Locked { payload } | InvalidKind::GuestPoisoned { payload } => payload == 0,
+        InvalidKind::HostDonation { owner, .. } => matches!(owner, OwnerId::HYP | OwnerId::GUEST),
     }
 }
 
