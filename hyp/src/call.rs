@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! What the registers of a call ask for, and what it answers. What each means: `s2dump_abi::hypercall`.
+//! The arguments of each call, and its answer. `s2dump_abi::hypercall` says what each register means.
 
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::target::Target;
@@ -22,7 +22,7 @@ pub(crate) struct DumpCall {
 pub(crate) struct WalkCall {
     pub(crate) slot_pfn: u64,
     pub(crate) target: Target,
-    /// Need not be aligned.
+    /// The input address. It need not be aligned.
     pub(crate) address: u64,
     pub(crate) sequence: u64,
 }
@@ -32,7 +32,7 @@ pub(crate) struct ListCall {
     pub(crate) slot_pfn: u64,
     /// First handle to try.
     pub(crate) first: u64,
-    /// Handles and vCPUs to look at, at most; 0: as many as one call may.
+    /// The most handles and vCPUs to look at; 0 means as many as one call may.
     pub(crate) looks: u64,
     pub(crate) sequence: u64,
 }

@@ -11,10 +11,11 @@ use s2dump_abi::hypercall::{pack_counts, DumpFlags, Status, ATOMIC_BUDGET, DEFAU
 use s2dump_abi::slot::{record_flags, slot_flags, SlotHeader, SlotKind};
 use s2dump_vmsa::Ipa;
 
-/// Returns the budget in force.
+/// Returns the budget this call has.
 ///
-/// At least [`MIN_BUDGET`], so that each call makes progress. A digest makes a descriptor cost twice as much, so its budget
-/// is half: what is bounded is the hold. An atomic dump has a cap of its own, and by default uses all of it.
+/// It is at least [`MIN_BUDGET`], so that each call makes progress. A budget bounds the time for which the lock is
+/// held. A descriptor takes twice as long with a digest, so default and cap are half then. An atomic dump has a cap of
+/// its own, which is also its default.
 #[inline(always)]
 fn budget_in_force(asked: u64, flags: DumpFlags) -> u32 {
     let shift = u32::from(flags.contains(DumpFlags::DIGEST));
@@ -50,7 +51,8 @@ pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
     }
 
     let fold = Fold { geometry: *geometry, exact: is_exact };
-    // Nothing is kept about the slot before, so only the first of a dump is known not to go on.
+    // EL2 keeps nothing about the slot before, so it cannot know whether this one continues a run. Only the first slot
+    // of a dump surely does not.
     let first_flags = if call.sequence == 0 { 0 } else { record_flags::CONTINUES };
     let mut coalescer = Coalescer::new(fold, first_flags, wants_digest, SlotWriter::begin(slot.page()));
     let progress = walk_range(&table, &root, cursor, end, budget, &mut coalescer).map_err(|_| Status::BAD_GEOMETRY)?;

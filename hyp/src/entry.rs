@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The hypercall handler: checks every register, then calls the operation.
 //!
-//! The host may put anything into any register, from several CPUs at once. Nothing is kept between calls. What each
-//! operation takes and returns: `s2dump_abi::hypercall`.
+//! The host may put anything into any register, and may call from several CPUs at once. The handler keeps nothing
+//! between calls. `s2dump_abi::hypercall` says what each operation takes and returns.
 
 use crate::call::{Answer, DumpCall, ListCall, WalkCall};
 use crate::platform::{Permitted, Platform};
@@ -11,7 +11,7 @@ use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 
-/// What this handler can do, whatever was allowed at boot.
+/// The features of this handler that need no permission of their own at boot.
 const FEATURES: u64 = features::EXACT | features::DIGEST | features::GUEST_STAGE2;
 
 /// Handles one call: `registers` are the host's x0 to x7; returns what goes into its x1 to x3.
@@ -19,7 +19,7 @@ const FEATURES: u64 = features::EXACT | features::DIGEST | features::GUEST_STAGE
 pub fn handle<P: Platform>(registers: &[u64; 8], platform: &P) -> [u64; 3] {
     let permitted = platform.permitted();
     let features = FEATURES | if permitted.atomic { features::ATOMIC } else { 0 };
-    // Also told with VERSION_MISMATCH, so that a host of another version learns which one this is.
+    // VERSION_MISMATCH returns this too, so that a host of another version learns which version this is.
     let hello = [u64::from(ABI_VERSION.to_bits()) | u64::from(DEFAULT_BUDGET) << 32, features];
     let (status, [x2, x3]) = match dispatch(registers, platform, permitted, hello) {
         Ok(answer) => (Status::OK, answer),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Slot headers: what all slots have, and what slots about a table have.
+//! Slot headers: the fields that all slots have, and the fields of slots about a table.
 
 use crate::platform::{NoTable, Platform, TableRegisters};
 use crate::table_memory::Root;
@@ -19,7 +19,7 @@ pub(crate) fn of_slot(kind: SlotKind, sequence: u64, counts: u64) -> SlotHeader 
     SlotHeader { record_bytes: size_of::<Record>() as u16, record_count, visited, sequence, ..SlotHeader::new(kind) }
 }
 
-/// Returns `header` with all that describes the table.
+/// Returns `header` with the fields that describe the table filled in.
 #[inline(always)]
 pub(crate) fn with_table(header: SlotHeader, registers: &TableRegisters, geometry: &Geometry) -> SlotHeader {
     SlotHeader {
@@ -37,7 +37,7 @@ pub(crate) fn with_table(header: SlotHeader, registers: &TableRegisters, geometr
     }
 }
 
-/// Locks a table and tells why not.
+/// Locks a table, or returns the status that says why it cannot.
 #[inline(always)]
 pub(crate) fn lock<P: Platform>(platform: &P, target: Target) -> Result<(P::Guard<'_>, TableRegisters), Status> {
     platform.lock_table(target).map_err(|why| match why {
@@ -46,11 +46,13 @@ pub(crate) fn lock<P: Platform>(platform: &P, target: Target) -> Result<(P::Guar
     })
 }
 
-/// Returns the root of the table of this kind with these registers: the one place that knows what a kind of table looks like.
+/// Returns the root of the table of this kind with these registers. Only this function knows what a kind of table looks
+/// like.
 ///
 /// # Errors
 ///
-/// [`Status::BAD_GEOMETRY`] if the walker refuses them.
+/// [`Status::UNKNOWN_TARGET`] for a kind that it does not know, and [`Status::BAD_GEOMETRY`] if the walker refuses the
+/// registers.
 #[inline(always)]
 pub(crate) fn root_of(kind: TargetKind, registers: &TableRegisters) -> Result<Root, Status> {
     if kind != TargetKind::GUEST_STAGE2 {
@@ -71,7 +73,7 @@ pub(crate) fn narrow(records: usize) -> u32 {
     u32::try_from(records).unwrap_or(u32::MAX)
 }
 
-/// Narrows a time in ticks; all ones: that or more.
+/// Narrows a time in ticks. All ones means that many or more.
 #[inline(always)]
 pub(crate) fn ticks(ticks: u64) -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX)

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The EL2 component: walker, coalescer, slot producer, handler. `tables -> walker -> coalescer -> slot`.
 //!
-//! All of it is safe code without state: what is unsafe (live table pages, the host's slot page, locks) comes in
-//! through [`platform::Platform`] and [`table_memory::TableMemory`], which `linux/el2/s2dump_el2.rs` implements at EL2 and the
-//! tests implement on any host. Command-line tools use [`coalescer::merge`] to join runs across slots.
+//! All of it is safe code without state. Two traits reach what is unsafe (live table pages, the host's slot page,
+//! locks): [`platform::Platform`] and [`table_memory::TableMemory`]. `linux/el2/s2dump_el2.rs` implements them at EL2,
+//! and the tests implement them on any host. The command-line tool uses [`coalescer::merge`] to join runs across slots.
 //!
-//! Invariants others rely on: no panic path (no slice indexing, no unchecked arithmetic on what the host or a table
-//! says), no recursion, no allocation, no indirect call, no formatting; no table page is written; nothing is loaded from
-//! the slot page.
+//! Others rely on these invariants. There is no panic path (no slice indexing, no unchecked arithmetic on what the host
+//! or a table says), no recursion, no allocation, no indirect call and no formatting. No table page is written. Nothing
+//! is loaded from the slot page.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -27,7 +27,8 @@ pub(crate) fn list<P: Platform>(platform: &P, call: &ListCall) -> Answer {
         visited += 1;
         if let Some(vm) = platform.vm_info(next) {
             writer.put_vm(&with_geometry(vm.record));
-            // The host decides how many vCPUs a VM has, so they count: a VM that goes over is the last of this call.
+            // The host decides how many vCPUs a VM has, so they count too. The VM that exceeds the budget is the last
+            // one of this call.
             visited = visited.saturating_add(vm.looked_at);
             held_ticks = u32::max(held_ticks, vm.held_ticks);
         }
@@ -50,7 +51,7 @@ pub(crate) fn list<P: Platform>(platform: &P, call: &ListCall) -> Answer {
     Ok([next, counts])
 }
 
-/// Fills what follows from VTCR_EL2; stays 0 for a value the walker would refuse.
+/// Fills in the fields that follow from VTCR_EL2. They are 0 if the walker would refuse the value.
 #[inline(always)]
 fn with_geometry(vm: VmRecord) -> VmRecord {
     match Geometry::from_vtcr(vm.vtcr, Features::of_kvm(vm.vtcr, false, false)) {

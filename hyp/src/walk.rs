@@ -25,7 +25,7 @@ pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
     }
 
     let mut writer = SlotWriter::begin(slot.page());
-    // The last entry decides up to where the answer holds.
+    // The answer holds for all addresses that the last entry covers.
     let mut end = 0;
     walk_address(&table, &root, address, |entry| {
         end = entry.ia + (1 << geometry.granule().entry_shift(entry.level));
