@@ -29,13 +29,13 @@ use s2dump_host_driver::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-/// VMs of the host that one look takes: pKVM cannot have more at once.
+/// The most VMs of the host that one look takes. pKVM cannot have more at once.
 const MAX_VMS: usize = HANDLES as usize + 1;
 
-/// What is behind one open file.
+/// One open file.
 #[pin_data]
 pub(crate) struct OpenFile {
-    /// Outside of the mutex for the mmap handler: see the crate's comment on locks.
+    /// Not inside the mutex, because the mmap handler uses it and must not lock: see the crate's comment on locks.
     slots: Slots,
     #[pin]
     state: Mutex<State>,
@@ -46,12 +46,12 @@ struct State {
     vms: Vms,
 }
 
-/// The VMs that this session keeps from losing their handles.
+/// The VMs to which this session holds references, so that they keep their handles.
 #[derive(Default)]
 struct Vms {
     /// Those of the last look.
     listed: HeldVms,
-    /// The one that was started, unless the last look has it.
+    /// The VM of the start, unless the last look has it.
     started: HeldVms,
 }
 
@@ -146,7 +146,7 @@ impl MiscDevice for OpenFile {
         let command = match Command::parse(command) {
             Ok(command) => command,
             Err(error) => {
-                // Whatever size the caller thinks it has, the version is where it always will be.
+                // The version has the same place in an argument of any size.
                 if Command::is_hello(command) {
                     let version = user.wrapping_byte_add(offset_of!(Hello, version));
                     write_argument(version, &ABI_VERSION.to_bits())?;
@@ -158,16 +158,16 @@ impl MiscDevice for OpenFile {
             Command::Hello => {
                 let mut hello: Hello = read_argument(user)?;
                 let result = me.locked(|session, host| session.hello(host, &mut hello));
-                // With an error too: version and status say what the errno cannot.
+                // Written with an error too, because version and status say what the errno cannot.
                 write_argument(user, &hello)?;
                 result.map(|()| 0)
             }
             Command::Start => {
-                // Asked again, so that a lockdown raised since the open holds.
+                // Checked at the open and again here, because the kernel may have been locked down since.
                 el1::check_allowed()?;
                 let mut start: Start = read_argument(user)?;
                 let result = me.locked(|session, host| session.start(host, &mut start));
-                // Its status says what the errno cannot.
+                // Written with an error too, because its status says what the errno cannot.
                 write_argument(user, &start)?;
                 result.map(|()| 0)
             }
@@ -186,7 +186,8 @@ impl MiscDevice for OpenFile {
         // INVARIANT: The mutex is held until the end of this function.
         let mut host = LockedHost { slots: &me.slots, vms };
         let mut total = 0;
-        // A ring's worth at most, however large the buffer: so that a read ends as soon as an advance does.
+        // One read takes at most as many slots as the ring has, however large the buffer is. So it makes no more calls
+        // than an advance.
         for _ in 0..SLOTS {
             if iov.is_empty() {
                 break;
@@ -194,12 +195,12 @@ impl MiscDevice for OpenFile {
             let unread = match session.next_unread(&mut host) {
                 Ok(Some(unread)) => unread,
                 Ok(None) => break,
-                // What was copied is told first; the error comes back at the next read.
+                // This read returns what it copied. The next read meets the error again.
                 Err(_) if total > 0 => break,
                 Err(error) => return Err(errno(error)),
             };
             if total > 0 && unread.len_bytes > iov.len() {
-                // Whole slots to who has room for one; who has not gets a slot piece by piece.
+                // A buffer with room for a slot gets whole slots only. A smaller one gets a slot piece by piece.
                 break;
             }
             let wanted = unread.len_bytes.min(iov.len());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What Rust for Linux cannot reach: safe wrappers of the helpers in `s2dump_el1.c`. The only `extern "C"` of the driver.
+//! Safe wrappers of the helpers in `s2dump_el1.c`, which do what Rust for Linux cannot. All `extern "C"` imports of the
+//! driver are here.
 
 use kernel::{
     error::to_result,
@@ -9,7 +10,8 @@ use kernel::{
 };
 use s2dump_host_driver::host::HostVm;
 
-// `struct page` is `c_void` here: its binding holds empty structs, which the compiler warns of in C declarations.
+// `struct page` is `c_void` here, because its binding holds empty structs, and the compiler warns of those in C
+// declarations.
 extern "C" {
     fn s2dump_el1_open_allowed() -> c_int;
     fn s2dump_el1_call(regs: *mut u64);
@@ -27,9 +29,10 @@ pub(crate) fn check_allowed() -> Result {
     to_result(unsafe { s2dump_el1_open_allowed() })
 }
 
-/// Makes the hypercall with x1..x7 of `regs` and leaves x0..x3 there. One caller at a time: others wait here, not at EL2.
+/// Makes the hypercall with x1..x7 of `regs` and puts x0..x3 of the answer there. Calls are made one at a time: other
+/// callers wait here instead of at EL2.
 ///
-/// May write any page shared with EL2 by [`share`] whose frame number is in `regs`.
+/// EL2 may write the page whose frame number is in `regs`, if [`share`] shared it.
 pub(crate) fn call(regs: &mut [u64; 8]) {
     // SAFETY: The helper reads and writes exactly the 8 registers, which are valid for both during the call.
     unsafe { s2dump_el1_call(regs.as_mut_ptr()) }
@@ -41,7 +44,7 @@ pub(crate) fn share(page: &Page) -> Result {
     to_result(unsafe { s2dump_el1_share(page.as_ptr().cast()) })
 }
 
-/// Ends what [`share`] began. After an error EL2 still may write the page: it must not be freed then.
+/// Takes back a page that [`share`] shared. After an error EL2 may still write the page, so it must not be freed.
 pub(crate) fn unshare(page: &Page) -> Result {
     // SAFETY: As for `share`.
     to_result(unsafe { s2dump_el1_unshare(page.as_ptr().cast()) })
@@ -53,16 +56,16 @@ pub(crate) fn pfn(page: &Page) -> u64 {
     unsafe { s2dump_el1_pfn(page.as_ptr().cast()) }
 }
 
-/// VMs of the host, each with a reference that is given back when this is dropped.
+/// VMs of the host, each with a reference that is put when this is dropped.
 ///
 /// # Invariants
 ///
-/// Each `held` is a reference that C took, given back nowhere else.
+/// Each `held` is a reference that C took, and nothing else puts it.
 #[derive(Default)]
 pub(crate) struct HeldVms(KVec<HostVm>);
 
 impl HeldVms {
-    /// Takes the host's VMs, up to `max` of them, by ascending handle.
+    /// Takes references to the host's VMs, to `max` at most, by ascending handle.
     pub(crate) fn all(max: usize) -> Result<Self> {
         let mut vms = KVec::from_elem(HostVm::default(), max, GFP_KERNEL)?;
         // SAFETY:
@@ -75,7 +78,7 @@ impl HeldVms {
         Ok(Self(vms))
     }
 
-    /// Takes the VM that has `handle` now; none if there is none.
+    /// Takes a reference to the VM that has `handle` now. Empty if no VM has it.
     pub(crate) fn one(handle: u16) -> Result<Self> {
         let mut vms = KVec::from_elem(HostVm::default(), 1, GFP_KERNEL)?;
         // SAFETY: as above, for one record.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The pages of a ring: shared with EL2 from open to release, mapped read-only to user space.
+//! The pages of a ring. They are shared with EL2 from open to release, and mapped read-only into user space.
 
 use crate::el1;
 use core::mem::ManuallyDrop;
@@ -11,11 +11,11 @@ use kernel::{
 };
 use s2dump_abi::slot::SLOT_BYTES;
 
-/// Slots of a ring: an `advance` makes at most this many calls.
+/// The number of slots in a ring. An `advance` makes at most this many calls.
 ///
-/// Counted in instructions under QEMU: the least call takes 4,500, the ioctl around it 750, a page 2,000 to share, map,
-/// unmap and give back. So 8 slots leave 2 % of a long dump to the ioctls; 16 would save one of them, and cost each
-/// short session twice as much as it does anything else.
+/// In instructions, counted under QEMU: the shortest call takes 4,500 and the ioctl around it 750; to share, map, unmap
+/// and unshare a page takes 2,000. With 8 slots the ioctls are 2 % of a long dump. With 16 they would be 1 %, but each
+/// short session would spend twice as much on its pages.
 pub(crate) const SLOTS: u32 = 8;
 
 static_assert!(PAGE_SIZE == SLOT_BYTES, "s2dump needs 4 KiB pages");
@@ -32,7 +32,7 @@ struct SharedPage {
 
 impl SharedPage {
     fn new() -> Result<Self> {
-        // Zeroed, as user space maps it before EL2 fills it.
+        // It is zeroed, because user space can map it before EL2 fills it.
         let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
         el1::share(&page)?;
         // INVARIANT: Just shared.
@@ -43,8 +43,8 @@ impl SharedPage {
 impl Drop for SharedPage {
     fn drop(&mut self) {
         if el1::unshare(&self.page).is_err() {
-            // EL2 still counts the page as shared. Whoever got it next could neither share nor donate it, so that a
-            // later guest fails for no reason of its own: a lost page is better.
+            // EL2 still counts the page as shared. If it were freed, its next user could neither share nor donate it,
+            // and some guest would fail later for no reason of its own. A lost page is better.
             pr_warn!("page {:#x} stays shared with EL2: leaked\n", self.pfn);
             return;
         }
@@ -57,8 +57,8 @@ impl Drop for SharedPage {
 
 /// The slots of one open file.
 ///
-/// Their bytes are written by EL2 in calls, and by [`write`](Self::write); whoever calls either holds the mutex of the
-/// session. User space may read them at any time through its mapping, and may see any mixture then.
+/// EL2 writes their bytes in calls, and the driver does in [`write`](Self::write). Both happen under the mutex of the
+/// session. User space may read the bytes at any time through its mapping, and may then see old and new ones mixed.
 pub(crate) struct Slots(KVec<SharedPage>);
 
 impl Slots {
@@ -71,7 +71,7 @@ impl Slots {
         Ok(Self(pages))
     }
 
-    /// Returns slots that are none, for calls that fill none.
+    /// Returns no slots, for calls that fill none.
     pub(crate) const fn none() -> Self {
         Self(KVec::new())
     }
@@ -80,12 +80,12 @@ impl Slots {
         self.0.get(usize::try_from(slot)?).ok_or(EINVAL)
     }
 
-    /// Returns the frame number of a slot; of one that is none, a number that no page has.
+    /// Returns the frame number of a slot, or a number that no page has if there is no such slot.
     pub(crate) fn pfn(&self, slot: u32) -> u64 {
         self.page(slot).map_or(u64::MAX, |page| page.pfn)
     }
 
-    /// Copies bytes of a slot.
+    /// Copies bytes out of a slot.
     ///
     /// # Safety
     ///
@@ -110,7 +110,7 @@ impl Slots {
         unsafe { self.page(slot)?.page.write_raw(from.as_ptr(), offset, from.len()) }
     }
 
-    /// Copies `len` bytes of a slot from `offset` on to a reader; returns how many got there.
+    /// Copies `len` bytes of a slot, from `offset` on, to a reader. Returns how many it copied.
     ///
     /// # Safety
     ///
@@ -140,9 +140,9 @@ impl Slots {
 
     /// Maps all slots into a new mapping, for reading only.
     ///
-    /// `VM_DONTCOPY` keeps them out of children and `VM_DONTDUMP` out of core dumps; `VM_IO` makes that last. References
-    /// that user space takes all the same (vmsplice) may outlive the session: the pages then are ordinary pages of the
-    /// host, no longer shared with EL2, and freed with the last reference.
+    /// `VM_DONTCOPY` keeps them out of children and `VM_DONTDUMP` out of core dumps; with `VM_IO` user space cannot
+    /// undo that. User space can still take references to the pages (vmsplice) that outlive the session. The pages are
+    /// ordinary pages of the host by then, no longer shared with EL2, and are freed with the last reference.
     pub(crate) fn map(&self, vma: &VmaNew) -> Result {
         if vma.writable() || vma.executable() {
             return Err(EPERM);

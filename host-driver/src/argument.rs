@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Checks of ioctl numbers and arguments, before anything is done.
+//! Checks ioctl numbers and arguments before anything is done.
 //!
-//! Order: size, version, reserved fields, then what is asked. Ranges are left to EL2, which knows the table.
+//! It checks size, version and reserved fields first, then what is asked. It leaves ranges to EL2, which knows the
+//! table.
 
 use crate::errno::Errno;
 use s2dump_abi::hypercall::{DumpFlags, Op};
@@ -14,9 +15,9 @@ use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 pub enum ArgumentError {
     /// Not a command of this device.
     UnknownCommand(u32),
-    /// The argument is larger than this driver knows.
+    /// The argument is larger than the driver's.
     TooLarge(u32),
-    /// The argument is smaller than the first version's.
+    /// The argument is smaller than the driver's.
     TooSmall(u32),
     /// The size in the command and the size in the argument differ.
     SizesDiffer {
@@ -29,9 +30,9 @@ pub enum ArgumentError {
     OtherVersion(u32),
     /// A field that must be zero for this operation is not.
     NotZero,
-    /// Not an operation that can be started.
+    /// The operation is not one that can be started.
     UnknownOp(u32),
-    /// A flag this driver does not know, or one on an operation that takes none.
+    /// A flag this driver does not know, or any flag for an operation that takes none.
     UnknownFlag(u32),
     /// A kind of table this driver does not know.
     UnknownTarget(u64),
@@ -89,8 +90,8 @@ impl Command {
         Ok(known)
     }
 
-    /// Returns whether `command` is [`Hello`]'s number, whatever argument size it carries: it is answered with our version
-    /// even where it is refused.
+    /// Returns whether `command` is [`Hello`]'s number, whatever argument size it carries. The driver answers it with
+    /// its version even if it refuses it.
     #[must_use]
     pub const fn is_hello(command: u32) -> bool {
         without_size(command) == without_size(ioctl::HELLO)
@@ -122,21 +123,21 @@ fn check_zero(all_zero: bool) -> Result<(), ArgumentError> {
     }
 }
 
-/// Checks a [`Hello`]; its out fields may hold anything.
+/// Checks a [`Hello`]. Its out fields may hold anything, but for `status`, which must be 0.
 ///
 /// # Errors
 ///
-/// Size, version, or a reserved field.
+/// The size, the version, or a field that must be zero is wrong.
 pub fn check_hello(hello: &Hello) -> Result<(), ArgumentError> {
     check_prefix(hello.size, size_of::<Hello>(), hello.version)?;
     check_zero(hello.status == 0 && hello.reserved == [0; 7])
 }
 
-/// Checks an [`Advance`] and returns how many slots it gives back; its out fields may hold anything.
+/// Checks an [`Advance`] and returns how many slots it gives back. Its out fields may hold anything.
 ///
 /// # Errors
 ///
-/// Size, version, or a reserved field.
+/// The size, the version, or a reserved field is wrong.
 pub fn check_advance(advance: &Advance) -> Result<u32, ArgumentError> {
     check_prefix(advance.size, size_of::<Advance>(), advance.version)?;
     check_zero(advance.reserved == [0; 2])?;
@@ -152,18 +153,18 @@ pub enum Request {
     Dump {
         /// How to dump.
         flags: DumpFlags,
-        /// Which table; a root of 0: whichever the target names now.
+        /// Which table. A root of 0 means whichever the target names now.
         table: Identity,
         /// First input address.
         start: u64,
-        /// End, exclusive; all ones: the whole space.
+        /// End, exclusive. All ones means the whole space.
         end: u64,
-        /// Descriptors per call; 0: EL2's default.
+        /// Descriptors per call. 0 means EL2's default.
         budget: u32,
     },
     /// One input address of a table, at each level.
     Walk {
-        /// Which table; a root of 0: whichever the target names now.
+        /// Which table. A root of 0 means whichever the target names now.
         table: Identity,
         /// The input address.
         address: u64,

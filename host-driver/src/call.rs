@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Registers of the hypercall `__pkvm_s2dump`, from what is asked and to what it answered.
+//! Puts the arguments of a call into the registers of `__pkvm_s2dump`, and takes the answer out of them.
 
 use crate::host::Host;
 use s2dump_abi::hypercall::{unpack_counts, DumpFlags, Op, Status};
@@ -17,7 +17,7 @@ pub struct Answer {
     pub next: u64,
     /// Records in the slot.
     pub records: u32,
-    /// Descriptors or handles visited.
+    /// Descriptors visited, or handles and vCPUs in a list.
     pub visited: u32,
 }
 
@@ -59,7 +59,7 @@ pub enum Call {
         cursor: u64,
         /// End, exclusive.
         end: u64,
-        /// Descriptors at most; 0: EL2's default.
+        /// The most descriptors to read. 0 means EL2's default.
         budget: u32,
     },
     /// One address at each level.
@@ -72,11 +72,11 @@ pub enum Call {
 }
 
 impl Call {
-    /// Makes the call, for the slot `slot` with the number `sequence`.
+    /// Makes the call, which fills the slot `slot` as number `sequence` of its stream.
     ///
     /// # Errors
     ///
-    /// The slot holds nothing then.
+    /// [`CallError`]. The contents of the slot mean nothing then.
     pub fn make<H: Host>(self, host: &mut H, slot: u32, sequence: u64) -> Result<Answer, CallError> {
         let pfn = host.slot_pfn(slot);
         let mut regs = match self {
@@ -96,7 +96,7 @@ impl Call {
 ///
 /// # Errors
 ///
-/// EL2 lacks the hypercall, was told to refuse it at boot, or speaks another version.
+/// EL2 lacks the hypercall, was not told at boot to allow it, or speaks another major version.
 pub fn hello<H: Host>(host: &mut H) -> Result<HelloAnswer, CallError> {
     let mut regs = [0, x1(Op::HELLO, 0), u64::from(ABI_VERSION.to_bits()), 0, 0, 0, 0, 0];
     call(host, &mut regs)?;

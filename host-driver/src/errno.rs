@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The errnos the driver answers with.
+//! The errnos with which the driver answers.
 
 /// A positive Linux errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
 impl Errno {
-    /// Argument list too long: an argument larger than this driver knows.
+    /// Argument list too long: an argument is larger than the driver's.
     pub const E2BIG: Self = Self(7);
     /// Device or resource busy: the other way of reading is in use.
     pub const EBUSY: Self = Self(16);

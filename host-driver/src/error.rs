@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Why a system call on `/dev/s2dump` fails, and with which errno; or how a dump ended, and with which status.
+//! Why a system call on `/dev/s2dump` fails, and which errno and which status that gives.
 
 use crate::argument::ArgumentError;
 use crate::call::CallError;
@@ -10,13 +10,13 @@ use s2dump_abi::hypercall::Status;
 /// Why an ioctl or a read fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionError {
-    /// The argument is refused; the session is as before.
+    /// The argument is refused. The session is as it was before.
     Argument(ArgumentError),
     /// More slots were given back than are lent.
     NotLent(NotLent),
     /// Nothing was started.
     NotStarted,
-    /// This start is read the other way: by `read(2)`, or through the mapping.
+    /// The slots of this start are already read in the other way: by `read(2)`, or through the mapping.
     OtherReader,
     /// EL2 does not know the hypercall.
     NoHypercall,
@@ -40,7 +40,8 @@ impl SessionError {
         }
     }
 
-    /// Returns the status beside the errno: [`Status::OK`] where not EL2 nor its protocol refused, but this kernel.
+    /// Returns the status that goes with the errno. It is [`Status::OK`] if this kernel refused, and neither EL2 nor
+    /// its protocol.
     #[must_use]
     pub const fn status_beside_errno(self) -> Status {
         match self {
@@ -56,7 +57,7 @@ impl SessionError {
         match self {
             Self::Refused(status) => status,
             Self::NoHypercall => Status::UNKNOWN_OP,
-            // What only callers cause does not get here.
+            // Errors that only a caller causes do not get here.
             _ => Status::BAD_ANSWER,
         }
     }

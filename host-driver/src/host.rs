@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a session needs of the kernel around it.
+//! What a session needs from the kernel around it.
 
 use crate::errno::Errno;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// A VM as the host knows it, and holds it: `struct s2dump_el1_vm` of `s2dump_el1.h`.
+/// A VM of the host, and a reference to it: `struct s2dump_el1_vm` of `s2dump_el1.h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct HostVm {
-    /// Offset 0, length 8: the host's reference to the VM, which keeps its handle from being given to another; opaque here.
+    /// Offset 0, length 8: the host's reference to the VM, opaque here. While it is held, no other VM gets the handle.
     pub held: u64,
     /// Offset 8, length 4: process that made the VM.
     pub pid: u32,
@@ -25,9 +25,9 @@ const _: () = assert!(core::mem::offset_of!(HostVm, held) == 0 && core::mem::off
 const _: () = assert!(core::mem::offset_of!(HostVm, handle) == 12 && core::mem::offset_of!(HostVm, flags) == 14);
 const _: () = assert!(core::mem::offset_of!(HostVm, name) == 16);
 
-/// The kernel, as far as a session needs it. Slot indices are below the number of slots given to the session.
+/// The kernel, as far as a session needs it. Every slot index is below the number of slots given to the session.
 pub trait Host {
-    /// Makes the hypercall with x1..x7 of `regs`; leaves x0..x3 of the answer there.
+    /// Makes the hypercall with x1..x7 of `regs`, and puts x0..x3 of the answer there.
     fn call(&mut self, regs: &mut [u64; 8]);
 
     /// Returns the page frame number of a slot.
@@ -47,22 +47,23 @@ pub trait Host {
     /// `EINVAL` if they are not all inside the slot.
     fn write_slot(&mut self, slot: u32, offset: usize, from: &[u8]) -> Result<(), Errno>;
 
-    /// Looks at the host's VMs, and holds them until the next look or the end of the session; [`vms`](Self::vms) shows
-    /// them.
+    /// Looks at the host's VMs, and holds them until the next look or the end of the session. [`vms`](Self::vms)
+    /// returns them.
     ///
     /// # Errors
     ///
-    /// No memory for the list.
+    /// There is no memory for the list.
     fn look_at_vms(&mut self) -> Result<(), Errno>;
 
     /// Returns the VMs of the last look.
     fn vms(&self) -> &[HostVm];
 
-    /// Holds the VM with `handle` until [`let_vm_go`](Self::let_vm_go), and returns it: the one of the last look if that has
-    /// it, else the one that has the handle now. None if there is none.
+    /// Returns the VM with `handle`, and holds it. That is the VM of the last look if there is one with this handle; it
+    /// is held already. Else it is the VM that has the handle now, held until [`let_vm_go`](Self::let_vm_go). None if
+    /// no VM has the handle.
     fn hold_vm(&mut self, handle: u16) -> Option<HostVm>;
 
-    /// Lets go of the VM that [`hold_vm`](Self::hold_vm) returned last, if it still is held.
+    /// Releases the VM that [`hold_vm`](Self::hold_vm) took, if it took one. The VMs of the last look stay held.
     fn let_vm_go(&mut self);
 
     /// Returns whether a signal waits for the caller.

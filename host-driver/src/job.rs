@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What runs between a start and its END slot, one slot at a time.
+//! The work between a start and its END slot, one slot at a time.
 
 use crate::argument::Request;
 use crate::call::{Call, CallError};
@@ -20,9 +20,9 @@ pub enum Job {
         /// VMs listed so far.
         listed: Listed,
     },
-    /// List the VMs that only the host knows.
+    /// List the VMs that never ran, which only the host knows.
     ListReserved {
-        /// VMs EL2 listed.
+        /// VMs that EL2 listed.
         listed: Listed,
         /// Position in the host's last look.
         from: usize,
@@ -38,7 +38,7 @@ pub enum Job {
     Walk,
 }
 
-/// What follows a filled slot.
+/// What comes after a filled slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// More slots.
@@ -47,26 +47,26 @@ pub enum Next {
     End(Status),
 }
 
-/// How far a start has come: what its slots and its END slot tell.
+/// How far a start has come. The END slot, and slots that the driver writes, are made of this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The table, its root as soon as that is known.
+    /// The table. Its root is 0 until it is known.
     table: Option<Identity>,
     start: u64,
     cursor: u64,
-    /// As asked for; after the first call as EL2 says, which knows where the space ends.
+    /// The end that was asked for. After the first call it is what EL2 says, because EL2 knows where the space ends.
     end: u64,
     /// Slots filled so far.
     sequence: u64,
     most_visited: u32,
     most_held_ticks: u32,
     tick_hz: u32,
-    /// The guest has a handle, but never ran: so the host says.
+    /// The host says that the guest has a handle, but never ran.
     is_not_run: bool,
 }
 
 impl Progress {
-    /// Returns the job for `request`, and progress at its beginning.
+    /// Returns the job for `request`, and its progress at the beginning.
     #[must_use]
     pub fn begin(request: Request) -> (Self, Job) {
         let aim = |table, start, end| Self { table: Some(table), start, cursor: start, end, ..Self::default() };
@@ -77,7 +77,7 @@ impl Progress {
         }
     }
 
-    /// Holds the VM whose table is meant, so that its handle stays its own until [`Host::let_vm_go`].
+    /// Holds the VM whose table is meant, so that no other VM gets its handle until [`Host::let_vm_go`].
     ///
     /// # Errors
     ///
@@ -90,11 +90,11 @@ impl Progress {
         Ok(())
     }
 
-    /// Fills `slot` with the next of `job`.
+    /// Fills `slot` with the next part of `job`.
     ///
     /// # Errors
     ///
-    /// The slot is not to be used then, and the job is over.
+    /// The call failed, or its answer is wrong. Then the slot must not be used, and the job is over.
     pub fn run<H: Host>(&mut self, host: &mut H, job: Job, slot: u32) -> Result<Next, SessionError> {
         let next = match job {
             Job::List { listed } => self.list(host, slot, listed)?,
@@ -115,7 +115,8 @@ impl Progress {
 
     fn list<H: Host>(&mut self, host: &mut H, slot: u32, mut listed: Listed) -> Result<Next, SessionError> {
         if self.sequence == 0 {
-            // Before EL2 is asked: a VM that starts to run in between is then listed by EL2, not lost.
+            // The host's VMs are taken before EL2 is asked. So EL2 lists a VM that runs for the first time in between;
+            // the other way round, such a VM would be lost.
             host.look_at_vms()?;
         }
         let answer = Call::List { first: self.cursor }.make(host, slot, self.sequence)?;
@@ -154,7 +155,7 @@ impl Progress {
         self.move_on(answer.next, answer.visited, is_done)?;
         match status_of(&header) {
             Status::OK if !is_done && flags.contains(DumpFlags::ATOMIC) => {
-                // All in one call, or no answer at all.
+                // An atomic dump is done in one call, or EL2 broke the protocol.
                 Err(SessionError::Refused(Status::BAD_ANSWER))
             }
             Status::OK if !is_done => Ok(Next::More(Job::Dump { flags, budget })),
@@ -188,7 +189,7 @@ impl Progress {
         self.table.map_or(Target(0), |table| table.target)
     }
 
-    /// Goes on to `next`. EL2 must move or be done: else this would never end.
+    /// Moves the cursor to `next`. EL2 must make progress or be done, or the dump would never end.
     fn move_on(&mut self, next: u64, visited: u32, is_done: bool) -> Result<(), SessionError> {
         if !is_done && next <= self.cursor {
             return Err(SessionError::Refused(Status::BAD_ANSWER));
@@ -198,7 +199,7 @@ impl Progress {
         Ok(())
     }
 
-    /// Makes "no such VM" say more: gone, or not run yet.
+    /// Says more than "no such VM" where more is known: the VM is gone, or never ran.
     fn explain(&self, error: CallError) -> SessionError {
         match error {
             CallError::Refused(Status::NO_SUCH_VM) if self.sequence == 0 && self.is_not_run => {
@@ -209,7 +210,8 @@ impl Progress {
         }
     }
 
-    /// Returns what it means that there is no such VM: it is gone if the caller or a chunk has seen its table.
+    /// Returns what "no such VM" means here. If the caller named the root of its table, or a chunk found one, the VM
+    /// existed and is gone.
     fn no_vm(&self) -> Status {
         match self.table {
             Some(Identity { root: 1.., .. }) => Status::VM_GONE,
@@ -253,7 +255,7 @@ fn after_list<H: Host>(host: &H, listed: Listed, from: usize) -> Next {
     }
 }
 
-/// Returns how a stream ends whose last slot is this one: not well if teardown had begun.
+/// Returns the status that this slot gives its stream: [`Status::VM_DYING`] if teardown had begun.
 fn status_of(header: &SlotHeader) -> Status {
     if header.flags & slot_flags::DYING == 0 {
         Status::OK

@@ -8,12 +8,12 @@
 //!                                 ring (which slots are filled, lent, free)
 //! ```
 //!
-//! Everything a session needs of the kernel is behind [`host::Host`], so all of this runs under `cargo test` against a
-//! fake EL2. `kernel/s2dump_driver.rs` is the other half: pages, user memory, locks.
+//! [`host::Host`] stands for the kernel, so all of this runs under `cargo test` against a fake EL2. The other half is
+//! `kernel/s2dump_driver.rs`, which has the pages, the user memory and the locks.
 //!
-//! Trusts EL2 as far as the host kernel must, yet bounds every length and step it tells; trusts user space in nothing.
-//! Allocates nothing and has no static. The VMs that a session is about are held by the host, on its word
-//! ([`host::Host::look_at_vms`], [`host::Host::hold_vm`]): EL1's references, never EL2's.
+//! This crate trusts EL2 as far as a host kernel must, but it bounds every length and step that EL2 answers. It does
+//! not trust user space at all. It allocates nothing and has no static. A session asks the host to hold the VMs it is
+//! about ([`host::Host::look_at_vms`], [`host::Host::hold_vm`]); these are EL1's references, never EL2's.
 #![no_std]
 #![forbid(unsafe_code)]
 

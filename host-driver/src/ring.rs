@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Which slots of the ring are free, filled, and lent to user space.
 //!
-//! Only indices; no bytes. Filled slots are `first .. first + filled`, wrapping; the oldest `lent` of them have been told
-//! to user space, and only those can be given back.
+//! This module knows indices only, no bytes. The filled slots are `first .. first + filled`, wrapping. User space has
+//! been told of the oldest `lent` of them, and it can give back only those.
 
 /// More slots were given back than are lent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Ring {
         self.slots
     }
 
-    /// Returns the index of the oldest filled slot; meaningless while none is filled.
+    /// Returns the index of the oldest filled slot. It means nothing while no slot is filled.
     #[must_use]
     pub const fn first(&self) -> u32 {
         self.first
@@ -63,7 +63,7 @@ impl Ring {
         (self.filled < self.slots).then(|| self.wrap(self.filled))
     }
 
-    /// Counts the slot [`next_free`](Self::next_free) told as filled; without a free slot, does nothing.
+    /// Marks the slot that [`next_free`](Self::next_free) returned as filled. Does nothing if no slot is free.
     pub fn fill(&mut self) {
         if self.filled < self.slots {
             self.filled += 1;
@@ -79,7 +79,7 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// [`NotLent`] if fewer are lent; nothing is taken back then.
+    /// [`NotLent`] if fewer are lent. No slot is taken back then.
     pub fn release(&mut self, count: u32) -> Result<(), NotLent> {
         if count > self.lent {
             return Err(NotLent { released: count, lent: self.lent });
@@ -95,7 +95,7 @@ impl Ring {
         *self = Self::new(self.slots);
     }
 
-    /// Returns the index `distance <= slots` after the first, wrapping.
+    /// Returns the index that is `distance` after the first, wrapping. `distance` is at most `slots`.
     fn wrap(&self, distance: u32) -> u32 {
         let to_end = self.slots - self.first;
         if distance < to_end {

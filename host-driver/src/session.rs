@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! One open file: what is running, what is filled, how it ends.
+//! The state of one open file: what runs, which slots are filled, and how it ends.
 //!
 //! ```text
 //!   Idle --start--> Running --last chunk, or a failure--> Ending --a slot is free--> Done
 //! ```
 //!
-//! [`Session::start`] makes the first call itself, so that what cannot work (no such VM, bad range, gate off) is the
-//! errno of that ioctl and the status beside it; from then on a failure is the status of the END slot. Every other entry makes at least one call
-//! if there is a free slot and work left, and stops after a call if a signal waits: so all of them end within one
-//! chunk of a signal, none is restarted, and none has to answer `EINTR`.
+//! [`Session::start`] makes the first call itself, so a start that cannot work (no such VM, bad range, gate off) fails
+//! with an errno and a status. A later failure is the status of the END slot.
+//!
+//! An advance or a read makes at least one call if no slot is filled and work is left; after that it stops as soon as a
+//! signal waits. So each of them ends within one chunk of a signal. None is restarted, and none has to answer `EINTR`.
 
 use crate::argument::{check_advance, check_hello, check_start};
 use crate::call;
@@ -23,7 +24,7 @@ use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::SLOT_BYTES;
 use s2dump_abi::version::ABI_VERSION;
 
-/// What of a filled slot a reader has not got yet; never empty.
+/// The part of a filled slot that a reader has not got yet. It is never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unread {
     /// Index in the ring.
@@ -51,7 +52,7 @@ impl From<Next> for Phase {
     }
 }
 
-/// How the slots of this start leave: the first use decides.
+/// How user space reads the slots of this start. The first use decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
     Undecided,
@@ -83,11 +84,11 @@ impl Session {
         }
     }
 
-    /// Answers a [`Hello`]. Our version and, where EL2 refused, its status are told even with an error.
+    /// Answers a [`Hello`]. It writes the driver's version there even with an error, and EL2's status if EL2 refused.
     ///
     /// # Errors
     ///
-    /// The argument, or what EL2 says.
+    /// The argument is wrong, or EL2 refused.
     pub fn hello<H: Host>(&self, host: &mut H, hello: &mut Hello) -> Result<(), SessionError> {
         let checked = check_hello(hello);
         hello.version = ABI_VERSION.to_bits();
@@ -112,11 +113,11 @@ impl Session {
         Ok(())
     }
 
-    /// Starts what is asked, and fills the first slot. A refusal is told in `start.status` too.
+    /// Starts what is asked, and fills the first slot. If EL2 or its protocol refuses, it also sets `start.status`.
     ///
     /// # Errors
     ///
-    /// A refused argument leaves the session as it was; after any other error it is idle.
+    /// A refused argument leaves the session as it was. After any other error the session is idle.
     pub fn start<H: Host>(&mut self, host: &mut H, start: &mut Start) -> Result<(), SessionError> {
         let (progress, job) = Progress::begin(check_start(start)?);
         *self = Self::new(self.ring.slots());
@@ -140,8 +141,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The argument, more slots than lent, or a start that is read by `read(2)`: nothing is done then. Or the END slot
-    /// cannot be written.
+    /// The argument is wrong, gives back more slots than are lent, or this start is read by `read(2)`. Nothing is done
+    /// then. Or the END slot cannot be written.
     pub fn advance<H: Host>(&mut self, host: &mut H, advance: &mut Advance) -> Result<(), SessionError> {
         let release = check_advance(advance)?;
         if self.reader == Reader::Stream {
@@ -151,7 +152,8 @@ impl Session {
         if self.phase != Phase::Idle {
             self.reader = Reader::Mapping;
         }
-        // At least one slot, or a reader that heeds no signal would ask again and again.
+        // A signal ends this only once a slot is filled. Otherwise a caller that does not handle the signal would ask
+        // again and again, and get nothing.
         while self.step(host)? && !(self.ring.filled() > 0 && host.is_interrupted()) {}
         self.ring.lend();
         advance.first = self.ring.first();
@@ -160,11 +162,11 @@ impl Session {
         Ok(())
     }
 
-    /// Returns what is next for `read(2)`, filling a slot if none is, or `None` after the END slot.
+    /// Returns the next bytes for `read(2)`, or `None` after the END slot. It fills a slot first if none is filled.
     ///
     /// # Errors
     ///
-    /// Nothing started, or a start that is read through the mapping.
+    /// Nothing was started, or this start is read through the mapping.
     pub fn next_unread<H: Host>(&mut self, host: &mut H) -> Result<Option<Unread>, SessionError> {
         if self.phase == Phase::Idle {
             return Err(SessionError::NotStarted);
@@ -176,12 +178,12 @@ impl Session {
         while self.ring.oldest().is_none() && self.step(host)? {}
         let Some(slot) = self.ring.oldest() else { return Ok(None) };
         let offset = self.taken_bytes;
-        // The header is in a page that only EL2 and the driver write: it says the same each time.
+        // Only EL2 and the driver write the page of the header, so it says the same each time it is read.
         let len_bytes = used_bytes(host, slot)?.saturating_sub(offset);
         Ok(Some(Unread { slot, offset, len_bytes }))
     }
 
-    /// Counts `copied` bytes of `unread`, which [`next_unread`](Self::next_unread) returned last, as read.
+    /// Counts `copied` bytes of `unread` as read. `unread` is what [`next_unread`](Self::next_unread) returned last.
     pub fn consume(&mut self, unread: Unread, copied: usize) {
         if copied < unread.len_bytes {
             self.taken_bytes = unread.offset.saturating_add(copied);
@@ -189,7 +191,7 @@ impl Session {
         }
         self.taken_bytes = 0;
         self.ring.lend();
-        // Nothing filled is nothing to free.
+        // This fails only if no slot is filled; then there is none to free.
         let _ = self.ring.release(1);
     }
 
@@ -201,7 +203,7 @@ impl Session {
         }
     }
 
-    /// Does one piece of work into a free slot; returns whether there was one to do.
+    /// Does the next piece of work, which fills a free slot. Returns whether it did one.
     fn step<H: Host>(&mut self, host: &mut H) -> Result<bool, SessionError> {
         let Some(slot) = self.ring.next_free() else { return Ok(false) };
         match self.phase {
@@ -211,7 +213,7 @@ impl Session {
                     self.ring.fill();
                     self.phase = next.into();
                 }
-                // The slot stays free: the END slot takes it at the next step.
+                // The slot stays free. The next step writes the END slot there.
                 Err(error) => self.phase = Phase::Ending(error.to_status()),
             },
             Phase::Ending(status) => {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Headers of the slots EL2 filled.
+//! Reads the headers of filled slots.
 
 use crate::errno::Errno;
 use crate::error::SessionError;
@@ -8,11 +8,11 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{SlotHeader, SLOT_MAGIC};
 use zerocopy::FromBytes;
 
-/// Reads the header of a filled slot: its records lie within the slot.
+/// Reads the header of a filled slot, and checks that its records lie within the slot.
 ///
 /// # Errors
 ///
-/// [`Status::BAD_ANSWER`] if the slot is none.
+/// [`Status::BAD_ANSWER`] if it is not a slot.
 pub fn read_header<H: Host>(host: &H, slot: u32) -> Result<SlotHeader, SessionError> {
     let mut bytes = [0; size_of::<SlotHeader>()];
     host.read_slot(slot, 0, &mut bytes)?;
@@ -23,11 +23,11 @@ pub fn read_header<H: Host>(host: &H, slot: u32) -> Result<SlotHeader, SessionEr
     }
 }
 
-/// Returns the bytes used of a filled slot.
+/// Returns the number of used bytes of a filled slot.
 ///
 /// # Errors
 ///
-/// [`Status::BAD_ANSWER`] if the slot is none.
+/// [`Status::BAD_ANSWER`] if it is not a slot.
 pub fn used_bytes<H: Host>(host: &H, slot: u32) -> Result<usize, SessionError> {
     read_header(host, slot)?.used_bytes().ok_or(SessionError::Refused(Status::BAD_ANSWER))
 }

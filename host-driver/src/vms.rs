@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The list of VMs: EL1's facts put onto EL2's records, and the VMs EL2 does not know yet.
+//! The list of VMs. This module adds what EL1 knows to EL2's records, and adds the VMs that EL2 does not know yet.
 //!
-//! EL2 knows VMs that ran. A VM has a handle before that; it is listed with
-//! [`vm_flags::CREATED`] clear and no register.
+//! EL2 knows only VMs that ran, but a VM has a handle before that. Such a VM is listed with [`vm_flags::CREATED`] clear
+//! and without registers.
 
 use crate::errno::Errno;
 use crate::host::{Host, HostVm};
@@ -22,7 +22,7 @@ impl Listed {
         Some((usize::from(index / 64), 1 << (index % 64)))
     }
 
-    /// Remembers a handle; one outside pKVM's range is forgotten at once.
+    /// Remembers a handle. Ignores one that is outside pKVM's range.
     pub fn insert(&mut self, handle: u16) {
         if let Some((word, bit)) = Self::position(handle) {
             if let Some(word) = self.0.get_mut(word) {
@@ -38,18 +38,18 @@ impl Listed {
     }
 }
 
-/// Returns whether the host reserved the VM's handle and never ran it. (A VM that is created or dying for the host, yet
-/// unknown to EL2, is gone.)
+/// Returns whether the VM has a handle, but never ran. (If the host has it as created or dying, but EL2 does not know
+/// it, the VM is gone.)
 #[must_use]
 pub const fn is_not_run(vm: &HostVm) -> bool {
     vm.handle != 0 && vm.flags & (vm_flags::CREATED | vm_flags::DYING) == 0
 }
 
-/// Fills pid and name into the records EL2 wrote to `slot`, and adds their handles to `listed`.
+/// Fills pid and name into the records that EL2 wrote to `slot`, and adds their handles to `listed`.
 ///
 /// # Errors
 ///
-/// A record does not lie inside the slot.
+/// The records are too small, or one does not lie inside the slot.
 pub fn fill_in<H: Host>(host: &mut H, slot: u32, header: &SlotHeader, listed: &mut Listed) -> Result<(), Errno> {
     let stride = usize::from(header.record_bytes);
     if stride < size_of::<VmRecord>() {
@@ -71,13 +71,13 @@ pub fn fill_in<H: Host>(host: &mut H, slot: u32, header: &SlotHeader, listed: &m
     Ok(())
 }
 
-/// Returns the position, from `from` on, of the next VM of the last look that never ran and is not listed.
+/// Returns the position, at or after `from`, of the next VM of the last look that never ran and is not listed.
 pub fn next_reserved<H: Host>(host: &H, listed: &Listed, from: usize) -> Option<usize> {
     let unlisted = |vm: &HostVm| is_not_run(vm) && !listed.contains(vm.handle);
     host.vms().iter().skip(from).position(unlisted).map(|distance| from + distance)
 }
 
-/// Writes records of the reserved VMs from `from` on to `slot`; returns how many, and where to go on.
+/// Writes records of the VMs that never ran to `slot`, from position `from` on. Returns how many, and where to go on.
 ///
 /// # Errors
 ///
