@@ -40,6 +40,7 @@ const SERIES: &[Patch] = &[
                     || own.starts_with("el2")
                     || name.starts_with("s2dump_el2")
                     || matches!(&*name, "Kconfig" | "Makefile.hyp" | "s2dump_abi.h")
+                    || matches!(&*name, "s2dump_pkvm.h" | "s2dump_pkvm_el2.c")
             }
             None => !file.ends_with("kvm/Makefile") && !file.ends_with("ptdump.c"),
         },
