@@ -50,7 +50,7 @@ impl Machine {
 fn boot(command_line: &str) -> Boot {
     let last = |key: &str| command_line.split_whitespace().filter_map(|word| word.strip_prefix(key)).next_back();
     match (last("kvm-arm.mode="), last("kvm-arm.s2dump=")) {
-        (Some("protected"), Some("on" | "1" | "y")) => Boot::On,
+        (Some("protected"), Some("on" | "1" | "y" | "on,atomic")) => Boot::On,
         (Some("protected"), _) => Boot::Off,
         _ => Boot::NoPkvm,
     }
@@ -90,6 +90,7 @@ mod tests {
     #[test]
     fn boots() {
         assert_eq!(boot("kvm-arm.mode=protected kvm-arm.s2dump=on"), Boot::On);
+        assert_eq!(boot("kvm-arm.mode=protected kvm-arm.s2dump=on,atomic"), Boot::On);
         assert_eq!(boot("kvm-arm.mode=protected kvm-arm.s2dump=off"), Boot::Off);
         assert_eq!(boot("kvm-arm.mode=protected"), Boot::Off);
         assert_eq!(boot("kvm-arm.mode=nvhe kvm-arm.s2dump=on"), Boot::NoPkvm);

@@ -4,7 +4,7 @@
 use crate::ctx::Ctx;
 use crate::kernel::Variant;
 use crate::process::command;
-use crate::qemu::{console_path, Bootable, Machine};
+use crate::qemu::{console_path, switch, Bootable, Machine};
 use crate::run::is_output;
 use crate::source::TESTED;
 use crate::step::{clock, Step};
@@ -79,7 +79,7 @@ impl Vm {
             machine.memory_mib = DEBUG_MEMORY_MIB;
         }
         match self.boot {
-            Boot::On => {}
+            Boot::On => machine.kernel_words = vec![switch(self.cpu).into()],
             Boot::Off => machine.kernel_words.clear(),
             Boot::NoPkvm => machine.mode = "nvhe",
         }

@@ -44,10 +44,22 @@ impl Default for Machine {
             cpus: 2,
             memory_mib: 1024,
             mode: "protected",
-            kernel_words: vec!["kvm-arm.s2dump=on".into()],
+            kernel_words: vec![switch("neoverse-n1").into()],
             qemu_words: Vec::new(),
             timeout: Duration::from_secs(300),
         }
+    }
+}
+
+/// The CPU on which the tests see that atomic dumps are refused where the boot did not allow them.
+const WITHOUT_ATOMIC: &str = "cortex-a53";
+
+/// Returns the kernel's word that switches s2dump on.
+pub(crate) fn switch(cpu: &str) -> &'static str {
+    if cpu == WITHOUT_ATOMIC {
+        "kvm-arm.s2dump=on"
+    } else {
+        "kvm-arm.s2dump=on,atomic"
     }
 }
 

@@ -2,7 +2,7 @@
 //! `cargo xtask run`: boots the test machine for a shell, or for one command.
 
 use crate::ctx::Ctx;
-use crate::qemu::{Bootable, Machine};
+use crate::qemu::{switch, Bootable, Machine};
 use crate::verdict::is_kernel_log;
 use crate::{guest, kernel, setup};
 use anyhow::{ensure, Result};
@@ -26,7 +26,7 @@ pub(crate) struct Run {
     /// MiB of memory
     #[arg(long, default_value_t = 1024, value_name = "MIB")]
     memory: u32,
-    /// Boot without kvm-arm.s2dump=on
+    /// Boot without kvm-arm.s2dump=
     #[arg(long)]
     off: bool,
     /// Boot with kvm-arm.mode=nvhe: KVM without pKVM
@@ -57,7 +57,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Run) -> Result<i32> {
     let initramfs = guest::initramfs(ctx)?;
     let mut kernel_words = vec![];
     if !args.off {
-        kernel_words.push("kvm-arm.s2dump=on".to_owned());
+        kernel_words.push(switch(&args.cpu).to_owned());
     }
     if !args.append.is_empty() {
         kernel_words.push(args.append.clone());
