@@ -114,6 +114,9 @@ pub enum Verb {
     Poison,
     /// The VMM gives the page back to the host (MADV_DONTNEED): KVM unmaps it.
     Drop,
+    /// The VMM has the host make the pages ready, as one does that loads an image: what the guest's first touch costs then
+    /// is KVM's work alone (MADV_POPULATE_WRITE).
+    Populate,
     /// From its next touch on, `thp` memory is in blocks (MADV_HUGEPAGE). Whole blocks, please.
     Large,
     /// From its next touch on, `thp` memory is in pages (MADV_NOHUGEPAGE).
@@ -122,7 +125,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb by its word.
-    const WORDS: [(&'static str, Self); 10] = [
+    const WORDS: [(&'static str, Self); 11] = [
         ("touch", Self::Touch),
         ("read", Self::Read),
         ("call", Self::Call),
@@ -131,6 +134,7 @@ impl Verb {
         ("touch-share", Self::TouchShare),
         ("poison", Self::Poison),
         ("drop", Self::Drop),
+        ("populate", Self::Populate),
         ("large", Self::Large),
         ("small", Self::Small),
     ];

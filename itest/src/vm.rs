@@ -144,7 +144,7 @@ impl Vm {
             Verb::Unshare => guest::VERB_UNSHARE,
             Verb::TouchShare => guest::VERB_STORE_SHARE,
             Verb::Poison => return self.poison(&pages),
-            Verb::Drop | Verb::Large | Verb::Small => return self.advise(ipa, &pages, step),
+            Verb::Drop | Verb::Populate | Verb::Large | Verb::Small => return self.advise(ipa, &pages, step),
         };
         let refused = self.order(verb, ipa, step)?;
         ensure!(refused == 0, "the hypervisor refused {refused} of {} hypercalls of {step:?}", step.pages);
@@ -266,15 +266,17 @@ impl Vm {
         Ok(())
     }
 
-    /// Gives pages of `thp` or other memory back to the host, or says in which size they come again.
+    /// Gives pages of `thp` or other memory back to the host, has it make them ready, or says in which size they come again.
     fn advise(&mut self, ipa: u64, pages: &[u64], step: &Step) -> Result<()> {
         let advice = match step.verb {
             Verb::Large => Advice::LinuxHugepage,
             Verb::Small => Advice::LinuxNoHugepage,
+            Verb::Populate => Advice::LinuxPopulateWrite,
             _ => Advice::LinuxDontNeed,
         };
         let piece = self.piece_of(ipa).context("checked by the caller")?;
-        ensure!(step.verb == Verb::Drop || piece.spec.backing == Backing::Transparent, "not thp memory: {step:?}");
+        let is_for_any = matches!(step.verb, Verb::Drop | Verb::Populate);
+        ensure!(is_for_any || piece.spec.backing == Backing::Transparent, "not thp memory: {step:?}");
         // In one piece where they are one: what is one page to the host goes as one.
         if step.stride == 1 {
             piece.advise(ipa, step.pages * page_bytes(), advice)?;
@@ -286,6 +288,7 @@ impl Vm {
             match step.verb {
                 Verb::Large => drop(self.large.insert(block)),
                 Verb::Small => drop(self.large.remove(&block)),
+                Verb::Populate => {}
                 _ => self.leaves.remove(page),
             }
         }
@@ -358,7 +361,7 @@ impl Vm {
             Verb::Call => (entry.write, entry.execute) = (true, true),
             Verb::Share | Verb::TouchShare => entry.state = State::SharedOwned,
             Verb::Unshare => entry.state = State::Owned,
-            Verb::Read | Verb::Poison | Verb::Drop | Verb::Large | Verb::Small => {}
+            Verb::Read | Verb::Poison | Verb::Drop | Verb::Populate | Verb::Large | Verb::Small => {}
         }
     }
 }

@@ -22,7 +22,7 @@ struct Args {
     /// Kind of VM.
     kind: Kind,
     /// Steps: `[VCPU/]VERB:[IPA+]PAGES[*STRIDE]` with VERB touch, read, call, share, unshare,
-    /// touch-share, poison, drop, large or small.
+    /// touch-share, poison, drop, populate, large or small.
     steps: Vec<Step>,
     /// Memory as `IPA+SIZE[,huge[=PATH]|,thp|,file=PATH|,device=ADDRESS][,ro]`; the first is where steps without an address go.
     #[arg(long = "mem", default_value = "0x80000000+64M")]
