@@ -1,33 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The copies of our numbers that C needs (`linux/s2dump_abi.h`) are ours.
+//!
+//! Reads the little of C that the header is written in, and fails on everything else: what cannot be read cannot be
+//! compared either.
 
-use s2dump_abi::hypercall::{Op, Status, ATOMIC_BUDGET, LIST_BUDGET};
-use s2dump_abi::slot::{encoding, slot_flags, table_features, vm_flags, RecordKind, SlotHeader, SLOT_RECORDS};
+use s2dump_abi::hypercall::{DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET};
+use s2dump_abi::slot::{
+    encoding, slot_flags, table_features, vm_flags, RecordKind, SlotHeader, SlotKind, SLOT_MAGIC, SLOT_RECORDS,
+};
 use s2dump_abi::target::{TargetKind, FIRST_HANDLE, HANDLES, KIND_SHIFT};
 
 const HEADER: &str = include_str!("../../linux/s2dump_abi.h");
+/// What keeps the header from being read twice.
+const GUARD: &str = "__ARM64_KVM_S2DUMP_ABI_H";
 
-/// Returns what Rust says a C name is.
+/// Returns what Rust says a C name is, without the `S2DUMP_` of all of them.
 fn ours(name: &str) -> Option<u64> {
     Some(match name {
         "OP_HELLO" => Op::HELLO.0.into(),
         "OP_LIST" => Op::LIST.0.into(),
         "OP_DUMP" => Op::DUMP.0.into(),
         "OP_WALK" => Op::WALK.0.into(),
+        "FLAG_EXACT" => DumpFlags::EXACT.0.into(),
+        "FLAG_ATOMIC" => DumpFlags::ATOMIC.0.into(),
+        "FLAG_DIGEST" => DumpFlags::DIGEST.0.into(),
+        "DEFAULT_BUDGET" => DEFAULT_BUDGET.into(),
+        "MAX_BUDGET" => MAX_BUDGET.into(),
         "ATOMIC_BUDGET" => ATOMIC_BUDGET.into(),
-        "LIST_BUDGET" => LIST_BUDGET.into(),
-        "UNKNOWN_TARGET" => Status::UNKNOWN_TARGET.0.into(),
-        "ATOMIC_NOT_PERMITTED" => Status::ATOMIC_NOT_PERMITTED.0.into(),
-        "TARGET_KIND_SHIFT" => KIND_SHIFT.into(),
-        "TARGET_GUEST_STAGE2" => TargetKind::GUEST_STAGE2.0.into(),
-        "FIRST_HANDLE" => FIRST_HANDLE.into(),
-        "HANDLES" => HANDLES.into(),
-        "SLOT_PROTECTED" => slot_flags::PROTECTED.into(),
-        "SLOT_DYING" => slot_flags::DYING.into(),
-        "BAD_GEOMETRY" => Status::BAD_GEOMETRY.0.into(),
         "OK" => Status::OK.0.into(),
         "NOT_PERMITTED" => Status::NOT_PERMITTED.0.into(),
+        "UNKNOWN_OP" => Status::UNKNOWN_OP.0.into(),
+        "UNKNOWN_FLAG" => Status::UNKNOWN_FLAG.0.into(),
+        "UNKNOWN_TARGET" => Status::UNKNOWN_TARGET.0.into(),
         "NO_SUCH_VM" => Status::NO_SUCH_VM.0.into(),
+        "VM_NOT_RUN" => Status::VM_NOT_RUN.0.into(),
+        "BAD_RANGE" => Status::BAD_RANGE.0.into(),
+        "SLOT_NOT_SHARED" => Status::SLOT_NOT_SHARED.0.into(),
+        "TOO_BIG" => Status::TOO_BIG.0.into(),
+        "VERSION_MISMATCH" => Status::VERSION_MISMATCH.0.into(),
+        "BAD_GEOMETRY" => Status::BAD_GEOMETRY.0.into(),
+        "VM_GONE" => Status::VM_GONE.0.into(),
+        "BAD_ANSWER" => Status::BAD_ANSWER.0.into(),
+        "SLOT_MAGIC" => SLOT_MAGIC.into(),
+        "SLOT_RANGES" => SlotKind::RANGES.0.into(),
+        "SLOT_WALK" => SlotKind::WALK.0.into(),
+        "SLOT_VMS" => SlotKind::VMS.0.into(),
         "HEADER_BYTES" => size_of::<SlotHeader>() as u64,
         "SLOT_RECORDS" => SLOT_RECORDS as u64,
         "TABLE_LPA2" => table_features::LPA2.into(),
@@ -35,6 +52,14 @@ fn ours(name: &str) -> Option<u64> {
         "TABLE_XNX" => table_features::XNX.into(),
         "TABLE_HVHE" => table_features::HVHE.into(),
         "ENCODING_PKVM_7_2" => encoding::PKVM_7_2.into(),
+        "SLOT_PROTECTED" => slot_flags::PROTECTED.into(),
+        "TARGET_KIND_SHIFT" => KIND_SHIFT.into(),
+        "TARGET_GUEST_STAGE2" => TargetKind::GUEST_STAGE2.0.into(),
+        "FIRST_HANDLE" => FIRST_HANDLE.into(),
+        "HANDLES" => HANDLES.into(),
+        "LIST_BUDGET" => LIST_BUDGET.into(),
+        "ATOMIC_NOT_PERMITTED" => Status::ATOMIC_NOT_PERMITTED.0.into(),
+        "SLOT_DYING" => slot_flags::DYING.into(),
         "VM_PROTECTED" => vm_flags::PROTECTED.into(),
         "VM_CREATED" => vm_flags::CREATED.into(),
         "VM_DYING" => vm_flags::DYING.into(),
@@ -43,21 +68,109 @@ fn ours(name: &str) -> Option<u64> {
     })
 }
 
-/// Evaluates `7`, `124U` and `BIT(3)`.
+/// Evaluates `7`, `0x1000U` and `BIT(3)`, in parentheses or not.
 fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("BIT(").and_then(|rest| rest.strip_suffix(')')) {
-        Some(bit) => Some(1 << bit.parse::<u32>().ok()?),
-        None => text.trim_end_matches('U').parse().ok(),
+    let text = text.trim();
+    let inside = |before: &str| text.strip_prefix(before)?.strip_suffix(')');
+    if let Some(value) = inside("(") {
+        return number(value);
     }
+    if let Some(bit) = inside("BIT(").or_else(|| inside("BIT_ULL(")) {
+        return 1_u64.checked_shl(u32::try_from(number(bit)?).ok()?);
+    }
+    let digits = text.trim_end_matches(['U', 'L']);
+    match digits.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => digits.parse().ok(),
+    }
+}
+
+/// Returns C without comments, and with continued lines in one.
+fn bare(c: &str) -> Result<String, String> {
+    let mut rest = c;
+    let mut out = String::new();
+    while let Some((code, comment)) = rest.split_once("/*") {
+        let (_, after) = comment.split_once("*/").ok_or("a comment without end")?;
+        out.push_str(code);
+        rest = after;
+    }
+    out.push_str(rest);
+    if out.contains("//") {
+        return Err("a comment of the other kind".into());
+    }
+    Ok(out.replace("\\\n", " "))
+}
+
+/// Returns the names and values of the defines, the guard left out.
+///
+/// Understands defines of numbers, includes, the guard, structs and static assertions; every other line is an error.
+fn defines(c: &str) -> Result<Vec<(String, u64)>, String> {
+    let mut found = Vec::new();
+    let mut in_struct = false;
+    for line in bare(c)?.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let unread = || format!("cannot read {line:?}");
+        let Some(directive) = line.strip_prefix('#') else {
+            let begins = line.starts_with("struct ") && line.ends_with('{');
+            let is_known = in_struct || begins || line.starts_with("static_assert(") && line.ends_with(");");
+            // No number hides outside of a define.
+            if !is_known || line.contains('=') && !line.starts_with("static_assert(") {
+                return Err(unread());
+            }
+            in_struct = (in_struct || begins) && !line.starts_with('}');
+            continue;
+        };
+        let mut words = directive.trim_start().splitn(3, char::is_whitespace);
+        match (words.next(), words.next(), words.next()) {
+            (Some("ifndef" | "define"), Some(GUARD), None)
+            | (Some("include"), Some(_), None)
+            | (Some("endif"), None, None) => {}
+            (Some("define"), Some(name), Some(value)) => {
+                let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+                let name = name.strip_prefix("S2DUMP_").filter(|name| name.chars().all(is_name)).ok_or_else(unread)?;
+                found.push((name.to_owned(), number(value).ok_or_else(unread)?));
+            }
+            _ => return Err(unread()),
+        }
+    }
+    Ok(found)
 }
 
 #[test]
 fn each_define_is_one_of_ours() {
-    let mut count = 0;
-    for line in HEADER.lines().filter_map(|line| line.strip_prefix("#define S2DUMP_")) {
-        let (name, value) = line.split_once(char::is_whitespace).expect("a name and a value");
-        assert_eq!(number(value.trim()), ours(name), "S2DUMP_{name}: C left, Rust right");
-        count += 1;
+    let defines = defines(HEADER).unwrap();
+    for (name, value) in &defines {
+        assert_eq!(Some(*value), ours(name), "S2DUMP_{name}: C left, Rust right");
     }
-    assert!(count >= 10, "found {count} of the defines: has the header another form now?");
+    assert!(defines.len() >= 20, "found {} of the defines", defines.len());
+}
+
+#[test]
+fn good_c_is_read() {
+    let c = "#ifndef __ARM64_KVM_S2DUMP_ABI_H\n#include <linux/bits.h>\n/* # define\n S2DUMP_NOT 1 */\n\
+        #define S2DUMP_A 7\n# define\tS2DUMP_B\t( 0x10U )\n#define S2DUMP_C \\\n\tBIT(3) /* bit */\n\
+        struct s2dump_a {\n\tu64 a;\n};\nstatic_assert(sizeof(struct s2dump_a) == 8);\n#endif /* guard */\n";
+    let found = defines(c).unwrap();
+    assert_eq!(found, [("A".to_owned(), 7), ("B".to_owned(), 16), ("C".to_owned(), 8)]);
+}
+
+#[test]
+fn bad_c_is_not_skipped() {
+    for c in [
+        "#define S2DUMP_A\n",
+        "#define S2DUMP_A seven\n",
+        "#define S2DUMP_A(x) 7\n",
+        "#define S2DUMP_A 7 + 1\n",
+        "#define S2DUMP_A S2DUMP_B\n",
+        "#define OTHER 7\n",
+        "#if 1\n",
+        "#undef S2DUMP_A\n",
+        "enum { S2DUMP_A = 7 };\n",
+        "enum s2dump {\n",
+        "static const int s2dump_a = 7;\n",
+        "struct s2dump_a {\n\tu8 a[S2DUMP_A = 7];\n};\n",
+        "// #define S2DUMP_A 7\n",
+        "/* #define S2DUMP_A 7\n",
+    ] {
+        assert!(defines(c).is_err(), "{c:?} was read as {:?}", defines(c));
+    }
 }
