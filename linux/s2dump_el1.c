@@ -3,6 +3,7 @@
  * s2dump at EL1: what the Rust driver cannot reach by itself.
  */
 #include <linux/arm-smccc.h>
+#include <linux/atomic.h>
 #include <linux/capability.h>
 #include <linux/dcache.h>
 #include <linux/kvm_host.h>
@@ -109,19 +110,37 @@ void s2dump_el1_call(u64 regs[8])
 	s2dump_el1_call_at_once(regs);
 }
 
+/* How many pages are shared with EL2 now, for those who look for leaks. */
+static atomic_long_t s2dump_shared_pages = ATOMIC_LONG_INIT(0);
+
+long s2dump_el1_shared_pages(void)
+{
+	return atomic_long_read(&s2dump_shared_pages);
+}
+
 /*
  * Not kvm_share_hyp(): it counts the users of a page, and warns if one cannot
  * be unshared. These pages are the driver's alone, and it knows what to do.
  */
 int s2dump_el1_share(struct page *page)
 {
-	return kvm_call_hyp_nvhe(__pkvm_host_share_hyp, page_to_pfn(page));
+	int ret = kvm_call_hyp_nvhe(__pkvm_host_share_hyp, page_to_pfn(page));
+
+	if (!ret)
+		atomic_long_inc(&s2dump_shared_pages);
+
+	return ret;
 }
 
 /* After an error the page still is EL2's to write, and must not be freed. */
 int s2dump_el1_unshare(struct page *page)
 {
-	return kvm_call_hyp_nvhe(__pkvm_host_unshare_hyp, page_to_pfn(page));
+	int ret = kvm_call_hyp_nvhe(__pkvm_host_unshare_hyp, page_to_pfn(page));
+
+	if (!ret)
+		atomic_long_dec(&s2dump_shared_pages);
+
+	return ret;
 }
 
 u64 s2dump_el1_pfn(struct page *page)

@@ -2,14 +2,22 @@
 /*
  * A hostile host: calls EL2 with what no honest driver would say.
  *
- * EL2 passes if it answers each call, with a status it knows, and writes to no
- * page but one that is shared with it. It fails by a line in the file that runs
- * this, or by taking the machine down.
+ * EL2 passes if it answers each call, with a status that it may give, and
+ * writes to no page but one that is shared with it. It fails by a line in the
+ * file that runs this, or by taking the machine down.
+ *
+ * In debugfs:
+ *   s2dump_selftest		runs when read, and tells what EL2 answered
+ *   s2dump_selftest_calls	how many calls a run makes
+ *   s2dump_selftest_seed	seed of the next run; the same seed, the same calls
+ *   s2dump_selftest_shared	pages s2dump shares with EL2 now
  */
+#include <linux/atomic.h>
 #include <linux/debugfs.h>
+#include <linux/hash.h>
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
-#include <linux/random.h>
+#include <linux/prandom.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/string.h>
@@ -19,23 +27,49 @@
 #include "s2dump_abi.h"
 #include "s2dump_el1.h"
 
-#define S2DUMP_CALLS		20000
 #define S2DUMP_PATTERN		0x5a
-
-/* EL2 knows no status and no operation behind these. */
-#define S2DUMP_STATUS_END	(S2DUMP_ATOMIC_NOT_PERMITTED + 1)
 #define S2DUMP_LAST_OP		S2DUMP_OP_WALK
+#define S2DUMP_STATUS_END	64
+
+/* What EL2 itself answers; the other statuses are the driver's. */
+#define S2DUMP_STATUSES_OF_EL2						\
+	(BIT_ULL(S2DUMP_OK) | BIT_ULL(S2DUMP_NOT_PERMITTED) |		\
+	 BIT_ULL(S2DUMP_UNKNOWN_OP) | BIT_ULL(S2DUMP_UNKNOWN_FLAG) |	\
+	 BIT_ULL(S2DUMP_UNKNOWN_TARGET) | BIT_ULL(S2DUMP_NO_SUCH_VM) |	\
+	 BIT_ULL(S2DUMP_BAD_RANGE) | BIT_ULL(S2DUMP_SLOT_NOT_SHARED) |	\
+	 BIT_ULL(S2DUMP_TOO_BIG) | BIT_ULL(S2DUMP_VERSION_MISMATCH) |	\
+	 BIT_ULL(S2DUMP_BAD_GEOMETRY) |					\
+	 BIT_ULL(S2DUMP_ATOMIC_NOT_PERMITTED))
 
 /* Shared and unshared at any moment, by all who run this at once. */
 static struct page *s2dump_contested;
 
+static u64 s2dump_calls = 20000;
+static atomic_t s2dump_seed = ATOMIC_INIT(1);
+
 struct s2dump_selftest {
-	struct seq_file *m;
+	struct seq_file	*m;
 	struct page	*shared;
 	struct page	*unshared;
+	struct rnd_state random;
 	u64		answers[S2DUMP_STATUS_END];
 	unsigned int	failures;
 };
+
+static u32 s2dump_random(struct s2dump_selftest *st)
+{
+	return prandom_u32_state(&st->random);
+}
+
+static u64 s2dump_random_u64(struct s2dump_selftest *st)
+{
+	return (u64)s2dump_random(st) << 32 | s2dump_random(st);
+}
+
+static u32 s2dump_random_below(struct s2dump_selftest *st, u32 end)
+{
+	return s2dump_random(st) % end;
+}
 
 static bool s2dump_failed(struct s2dump_selftest *st, const char *what, const u64 *args,
 			  const u64 *regs)
@@ -48,20 +82,28 @@ static bool s2dump_failed(struct s2dump_selftest *st, const char *what, const u6
 	return false;
 }
 
+/* Descriptors, or handles and vCPUs, that one call may look at. */
+static u32 s2dump_most_visited(const u64 args[8])
+{
+	if (lower_32_bits(args[1]) == S2DUMP_OP_DUMP)
+		return upper_32_bits(args[1]) & S2DUMP_FLAG_ATOMIC ? S2DUMP_ATOMIC_BUDGET :
+								     S2DUMP_MAX_BUDGET;
+
+	return S2DUMP_LIST_BUDGET;
+}
+
 /* Makes a call and checks the answer; returns false if that is not right. */
 static bool s2dump_hostile_call(struct s2dump_selftest *st, const u64 args[8])
 {
 	u64 regs[8], op = lower_32_bits(args[1]);
-	u32 visited;
 
 	memcpy(regs, args, sizeof(regs));
 	s2dump_el1_call_at_once(regs);
-	visited = upper_32_bits(regs[3]);
 
 	if (regs[0])
 		return s2dump_failed(st, "no answer", args, regs);
-	if (regs[1] >= S2DUMP_STATUS_END)
-		return s2dump_failed(st, "unknown status", args, regs);
+	if (regs[1] >= S2DUMP_STATUS_END || !(BIT_ULL(regs[1]) & S2DUMP_STATUSES_OF_EL2))
+		return s2dump_failed(st, "a status EL2 does not give", args, regs);
 	st->answers[regs[1]]++;
 	if (regs[1] != S2DUMP_OK || op == S2DUMP_OP_HELLO)
 		return true;
@@ -70,10 +112,28 @@ static bool s2dump_hostile_call(struct s2dump_selftest *st, const u64 args[8])
 		return s2dump_failed(st, "unknown operation done", args, regs);
 	if (args[2] != page_to_pfn(st->shared) && args[2] != page_to_pfn(s2dump_contested))
 		return s2dump_failed(st, "page not shared was used", args, regs);
-	if (visited > S2DUMP_ATOMIC_BUDGET)
+	if (upper_32_bits(regs[3]) > s2dump_most_visited(args))
 		return s2dump_failed(st, "over the budget", args, regs);
 
 	return true;
+}
+
+/*
+ * KVM shares pages of its own with EL2, and so does the driver: EL2 rightly
+ * writes one that a call names, and the machine goes down by our fault. So of
+ * RAM only these are named: the pages of the test, and those that EL2 owns.
+ * That EL2 refuses other pages of the host is shown by @unshared, which is
+ * one of them. What is no RAM, or not the one name of a page, is named freely.
+ */
+static bool s2dump_may_name(struct s2dump_selftest *st, u64 pfn)
+{
+	phys_addr_t pa = PFN_PHYS(pfn);
+
+	if (pfn == page_to_pfn(st->shared) || pfn == page_to_pfn(st->unshared) ||
+	    pfn == page_to_pfn(s2dump_contested))
+		return true;
+
+	return !pfn_valid(pfn) || (pa >= hyp_mem_base && pa - hyp_mem_base < hyp_mem_size);
 }
 
 /* Pages that are not the host's to name, and other names for one that is. */
@@ -102,13 +162,13 @@ static void s2dump_hostile_pages(struct s2dump_selftest *st)
 /* A number that may get further than one out of 2^64 does. */
 static u64 s2dump_hostile_number(struct s2dump_selftest *st)
 {
-	u32 die = get_random_u32();
+	u32 die = s2dump_random(st);
 
 	switch (die % 8) {
 	case 0:
-		return get_random_u64();
+		return s2dump_random_u64(st);
 	case 1:
-		return get_random_u64() >> (die >> 26);
+		return s2dump_random_u64(st) >> (die >> 26);
 	case 2:
 		return BIT_ULL(die >> 26) - (die >> 8) % 3 + 1;
 	case 3:
@@ -116,7 +176,7 @@ static u64 s2dump_hostile_number(struct s2dump_selftest *st)
 	case 4:
 		return S2DUMP_FIRST_HANDLE + (die >> 8) % 4;
 	case 5:
-		return (get_random_u64() & PAGE_MASK) >> (die >> 28);
+		return (s2dump_random_u64(st) & PAGE_MASK) >> (die >> 28);
 	case 6:
 		return (die >> 8) % 8;
 	default:
@@ -124,16 +184,17 @@ static u64 s2dump_hostile_number(struct s2dump_selftest *st)
 	}
 }
 
-/* What an honest driver might say of pKVM's first two handles. */
+/* What an honest driver might say of pKVM's first four handles. */
 static void s2dump_honest_call(struct s2dump_selftest *st, u64 args[8])
 {
-	u64 op = S2DUMP_OP_LIST + get_random_u32_below(S2DUMP_LAST_OP);
-	u64 handle = S2DUMP_FIRST_HANDLE + get_random_u32_below(2);
+	u64 op = S2DUMP_OP_LIST + s2dump_random_below(st, S2DUMP_LAST_OP);
+	u64 handle = S2DUMP_FIRST_HANDLE + s2dump_random_below(st, 4);
 
+	args[0] = 0;
 	args[1] = op;
-	args[2] = page_to_pfn(get_random_u32() & 1 ? st->shared : s2dump_contested);
+	args[2] = page_to_pfn(s2dump_random(st) & 1 ? st->shared : s2dump_contested);
 	args[3] = handle;
-	args[4] = (get_random_u64() >> (24 + get_random_u32_below(8))) & PAGE_MASK;
+	args[4] = (s2dump_random_u64(st) >> (24 + s2dump_random_below(st, 8))) & PAGE_MASK;
 	args[5] = 0;
 	args[6] = 0;
 	args[7] = 0;
@@ -142,29 +203,54 @@ static void s2dump_honest_call(struct s2dump_selftest *st, u64 args[8])
 		args[3] = 0;
 		args[4] = handle;
 		/* Each takes and drops a lock that all CPUs want, with interrupts masked. */
-		args[6] = 1 + get_random_u32_below(4);
+		args[6] = 1 + s2dump_random_below(st, 4);
 	} else if (op == S2DUMP_OP_DUMP) {
-		args[1] |= (u64)get_random_u32_below(8) << 32;
+		args[1] |= (u64)s2dump_random_below(st, 8) << 32;
 		args[5] = U64_MAX;
-		args[6] = get_random_u32() >> get_random_u32_below(32);
+		args[6] = s2dump_random(st) >> s2dump_random_below(st, 32);
+	}
+}
+
+/* Most calls are wrong in one place only, or all would end at the first check. */
+static void s2dump_next_call(struct s2dump_selftest *st, u64 args[8])
+{
+	u32 die = s2dump_random(st);
+	int arg;
+
+	s2dump_honest_call(st, args);
+
+	switch (die % 16) {
+	case 0 ... 3:
+		for (arg = 1; arg < 8; arg++)
+			args[arg] = s2dump_hostile_number(st);
+		break;
+	case 4:
+		/* A host of any version. */
+		memset(args, 0, 8 * sizeof(*args));
+		args[1] = S2DUMP_OP_HELLO;
+		args[2] = s2dump_random(st) >> ((die >> 4) % 32);
+		break;
+	case 5 ... 7:
+		break;
+	default:
+		args[1 + (die >> 4) % 7] = s2dump_hostile_number(st);
+	}
+
+	if (!s2dump_may_name(st, args[2])) {
+		if (die >> 31)
+			args[2] = page_to_pfn(st->unshared);
+		else
+			args[2] |= BIT_ULL(PHYS_MASK_SHIFT - PAGE_SHIFT + (die >> 8) % 16);
 	}
 }
 
 static void s2dump_hostile_numbers(struct s2dump_selftest *st)
 {
+	u64 i, calls = READ_ONCE(s2dump_calls);
 	u64 args[8];
-	int i, arg;
 
-	for (i = 0; i < S2DUMP_CALLS && !fatal_signal_pending(current); i++) {
-		/* Most are wrong in one place only, or all would end at the first check. */
-		s2dump_honest_call(st, args);
-		if (i % 4 == 0) {
-			for (arg = 0; arg < ARRAY_SIZE(args); arg++)
-				args[arg] = s2dump_hostile_number(st);
-		} else if (i % 4 != 1) {
-			args[get_random_u32_below(ARRAY_SIZE(args))] = s2dump_hostile_number(st);
-		}
-
+	for (i = 0; i < calls && !fatal_signal_pending(current); i++) {
+		s2dump_next_call(st, args);
 		if (!s2dump_hostile_call(st, args) && st->failures > 8)
 			break;
 
@@ -175,12 +261,21 @@ static void s2dump_hostile_numbers(struct s2dump_selftest *st)
 			s2dump_el1_unshare(s2dump_contested);
 		cond_resched();
 	}
+
+	/* Not to leave it shared: the last of all who run this does it. */
+	s2dump_el1_unshare(s2dump_contested);
 }
 
 static int s2dump_selftest_show(struct seq_file *m, void *unused)
 {
 	struct s2dump_selftest st = { .m = m };
+	u32 seed = atomic_fetch_inc(&s2dump_seed);
 	int i, ret = -ENOMEM;
+
+	/* The generator begins alike for numbers that are alike: so spread them. */
+	prandom_seed_state(&st.random, seed * GOLDEN_RATIO_64);
+	for (i = 0; i < 8; i++)
+		s2dump_random(&st);
 
 	st.shared = alloc_page(GFP_KERNEL);
 	st.unshared = alloc_page(GFP_KERNEL);
@@ -206,8 +301,11 @@ static int s2dump_selftest_show(struct seq_file *m, void *unused)
 		st.failures++;
 	}
 
-	for (i = 0; i < S2DUMP_STATUS_END; i++)
-		seq_printf(m, "status %d: %llu\n", i, st.answers[i]);
+	seq_printf(m, "seed: %u\n", seed);
+	for (i = 0; i < S2DUMP_STATUS_END; i++) {
+		if (BIT_ULL(i) & S2DUMP_STATUSES_OF_EL2)
+			seq_printf(m, "status %d: %llu\n", i, st.answers[i]);
+	}
 	seq_printf(m, "failures: %u\n", st.failures);
 out:
 	if (st.shared)
@@ -218,14 +316,28 @@ out:
 }
 DEFINE_SHOW_ATTRIBUTE(s2dump_selftest);
 
+static int s2dump_selftest_shared_show(struct seq_file *m, void *unused)
+{
+	seq_printf(m, "%ld\n", s2dump_el1_shared_pages());
+
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(s2dump_selftest_shared);
+
 static int __init s2dump_selftest_init(void)
 {
 	if (!is_pkvm_initialized())
 		return 0;
 
 	s2dump_contested = alloc_page(GFP_KERNEL);
-	if (s2dump_contested)
-		debugfs_create_file("s2dump_selftest", 0400, NULL, NULL, &s2dump_selftest_fops);
+	if (!s2dump_contested)
+		return 0;
+
+	debugfs_create_file("s2dump_selftest", 0400, NULL, NULL, &s2dump_selftest_fops);
+	debugfs_create_file("s2dump_selftest_shared", 0400, NULL, NULL,
+			    &s2dump_selftest_shared_fops);
+	debugfs_create_u64("s2dump_selftest_calls", 0600, NULL, &s2dump_calls);
+	debugfs_create_atomic_t("s2dump_selftest_seed", 0600, NULL, &s2dump_seed);
 
 	return 0;
 }
