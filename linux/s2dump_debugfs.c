@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The stage-2 files of a VM's debugfs directory, right under pKVM too.
+ * The stage-2 files of a VM's debugfs directory, which are right under pKVM
+ * too.
  *
  * ptdump.c reads kvm->arch.mmu.pgt, which under pKVM is no page table but the
- * host's book-keeping of mappings. Here the table is asked of EL2, and printed
- * by the same note_page() with the same columns.
+ * host's book-keeping of mappings. This file asks EL2 for the table, and prints
+ * it with the same note_page() and the same columns.
  *
- * An open file holds the VM, so its handle stays its own. Nothing is held at
- * EL2 between two calls: the file shows each chunk as it was when it was read.
+ * An open file holds the VM, so that no other VM gets its handle. EL2 holds
+ * nothing between two calls, so the file shows each chunk as it was when it was
+ * read.
  */
 #include <linux/debugfs.h>
 #include <linux/kvm_host.h>
@@ -34,7 +36,7 @@ struct s2dump_tables {
 	struct ptdump_pg_level	level[S2DUMP_LEVELS];
 };
 
-/* The columns, as ptdump.c has them; the same with each VM. */
+/* The columns of ptdump.c, which are the same for all VMs. */
 static const struct ptdump_prot_bits *s2dump_bits;
 static unsigned int s2dump_nr_bits;
 
@@ -73,11 +75,11 @@ static void s2dump_init_parser(struct s2dump_tables *st, struct seq_file *m)
 }
 
 /*
- * What EL2 left in an invalid entry (who owns the page, say) shares its bits
- * with the rights of a valid one, so only valid entries show any.
+ * What EL2 left in an invalid entry (who owns the page, say) has the same bits
+ * as the rights of a valid one, so rights are shown of valid entries only.
  *
- * The first entry may begin before @cursor: between two calls a table became a
- * block or a hole. What is before was noted as it was then.
+ * The first entry may begin before @cursor, if a table became a block or a hole
+ * between two calls. The addresses before @cursor are noted already.
  */
 static void s2dump_note_records(struct s2dump_tables *st, u64 cursor, unsigned int count)
 {
@@ -92,8 +94,8 @@ static void s2dump_note_records(struct s2dump_tables *st, u64 cursor, unsigned i
 }
 
 /*
- * Notes what one call to EL2 tells of the range from @cursor on. Returns 0 and
- * moves @cursor on, or an error.
+ * Makes one call to EL2 and notes the chunk that begins at @cursor. Moves
+ * @cursor behind it and returns 0, or returns an error.
  */
 static int s2dump_note_chunk(struct s2dump_tables *st, u64 *cursor)
 {
@@ -117,16 +119,17 @@ static int s2dump_note_chunk(struct s2dump_tables *st, u64 *cursor)
 	switch (regs[1]) {
 	case S2DUMP_OK:
 		/*
-		 * The VM's memory is being taken back. EL2 looked under the lock,
-		 * so what it told before that is whole, and this may not be.
+		 * The VM's memory is being taken back, so this chunk may lack
+		 * pages. The chunks before it are whole: EL2 looks at this flag
+		 * in each call, with the table locked.
 		 */
 		if (header->flags & S2DUMP_SLOT_DYING)
 			return -ESTALE;
 		break;
 	case S2DUMP_NO_SUCH_VM:
 		/*
-		 * EL2 makes the table when the VM first runs: nothing is mapped.
-		 * It is gone if there was one.
+		 * EL2 makes the table when the VM first runs. If the VM never
+		 * ran, nothing is mapped; if it did, its table is gone.
 		 */
 		if (*cursor || has_run)
 			return -ESTALE;
@@ -142,7 +145,7 @@ static int s2dump_note_chunk(struct s2dump_tables *st, u64 *cursor)
 	if (regs[1] == S2DUMP_OK)
 		s2dump_note_records(st, *cursor, min(lower_32_bits(regs[3]), S2DUMP_SLOT_RECORDS));
 
-	/* Not to trust EL2 less, but to end in any case. */
+	/* Makes sure that the loop ends, whatever EL2 answers. */
 	if (next <= *cursor)
 		return -EIO;
 	*cursor = next;
@@ -163,7 +166,7 @@ static int s2dump_tables_show(struct seq_file *m, void *unused)
 
 	s2dump_init_parser(st, m);
 
-	/* An overflow means that seq_file will ask again with more room. */
+	/* If the buffer overflows, seq_file calls again with more room. */
 	while (cursor < st->parser.end_address && !seq_has_overflowed(m)) {
 		ret = s2dump_note_chunk(st, &cursor);
 		if (ret)
@@ -208,8 +211,9 @@ static int s2dump_tables_open(struct inode *inode, struct file *file)
 		goto err_unshare;
 
 	/*
-	 * Last, so that nothing after it fails: the last reference must not be
-	 * put here, as the VM's end waits for all who are opening its files.
+	 * This comes last, so that nothing fails after it and has to put the
+	 * reference. If that were the last one, it would destroy the VM, which
+	 * waits until nobody is opening the VM's files: a deadlock.
 	 */
 	if (kvm_get_kvm_safe(kvm))
 		return 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * s2dump at EL1: what the Rust driver cannot reach by itself.
+ * s2dump at EL1: helpers for what Rust for Linux cannot do.
  */
 #include <linux/arm-smccc.h>
 #include <linux/atomic.h>
@@ -24,12 +24,12 @@
 #include "s2dump_pkvm.h"
 
 /*
- * The gate, twice: EL2's cannot be read here once pKVM is up. Both are written
- * only while the command line is parsed, long before that.
+ * A copy of the gate, because EL1 cannot read EL2's once pKVM is up. Both are
+ * written only while the command line is parsed, long before that.
  */
 static bool s2dump_asked_for __ro_after_init;
 
-/* One word of the list, behind on or off. */
+/* Parses one of the words that follow on or off. */
 static u32 __init s2dump_early_word(const char *word, size_t len)
 {
 	if (len == strlen("atomic") && !strncmp(word, "atomic", len))
@@ -46,7 +46,7 @@ static int __init s2dump_early_param(char *arg)
 	const char *word;
 	int ret;
 
-	/* Looks at the first letters only. */
+	/* kstrtobool() looks only at the first letters, so words may follow. */
 	ret = arg ? kstrtobool(arg, &s2dump_asked_for) : -EINVAL;
 	if (ret) {
 		pr_warn("kvm-arm.s2dump: want on, off, or on,atomic\n");
@@ -70,8 +70,9 @@ bool s2dump_el1_available(void)
 }
 
 /*
- * There is no lockdown reason of our own, as that would change a core enum.
- * LOCKDOWN_KCORE is the nearest: root reading what the kernel keeps to itself.
+ * s2dump has no lockdown reason of its own, as that would change a core enum.
+ * LOCKDOWN_KCORE is the nearest: it stops root from reading what the kernel
+ * keeps to itself.
  */
 int s2dump_el1_open_allowed(void)
 {
@@ -83,7 +84,7 @@ int s2dump_el1_open_allowed(void)
 
 /*
  * Calls EL2 with x1..x7 of @regs; x0..x3 of the answer replace regs[0..3].
- * Several callers at once: only who wants to see what EL2 makes of that.
+ * Several callers may be here at once; only tests of EL2 want that.
  */
 void s2dump_el1_call_at_once(u64 regs[8])
 {
@@ -100,9 +101,9 @@ void s2dump_el1_call_at_once(u64 regs[8])
 static DEFINE_MUTEX(s2dump_call_mutex);
 
 /*
- * The same, one caller at a time. Who waits for the lock of a VM at EL2 waits
- * with the lock of the VM table held and interrupts masked, and all that load
- * or put a vCPU wait behind; so two calls must not meet there, but here.
+ * The same, one caller at a time. A second caller would wait at EL2 for the
+ * lock of the VM, with the lock of the VM table held and interrupts masked, and
+ * every load and put of a vCPU would wait behind it. So callers wait here.
  */
 void s2dump_el1_call(u64 regs[8])
 {
@@ -119,8 +120,9 @@ long s2dump_el1_shared_pages(void)
 }
 
 /*
- * Not kvm_share_hyp(): it counts the users of a page, and warns if one cannot
- * be unshared. These pages are the driver's alone, and it knows what to do.
+ * Does not use kvm_share_hyp(), which counts the users of a page and warns if
+ * one cannot be unshared. Only one user shares these pages, and it handles the
+ * error.
  */
 int s2dump_el1_share(struct page *page)
 {
@@ -132,7 +134,7 @@ int s2dump_el1_share(struct page *page)
 	return ret;
 }
 
-/* After an error the page still is EL2's to write, and must not be freed. */
+/* After an error EL2 may still write the page, so it must not be freed. */
 int s2dump_el1_unshare(struct page *page)
 {
 	int ret = kvm_call_hyp_nvhe(__pkvm_host_unshare_hyp, page_to_pfn(page));
@@ -149,10 +151,10 @@ u64 s2dump_el1_pfn(struct page *page)
 }
 
 /*
- * Tells about a VM and takes a reference, or returns false if it is on its way
- * out. The reference keeps its handle from being given to another VM, and its
- * debugfs name, which teardown frees before the VM leaves vm_list. It must be
- * put without kvm_lock, because that may destroy the VM.
+ * Describes a VM and takes a reference to it, or returns false if its last
+ * reference is gone. With the reference no other VM gets its handle, and its
+ * debugfs name stays, which is freed before the VM leaves vm_list. The
+ * reference must be put without kvm_lock, because that may destroy the VM.
  */
 static bool s2dump_hold(struct kvm *kvm, struct s2dump_el1_vm *out)
 {
@@ -178,7 +180,7 @@ static int s2dump_cmp_handle(const void *a, const void *b)
 	return (int)left->handle - (int)right->handle;
 }
 
-/* Writes up to @max VMs, by ascending handle; returns how many. */
+/* Holds and writes up to @max VMs, by ascending handle; returns how many. */
 int s2dump_el1_hold_vms(struct s2dump_el1_vm *out, unsigned int max)
 {
 	unsigned int count = 0;
@@ -196,7 +198,7 @@ int s2dump_el1_hold_vms(struct s2dump_el1_vm *out, unsigned int max)
 	return count;
 }
 
-/* Finds the VM that has @handle now. */
+/* Holds the VM that has @handle now, or returns false if there is none. */
 bool s2dump_el1_hold_vm(u16 handle, struct s2dump_el1_vm *out)
 {
 	struct kvm *kvm;
@@ -210,7 +212,7 @@ bool s2dump_el1_hold_vm(u16 handle, struct s2dump_el1_vm *out)
 	return false;
 }
 
-/* Not under kvm_lock: this may destroy the VM. */
+/* Must not be called with kvm_lock held, because this may destroy the VM. */
 void s2dump_el1_let_vm_go(struct kvm *held)
 {
 	kvm_put_kvm(held);

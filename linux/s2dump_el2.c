@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * s2dump at EL2: what Rust cannot do by itself. What differs from one kernel
+ * s2dump at EL2: what needs pKVM's own functions. What differs from one kernel
  * tree to the next is behind s2dump_pkvm.h.
  *
- * The host is not trusted. Its arguments arrive in registers; nothing is read
- * from memory it can write, and nothing survives a call: no lock, no reference
- * to a VM, no pinned page.
+ * The host is not trusted. Its arguments arrive in registers. EL2 reads nothing
+ * from memory the host can write, and keeps nothing after a call: no lock, no
+ * reference to a VM, no pinned page.
  *
  * Slots are pinned and unpinned with no lock held, because pinning takes the
  * host's and the hypervisor's locks.
@@ -25,8 +25,8 @@
 
 /*
  * The gate: S2DUMP_PERMIT_*. EL1 sets it from the command line
- * (s2dump_el1.c); EL2 maps it read-only from the moment the host loses its
- * rights.
+ * (s2dump_el1.c); EL2 maps it read-only from the moment the host is
+ * deprivileged.
  */
 u32 s2dump_permitted __ro_after_init;
 
@@ -63,8 +63,8 @@ u32 s2dump_el2_counter_hz(void)
  * Returns the page as EL2 sees it, or NULL unless the host shares it with EL2.
  * The caller holds no lock, and unpins within the same hypercall.
  *
- * Any value of @pfn is fine: page states live in an array that is backed for
- * RAM only, so what is not RAM is turned away before anybody looks there.
+ * @pfn may have any value. The array of page states is backed for RAM only, so
+ * the address is checked to be RAM before the array is read.
  */
 u64 *s2dump_el2_slot_pin(u64 pfn)
 {
@@ -89,8 +89,8 @@ void s2dump_el2_slot_unpin(u64 *slot)
 }
 
 /*
- * Whether EL2's own stage 1 lets EL2 read at @va now. PAR_EL1 is the host's
- * or a guest's, so it is put back.
+ * Returns whether EL2's own stage 1 lets EL2 read at @va now. PAR_EL1 belongs
+ * to the host or a guest, so it is restored.
  */
 static bool s2dump_is_readable(const u64 *va)
 {
@@ -107,12 +107,13 @@ static bool s2dump_is_readable(const u64 *va)
 /*
  * Returns the page of a table as EL2 sees it, or NULL if EL2 may not read it.
  *
- * The lock of the table that names @pa is held, so a true table page cannot
- * change hands meanwhile. What a corrupt table names has no such lock. Then
- * both checks are needed: a page may be owned by EL2 and not be mapped, and a
- * page that the host shares and EL2 has pinned is mapped, but not for us to
- * load from. A page that passes both and is unmapped before the last load of
- * this call is what remains: see docs/threat-model.md.
+ * The lock of the table that names @pa is held, so a page of that table cannot
+ * change hands meanwhile. A corrupt table may name another page, which this
+ * lock does not protect. So both checks are needed: a page that EL2 owns may
+ * not be mapped, and a page that is mapped may be the host's, shared and
+ * pinned, from which EL2 must not load. One risk remains: a page that passes
+ * both checks may be unmapped before the last load of this call. See
+ * docs/threat-model.md.
  */
 const u64 *s2dump_el2_table_page(u64 pa)
 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! s2dump at EL2: the border between the Rust libraries and the hypervisor's C.
 //!
-//! The only crate of the EL2 side that becomes an object; `abi`, `vmsa` and `hyp` are compiled to metadata and come in
-//! from there. The C side is `s2dump_el2.c` and, for what differs from tree to tree, `s2dump_pkvm_el2.c`; each struct and
-//! prototype here has its twin in `s2dump_el2.h` or `s2dump_pkvm.h`.
+//! This is the only crate of the EL2 side that becomes an object: `abi`, `vmsa` and `hyp` are compiled to metadata, and
+//! their code is inlined here. The C side is `s2dump_el2.c` and, for what differs from tree to tree, `s2dump_pkvm_el2.c`.
+//! Each struct and prototype here has its twin in `s2dump_el2.h` or `s2dump_pkvm.h`.
 //!
 //! EL2 runs this with interrupts masked, on a stack of one page, with a hostile host on the other CPUs.
 #![no_std]
@@ -85,21 +85,21 @@ pub unsafe extern "C" fn s2dump_el2_handle(registers: *mut [u64; 8]) {
     [*x1, *x2, *x3] = results;
 }
 
-/// The hypervisor, through its C side.
+/// The hypervisor, reached through its C side.
 struct Hypervisor;
 
-/// A page of the host's, pinned.
+/// A pinned page of the host.
 ///
 /// # Invariants
 ///
 /// Points to a page that `s2dump_el2_slot_pin` returned and that is unpinned only by `drop`.
 struct Slot(NonNull<u64>);
 
-/// A table, locked.
+/// A locked table.
 ///
 /// # Invariants
 ///
-/// The owner that `s2dump_pkvm_table_lock` told, whose lock is given back only by `drop`.
+/// The owner that `s2dump_pkvm_table_lock` returned. Only `drop` unlocks it.
 struct Guard(*mut c_void);
 
 impl Platform for Hypervisor {

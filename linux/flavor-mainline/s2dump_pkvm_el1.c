@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * s2dump at EL1, what is particular to mainline trees since Linux 7.2.
+ * s2dump at EL1: the part that is particular to mainline trees since Linux 7.2.
  *
- * A VM has its handle from the moment it is made. It loses it with the last
- * reference to its struct kvm, so who holds one keeps the handle from being
- * given to another VM. The guest's memory is not kept by that.
+ * A VM has its handle from the moment it is made until the last reference to
+ * its struct kvm is put. So while somebody holds a reference, no other VM gets
+ * the handle. The reference does not keep the guest's memory.
  */
 #include <linux/kvm_host.h>
 

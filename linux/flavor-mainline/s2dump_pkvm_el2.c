@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * s2dump at EL2, what is particular to mainline trees since Linux 7.2.
+ * s2dump at EL2: the part that is particular to mainline trees since Linux 7.2.
  *
- * Lock order is pKVM's: VM table, then VM.
+ * The lock order is pKVM's: VM table, then VM.
  */
 #include <asm/arch_timer.h>
 #include <asm/kvm_asm.h>
@@ -21,8 +21,9 @@
 #include "s2dump_pkvm.h"
 
 /*
- * What S2DUMP_ENCODING_PKVM_7_2 promises (vmsa/pkvm.rs decodes it) and what the
- * ABI says of handles. HANDLE_OFFSET is out of sight here: xtask looks for it.
+ * S2DUMP_ENCODING_PKVM_7_2, which vmsa/pkvm.rs decodes, and the ABI's range of
+ * handles hold only with these values. HANDLE_OFFSET is not visible here, so
+ * xtask checks it.
  */
 static_assert(PKVM_PAGE_OWNED == 0);
 static_assert(PKVM_PAGE_SHARED_OWNED == 1);
@@ -37,7 +38,7 @@ static_assert(KVM_GUEST_INVALID_PTE_TYPE_POISONED == 3);
 static_assert(PKVM_ID_HOST == 0 && PKVM_ID_HYP == 1 && PKVM_ID_GUEST == 2);
 static_assert(KVM_MAX_PVMS == S2DUMP_HANDLES);
 
-/* The band of calls that exist only once the host is deprivileged. */
+/* Calls of this band exist only once the host is deprivileged. */
 static_assert((int)__KVM_HOST_SMCCC_FUNC___pkvm_s2dump >=
 	      (int)__KVM_HOST_SMCCC_FUNC_PKVM_ONLY);
 
@@ -47,9 +48,9 @@ bool s2dump_pkvm_is_final(void)
 }
 
 /*
- * Not cpus_have_final_cap() and what is made of it: that has a BUG() for the
- * time before capabilities are final, which is long past when this can run.
- * EL2 must have no panic path of ours.
+ * Does not use cpus_have_final_cap() or what is built on it: that has a BUG()
+ * for the time before capabilities are final, and s2dump must have no panic
+ * path at EL2. When this can run, they have long been final.
  */
 static u32 s2dump_table_features(void)
 {
@@ -68,12 +69,13 @@ static u32 s2dump_table_features(void)
 }
 
 /*
- * Teardown takes the VM out of the table of VMs first and needs the VM's lock
- * before it frees anything, so a VM found here stays until it is unlocked.
+ * Teardown first takes the VM out of the table of VMs, and takes the VM's lock
+ * before it frees anything. So a VM that is found and locked here stays until
+ * it is unlocked.
  *
- * is_dying is guarded by vm_table_lock. It is read when the VM's lock is held
- * as well: a page of the guest is taken back under the latter, and only after
- * is_dying was set. So if it is not set now, the table is whole until unlock.
+ * vm_table_lock guards is_dying. It is read with the VM's lock held as well,
+ * because pKVM takes a page of the guest back under that lock, and only after
+ * it set is_dying. So if it is not set now, the table is whole until unlock.
  */
 static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
 {
@@ -134,8 +136,8 @@ void s2dump_pkvm_table_unlock(void *owner)
 }
 
 /*
- * The count keeps out what the hypervisor owns but maps elsewhere only (its
- * stacks), or what nobody needs to see (its data).
+ * The count excludes pages that the hypervisor owns but maps only elsewhere
+ * (its stacks), and pages that nobody needs to see (its data).
  */
 bool s2dump_pkvm_is_counted(u64 pa)
 {
@@ -145,8 +147,8 @@ bool s2dump_pkvm_is_counted(u64 pa)
 }
 
 /*
- * A vCPU appears in the VM's array at its first run: it is counted, not looked
- * into. The host chose how many there may be, without a bound of pKVM's own.
+ * A vCPU is in the VM's array once it has run. It is only counted, not looked
+ * into. The host chose how many there may be, and pKVM does not bound that.
  */
 static void s2dump_count_vcpus(const struct pkvm_hyp_vm *vm, struct s2dump_el2_vm *out)
 {
