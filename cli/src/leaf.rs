@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The leaf of a row, of either stage: what all formats ask of it, in words. Decoding itself is `s2dump-vmsa`'s.
+//! The leaf of a row, of either stage: what all formats ask of it, in words. `s2dump-vmsa` does the decoding.
 
 use crate::model::{Row, TableFacts};
 use crate::words::{self, Word};
@@ -60,7 +60,7 @@ pub(crate) fn fault_of_row(row: &Row, table: &TableFacts) -> Option<Fault> {
 impl AnyLeaf<'_> {
     /// Returns the fault every access ends with, whatever the rights.
     pub(crate) fn fault(&self) -> Option<Fault> {
-        // Rights are judged last, so which access is asked about does not matter.
+        // The kind of access only matters for rights, which are judged last and left out here.
         let fault = match self {
             Self::Stage2(leaf) => leaf.fault(Access::Read, Privilege::Privileged, 0),
             Self::El2(leaf, _) => leaf.fault(Access::Read, Privilege::Privileged, false),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rejoins runs that were split where one slot ended, so that output does not depend on the budget; and folds exact
-//! captures when folded output is asked for. What is one run, `s2dump-hyp` decides: for EL2 and here.
+//! Rejoins runs that were split where a slot ended, so that output does not depend on the budget. Also folds exact captures
+//! when folded output is asked for. `s2dump-hyp` defines what one run is, for EL2 and for this module.
 
 use crate::model::{Changed, Row};
 use s2dump_abi::slot::record_flags;
@@ -18,7 +18,7 @@ impl Merger {
         Self { fold, held: None }
     }
 
-    /// Returns the one or two runs that `row`, which somebody else folded, is made of.
+    /// Returns the one or two runs that `row` is made of. An older writer may have folded them into one.
     pub(crate) fn runs(&self, row: Row) -> [Option<Row>; 2] {
         let entries = row.to_record().map_or(row.count, |run| self.fold.one_run(&run).into());
         let bound = row.end() - ((row.count - entries) << row.entry_shift);
@@ -45,7 +45,7 @@ impl Merger {
 
     fn join(&self, held: &Row, row: &Row) -> Option<Row> {
         let joined = merge(&held.to_record()?, &row.to_record()?, &self.fold)?;
-        // An output address that is not known does not run on from one that is, whatever the numbers say.
+        // A row without a known output address has 0 in its record. It never runs on from a known one, whatever the numbers say.
         let known = held.oa.is_some() == row.oa.is_some();
         let linear = joined.flags & record_flags::LINEAR != 0 && known;
         (linear || !self.fold.exact).then_some(Row { count: joined.count.into(), linear, ..*held })

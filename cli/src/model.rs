@@ -41,7 +41,7 @@ pub(crate) struct TableFacts {
     pub(crate) wxn: bool,
 }
 
-/// The one table of an image of memory; not an address of EL2's, which has no such kind.
+/// The one table of an image of memory. EL2 has no table of this kind, so the two are never mixed up.
 pub(crate) const IMAGE: Target = Target(0xff << 56);
 
 /// Why a header does not describe a table.
@@ -152,7 +152,8 @@ pub(crate) fn target_name(target: Target) -> String {
 pub(crate) struct Row {
     /// First input address it covers: that of its first entry, plus `skipped`.
     pub(crate) ia: u64,
-    /// Output address of `ia`; `None` for what has none, and where clipping a jumping run lost it.
+    /// Output address of `ia`. `None` if the entry has none, or if it is not known: a run whose output addresses jump tells only
+    /// its first, and was clipped.
     pub(crate) oa: Option<u64>,
     /// The first descriptor.
     pub(crate) raw: u64,
@@ -174,7 +175,7 @@ pub(crate) struct Row {
     pub(crate) changed: Changed,
 }
 
-/// Where a row meets another that was read from a table which was not the same any more.
+/// Which ends of a row meet a row that was read before or after a change of the table.
 ///
 /// Only a change that moves the bounds of entries is seen: an entry that is a hole or a block now, and begins before the
 /// address up to which a table in its place was read.
@@ -399,7 +400,7 @@ pub(crate) struct Missing {
 }
 
 impl Missing {
-    /// Counts the tables of `row`, if they are such. What lies beyond the output size is not missing: the MMU faults.
+    /// Counts the tables of `row`, if it is of missing tables. A table beyond the output size is not missing: the MMU faults there.
     pub(crate) fn add(&mut self, row: &Row, table: &TableFacts) {
         let Some(oa) = row.oa.filter(|_| row.kind == RecordKind::TABLE_OUTSIDE && table.is_image()) else { return };
         if PhysAddr::new(oa).fits(table.geometry.pa_bits().into()) {

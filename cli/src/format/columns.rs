@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The columns of the table format. One entry of [`COLUMNS`] is all there is to a column.
+//! The columns of the table format. A column is one entry of [`COLUMNS`], which has all that is known of it.
 
 use crate::leaf::{self, AnyLeaf};
 use crate::meaning;

@@ -128,7 +128,7 @@ impl RowJson {
                 shareability: words::shareability(leaf.shareability()),
                 access_flag: leaf.access_flag(),
                 contiguous: leaf.contiguous(),
-                // A step is one entry: what the others of its run are is not known.
+                // A step is one entry, and does not show the other entries of its contiguous run.
                 contiguous_runs: runs.filter(|_| r#type != "step"),
                 dirty_bit_modifier: leaf.dirty_bit_modifier(),
                 software_bits: leaf.software_bits(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rows to bytes. Pure and streaming: each row is written as it comes, nothing is kept that grows.
+//! Rows to bytes. Formats are pure and streaming: each writes a row as it comes and keeps nothing that grows with the dump.
 
 pub(crate) mod columns;
 pub(crate) mod hex;
@@ -70,7 +70,7 @@ pub(crate) enum Verified {
 pub(crate) enum Consistency {
     /// One call: all that was asked for was read under the VM's lock.
     Atomic,
-    /// So many calls, each under the lock, with time in between in which the table may change; where it was seen to.
+    /// So many calls, each under the lock. Between two of them the table may change; the second tells where it was seen to.
     PerCall(u64, Changes),
     /// One call under the lock, which is not all that was asked for.
     OneOfSeveral,

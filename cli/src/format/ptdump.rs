@@ -3,7 +3,7 @@
 //!
 //! As there (srctree/arch/arm64/kvm/ptdump.c over srctree/arch/arm64/mm/ptdump.c), neighbors merge when level and shown
 //! bits are equal, output addresses and page states are not shown, and a run of unmapped entries has no columns. An entry that
-//! is no leaf counts as zero, as in the kernel's file that s2dump repairs: bits that software keeps there are no rights.
+//! is no leaf counts as zero, as in the kernel's file that s2dump repairs, because bits that software keeps there are no rights.
 //!
 //! [`Dialect::V10`] is the text of Linux 6.13 to 6.17, from the series' tenth version: one XN bit, and `X` where
 //! execution is *denied* (the kernel had it inverted). Those kernels lost the last run; here it is printed.

@@ -179,7 +179,7 @@ fn feature_names(table: &TableFacts) -> String {
     }
 }
 
-/// What the footer sums up. The states are a handful of words, so this does not grow with the dump.
+/// What the footer sums up. It does not grow with the dump, because there are only a handful of states.
 #[derive(Default)]
 struct Totals {
     entries: [u64; 5],

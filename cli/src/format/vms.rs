@@ -8,7 +8,7 @@ use s2dump_abi::slot::{vm_flags, VmRecord};
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// Returns the state of a VM in words: what EL2 knows. Whether a vCPU runs at the moment, nobody tells.
+/// Returns the state of a VM in words: what EL2 knows. Nobody tells whether a vCPU runs at the moment.
 pub(crate) fn state(vm: &VmRecord) -> &'static str {
     match (vm.flags & vm_flags::CREATED != 0, vm.flags & vm_flags::DYING != 0) {
         (_, true) => "dying",

@@ -54,7 +54,7 @@ impl Walk {
         }
     }
 
-    /// Returns the index of `step` in its table; the root's is not cut to one table, since it may concatenate several.
+    /// Returns the index of `step` in its table. The root may concatenate several tables, so its index counts through all of them.
     fn index(&self, step: &Row) -> u64 {
         let index = self.address >> step.entry_shift;
         if step.level == self.table.geometry.start_level() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump walk [TARGET] ADDRESS`: the descriptor of each level, and where the address goes.
 //!
-//! On a capture only the leaf level is known: a dump follows tables but does not show them.
+//! Of a capture only the leaf level is known, because a dump follows tables but does not show them.
 
 use super::identity::{check_listed, listed_table};
 use super::suspicion::Suspicion;
@@ -87,7 +87,7 @@ fn read<S: SlotSource>(
             Some(Event::Walk(found)) => table = Some(found),
             Some(Event::Row(step)) => steps.push(step),
             Some(Event::End(_, outcome)) => match outcome.status {
-                // The steps are there: they are shown, and said to be of a table that is taken apart.
+                // The steps were read, so they are shown, with the remark that the table is being taken apart.
                 _ if outcome.is_dying && table.is_some() => is_dying = true,
                 Some(status) if status != Status::OK => return Err(Failure::from_status(status, name).into()),
                 _ => {}
@@ -106,7 +106,8 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
     let mut reader = context.capture(path)?;
     let mut vms: Vec<VmRecord> = Vec::new();
     let mut vm = None;
-    // The table that is being read, if it is the one asked for; the last such; and the entry of the address.
+    // `current` is the table that is being read, if it is the one asked for; `known` is the last such table; `found` is the
+    // entry of the address.
     let mut current: Option<TableFacts> = None;
     let mut known: Option<TableFacts> = None;
     let mut found: Option<(TableFacts, Row)> = None;
