@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Counts what is allocated, so that a target can hold the program to a bound.
 
-// UNSAFETY: a global allocator that hands everything on to the system's.
+// UNSAFETY: a global allocator that passes everything on to the system's.
 #![expect(unsafe_code, reason = "as above")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

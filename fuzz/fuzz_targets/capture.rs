@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Any bytes as a capture, through reader, merge and every format: no panic, bounded memory, rows inside their space.
+//! Reads any bytes as a capture, through reader, merge and every format. Checks that nothing panics, memory is bounded,
+//! and rows are inside their space.
 #![no_main]
 
 mod allocated;
@@ -47,7 +48,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     check_rows(&out);
 });
 
-/// Rows ascend and lie inside the space that the header tells.
+/// Checks that rows ascend and lie inside the space that the header tells.
 fn check_rows(ndjson: &[u8]) {
     let (mut space, mut end) = (0, 0);
     for line in ndjson.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Any descriptor at any level under any registers. What is checked is in `vmsa/tests/`, where a property test checks the
-//! same.
+//! Decodes any descriptor at any level under any registers. The checks are in `vmsa/tests/`, because a property test
+//! there makes the same.
 #![no_main]
 
 #[path = "../../vmsa/tests/invariants/mod.rs"]

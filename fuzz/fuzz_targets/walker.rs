@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Walker and coalescer over memory of any bytes, compared with a naive translator. What is checked is in `hyp/tests/`,
-//! where a property test checks the same.
+//! Runs walker and coalescer over memory of any bytes, and compares them with a naive translator. The checks are in
+//! `hyp/tests/`, because a property test there makes the same.
 #![no_main]
 
 #[path = "../../hyp/tests/common/mod.rs"]

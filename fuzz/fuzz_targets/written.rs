@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Captures with a few things wrong, edited or written slot by slot, so that fuzzing does not have to find the magic number first.
+//! Makes captures with a few things wrong, by editing a good one or by writing one slot by slot. So fuzzing does not
+//! have to find the magic number first.
 
 use crate::support::{dump_header, slot_header, two_vms, vm, Capture, BLOCK, PAGE, VTCR_40, VTCR_48, VTCR_52};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, table_features, Record, SlotHeader, SlotKind};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// Numbers out of bytes; zero when they have run out.
+/// Takes numbers from bytes. Gives zeros when the bytes have run out.
 struct Source<'a>(&'a [u8]);
 
 impl Source<'_> {
