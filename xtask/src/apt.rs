@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Debian packages: what the machine lacks, and what its own suites do not carry.
+//! Debian packages: installs those that the machine lacks, and fetches those that its own suites do not have.
 //!
 //! Packages of other suites come through a private apt configuration in the cache. It uses the mirror that the machine
 //! itself uses and the archive's own keyring; the machine's list of sources is read, never written.
@@ -44,7 +44,8 @@ impl PrivateApt {
             suites.iter().map(|suite| format!("deb [{arch}signed-by={KEYRING}] {mirror} {suite} main\n")).collect();
         std::fs::write(apt.dir.join("sources.list"), sources)?;
         let step = Step::start(format!("apt: package lists of {}", suites.join(", ")));
-        // A suite that is gone makes `update` fail but does not hide the others: what is missing shows when asked for.
+        // A suite that is gone makes `update` fail, but the lists of the others are fetched. A package that is missing
+        // then is noticed when it is downloaded.
         if let Err(error) = step.run(apt.command("apt-get").arg("update"), &ctx.log(&format!("apt-update-{name}"))) {
             eprintln!("    note: {error:#}");
         }
@@ -82,7 +83,7 @@ impl PrivateApt {
     /// If no suite has it, or the download fails.
     pub(crate) fn download(&self, ctx: &Ctx, package: &str) -> Result<PathBuf> {
         let dir = self.dir.join("download");
-        // Left by an interrupted run.
+        // An interrupted run may have left it.
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir)?;
         let step = Step::start(format!("apt: download {package}"));
@@ -114,7 +115,7 @@ pub(crate) fn install(ctx: &Ctx, packages: &[&str]) -> Result<()> {
         return Ok(());
     }
     let step = Step::start(format!("apt: install {}", missing.join(" ")));
-    // A broken third-party source makes `update` fail; whether it matters, the installation tells.
+    // A broken third-party source makes `update` fail. Whether that matters shows when the packages are installed.
     if let Err(error) = step.run(as_root("apt-get")?.arg("update"), &ctx.log("apt-update")) {
         eprintln!("    note: {error:#}");
     }
@@ -145,7 +146,7 @@ pub(crate) fn install_from_backports(ctx: &Ctx, package: &str) -> Result<()> {
 fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     let mut query = command("dpkg-query");
     query.args(["-W", "-f", "${Package} ${db:Status-Status}\n"]).args(packages);
-    // It fails when it does not know one of them, which is an answer too.
+    // It exits non-zero if it does not know one of them, but still prints the others.
     let known = query.output().context("cannot run dpkg-query: set-up knows Debian only")?.stdout;
     let known = String::from_utf8_lossy(&known);
     let is_installed = |package: &str| known.lines().any(|line| line.strip_prefix(package) == Some(" installed"));
@@ -159,7 +160,7 @@ fn as_root(program: &str) -> Result<Command> {
         (true, _) => command(program),
         (false, true) => {
             let mut sudo = command("sudo");
-            // sudo may have to ask for a password, and does not hand the environment on.
+            // sudo may have to ask for a password, and it does not pass the environment on.
             sudo.stdin(std::process::Stdio::inherit()).args(["env", "DEBIAN_FRONTEND=noninteractive", program]);
             sudo
         }
@@ -173,7 +174,7 @@ fn as_root(program: &str) -> Result<Command> {
 ///
 /// # Errors
 ///
-/// If it is no Debian: then set-up by hand is the way.
+/// If the machine does not run Debian. Its user has to set it up by hand.
 pub(crate) fn machine_codename() -> Result<String> {
     let release = std::fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     codename(&release)
@@ -196,8 +197,8 @@ fn machine_mirror() -> Result<String> {
     mirror(&targets, &machine_codename()?).context("apt names no Debian mirror: check /etc/apt/sources.list")
 }
 
-/// Picks the mirror from lines of "site release": the one of the release itself, for the security archive has no
-/// other suites.
+/// Picks the mirror from lines of "site release". It takes the one of the release itself, because the security archive
+/// has no other suites.
 fn mirror(targets: &str, codename: &str) -> Option<String> {
     let all: Vec<(&str, &str)> = targets.lines().filter_map(|line| line.trim().split_once(' ')).collect();
     let is_other = |release: &str| release.contains("security") || release.contains('/');

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A client of QEMU's gdbstub, just large enough to read registers of a CPU that nothing in the guest shows.
 //!
-//! The remote serial protocol: `$data#checksum`, each packet acknowledged with `+`; `}` escapes a byte. Supports what
-//! QEMU says to the packets below; no run-length encoding, which it does not send, and no breakpoints.
-//! The machine stops when a client connects, and between [`Gdb::interrupt`] and [`Gdb::resume`].
+//! In the remote serial protocol a packet is `$data#checksum`, is acknowledged with `+`, and escapes a byte with `}`.
+//! This client supports QEMU's answers to the packets below. It does not support run-length encoding, which QEMU does
+//! not send, or breakpoints. The machine stops when a client connects, and is stopped from [`Gdb::interrupt`] to
+//! [`Gdb::resume`].
 
 mod packet;
 
@@ -15,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// Time for an answer: QEMU gives it at once, also when all CPUs are busy.
+/// How long to wait for an answer. QEMU answers at once, even when all CPUs are busy.
 const ANSWER: Duration = Duration::from_secs(30);
 /// Bytes of a description asked for at a time.
 const CHUNK_BYTES: usize = 0x800;
@@ -23,7 +24,7 @@ const CHUNK_BYTES: usize = 0x800;
 /// A connection.
 pub(crate) struct Gdb<S> {
     stream: S,
-    /// Received, not looked at.
+    /// Bytes that were received and not looked at yet.
     pending: Vec<u8>,
 }
 
@@ -56,7 +57,7 @@ impl<S: Read + Write> Gdb<S> {
         for file in elements(&target, "xi:include").filter_map(|element| attribute(element, "href")) {
             let text = self.description(file)?;
             for register in elements(&text, "reg") {
-                // Registers are numbered in order, but where a number is given.
+                // Registers are numbered in order, except where a number is given.
                 if let Some(number) = attribute(register, "regnum") {
                     next = number.parse().with_context(|| format!("{file}: {register}"))?;
                 }
@@ -83,7 +84,7 @@ impl<S: Read + Write> Gdb<S> {
         Ok(cpus)
     }
 
-    /// Makes a CPU the one that [`register`](Self::register) is about.
+    /// Selects the CPU whose registers [`register`](Self::register) reads.
     ///
     /// # Errors
     ///
@@ -101,7 +102,7 @@ impl<S: Read + Write> Gdb<S> {
     /// If QEMU does not give it.
     pub(crate) fn register(&mut self, number: u32) -> Result<u64> {
         let answer = self.ask(&format!("p{number:x}"))?;
-        // In the order of the target's bytes: little-endian.
+        // The bytes come in the target's order, which is little-endian.
         ensure!(answer.len() == 16, "register {number}: QEMU answers {answer:?}");
         let value = u64::from_str_radix(&answer, 16).with_context(|| format!("register {number}: {answer:?}"))?;
         Ok(value.swap_bytes())
@@ -141,7 +142,7 @@ impl<S: Read + Write> Gdb<S> {
         }
     }
 
-    /// Has QEMU's monitor do a command, and returns what it said: nothing if all went well, for most.
+    /// Runs a command in QEMU's monitor, and returns what it printed. Most commands print nothing if all went well.
     ///
     /// # Errors
     ///
@@ -186,7 +187,7 @@ impl<S: Read + Write> Gdb<S> {
     }
 }
 
-/// Returns what is between `<NAME ` and `>`, for each element of this name: QEMU's descriptions are no harder to read.
+/// Returns what is between `<NAME ` and `>`, for each element of this name. QEMU's descriptions need no better parser.
 fn elements<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     let start = format!("<{name} ");
     text.match_indices('<').filter_map(move |(at, _)| text[at..].strip_prefix(&start)?.split('>').next())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What runs in the test machine: the guest's programs, static, packed as the kernel's first root file system.
+//! The programs of the test machine: static, and packed as the kernel's first root file system.
 
 use crate::cpio::Archive;
 use crate::ctx::Ctx;
@@ -16,7 +16,7 @@ const PROGRAMS: [(&str, &str); 3] =
     [("s2dump-itest-init", "init"), ("s2dump-vmm", "bin/s2dump-vmm"), ("s2dump", "bin/s2dump")];
 /// Parents first.
 const DIRECTORIES: [&str; 9] = ["bin", "dev", "etc", "proc", "root", "sbin", "sys", "tmp", "usr"];
-/// What a shell needs to be of use; `busybox` alone lists the rest.
+/// The commands that make a shell useful. `busybox` alone lists the others.
 const APPLETS: [&str; 42] = [
     "awk", "basename", "cat", "chmod", "cmp", "cp", "cut", "date", "dd", "df", "diff", "dmesg", "echo", "env", "false",
     "find", "free", "grep", "head", "id", "kill", "less", "ln", "ls", "mkdir", "mount", "mv", "od", "ps", "rm", "sed",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tests of what also runs at EL2, under Miri: an interpreter that finds what Rust leaves undefined.
+//! Runs tests of the code that also runs at EL2 under Miri, an interpreter that finds undefined behavior.
 //!
-//! Some thousand times slower than the machine, so: no property tests of walks, and tests that say `miri` themselves do
-//! less or nothing.
+//! Miri is some thousand times slower than the machine. So the property tests of walks are left out, and tests that ask
+//! `cfg(miri)` do less or nothing.
 
 use crate::ctx::Ctx;
 use crate::setup;
@@ -24,7 +24,8 @@ pub(crate) fn check(ctx: &Ctx, step: &Step, all: bool) -> Result<()> {
     // The other tests of `abi` read documents.
     passed += tests(ctx, step, "abi", &["--test=bytes", "--test=values"], "")?;
     passed += tests(ctx, step, "vmsa", &["--lib", "--test=all"], "")?;
-    // Passing on a slice of atomics takes a step for each under the borrow model, and `hyp` forbids unsafe code.
+    // The borrow model is off: with it, passing on a slice of atomics takes a step for each of them, and `hyp` has no
+    // unsafe code that it could check.
     let filters: &[&str] = if all { &LONG } else { &SHORT };
     let arguments: Vec<&str> = ["--test=all", "--"].iter().chain(filters).copied().collect();
     passed += tests(ctx, step, "hyp", &arguments, "-Zmiri-disable-stacked-borrows")?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask mutants`: does a test fail for each small change of the code that decodes, walks and folds?
 //!
-//! A thin wrapper of cargo-mutants, which `.cargo/mutants.toml` tells what to change and which tests to run. Takes an hour
-//! on two cores; `docs/mutants.md` has the last result and says why the survivors survive.
+//! This is a thin wrapper of cargo-mutants. `.cargo/mutants.toml` tells it what to change and which tests to run. It
+//! takes an hour on two cores. `docs/mutants.md` has the last result and says why the survivors survive.
 
 use crate::ctx::Ctx;
 use crate::process::command;
@@ -21,15 +21,17 @@ pub(crate) struct Mutants {
 ///
 /// # Errors
 ///
-/// If it cannot be installed or run; not if a mutant survives, which is a figure like any other.
+/// If it cannot be installed or run. A mutant that survives is no error; the output counts it.
 pub(crate) fn run(ctx: &Ctx, args: &Mutants) -> Result<()> {
     let bin = setup::tool(ctx, &setup::CARGO_MUTANTS)?;
     let mut mutants = command(bin.join("cargo-mutants"));
     mutants.current_dir(&ctx.root).args(["mutants", "--no-shuffle", "--colors=never", "--output"]).arg(&ctx.cache);
-    // Fewer cases: a mutant that only one of hundreds finds is a test that should be written.
+    // Property tests run fewer cases here. If only one case in hundreds finds a mutant, a test should be written for
+    // it.
     let status =
         mutants.args(&args.arguments).env("PROPTEST_CASES", "48").status().context("cannot run cargo-mutants")?;
-    // 2: some were missed; 3: some timed out, which a test that would never end does too.
+    // 2 means that some mutants were missed; 3 means that some timed out, which happens if a mutant makes a test
+    // endless.
     ensure!(matches!(status.code(), Some(0 | 2 | 3)), "cargo-mutants failed ({status})");
     println!("lists and logs: {}", ctx.cache.join("mutants.out").display());
     Ok(())

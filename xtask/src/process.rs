@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Commands: printed in full when they fail.
+//! Runs commands. One that fails is printed in full.
 
 use anyhow::{bail, Context, Result};
 use std::ffi::OsStr;

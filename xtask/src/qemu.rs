@@ -51,10 +51,10 @@ impl Default for Machine {
     }
 }
 
-/// The CPU on which the tests see that atomic dumps are refused where the boot did not allow them.
+/// The CPU on which the tests boot without `atomic`, and check that atomic dumps are refused.
 const WITHOUT_ATOMIC: &str = "cortex-a53";
 
-/// Returns the kernel's word that switches s2dump on.
+/// Returns the word of the kernel command line that switches s2dump on.
 pub(crate) fn switch(cpu: &str) -> &'static str {
     if cpu == WITHOUT_ATOMIC {
         "kvm-arm.s2dump=on"
@@ -72,7 +72,8 @@ pub(crate) struct Bootable<'a> {
 }
 
 impl Machine {
-    /// Returns the command, but for the console. `run` is what the guest's init is to do, with its words.
+    /// Returns the command without the options for the console. `run` is what the guest's init shall do, and its
+    /// arguments.
     fn command(&self, boot: &Bootable<'_>, run: &str) -> Command {
         let mut qemu = command(setup::QEMU);
         qemu.args(["-machine", "virt,virtualization=on,gic-version=3", "-cpu", &self.cpu]);
@@ -80,7 +81,7 @@ impl Machine {
         qemu.args(["-display", "none", "-no-reboot", "-nodefaults"]).args(&self.qemu_words);
         qemu.arg("-kernel").arg(&boot.kernel.image).arg("-initrd").arg(boot.initramfs);
         let words = self.kernel_words.join(" ");
-        // Whatever follows ` -- ` is the guest init's: `run` comes last.
+        // Everything after ` -- ` goes to the guest's init, so `run` comes last.
         let line = format!("console=ttyAMA0 panic=-1 kvm-arm.mode={} {words} s2dump.run={run}", self.mode);
         qemu.arg("-append").arg(line);
         qemu
@@ -107,7 +108,7 @@ impl Machine {
         })
     }
 
-    /// Boots likewise, but ends the machine, without a verdict, as soon as `on_line` breaks.
+    /// Boots as [`boot`](Self::boot) does, but ends the machine as soon as `on_line` breaks, without a verdict.
     ///
     /// # Errors
     ///
@@ -171,7 +172,7 @@ impl Machine {
         if is_over {
             return watcher.trouble().map(|()| 0).map_err(failed);
         }
-        // What the kernel said last tells more than that it hung: trouble first.
+        // Trouble is reported first, because what the kernel complained of tells more than that it hung.
         match watcher.end() {
             Err(what) if !is_hung || what.contains("complains") => Err(failed(what)),
             _ if is_hung && watcher.has_verdict() => Err(failed("no power-off after the verdict".into())),
@@ -203,12 +204,12 @@ impl Machine {
     }
 }
 
-/// Ends QEMU however we leave.
+/// Ends QEMU when it is dropped, however that comes about.
 struct ChildGuard(Child);
 
 impl Drop for ChildGuard {
     fn drop(&mut self) {
-        // Fails when it has ended already, which is what we want.
+        // This fails only if QEMU has ended already, which is fine.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

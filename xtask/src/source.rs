@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Finds a kernel source: the user's tree, or the newest supported one that Debian carries, unpacked once.
 //!
-//! Debian drops old versions from its suites, so no version is named: what the suites have is listed, and the best is
-//! picked. A source in the cache is used for as long as it is there; delete it to look for a newer one.
+//! Debian drops old versions from its suites, so no version is named here. This module lists what the suites have and
+//! picks the best. It uses a source in the cache for as long as it is there; delete it to look for a newer one.
 
 use crate::apt::PrivateApt;
 use crate::ctx::{hash, Ctx};
@@ -12,7 +12,7 @@ use crate::step::Step;
 use anyhow::{bail, ensure, Context, Result};
 use std::path::{Path, PathBuf};
 
-/// Suites that carry kernels newer than the machine's own: code names for today, roles for later.
+/// Suites that have newer kernels than the machine's own suite. Code names serve today, roles ("testing") later.
 const SUITES: [&str; 4] = ["trixie-backports", "stable-backports", "testing", "unstable"];
 
 /// Series that s2dump is tested on, best first.
@@ -44,7 +44,7 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// The tree.
     pub(crate) tree: PathBuf,
-    /// Whether it is a cached package: then only we touch it.
+    /// Whether it is a cached package, which nobody but xtask changes.
     pub(crate) is_ours: bool,
 }
 
@@ -81,7 +81,7 @@ struct Package {
 fn packaged(ctx: &Ctx, wanted: Option<Series>) -> Result<Source> {
     let dir = ctx.cache.join("linux");
     std::fs::create_dir_all(&dir)?;
-    // Which source a request was answered with: a file, so that a warm run asks no mirror.
+    // A file records which source answered a request, so that a later run asks no mirror.
     let answer = dir.join(format!("source-{}", wanted.map_or("best".into(), |series| series.to_string())));
     if let Ok(name) = std::fs::read_to_string(&answer) {
         let tree = dir.join(&name).join("source");
@@ -102,8 +102,8 @@ fn packaged(ctx: &Ctx, wanted: Option<Series>) -> Result<Source> {
     Ok(Source { name, tree, is_ours: true })
 }
 
-/// Returns a tree of a packaged series, of which only the files that `linux apply` looks at are sure to be there. None if
-/// Debian does not carry the series (any more).
+/// Returns a tree of a packaged series, of which only the files that `linux apply` looks at are sure to be there. None
+/// if Debian does not carry the series (any more).
 ///
 /// # Errors
 ///
@@ -118,7 +118,7 @@ pub(crate) fn anchored_files(ctx: &Ctx, series: Series) -> Result<Option<PathBuf
         }
     }
     let files = flavors::looked_at();
-    // A list that grew makes a new directory.
+    // The name depends on the list of files, so a longer list makes a new directory.
     let list = hash(files.iter().map(|file| file.as_bytes()));
     let tree = dir.join(format!("anchors-{series}-{}", &list[..12]));
     if !tree.is_dir() {
@@ -163,7 +163,7 @@ fn unpack(ctx: &Ctx, package: &Path, series: Series, tree: &Path, members: &[&st
     tar.args(members.iter().map(|member| format!("linux-source-{series}/{member}")));
     step.run(&mut tar, &ctx.log("linux-unpack"))?;
     std::fs::rename(&part, tree)?;
-    // 160 MB that nobody needs any more.
+    // The archive takes 160 MB, and nobody needs it any more.
     std::fs::remove_dir_all(package)?;
     step.done();
     Ok(())

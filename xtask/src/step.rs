@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Steps: long work that says what it is doing and for how long.
 //!
-//! On a terminal one line is rewritten; elsewhere a line is printed every [`QUIET_PERIOD`]. All of it goes to standard
-//! error: standard output belongs to results.
+//! On a terminal it rewrites one line; elsewhere it prints a line every [`QUIET_PERIOD`]. All of that goes to standard
+//! error, because standard output is for results.
 
 use crate::process::shown;
 use anyhow::{bail, Context, Result};
@@ -23,7 +23,8 @@ const REDRAW_PERIOD: Duration = Duration::from_millis(250);
 /// Lines of a failed command that are shown.
 const TAIL_LINES: usize = 40;
 
-/// A named piece of work. Ends with a line that tells its time: "failed" if dropped before [`done`](Self::done).
+/// A named piece of work. Its last line tells the time it took, and says "failed" if it is dropped before
+/// [`done`](Self::done).
 pub(crate) struct Step {
     name: String,
     started: Instant,
@@ -104,7 +105,7 @@ impl Step {
         let (reader, writer) = std::io::pipe()?;
         command.stdout(writer.try_clone()?).stderr(writer);
         let mut child = command.spawn().with_context(|| format!("cannot run `{}`", shown(command)))?;
-        // The command keeps our copies of the writing end: without this the pipe would never end.
+        // The command value holds our copies of the writing end. They must be closed, or the pipe would never end.
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let mut tail = VecDeque::with_capacity(TAIL_LINES);
         let mut reader = BufReader::new(reader);
@@ -166,7 +167,7 @@ fn cut(line: &str, columns: usize) -> String {
     if line.chars().count() <= columns {
         return line.to_owned();
     }
-    // The time at the end is what the reader looks for: cut in the middle.
+    // The line is cut in the middle, because the reader looks for the time at its end.
     let (head, tail): (String, String) = (
         line.chars().take(columns - 13).collect(),
         line.chars().rev().take(10).collect::<Vec<_>>().into_iter().rev().collect(),

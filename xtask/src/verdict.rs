@@ -3,7 +3,8 @@
 
 /// How the guest's init starts its verdict.
 const VERDICT: &str = "s2dump-verdict: ";
-/// What a healthy kernel never prints. In the last lines: reports of the debug kernel that have none of the usual words.
+/// Texts that a healthy kernel never prints. The last lines are for reports of the debug kernel that have none of the
+/// usual words.
 const TROUBLE: [&str; 16] = [
     "WARNING:",
     "BUG:",
@@ -23,7 +24,7 @@ const TROUBLE: [&str; 16] = [
     "new suspected memory leaks",
 ];
 
-/// What is known of a run so far.
+/// What the console has shown so far.
 #[derive(Debug, Default)]
 pub(crate) struct Watcher {
     verdicts: Vec<Result<i32, String>>,
@@ -47,7 +48,7 @@ impl Watcher {
         !self.verdicts.is_empty()
     }
 
-    /// Looks for trouble only: for a guest that was not to end.
+    /// Looks for trouble only. This is for a guest that is not meant to end.
     ///
     /// # Errors
     ///

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The little of A64 that the object rules need: where control goes, what moves the stack pointer, what touches FP/SIMD.
+//! The little of A64 that the object rules need: where control goes, what moves the stack pointer, what touches
+//! FP/SIMD.
 //!
-//! Masks instead of a disassembler crate: these questions are answered by the top-level encoding groups, which are
-//! complete (a new FP instruction still falls into the FP group), while a disassembler would hand out mnemonics to be
-//! enumerated here, and an unlisted one would pass. Whatever could move control or SP and is not known is refused.
+//! It uses masks instead of a disassembler crate. The top-level encoding groups answer these questions, and they are
+//! complete: a new FP instruction still falls into the FP group. A disassembler would return mnemonics, which would
+//! have to be listed here, and one that is not listed would pass. An unknown instruction that could move control or SP
+//! is refused.
 //!
 //! Groups and fields: Arm ARM DDI 0487, C4.1 "A64 instruction set encoding".
 
@@ -92,7 +94,7 @@ pub(crate) fn stack(word: u32) -> Stack {
         return Stack::Dynamic;
     }
     if single && rn == SP {
-        // Bit 21 set here is ldraa/ldrab, which no compiler writes back to SP with.
+        // With bit 21 set this is ldraa or ldrab; no compiler uses them to write back to SP.
         return if bits(word, 21, 21) == 1 { Stack::Dynamic } else { Stack::Add(signed(word, 20, 12)) };
     }
     if add_sub_immediate && rd == SP {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A kernel tree that encodes things in another way must not build: each constant of pKVM's that our records speak of is
-//! changed in a copy of its header, and our file that asserts it is compiled against that copy.
+//! A kernel tree that encodes things in another way must not build: each constant of pKVM's that our records speak of
+//! is changed in a copy of its header, and our file that asserts it is compiled against that copy.
 //!
-//! Compiles by the command that the kernel's build saved, so with its flags. Works on mainline trees; says so of others.
+//! Compiles by the command that the kernel's build saved, so with its flags. Works on mainline trees; says so of
+//! others.
 
 use crate::ctx::Ctx;
 use crate::kernel::Kernel;

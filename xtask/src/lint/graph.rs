@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who calls whom, and how deep the stack is there.
 //!
-//! Each function is followed along its own branches with the stack depth at each instruction, so a call is charged what
-//! the stack holds at that call: a tail call after the epilogue costs nothing, and a loop that grows the stack shows as
-//! one instruction reached with two depths.
+//! The module follows the branches of each function and notes the stack depth at each instruction. So a call counts
+//! with what the stack holds at that call: a tail call after the epilogue adds nothing. A loop that grows the stack is
+//! noticed, because it reaches one instruction with two depths.
 
 use super::a64::{flow, stack, Flow, Stack};
 use super::image::{Callee, Program};
@@ -18,7 +18,7 @@ pub(crate) struct Node {
     pub(crate) calls: BTreeMap<usize, u64>,
     /// Called functions that are not in the program, with the same.
     pub(crate) outside: BTreeMap<String, u64>,
-    /// What makes the depth uncertain.
+    /// The reasons why the depth is uncertain.
     pub(crate) problems: Vec<String>,
 }
 
@@ -88,7 +88,7 @@ fn follow(program: &Program, index: usize) -> Node {
             }
             Flow::Call(to) => {
                 leave(to);
-                // A call at the very end is of a function that does not return.
+                // A call at the very end of a function does not return.
                 if next < function.end {
                     pending.push((next, after));
                 }

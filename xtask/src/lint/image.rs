@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The EL2 objects, read together as one program: sections, functions, and which function a relocation calls.
 //!
-//! Undefined symbols of one object that another defines are resolved, as the kernel's partial link will do. Names lose
-//! the prefix that the kernel gives EL2 symbols, so an object may be looked at before or after that step.
+//! A symbol that one object leaves undefined and another defines is resolved, as the kernel's partial link does later.
+//! The prefix that the kernel gives EL2 symbols is removed, so objects can be read before or after the kernel adds it.
 
 use anyhow::{bail, ensure, Context, Result};
 use object::read::elf::ElfFile64;

@@ -156,7 +156,7 @@ fn writable(program: &Program) -> Finding {
 fn stack_use(program: &Program, nodes: &[Node]) -> Finding {
     let mut violations: Vec<_> = nodes.iter().flat_map(|node| node.problems.iter().cloned()).collect();
     for (s, at, word) in code(program).filter(|(s, at, _)| program.function_at(*s, *at).is_none()) {
-        // Alternatives lie behind the functions, unseen by the call graph: they must not matter to it.
+        // The call graph does not see alternatives, which lie behind the functions. So they must not move SP or call.
         if stack(word) != Stack::Same || matches!(flow(word), Flow::Call(_)) {
             violations.push(format!("{}: {word:#010x} moves SP or calls outside any function", place(program, s, at)));
         }
