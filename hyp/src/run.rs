@@ -10,7 +10,8 @@ use s2dump_vmsa::{Level, TableAttrs};
 
 /// A run as the words of its record.
 ///
-/// Fields of one word that are written one by one and soon read as a whole stall many CPUs, at every end of a run.
+/// Not as fields: many CPUs stall when fields that were written one by one are read as one word, as would happen at the end
+/// of every run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     ia: u64,
@@ -31,7 +32,7 @@ const LINEAR: u64 = (record_flags::LINEAR as u64) << FLAGS_SHIFT;
 const _: () = assert!(offset_of!(Record, count) == 24 && LEVEL_SHIFT >= u32::BITS);
 
 impl Run {
-    /// No run: of a kind nothing is of, and of no entry.
+    /// No run: it has no entry, and its kind is that of no entry.
     pub(crate) const NONE: Self = Self { ia: 0, oa: 0, descriptor: 0, tail: 0xff << KIND_SHIFT };
 
     #[inline(always)]

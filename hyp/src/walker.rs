@@ -62,7 +62,7 @@ pub struct Stretch<'m> {
     pub level: Level,
     /// What one entry spans, as a shift.
     pub shift: u32,
-    /// The entries. Each may be loaded once only for each time it is decided upon.
+    /// The entries. Whoever decides about one loads it once and decides by that value: the MMU may write it.
     pub entries: &'m [AtomicU64],
     /// What the tables above say.
     inherited: TableAttrs,
@@ -73,7 +73,7 @@ pub struct Stretch<'m> {
 }
 
 impl Stretch<'_> {
-    /// Returns what an entry of this stretch is; a table taken at its word.
+    /// Returns what an entry of this stretch is. Whether a table can be entered is not checked.
     #[inline(always)]
     #[must_use]
     pub fn kind(&self, raw: RawDescriptor) -> EntryKind {
@@ -258,7 +258,8 @@ pub fn walk_range<M: TableMemory, S: Sink>(
             table = match path.get(depth) {
                 Some(&above) if depth != 0 => match memory.table(above, granule) {
                     Ok(entries) => entries,
-                    // No true table stops being one under its lock. Who goes on from here is told what it is now.
+                    // A table stays one while it is locked, so this one never was. The next call starts here and
+                    // reports it.
                     Err(OutsideMemory { .. }) => break,
                 },
                 _ => root.entries(memory, ia)?,
@@ -321,7 +322,7 @@ fn part(entries: &[AtomicU64], index: u64, count: u64) -> Option<&[AtomicU64]> {
     rest.get(..usize::min(usize::try_from(count).ok()?, rest.len()))
 }
 
-/// Returns what `raw` is at `level`, tables taken at their word, and the address in it.
+/// Returns what `raw` is at `level` and the address in it. Whether a table can be entered is not checked.
 #[inline(always)]
 fn classify(raw: RawDescriptor, level: Level, geometry: &Geometry) -> (EntryKind, PhysAddr) {
     match raw.descriptor_type(level, geometry) {
