@@ -175,6 +175,23 @@ mod tests {
         assert!(["mine.c", "old.o", "../../mine.c"].iter().all(|file| own.join(file).exists()));
     }
 
+    /// Versions up to ABI 1.1 left no list of their files.
+    #[test]
+    fn good_what_a_version_without_list_had_goes() {
+        let tree = tree();
+        apply(tree.path(), repo()).expect("applied");
+        let own = tree.path().join(OWN_DIR);
+        fs::remove_file(own.join(".files")).expect("file");
+        for file in ["vmsa/old.rs", "s2dump_old.c", "mine.c"] {
+            fs::write(own.join(file), "").expect("file");
+        }
+
+        let again = apply(tree.path(), repo()).expect("applied");
+
+        let changed = [".files", "s2dump_old.c", "vmsa/old.rs"].map(|file| Path::new(OWN_DIR).join(file));
+        assert_eq!((&again.changed[..], own.join("mine.c").exists()), (&changed[..], true));
+    }
+
     #[test]
     fn bad_line_of_somebody_else_is_refused_and_nothing_is_changed() {
         for applied in [false, true] {
