@@ -59,13 +59,14 @@ impl System {
             && self.has_s2dump_argument() == Some(false)
     }
 
-    /// Returns whether the command line lets s2dump be used. The last setting counts; `on,atomic` is on too, and so is what
-    /// the kernel takes for true.
+    /// Returns whether the command line lets s2dump be used, by the rule of `s2dump_el1.c`: the last list of words counts,
+    /// one of them says on, and all are known.
     pub(crate) fn has_s2dump_argument(&self) -> Option<bool> {
-        let words = self.cmdline.as_ref()?.split_whitespace();
-        let value = words.filter_map(|word| word.strip_prefix("kvm-arm.s2dump")).next_back();
-        let first = value.map(|value| value.split(',').next().unwrap_or(value));
-        Some(first.is_some_and(|first| matches!(first, "" | "=on" | "=1" | "=y" | "=Y")))
+        let arguments = self.cmdline.as_ref()?.split_whitespace();
+        let last = arguments.filter_map(|argument| argument.strip_prefix("kvm-arm.s2dump=")).next_back();
+        let mut words = last.unwrap_or("off").split(',');
+        let is_known = |word: &str| matches!(word, "on" | "1" | "y" | "off" | "0" | "n" | "atomic");
+        Some(words.clone().all(is_known) && words.any(|word| matches!(word, "on" | "1" | "y")))
     }
 }
 
@@ -112,7 +113,10 @@ mod tests {
         assert_eq!(booted.has_argument("kvm-arm.mode=protected"), Some(true));
         assert_eq!(booted.has_s2dump_argument(), Some(true));
         assert_eq!(system("kvm-arm.s2dump=on,atomic").has_s2dump_argument(), Some(true));
-        assert_eq!(system("kvm-arm.s2dump=off,atomic").has_s2dump_argument(), Some(false));
+        for closed in ["off,atomic", "on,typo", "one", "On", "on,", "", "atomic"] {
+            assert_eq!(system(&format!("kvm-arm.s2dump={closed}")).has_s2dump_argument(), Some(false), "{closed}");
+        }
+        assert_eq!(system("kvm-arm.s2dump kvm-arm.s2dumpX=on").has_s2dump_argument(), Some(false));
         assert_eq!(system("kvm-arm.s2dump=on kvm-arm.s2dump=off").has_s2dump_argument(), Some(false));
         assert_eq!(system("quiet").has_s2dump_argument(), Some(false));
         let off = |cmdline| System { config: Setting::Set, ..system(cmdline) }.is_off();

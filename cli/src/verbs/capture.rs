@@ -14,8 +14,8 @@ use crate::source::device::{Device, Query};
 use crate::source::output_file::OutputFile;
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
-use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_BYTES};
-use s2dump_abi::target::Identity;
+use s2dump_abi::slot::{SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
+use s2dump_abi::target::{Identity, Target};
 use std::io::{self, Write};
 use zerocopy::FromBytes;
 
@@ -57,7 +57,11 @@ pub(super) fn run(
         )
     });
     for (name, query) in std::iter::once(("list".to_owned(), Query::List)).chain(dumps) {
-        match copy(&mut device, query, file.as_mut(), context.out) {
+        let copied = match query {
+            Query::Dump { table, .. } if !is_as_listed(table, &vms, &list_vms(&mut device)?) => Ok(Status::VM_GONE),
+            _ => copy(&mut device, query, file.as_mut(), context.out),
+        };
+        match copied {
             Ok(Status::OK) => {}
             // A VM that goes away does not spoil the others; what it had stays in the file, marked by its END slot.
             Ok(status) => {
@@ -79,6 +83,16 @@ pub(super) fn run(
     }
     file.map_or(Ok(()), OutputFile::keep).map_err(fail)?;
     Ok(code)
+}
+
+/// Returns whether `again` has the VM of `table` as `vms` had it. The driver holds the VMs of a list only until a start of
+/// one of them, so each start has a list of its own before it.
+fn is_as_listed(table: Identity, vms: &[VmRecord], again: &[VmRecord]) -> bool {
+    let find = |vms: &[VmRecord]| {
+        let vm = vms.iter().find(|vm| Target::guest(vm.handle) == table.target)?;
+        Some((vm.root, vm.pid, vm.name))
+    };
+    find(vms).is_some_and(|vm| find(again) == Some(vm))
 }
 
 enum Copy {
@@ -114,4 +128,25 @@ fn copy(
         .map_err(Copy::Output)?;
     }
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    /// What the handle alone does not tell: another VM, made by another process, or with another table.
+    #[test]
+    fn a_vm_is_as_listed_or_gone() {
+        let vm = VmRecord { handle: 0x1001, root: 0x4000, pid: 7, ..VmRecord::new_zeroed() };
+        let table = Identity { target: Target::guest(0x1001), root: 0x4000 };
+        assert!(is_as_listed(table, &[vm], &[vm]));
+        assert!(is_as_listed(table, &[vm], &[VmRecord { vcpus: 2, ..vm }]), "more of it may run");
+        let mut name = [0; 24];
+        name[0] = b'7';
+        for other in [VmRecord { root: 0x5000, ..vm }, VmRecord { pid: 8, ..vm }, VmRecord { name, ..vm }] {
+            assert!(!is_as_listed(table, &[vm], &[other]), "{other:?}");
+        }
+        assert!(!is_as_listed(table, &[vm], &[]));
+    }
 }
