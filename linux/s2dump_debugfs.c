@@ -75,22 +75,28 @@ static void s2dump_init_parser(struct s2dump_tables *st, struct seq_file *m)
 }
 
 /*
- * What EL2 left in an invalid entry (who owns the page, say) has the same bits
- * as the rights of a valid one, so rights are shown of valid entries only.
+ * What EL2 left in an invalid entry (who owns the page, say) shares its bits
+ * with the rights of a valid one, so only leaves show any. A table that is
+ * wrong has no columns at all: -EIO.
  *
  * The first entry may begin before @cursor, if a table became a block or a hole
  * between two calls. The addresses before @cursor are noted already.
  */
-static void s2dump_note_records(struct s2dump_tables *st, u64 cursor, unsigned int count)
+static int s2dump_note_records(struct s2dump_tables *st, u64 cursor, unsigned int count)
 {
 	const struct s2dump_record *record = page_address(st->slot) + S2DUMP_HEADER_BYTES;
 
 	for (; count; count--, record++) {
 		u64 val = record->kind == S2DUMP_RECORD_LEAF ? record->descriptor : 0;
 
-		if (record->level >= 0 && record->level < S2DUMP_LEVELS)
-			note_page(&st->parser.ptdump, max(record->ia, cursor), record->level, val);
+		if (record->kind > S2DUMP_RECORD_LEAF ||
+		    record->level < 0 || record->level >= S2DUMP_LEVELS)
+			return -EIO;
+
+		note_page(&st->parser.ptdump, max(record->ia, cursor), record->level, val);
 	}
+
+	return 0;
 }
 
 /*
@@ -142,8 +148,13 @@ static int s2dump_note_chunk(struct s2dump_tables *st, u64 *cursor)
 		return -EIO;
 	}
 
-	if (regs[1] == S2DUMP_OK)
-		s2dump_note_records(st, *cursor, min(lower_32_bits(regs[3]), S2DUMP_SLOT_RECORDS));
+	if (regs[1] == S2DUMP_OK) {
+		int ret = s2dump_note_records(st, *cursor,
+					      min(lower_32_bits(regs[3]), S2DUMP_SLOT_RECORDS));
+
+		if (ret)
+			return ret;
+	}
 
 	/* Makes sure that the loop ends, whatever EL2 answers. */
 	if (next <= *cursor)

@@ -29,34 +29,53 @@
  */
 static bool s2dump_asked_for __ro_after_init;
 
-/* Parses one of the words that follow on or off. */
-static u32 __init s2dump_early_word(const char *word, size_t len)
+struct s2dump_word {
+	const char	*word;
+	u32		permitted;	/* S2DUMP_PERMIT_* */
+};
+
+/* Whole words: what only begins like one of these opens no gate. */
+static const struct s2dump_word s2dump_words[] __initconst = {
+	{ "on",		S2DUMP_PERMIT_CALLS },
+	{ "1",		S2DUMP_PERMIT_CALLS },
+	{ "y",		S2DUMP_PERMIT_CALLS },
+	{ "off",	0 },
+	{ "0",		0 },
+	{ "n",		0 },
+	{ "atomic",	S2DUMP_PERMIT_ATOMIC },
+};
+
+static int __init s2dump_early_word(const char *word, size_t len, u32 *permitted)
 {
-	if (len == strlen("atomic") && !strncmp(word, "atomic", len))
-		return S2DUMP_PERMIT_ATOMIC;
+	int i;
 
-	pr_warn("kvm-arm.s2dump: do not know the word %.*s\n", (int)len, word);
+	for (i = 0; i < ARRAY_SIZE(s2dump_words); i++) {
+		if (strlen(s2dump_words[i].word) == len &&
+		    !strncmp(s2dump_words[i].word, word, len)) {
+			*permitted |= s2dump_words[i].permitted;
+			return 0;
+		}
+	}
+	pr_warn("kvm-arm.s2dump: %.*s? Want on, off, or on,atomic\n", (int)len, word);
 
-	return 0;
+	return -EINVAL;
 }
 
+/* A list of words; one that is not known closes the gate. The last list counts. */
 static int __init s2dump_early_param(char *arg)
 {
-	u32 permitted = S2DUMP_PERMIT_CALLS;
-	const char *word;
+	const char *word = arg ?: "";
+	u32 permitted = 0;
 	int ret;
 
-	/* kstrtobool() looks only at the first letters, so words may follow. */
-	ret = arg ? kstrtobool(arg, &s2dump_asked_for) : -EINVAL;
-	if (ret) {
-		pr_warn("kvm-arm.s2dump: want on, off, or on,atomic\n");
-		s2dump_asked_for = false;
-	}
+	do {
+		size_t len = strcspn(word, ",");
 
-	for (word = arg ? strchr(arg, ',') : NULL; word; word = strchr(word, ',')) {
-		word++;
-		permitted |= s2dump_early_word(word, strcspn(word, ","));
-	}
+		ret = s2dump_early_word(word, len, &permitted);
+		word += len;
+	} while (!ret && *word++);
+
+	s2dump_asked_for = !ret && permitted & S2DUMP_PERMIT_CALLS;
 	kvm_nvhe_sym(s2dump_permitted) = s2dump_asked_for ? permitted : 0;
 
 	return ret;
@@ -134,12 +153,18 @@ int s2dump_el1_share(struct page *page)
 	return ret;
 }
 
-/* After an error EL2 may still write the page, so it must not be freed. */
+/*
+ * After an error the page still is EL2's to write, and must not be freed:
+ * whoever got it next could neither share nor donate it, and would fail for no
+ * reason of its own. A lost page is better.
+ */
 int s2dump_el1_unshare(struct page *page)
 {
 	int ret = kvm_call_hyp_nvhe(__pkvm_host_unshare_hyp, page_to_pfn(page));
 
-	if (!ret)
+	if (ret)
+		pr_warn("s2dump: page %#lx stays shared with EL2: leaked\n", page_to_pfn(page));
+	else
 		atomic_long_dec(&s2dump_shared_pages);
 
 	return ret;

@@ -43,16 +43,8 @@ pub(crate) struct OpenFile {
 
 struct State {
     session: Session,
-    vms: Vms,
-}
-
-/// The VMs to which this session holds references, so that they keep their handles.
-#[derive(Default)]
-struct Vms {
-    /// Those of the last look.
-    listed: HeldVms,
-    /// The VM of the start, unless the last look has it.
-    started: HeldVms,
+    /// The VMs that this session keeps from losing their handles.
+    vms: HeldVms,
 }
 
 /// The kernel, as the session logic sees it.
@@ -62,7 +54,7 @@ struct Vms {
 /// The mutex of the session is held, or `slots` is empty: nobody else makes calls for the slots or touches their bytes.
 struct LockedHost<'a> {
     slots: &'a Slots,
-    vms: &'a mut Vms,
+    vms: &'a mut HeldVms,
 }
 
 impl Host for LockedHost<'_> {
@@ -85,25 +77,24 @@ impl Host for LockedHost<'_> {
     }
 
     fn look_at_vms(&mut self) -> Result<(), Errno> {
-        self.vms.listed = HeldVms::all(MAX_VMS).map_err(to_errno)?;
+        *self.vms = HeldVms::all(MAX_VMS).map_err(to_errno)?;
         Ok(())
     }
 
     fn vms(&self) -> &[HostVm] {
-        self.vms.listed.get()
+        self.vms.get()
     }
 
-    fn hold_vm(&mut self, handle: u16) -> Option<HostVm> {
-        let of_handle = |vms: &HeldVms| vms.get().iter().find(|vm| vm.handle == handle).copied();
-        if let Some(vm) = of_handle(&self.vms.listed) {
-            return Some(vm);
+    fn hold_vm(&mut self, handle: u16) -> Result<Option<HostVm>, Errno> {
+        self.vms.keep_only(handle);
+        if self.vms.get().is_empty() {
+            *self.vms = HeldVms::one(handle).map_err(to_errno)?;
         }
-        self.vms.started = HeldVms::one(handle).ok()?;
-        of_handle(&self.vms.started)
+        Ok(self.vms.get().first().copied())
     }
 
-    fn let_vm_go(&mut self) {
-        self.vms.started = HeldVms::default();
+    fn let_vms_go(&mut self) {
+        *self.vms = HeldVms::default();
     }
 
     fn is_interrupted(&self) -> bool {
@@ -135,7 +126,7 @@ impl MiscDevice for OpenFile {
         KBox::try_pin_init(
             try_pin_init!(Self {
                 slots,
-                state <- new_mutex!(State { session: Session::new(SLOTS), vms: Vms::default() }, "s2dump_session"),
+                state <- new_mutex!(State { session: Session::new(SLOTS), vms: HeldVms::default() }, "s2dump_session"),
             }),
             GFP_KERNEL,
         )
@@ -167,8 +158,10 @@ impl MiscDevice for OpenFile {
                 el1::check_allowed()?;
                 let mut start: Start = read_argument(user)?;
                 let result = me.locked(|session, host| session.start(host, &mut start));
-                // Written with an error too, because its status says what the errno cannot.
-                write_argument(user, &start)?;
+                if result.is_err() {
+                    // The status says what the errno cannot. Only then, so that a start that began is never EFAULT.
+                    write_argument(user, &start)?;
+                }
                 result.map(|()| 0)
             }
             Command::Advance => {
@@ -237,6 +230,6 @@ fn write_argument<T: IntoBytes + zerocopy::Immutable>(user: UserPtr, value: &T) 
 /// Agrees on a version with EL2, before there is any session.
 pub(crate) fn hello() -> Result<s2dump_host_driver::call::HelloAnswer> {
     // INVARIANT: There are no slots.
-    let mut host = LockedHost { slots: &Slots::none(), vms: &mut Vms::default() };
+    let mut host = LockedHost { slots: &Slots::none(), vms: &mut HeldVms::default() };
     s2dump_host_driver::call::hello(&mut host).map_err(|error| errno(error.into()))
 }

@@ -88,6 +88,19 @@ impl HeldVms {
         Ok(Self(vms))
     }
 
+    /// Puts all references but that to the VM with `handle`.
+    pub(crate) fn keep_only(&mut self, handle: u16) {
+        self.0.retain(|vm| {
+            if vm.handle != handle {
+                // SAFETY:
+                // - By the invariant a reference, put once: `retain` removes the VM.
+                // - `kvm_lock` is not held: no code of this driver runs under it.
+                unsafe { s2dump_el1_let_vm_go(vm.held as *mut c_void) }
+            }
+            vm.handle == handle
+        });
+    }
+
     /// Returns the VMs.
     pub(crate) fn get(&self) -> &[HostVm] {
         &self.0
@@ -98,7 +111,7 @@ impl Drop for HeldVms {
     fn drop(&mut self) {
         for vm in &self.0 {
             // SAFETY:
-            // - By the invariant a reference, given back once: this is drop.
+            // - By the invariant a reference, put once: this is drop.
             // - `kvm_lock` is not held: no code of this driver runs under it.
             unsafe { s2dump_el1_let_vm_go(vm.held as *mut c_void) }
         }

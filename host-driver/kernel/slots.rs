@@ -43,9 +43,7 @@ impl SharedPage {
 impl Drop for SharedPage {
     fn drop(&mut self) {
         if el1::unshare(&self.page).is_err() {
-            // EL2 still counts the page as shared. If it were freed, its next user could neither share nor donate it,
-            // and some guest would fail later for no reason of its own. A lost page is better.
-            pr_warn!("page {:#x} stays shared with EL2: leaked\n", self.pfn);
+            // Leaked, and said so: see `s2dump_el1_unshare`.
             return;
         }
         // SAFETY:

@@ -90,11 +90,11 @@ impl Command {
         Ok(known)
     }
 
-    /// Returns whether `command` is [`Hello`]'s number, whatever argument size it carries. The driver answers it with
-    /// its version even if it refuses it.
+    /// Returns whether `command` is [`Hello`] of any version, that is with an argument of at least 8 bytes. The driver
+    /// writes its version into those even if it refuses the size.
     #[must_use]
     pub const fn is_hello(command: u32) -> bool {
-        without_size(command) == without_size(ioctl::HELLO)
+        without_size(command) == without_size(ioctl::HELLO) && (command >> SIZE_SHIFT) & SIZE_MASK >= 8
     }
 }
 
@@ -130,7 +130,7 @@ fn check_zero(all_zero: bool) -> Result<(), ArgumentError> {
 /// The size, the version, or a field that must be zero is wrong.
 pub fn check_hello(hello: &Hello) -> Result<(), ArgumentError> {
     check_prefix(hello.size, size_of::<Hello>(), hello.version)?;
-    check_zero(hello.status == 0 && hello.reserved == [0; 7])
+    check_zero(hello.reserved == [0; 7])
 }
 
 /// Checks an [`Advance`] and returns how many slots it gives back. Its out fields may hold anything.
@@ -178,7 +178,7 @@ pub enum Request {
 /// Any [`ArgumentError`] but an unknown command.
 pub fn check_start(start: &Start) -> Result<Request, ArgumentError> {
     check_prefix(start.size, size_of::<Start>(), start.version)?;
-    check_zero(start.status == 0 && start.reserved == 0)?;
+    check_zero(start.reserved == 0)?;
     let flags = DumpFlags(start.flags);
     match Op(start.op) {
         Op::LIST => {

@@ -47,24 +47,26 @@ pub trait Host {
     /// `EINVAL` if they are not all inside the slot.
     fn write_slot(&mut self, slot: u32, offset: usize, from: &[u8]) -> Result<(), Errno>;
 
-    /// Looks at the host's VMs, and holds them until the next look or the end of the session. [`vms`](Self::vms)
-    /// returns them.
+    /// Looks at the host's VMs, and holds them instead of those that were held. [`vms`](Self::vms) returns them.
     ///
     /// # Errors
     ///
     /// There is no memory for the list.
     fn look_at_vms(&mut self) -> Result<(), Errno>;
 
-    /// Returns the VMs of the last look.
+    /// Returns the VMs that are held: those of the last look, until [`hold_vm`](Self::hold_vm).
     fn vms(&self) -> &[HostVm];
 
-    /// Returns the VM with `handle`, and holds it. That is the VM of the last look if there is one with this handle; it
-    /// is held already. Else it is the VM that has the handle now, held until [`let_vm_go`](Self::let_vm_go). None if
-    /// no VM has the handle.
-    fn hold_vm(&mut self, handle: u16) -> Option<HostVm>;
+    /// Holds the VM with `handle` alone, and returns it: the one that is held already, else the one that has the handle
+    /// now. All others are released. None if no VM has the handle.
+    ///
+    /// # Errors
+    ///
+    /// There is no memory.
+    fn hold_vm(&mut self, handle: u16) -> Result<Option<HostVm>, Errno>;
 
-    /// Releases the VM that [`hold_vm`](Self::hold_vm) took, if it took one. The VMs of the last look stay held.
-    fn let_vm_go(&mut self);
+    /// Releases all VMs that are held.
+    fn let_vms_go(&mut self);
 
     /// Returns whether a signal waits for the caller.
     fn is_interrupted(&self) -> bool;

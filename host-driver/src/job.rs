@@ -77,14 +77,20 @@ impl Progress {
         }
     }
 
-    /// Holds the VM whose table is meant, so that no other VM gets its handle until [`Host::let_vm_go`].
+    /// Returns whether this is about a table, and not a list.
+    #[must_use]
+    pub const fn is_about_table(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// Holds the VM whose table is meant, so that no other VM gets its handle until [`Host::let_vms_go`].
     ///
     /// # Errors
     ///
     /// The host has no such VM.
     pub fn hold<H: Host>(&mut self, host: &mut H) -> Result<(), SessionError> {
         if let Some(handle) = self.table.and_then(|table| table.target.guest_handle()) {
-            let vm = host.hold_vm(handle).ok_or(SessionError::Refused(self.no_vm()))?;
+            let vm = host.hold_vm(handle)?.ok_or(SessionError::Refused(self.no_vm()))?;
             self.is_not_run = vms::is_not_run(&vm);
         }
         Ok(())
@@ -125,7 +131,8 @@ impl Progress {
         self.end = header.end;
         self.count_hold(&header);
         let is_done = answer.next == 0;
-        self.move_on(answer.next, answer.visited, is_done)?;
+        let next = if is_done { header.end } else { answer.next };
+        self.move_on(next, answer.visited, is_done)?;
         Ok(if is_done { after_list(host, listed, 0) } else { Next::More(Job::List { listed }) })
     }
 
@@ -164,7 +171,7 @@ impl Progress {
     }
 
     /// Reads the header of a slot that EL2 filled, and checks that it is about the table that is meant.
-    fn read_header<H: Host>(&mut self, host: &H, slot: u32) -> Result<SlotHeader, SessionError> {
+    fn read_header<H: Host>(&mut self, host: &mut H, slot: u32) -> Result<SlotHeader, SessionError> {
         let header = slot_header::read_header(host, slot)?;
         let found = Identity { target: Target(header.target), root: header.root };
         match self.table {
@@ -172,6 +179,8 @@ impl Progress {
                 return Err(SessionError::Refused(Status::BAD_ANSWER));
             }
             Some(Identity { root, .. }) if root != 0 && root != found.root => {
+                // The rows of another table, in a page that user space has mapped: they are no slot any more.
+                slot_header::erase(host, slot)?;
                 return Err(SessionError::Refused(Status::VM_GONE));
             }
             _ => self.table = Some(found),

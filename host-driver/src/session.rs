@@ -119,22 +119,33 @@ impl Session {
     ///
     /// A refused argument leaves the session as it was. After any other error the session is idle.
     pub fn start<H: Host>(&mut self, host: &mut H, start: &mut Start) -> Result<(), SessionError> {
+        // Of an earlier refusal, perhaps.
+        start.status = Status::OK.0;
         let (progress, job) = Progress::begin(check_start(start)?);
         *self = Self::new(self.ring.slots());
-        host.let_vm_go();
         self.begin(host, progress, job).inspect_err(|error| {
             start.status = error.status_beside_errno().0;
-            host.let_vm_go();
+            host.let_vms_go();
         })
     }
 
     fn begin<H: Host>(&mut self, host: &mut H, mut progress: Progress, job: Job) -> Result<(), SessionError> {
         let slot = self.ring.next_free().ok_or(Errno::EINVAL)?;
         progress.hold(host)?;
-        self.phase = progress.run(host, job, slot)?.into();
+        let next = progress.run(host, job, slot)?;
         self.progress = progress;
         self.ring.fill();
+        self.go_on(host, next);
         Ok(())
+    }
+
+    /// Goes on to what follows a filled slot. The VM of a table is held no longer than calls are made for it; those of a
+    /// list stay held, since a start of one of them may follow.
+    fn go_on<H: Host>(&mut self, host: &mut H, next: Next) {
+        if matches!(next, Next::End(_)) && self.progress.is_about_table() {
+            host.let_vms_go();
+        }
+        self.phase = next.into();
     }
 
     /// Takes back slots, fills free ones, and lends all filled ones.
@@ -211,14 +222,13 @@ impl Session {
             Phase::Running(job) => match self.progress.run(host, job, slot) {
                 Ok(next) => {
                     self.ring.fill();
-                    self.phase = next.into();
+                    self.go_on(host, next);
                 }
                 // The slot stays free. The next step writes the END slot there.
-                Err(error) => self.phase = Phase::Ending(error.to_status()),
+                Err(error) => self.go_on(host, Next::End(error.to_status())),
             },
             Phase::Ending(status) => {
                 self.progress.write_end(host, slot, status)?;
-                host.let_vm_go();
                 self.ring.fill();
                 self.phase = Phase::Done;
             }

@@ -5,7 +5,7 @@ use crate::errno::Errno;
 use crate::error::SessionError;
 use crate::host::Host;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{SlotHeader, SLOT_MAGIC};
+use s2dump_abi::slot::{SlotHeader, SLOT_BYTES, SLOT_MAGIC};
 use zerocopy::FromBytes;
 
 /// Reads the header of a filled slot, and checks that its records lie within the slot.
@@ -30,4 +30,18 @@ pub fn read_header<H: Host>(host: &H, slot: u32) -> Result<SlotHeader, SessionEr
 /// [`Status::BAD_ANSWER`] if it is not a slot.
 pub fn used_bytes<H: Host>(host: &H, slot: u32) -> Result<usize, SessionError> {
     read_header(host, slot)?.used_bytes().ok_or(SessionError::Refused(Status::BAD_ANSWER))
+}
+
+/// Overwrites all of a slot with zeroes.
+///
+/// # Errors
+///
+/// The slot cannot be written.
+pub fn erase<H: Host>(host: &mut H, slot: u32) -> Result<(), Errno> {
+    // Piece by piece: a whole slot is too much for a kernel's stack.
+    const PIECE: usize = size_of::<SlotHeader>();
+    for offset in (0..SLOT_BYTES).step_by(PIECE) {
+        host.write_slot(slot, offset, &[0; PIECE])?;
+    }
+    Ok(())
 }

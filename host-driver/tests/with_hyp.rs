@@ -17,7 +17,7 @@ use s2dump_host_driver::error::SessionError;
 use s2dump_host_driver::host::{Host, HostVm};
 use s2dump_host_driver::session::Session;
 use s2dump_hyp::entry;
-use s2dump_hyp::platform::{NoTable, Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
+use s2dump_hyp::platform::{Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -95,9 +95,9 @@ impl Platform for Machine {
         self.slots.get(index).filter(|_| self.is_shared).map(Slot)
     }
 
-    fn lock_table(&self, target: Target) -> Result<(Table<'_>, TableRegisters), NoTable> {
-        let handle = target.guest_handle().ok_or(NoTable::UnknownTarget)?;
-        (handle == HANDLE).then_some((Table(self), REGISTERS)).ok_or(NoTable::NoSuchVm)
+    fn lock_table(&self, target: Target) -> Result<(Table<'_>, TableRegisters), Status> {
+        let handle = target.guest_handle().ok_or(Status::UNKNOWN_TARGET)?;
+        (handle == HANDLE).then_some((Table(self), REGISTERS)).ok_or(Status::NO_SUCH_VM)
     }
 
     fn vm_info(&self, handle: u16) -> Option<VmInfo> {
@@ -149,11 +149,11 @@ impl Host for Machine {
         &self.host_vms
     }
 
-    fn hold_vm(&mut self, handle: u16) -> Option<HostVm> {
-        self.host_vms.iter().find(|vm| vm.handle == handle).copied()
+    fn hold_vm(&mut self, handle: u16) -> Result<Option<HostVm>, Errno> {
+        Ok(self.host_vms.iter().find(|vm| vm.handle == handle).copied())
     }
 
-    fn let_vm_go(&mut self) {}
+    fn let_vms_go(&mut self) {}
 
     fn is_interrupted(&self) -> bool {
         false

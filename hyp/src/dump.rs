@@ -40,7 +40,7 @@ pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
     let cursor = Ipa::try_new(call.cursor).map_err(|_| Status::BAD_RANGE)?;
 
     let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
-    let (table, registers) = header::lock(platform, call.target)?;
+    let (table, registers) = platform.lock_table(call.target)?;
     let locked_at = platform.counter();
     let root = header::root_of(call.target.kind(), &registers)?;
     let geometry = root.geometry();

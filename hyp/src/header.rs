@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Slot headers: the fields that all slots have, and the fields of slots about a table.
 
-use crate::platform::{NoTable, Platform, TableRegisters};
+use crate::platform::TableRegisters;
 use crate::table_memory::Root;
 use s2dump_abi::hypercall::{unpack_counts, Status};
 use s2dump_abi::slot::{encoding, table_features, Record, SlotHeader, SlotKind};
-use s2dump_abi::target::{Target, TargetKind};
+use s2dump_abi::target::TargetKind;
 use s2dump_vmsa::pkvm::Encoding;
 use s2dump_vmsa::{Features, Geometry, PhysAddr};
 
@@ -35,15 +35,6 @@ pub(crate) fn with_table(header: SlotHeader, registers: &TableRegisters, geometr
         vmid: registers.vmid,
         ..header
     }
-}
-
-/// Locks a table, or returns the status that says why it cannot.
-#[inline(always)]
-pub(crate) fn lock<P: Platform>(platform: &P, target: Target) -> Result<(P::Guard<'_>, TableRegisters), Status> {
-    platform.lock_table(target).map_err(|why| match why {
-        NoTable::UnknownTarget => Status::UNKNOWN_TARGET,
-        NoTable::NoSuchVm => Status::NO_SUCH_VM,
-    })
 }
 
 /// Returns the root of the table of this kind with these registers. Only this function knows what a kind of table looks

@@ -10,12 +10,15 @@
 //! - [`Platform::pin_slot`] takes the host's lock and EL2's, and releases both before it returns. Dropping the slot
 //!   takes them again. So the slot is pinned before any table is locked, and unpinned after the last is unlocked.
 //! - [`Platform::lock_table`] of a guest takes the VM table's lock, then the guest's, then drops the VM table's. So it
-//!   may not be called while a guest's table is locked: at most one guest's table is locked at a time.
-//! - A call that ever looks at two tables locks them in that order, host before EL2 before guest.
+//!   may not be called while any table is locked: not a guest's, and not the host's or EL2's either, since their locks
+//!   come after the VM table's.
+//! - A call that looks at two tables therefore needs a function of its own, which takes the VM table's lock first and
+//!   then the tables in the order above. Two calls of `lock_table` would deadlock EL2.
 //! - [`Platform::vm_info`] takes and drops the VM table's lock: it may not be called while any table is locked.
 
 use crate::slot_writer::SlotPage;
 use crate::table_memory::TableMemory;
+use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
 
@@ -46,8 +49,8 @@ pub trait Platform {
     ///
     /// # Errors
     ///
-    /// [`NoTable`]. No lock is held then.
-    fn lock_table(&self, target: Target) -> Result<(Self::Guard<'_>, TableRegisters), NoTable>;
+    /// The status to answer with. No lock is held then.
+    fn lock_table(&self, target: Target) -> Result<(Self::Guard<'_>, TableRegisters), Status>;
 
     /// Describes the VM with `handle`, if there is one. `handle` may be any number. The caller fills in `ia_bits` and
     /// `start_level`.
@@ -62,15 +65,6 @@ pub struct Permitted {
     /// [`ATOMIC`](s2dump_abi::hypercall::DumpFlags::ATOMIC) dumps (`kvm-arm.s2dump=on,atomic`). They may hold a lock
     /// much longer than other calls.
     pub atomic: bool,
-}
-
-/// Why no table was locked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoTable {
-    /// The hypervisor has no such kind of table, or reserved bits are set.
-    UnknownTarget,
-    /// No VM has this handle, or the VM has no table.
-    NoSuchVm,
 }
 
 /// A VM, as it was under the lock of the VM table.
@@ -104,7 +98,8 @@ pub struct TableRegisters {
     /// [`encoding`](s2dump_abi::slot::encoding).
     pub encoding: u16,
     /// [`PROTECTED`](s2dump_abi::slot::slot_flags::PROTECTED) and [`DYING`](s2dump_abi::slot::slot_flags::DYING), if
-    /// they are so. The mark of a dying VM is read under the lock that guards it, with the table locked too, and pKVM
-    /// takes no page back before it sets the mark. So a table without `DYING` is whole for as long as it stays locked.
+    /// they are so. The mark of a dying VM is read under the lock that guards it, with the table locked too, and
+    /// teardown takes no page back before it sets the mark. So teardown has taken nothing from a table without `DYING`,
+    /// for as long as it stays locked.
     pub flags: u16,
 }

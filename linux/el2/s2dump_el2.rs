@@ -19,7 +19,7 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
 use s2dump_hyp::entry;
-use s2dump_hyp::platform::{NoTable, Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
+use s2dump_hyp::platform::{Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -40,7 +40,7 @@ struct CTable {
     pad: [u16; 3],
 }
 
-const _: () = assert!(size_of::<CTable>() == 40 && offset_of!(CTable, vtcr) == 8 && offset_of!(CTable, root) == 16);
+const _: () = assert!(size_of::<CTable>() == 40 && offset_of!(CTable, owner) == 0 && offset_of!(CTable, vtcr) == 8 && offset_of!(CTable, root) == 16);
 const _: () = assert!(offset_of!(CTable, table_features) == 24 && offset_of!(CTable, vmid) == 28);
 const _: () = assert!(offset_of!(CTable, encoding) == 30 && offset_of!(CTable, flags) == 32);
 
@@ -52,7 +52,7 @@ struct CVm {
     held_ticks: u32,
 }
 
-const _: () = assert!(size_of::<CVm>() == 72 && offset_of!(CVm, looked_at) == 64 && offset_of!(CVm, held_ticks) == 68);
+const _: () = assert!(size_of::<CVm>() == 72 && offset_of!(CVm, record) == 0 && offset_of!(CVm, looked_at) == 64 && offset_of!(CVm, held_ticks) == 68);
 
 /// `S2DUMP_PERMIT_CALLS` and `S2DUMP_PERMIT_ATOMIC`.
 const PERMIT_CALLS: u32 = 1 << 0;
@@ -136,17 +136,15 @@ impl Platform for Hypervisor {
     }
 
     #[inline]
-    fn lock_table(&self, target: Target) -> Result<(Guard, TableRegisters), NoTable> {
+    fn lock_table(&self, target: Target) -> Result<(Guard, TableRegisters), Status> {
         let mut table = MaybeUninit::uninit();
         // SAFETY:
         // - Takes any target.
         // - The pointer is to memory of the struct's size, to write.
         // - No lock is held, as above.
         let status = unsafe { s2dump_pkvm_table_lock(target.0, table.as_mut_ptr()) };
-        match Status(status) {
-            Status::OK => {}
-            Status::UNKNOWN_TARGET => return Err(NoTable::UnknownTarget),
-            _ => return Err(NoTable::NoSuchVm),
+        if Status(status) != Status::OK {
+            return Err(Status(status));
         }
         // SAFETY:
         // - C fills the whole struct before it returns OK.

@@ -2,9 +2,11 @@
 /*
  * s2dump at EL1: the part that is particular to mainline trees since Linux 7.2.
  *
- * A VM has its handle from the moment it is made until the last reference to
- * its struct kvm is put. So while somebody holds a reference, no other VM gets
- * the handle. The reference does not keep the guest's memory.
+ * A VM has its handle from the moment it is made. It loses it with the last
+ * reference to its struct kvm, so who holds one keeps the handle from being
+ * given to another VM. That is all it should do: the memory of a VM whose
+ * process closed it without ending, and EL2's own pages about any VM, are given
+ * back at the last reference too. So it is held for the calls of one start only.
  */
 #include <linux/kvm_host.h>
 

@@ -30,6 +30,8 @@ static_assert(PKVM_PAGE_SHARED_OWNED == 1);
 static_assert(PKVM_PAGE_SHARED_BORROWED == 2);
 static_assert(PKVM_NOPAGE == 3);
 static_assert(PKVM_PAGE_STATE_PROT_MASK == GENMASK_ULL(56, 55));
+static_assert((KVM_PTE_LEAF_ATTR_HI_SW & PKVM_PAGE_STATE_PROT_MASK) ==
+	      PKVM_PAGE_STATE_PROT_MASK);
 static_assert(KVM_PTE_LEAF_ATTR_HI_S2_XN == GENMASK_ULL(54, 53));
 static_assert(KVM_INVALID_PTE_TYPE_MASK == GENMASK_ULL(63, 60));
 static_assert(KVM_INVALID_PTE_TYPE_LOCKED == 1);
@@ -172,7 +174,7 @@ bool s2dump_pkvm_vm_info(u16 handle, struct s2dump_el2_vm *out)
 		*out = (struct s2dump_el2_vm) {
 			.record = {
 				.vtcr	= kvm->arch.mmu.vtcr,
-				.root	= hyp_virt_to_phys(vm->pgt.pgd),
+				.root	= vm->pgt.pgd ? hyp_virt_to_phys(vm->pgt.pgd) : 0,
 				.handle	= handle,
 				.flags	= S2DUMP_VM_CREATED,
 				.vmid	= atomic64_read(&kvm->arch.mmu.vmid.id),
@@ -183,7 +185,7 @@ bool s2dump_pkvm_vm_info(u16 handle, struct s2dump_el2_vm *out)
 		if (kvm->arch.pkvm.is_dying)
 			out->record.flags |= S2DUMP_VM_DYING;
 		s2dump_count_vcpus(vm, out);
-		out->held_ticks = arch_timer_read_cntvct_el0() - locked_at;
+		out->held_ticks = min_t(u64, arch_timer_read_cntvct_el0() - locked_at, U32_MAX);
 	}
 	hyp_spin_unlock(&vm_table_lock);
 

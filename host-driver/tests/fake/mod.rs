@@ -39,9 +39,8 @@ pub(crate) struct Fake {
     pub(crate) slots: Vec<[u8; SLOT_BYTES]>,
     pub(crate) guests: Vec<Guest>,
     pub(crate) host_vms: Vec<HostVm>,
-    looked: Vec<HostVm>,
-    /// The VM that is held for a start.
-    pub(crate) held: Option<HostVm>,
+    /// The VMs that are held.
+    pub(crate) held: Vec<HostVm>,
     /// Bytes of address space per call.
     pub(crate) step: u64,
     /// Calls made.
@@ -73,8 +72,7 @@ impl Fake {
             slots: vec![[0xaa; SLOT_BYTES]; slots],
             guests: vec![Guest { handle: 0x1000, root: 0x8000_0000 }],
             host_vms: vec![host_vm(0x1000, 100, vm_flags::CREATED | vm_flags::PROTECTED)],
-            looked: Vec::new(),
-            held: None,
+            held: Vec::new(),
             step: SPACE.div_ceil(calls).next_multiple_of(4096),
             calls: 0,
             flags: 0,
@@ -248,23 +246,27 @@ impl Host for Fake {
         if self.no_memory {
             return Err(Errno(12));
         }
-        self.looked = self.host_vms.clone();
+        self.held = self.host_vms.clone();
         Ok(())
     }
 
     fn vms(&self) -> &[HostVm] {
-        &self.looked
+        &self.held
     }
 
-    fn hold_vm(&mut self, handle: u16) -> Option<HostVm> {
-        assert_eq!(self.held, None, "one VM at a time");
-        let mut all = self.looked.iter().chain(&self.host_vms);
-        self.held = all.find(|vm| vm.handle == handle).copied();
-        self.held
+    fn hold_vm(&mut self, handle: u16) -> Result<Option<HostVm>, Errno> {
+        self.held.retain(|vm| vm.handle == handle);
+        if self.held.is_empty() {
+            if self.no_memory {
+                return Err(Errno(12));
+            }
+            self.held.extend(self.host_vms.iter().find(|vm| vm.handle == handle));
+        }
+        Ok(self.held.first().copied())
     }
 
-    fn let_vm_go(&mut self) {
-        self.held = None;
+    fn let_vms_go(&mut self) {
+        self.held.clear();
     }
 
     fn is_interrupted(&self) -> bool {

@@ -2,9 +2,10 @@
 //! A hypervisor of no substance: it counts what is held and checks the order in which it is taken.
 
 use crate::common::Tables;
+use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{encoding, slot_flags, table_features, vm_flags, Record, SlotHeader, VmRecord, SLOT_BYTES};
 use s2dump_abi::target::Target;
-use s2dump_hyp::platform::{NoTable, Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
+use s2dump_hyp::platform::{Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -183,15 +184,15 @@ impl Platform for Hypervisor {
         })
     }
 
-    fn lock_table(&self, target: Target) -> Result<(Locked<'_>, TableRegisters), NoTable> {
+    fn lock_table(&self, target: Target) -> Result<(Locked<'_>, TableRegisters), Status> {
         assert_eq!(self.locked.get(), 0, "two tables");
-        let handle = target.guest_handle().ok_or(NoTable::UnknownTarget)?;
+        let handle = target.guest_handle().ok_or(Status::UNKNOWN_TARGET)?;
         let found = self.vms.get(&handle).map(|tables| {
             self.locked.set(1);
             self.locks.set(self.locks.get() + 1);
             (Locked(self, tables), self.registers(tables))
         });
-        found.ok_or(NoTable::NoSuchVm)
+        found.ok_or(Status::NO_SUCH_VM)
     }
 
     fn vm_info(&self, handle: u16) -> Option<VmInfo> {
