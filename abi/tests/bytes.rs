@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Every struct against bytes written down by hand, in both directions.
+//! Compares every struct with bytes written by hand, in both directions.
 //!
-//! Each byte of a vector is the offset it stands at (from a base that differs by struct), so a field that moved, grew or
-//! changed its byte order cannot pass by luck.
+//! The value of each byte is its offset, plus a base that differs by struct. So a field that moved, grew or changed its
+//! byte order cannot pass by luck.
 
 use s2dump_abi::ioctl::{Advance, Hello, Start};
 use s2dump_abi::slot::{Record, SlotHeader, VmRecord, SLOT_MAGIC};

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! The copies of our numbers that C needs (`linux/s2dump_abi.h`) are ours.
+//! Compares the copies of our numbers that C needs (`linux/s2dump_abi.h`) with the originals.
 //!
-//! Reads the little of C that the header is written in, and fails on everything else: what cannot be read cannot be
-//! compared either.
+//! The test reads the little of C that the header uses. It fails on anything else, because it could not compare that.
 
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET};
 use s2dump_abi::slot::{
@@ -11,7 +10,7 @@ use s2dump_abi::slot::{
 use s2dump_abi::target::{TargetKind, FIRST_HANDLE, HANDLES, KIND_SHIFT};
 
 const HEADER: &str = include_str!("../../linux/s2dump_abi.h");
-/// What keeps the header from being read twice.
+/// The guard, which keeps the header from being read twice.
 const GUARD: &str = "__ARM64_KVM_S2DUMP_ABI_H";
 
 /// Returns what Rust says a C name is, without the `S2DUMP_` of all of them.

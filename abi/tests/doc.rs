@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! `docs/abi.md` says what the source says: each struct, constant, errno and command number, in both directions.
 //!
-//! Rows are found in the text of the source, so a new constant without a row fails too. That the "Offset, length"
-//! comments it reads are true is asserted at compile time (offsets, sizes) and by the tiling test below (lengths).
+//! The tests read the text of the source, so a new constant without a row fails too. They believe the "Offset, length"
+//! comments, which are checked elsewhere: offsets and sizes at compile time, lengths by the tiling test below.
 
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use s2dump_abi::{hypercall, ioctl, slot, target};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Values from the other side: unknown ones survive, wrong lengths are told.
+//! Values from the other side: unknown ones survive, and wrong lengths are noticed.
 
 use s2dump_abi::hypercall::{pack_counts, unpack_counts, DumpFlags, Op, Status};
 use s2dump_abi::slot::{Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_RECORDS, SLOT_VMS};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Random system calls in any order: whatever comes, slots arrive whole, once, in order, and the END slot last.
+//! Makes random system calls in any order. Checks that slots always arrive whole, once and in order, and the END slot
+//! last.
 
 mod fake;
 
@@ -54,7 +55,7 @@ proptest! {
             match step {
                 Step::Dump | Step::List => {
                     let mut start = if matches!(step, Step::Dump) { a_dump() } else { a_start(Op::LIST) };
-                    // The mapping is free to be written from a start on, even where it fails.
+                    // From a start on the driver may write every slot, even if the start fails.
                     fake.lent.clear();
                     let is_started = session.start(&mut fake, &mut start).is_ok();
                     (next_sequence, is_ended) = (0, !is_started);

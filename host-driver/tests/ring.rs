@@ -13,7 +13,7 @@ enum Step {
     Clear,
 }
 
-/// What a ring must do, in the plainest form.
+/// A queue that does what a ring must do, in the plainest form.
 #[derive(Clone, Debug, Default)]
 struct Model {
     next: u32,

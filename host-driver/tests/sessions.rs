@@ -55,7 +55,7 @@ fn good_hello() {
 
 #[test]
 fn good_dump_by_both_ways() {
-    // From one call, to fewer and more than the ring has slots, and so many that it wraps often.
+    // One call, then fewer and more calls than the ring has slots, and so many that it wraps often.
     for calls in [1, 2, 3, 4, 5, 8, 9, 63] {
         for at_once in 1..=SLOTS {
             let (mut session, mut fake) = (session(), fake(calls));
@@ -125,7 +125,7 @@ fn good_idle_session_can_be_asked() {
     let mut advance = an_advance(0);
     session.advance(&mut fake, &mut advance).expect("advance");
     assert_eq!((advance.filled, advance.state, fake.calls), (0, SessionState::IDLE, 0));
-    // And has not chosen a way of reading by that.
+    // The refused call has not chosen a way of reading.
     session.start(&mut fake, &mut a_dump()).expect("start");
     read_stream(&mut session, &mut fake).expect("read");
 }
@@ -134,7 +134,7 @@ fn good_idle_session_can_be_asked() {
 fn bad_release_of_more_than_lent_changes_nothing() {
     let (mut session, mut fake) = (session(), fake(9));
     session.start(&mut fake, &mut a_dump()).expect("start");
-    // Filled by the start, but not yet told.
+    // The start filled it, but user space has not been told of it.
     let error = session.advance(&mut fake, &mut an_advance(1)).expect_err("not lent");
     assert_eq!(error, SessionError::NotLent(NotLent { released: 1, lent: 0 }));
     session.advance(&mut fake, &mut an_advance(0)).expect("advance");
@@ -249,7 +249,7 @@ fn bad_no_memory_for_the_list() {
     fake.no_memory = true;
     let error = session.start(&mut fake, &mut a_start(Op::LIST)).expect_err("no memory");
     assert_eq!(error.to_errno(), Errno(12));
-    // No status beside it: EL2 refused nothing.
+    // The status is 0, because EL2 refused nothing.
     for mut start in [a_start(Op::LIST), a_dump()] {
         let error = session.start(&mut fake, &mut start).expect_err("no memory");
         assert_eq!((error.to_errno(), start.status), (Errno(12), 0));
@@ -288,8 +288,8 @@ fn bad_handle_reused_in_mid_dump() {
     }
 }
 
-/// What keeps a handle from being given to another VM whose table has the same address: the host's reference, from the
-/// list or the start until the last call.
+/// The host's reference, held from the list or the start until the last call, keeps the handle from being given to another
+/// VM, whose table may have the same address.
 #[test]
 fn good_vm_is_held_for_all_calls() {
     for calls in [1, 5] {
@@ -302,7 +302,7 @@ fn good_vm_is_held_for_all_calls() {
     }
 }
 
-/// The list's VM is meant, not the one that has its handle by now; and no other is held any longer than that takes.
+/// A start means the VM of the list, not the one that has its handle by now. It releases all others.
 #[test]
 fn good_vm_of_the_list_is_held() {
     let (mut session, mut fake) = (session(), fake(9));
@@ -347,7 +347,7 @@ fn bad_answer_about_another_target() {
     assert_eq!(error, SessionError::Refused(Status::BAD_ANSWER));
 }
 
-/// The slot that tells it is given out, is the last, and END does not say OK.
+/// The slot with the flag is given out, it is the last, and END does not say OK.
 #[test]
 fn bad_vm_dying_at_every_moment() {
     for dying_at in 0..9 {
@@ -376,7 +376,7 @@ fn good_end_slot_tells_the_longest_hold() {
     assert_eq!(holds, [(11, 1000), (12, 1000), (10, 1000), (12, 1000)]);
 }
 
-/// A reader that heeds no signal would ask again and again, and never be given anything.
+/// Otherwise a reader that does not handle the signal would ask again and again, and get nothing.
 #[test]
 fn good_something_is_filled_whatever_waits() {
     let (mut session, mut fake) = (session(), fake(9));
@@ -433,7 +433,7 @@ fn bad_answers_of_el2() {
         let error = first.start(&mut fake, &mut a_dump()).expect_err(name);
         assert_eq!((error.to_errno(), first), (Errno(errno), session()), "{name}");
 
-        // The same after a good first chunk: not an errno, but the END slot.
+        // After a good first chunk the same failure is not an errno, but the status of the END slot.
         let (mut late, mut fake) = (session(), self::fake(9));
         late.start(&mut fake, &mut a_dump()).expect("start");
         fake.spoil = Some(spoil);
@@ -454,7 +454,7 @@ fn bad_hello_of_another_version() {
     assert_eq!((error.to_errno(), hello.status), (Errno::EPROTO, Status::VERSION_MISMATCH.0));
 }
 
-/// Whoever speaks another version learns ours, and sees that EL2 refused nothing.
+/// A caller of another version learns the driver's version, and sees that EL2 refused nothing.
 #[test]
 fn bad_hello_of_another_caller() {
     for (size, version, errno) in [(64, 1 << 16, Errno::EPROTO), (63, ABI_VERSION.to_bits(), Errno::EINVAL)] {
@@ -526,7 +526,7 @@ fn good_list_of_all_handles_and_of_none() {
 #[test]
 fn good_list_does_not_lose_a_vm_that_starts_to_run() {
     let (mut session, mut fake) = (session(), fake(1));
-    // Reserved at the look, created when EL2 is asked: once in the list, as EL2 says.
+    // The VM has not run when the host looks, but has when EL2 is asked. It is in the list once, as EL2 describes it.
     fake.host_vms = vec![host_vm(0x1000, 100, 0)];
     session.start(&mut fake, &mut a_start(Op::LIST)).expect("start");
     let unread = session.next_unread(&mut fake).expect("read").expect("a slot");

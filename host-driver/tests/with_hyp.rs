@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The two sides of the hypercall meet: driver logic against the handler that runs at EL2, on tables made of bytes.
+//! Both sides of the hypercall together: the driver's logic calls the handler that runs at EL2, on tables made of
+//! bytes.
 
 mod fake;
 
@@ -208,7 +209,8 @@ fn read_all(session: &mut Session, machine: &mut Machine) -> (Vec<SlotHeader>, V
     (headers, records)
 }
 
-/// The pages that records of a dump with [`DumpFlags::EXACT`] stand for: address, descriptor without the output address.
+/// The pages that records of a dump with [`DumpFlags::EXACT`] stand for: address, descriptor without the output
+/// address.
 fn pages(records: &[u8]) -> Vec<(u64, u64)> {
     let mut pages = Vec::new();
     for bytes in records.chunks(32) {
@@ -247,7 +249,7 @@ fn good_list_has_both_vms() {
     let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&[]));
     session.start(&mut machine, &mut a_start(Op::LIST)).expect("start");
     let (headers, records) = read_all(&mut session, &mut machine);
-    // A few handles a call: as many slots of EL2, one of the host, END.
+    // Each call lists a few handles. So there is a slot of EL2's for each call, then one of the host's, then END.
     let slots = usize::from(HANDLES + 2).div_ceil(LIST_BUDGET as usize) + 1;
     assert_eq!((headers.len(), headers[slots].status, headers[slots].sequence), (slots + 1, 0, slots as u64));
     let vms: Vec<_> = records.chunks(64).map(|r| VmRecord::read_from_bytes(r).expect("64")).collect();
@@ -291,7 +293,7 @@ fn bad_gate_and_slot() {
 
 #[test]
 fn bad_atomic_dump_that_does_not_fit() {
-    // Alternating states: a record each, so that a slot holds 124 of them.
+    // The states alternate, so each page is a record, and a slot holds 124 of them.
     let leaves: Vec<u64> = (0..512).map(|i| (PA + i * 4096) | PAGE | if i % 2 == 0 { SHARED } else { 0 }).collect();
     let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&leaves));
     let mut atomic = Start { flags: DumpFlags::ATOMIC.0, ..a_dump() };

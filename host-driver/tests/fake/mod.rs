@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A fake EL2 and a fake host: guests with an input-address space of 32 bits that is dumped in equal steps.
 //!
-//! Fails the test itself when the driver calls for a slot that user space holds, or writes one.
+//! The fake itself fails the test if the driver makes a call for a slot that user space holds, or writes such a slot.
 #![allow(dead_code, reason = "each test binary uses another part")]
 
 use s2dump_abi::hypercall::{pack_counts, Op, Status, DEFAULT_BUDGET};
@@ -54,7 +54,7 @@ pub(crate) struct Fake {
     /// Spoils each answer.
     pub(crate) spoil: Option<Spoil>,
     pub(crate) no_memory: bool,
-    /// Slots user space holds: must not change.
+    /// The slots that user space holds. They must not change.
     pub(crate) lent: Vec<u32>,
 }
 
