@@ -193,6 +193,15 @@ static int s2dump_tables_show(struct seq_file *m, void *unused)
 	return 0;
 }
 
+/* A page that EL2 may still write must not be freed: see s2dump_el1_unshare(). */
+static void s2dump_free_slot(struct page *slot)
+{
+	if (s2dump_el1_unshare(slot))
+		pr_warn("s2dump: page %#lx stays shared with EL2: leaked\n", page_to_pfn(slot));
+	else
+		__free_page(slot);
+}
+
 static int s2dump_tables_open(struct inode *inode, struct file *file)
 {
 	struct kvm *kvm = inode->i_private;
@@ -232,8 +241,8 @@ static int s2dump_tables_open(struct inode *inode, struct file *file)
 	ret = -ENOENT;
 	single_release(inode, file);
 err_unshare:
-	if (s2dump_el1_unshare(st->slot))
-		goto err_free;
+	s2dump_free_slot(st->slot);
+	goto err_free;
 err_free_slot:
 	__free_page(st->slot);
 err_free:
@@ -245,8 +254,7 @@ static int s2dump_tables_release(struct inode *inode, struct file *file)
 {
 	struct s2dump_tables *st = ((struct seq_file *)file->private_data)->private;
 
-	if (!s2dump_el1_unshare(st->slot))
-		__free_page(st->slot);
+	s2dump_free_slot(st->slot);
 	kvm_put_kvm(st->kvm);
 	kfree(st);
 

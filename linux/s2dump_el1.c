@@ -162,9 +162,7 @@ int s2dump_el1_unshare(struct page *page)
 {
 	int ret = kvm_call_hyp_nvhe(__pkvm_host_unshare_hyp, page_to_pfn(page));
 
-	if (ret)
-		pr_warn("s2dump: page %#lx stays shared with EL2: leaked\n", page_to_pfn(page));
-	else
+	if (!ret)
 		atomic_long_dec(&s2dump_shared_pages);
 
 	return ret;

@@ -43,7 +43,8 @@ impl SharedPage {
 impl Drop for SharedPage {
     fn drop(&mut self) {
         if el1::unshare(&self.page).is_err() {
-            // Leaked, and said so: see `s2dump_el1_unshare`.
+            // A lost page is better than one that nobody can use: see `s2dump_el1_unshare`.
+            pr_warn!("page {:#x} stays shared with EL2: leaked\n", self.pfn);
             return;
         }
         // SAFETY:
