@@ -9,7 +9,7 @@ use anyhow::{ensure, Context as _, Result};
 use rustix::io::Errno;
 use rustix::ioctl::{ioctl, Ioctl, IoctlOutput, Opcode};
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
-use s2dump_abi::hypercall::Op;
+use s2dump_abi::hypercall::{Op, Status};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start, ADVANCE, HELLO, START};
 use s2dump_abi::slot::{SlotHeader, SLOT_BYTES};
 use s2dump_abi::target::Target;
@@ -132,6 +132,14 @@ impl Device {
         self.ioctl(START, &mut start.clone())
     }
 
+    /// Starts, and tells the status beside the errno too.
+    ///
+    /// The status is [`Status::OK`] if the start went well, or the kernel refused for a reason of its own.
+    pub fn start_telling(&self, start: &mut Start) -> (Result<(), Errno>, Status) {
+        let result = self.ioctl(START, start);
+        (result, Status(start.status))
+    }
+
     /// Gives back `release` slots and has others filled.
     ///
     /// # Errors
@@ -176,8 +184,18 @@ impl Device {
     ///
     /// The errno of the start, as [`StartRefused`], or anything that is not as the ABI says.
     pub fn run(&self, start: &Start) -> Result<Dump> {
+        self.run_with(start, || Ok(()))
+    }
+
+    /// Does likewise, with `meanwhile` between the first call, which the start makes, and the others.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), and what `meanwhile` returns.
+    pub fn run_with(&self, start: &Start, meanwhile: impl FnOnce() -> Result<()>) -> Result<Dump> {
         let mapping = self.map().context("mapping the ring")?;
         self.start(start).map_err(StartRefused)?;
+        meanwhile()?;
         let slots = mapping.length / SLOT_BYTES;
         let mut dump = Dump::default();
         let mut release = 0;

@@ -19,6 +19,8 @@ pub struct Dump {
     pub vms: Vec<VmRecord>,
     /// The END slot.
     pub end: Option<SlotHeader>,
+    /// Slots whose first record begins before them, although slots before them had told of it: the table had changed.
+    pub reaching_back: usize,
 }
 
 impl Dump {
@@ -53,9 +55,17 @@ impl Dump {
         if header.kind == SlotKind::END.0 {
             let most = self.headers.iter().map(|slot| slot.visited).max().unwrap_or(0);
             ensure!(header.visited == most, "END says {} visited, the most was {most}", header.visited);
+            let longest = self.headers.iter().map(|slot| slot.held_ticks).max().unwrap_or(0);
+            ensure!(header.held_ticks == longest, "END says {} ticks, the longest was {longest}", header.held_ticks);
             self.end = Some(header);
             return Ok(());
         }
+        // The driver writes slots of its own, of VMs that never ran: for those no lock of EL2 is held.
+        let is_of_el2 = header.tick_hz != 0;
+        ensure!(is_of_el2 || header.kind == SlotKind::VMS.0 && header.held_ticks == 0, "no tick rate: {header:x?}");
+        // Of a list only looks at VMs that are there are timed.
+        let is_of_table = matches!(SlotKind(header.kind), SlotKind::RANGES | SlotKind::WALK);
+        ensure!(!is_of_table || header.held_ticks > 0, "no time of the hold: {header:x?}");
         ensure!(header.budget == 0 || header.visited <= header.budget, "over budget: {header:x?}");
         match SlotKind(header.kind) {
             SlotKind::VMS => self.vms.extend_from_slice(<[VmRecord]>::ref_from_bytes(bytes).ok().context("VMs")?),
@@ -65,6 +75,8 @@ impl Dump {
             SlotKind::RANGES => {
                 let records = <[Record]>::ref_from_bytes(bytes).ok().context("records")?;
                 check_cover(&header, records, self.headers.last())?;
+                let reaches_back = records.first().is_some_and(|record| record.ia < header.start);
+                self.reaching_back += usize::from(reaches_back && !self.headers.is_empty());
                 self.records.extend_from_slice(records);
             }
             kind => bail!("a slot of kind {kind:?}"),
@@ -96,7 +108,7 @@ fn check_cover(header: &SlotHeader, records: &[Record], before: Option<&SlotHead
     let mut at = header.start;
     for (n, record) in records.iter().enumerate() {
         let size = entry_bytes(record.level).with_context(|| format!("level of {record:x?}"))?;
-        // The first entry of all may be a block that begins before the range asked for.
+        // The first entry may be a hole or a block that begins before: before the range asked for, or where a table was.
         let begins_well = record.ia == at || (n == 0 && record.ia < at && at - record.ia < size);
         ensure!(
             begins_well && record.count > 0,
@@ -130,6 +142,8 @@ mod tests {
             next,
             visited: 4,
             budget: 4,
+            held_ticks: 9,
+            tick_hz: 1000,
             ..SlotHeader::new(SlotKind::RANGES)
         }
     }
@@ -159,7 +173,16 @@ mod tests {
     #[test]
     fn good_first_entry_begins_before_the_range() {
         let block = Record { level: 2, count: 1, ..PAGE };
-        dump(&[slot(header(0, 0x1000, 0x20_0000, 1), &[block])]).unwrap();
+        let whole = dump(&[slot(header(0, 0x1000, 0x20_0000, 1), &[block])]).unwrap();
+        assert_eq!(whole.reaching_back, 0, "nothing was told before");
+    }
+
+    #[test]
+    fn good_table_that_became_a_block() {
+        let block = Record { level: 2, count: 1, ..PAGE };
+        let slots =
+            [slot(header(0, 0, 0x4000, 1), &[PAGE]), slot(header(1, 0x4000, 0x20_0000, 1), &[block]), end(4, 2)];
+        assert_eq!(dump(&slots).unwrap().reaching_back, 1);
     }
 
     #[test]
@@ -185,6 +208,9 @@ mod tests {
         assert!(dump(&[first.clone(), slot(header(1, 0x5000, 0x5000, 0), &[])]).is_err(), "a slot is missing");
         assert!(dump(&[slot(SlotHeader { visited: 5, ..header(0, 0, 0x4000, 1) }, &[PAGE])]).is_err(), "over budget");
         assert!(dump(&[first.clone(), end(3, 1)]).is_err(), "END says less than the most");
+        let hold = |held_ticks, tick_hz| slot(SlotHeader { held_ticks, tick_hz, ..header(0, 0, 0x4000, 1) }, &[PAGE]);
+        assert!(dump(&[hold(0, 1000)]).is_err() && dump(&[hold(9, 0)]).is_err(), "no hold is told");
+        assert!(dump(&[hold(10, 1000), end(4, 1)]).is_err(), "END says a shorter hold than the longest");
         assert!(dump(&[first.clone(), end(4, 1), first]).is_err(), "a slot after END");
     }
 }

@@ -4,6 +4,14 @@
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::ops::Range;
+use std::time::Duration;
+
+/// The switch of s2dump on the kernel command line.
+const SWITCH: &str = "kvm-arm.s2dump=";
+/// Files that only kernels have that check what they do: by kmemleak and by lockdep.
+const CHECKING_ITSELF: [&str; 2] = ["/sys/kernel/debug/kmemleak", "/proc/lockdep_chains"];
+/// How many times slower those are, about.
+const SLOW_IF_CHECKING: u32 = 4;
 
 /// How the kernel was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +29,12 @@ pub enum Boot {
 pub struct Machine {
     /// How it was started.
     pub boot: Boot,
+    /// Atomic dumps allowed too (`kvm-arm.s2dump=on,atomic`).
+    pub atomic: bool,
     /// The processor on which the long tests run too: the others run what depends on the processor.
     pub heavy: bool,
+    /// How many times slower than usual the kernel is: 1, but for one that checks itself, or as `s2dump.slow=` says.
+    pub slow: u32,
     /// Physical memory.
     pub ram: Vec<Range<u64>>,
 }
@@ -37,7 +49,25 @@ impl Machine {
         let command_line = fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?;
         let cpus = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
         let iomem = fs::read_to_string("/proc/iomem").context("/proc/iomem")?;
-        Ok(Self { boot: boot(&command_line), heavy: is_neoverse_n1(&cpus), ram: system_ram(&iomem) })
+        Ok(Self {
+            boot: boot(&command_line),
+            atomic: last_word(&command_line, SWITCH) == Some("on,atomic"),
+            heavy: is_neoverse_n1(&cpus),
+            slow: slow(&command_line, CHECKING_ITSELF.iter().any(|path| fs::exists(path).unwrap_or(false)))?,
+            ram: system_ram(&iomem),
+        })
+    }
+
+    /// Returns how often to do what a usual kernel does `count` times: less often on a slow one, but at least once.
+    #[must_use]
+    pub fn fewer(&self, count: usize) -> usize {
+        (count / self.slow as usize).max(1)
+    }
+
+    /// Returns how long to wait for what a usual kernel does within `time`.
+    #[must_use]
+    pub fn patience(&self, time: Duration) -> Duration {
+        time * self.slow
     }
 
     /// Returns whether the page at `address` is memory.
@@ -47,9 +77,20 @@ impl Machine {
     }
 }
 
+fn last_word<'a>(command_line: &'a str, key: &str) -> Option<&'a str> {
+    command_line.split_whitespace().filter_map(|word| word.strip_prefix(key)).next_back()
+}
+
+fn slow(command_line: &str, is_checking_itself: bool) -> Result<u32> {
+    match last_word(command_line, "s2dump.slow=") {
+        Some(times) => times.parse().ok().filter(|times| *times > 0).context("s2dump.slow= is not a positive number"),
+        None if is_checking_itself => Ok(SLOW_IF_CHECKING),
+        None => Ok(1),
+    }
+}
+
 fn boot(command_line: &str) -> Boot {
-    let last = |key: &str| command_line.split_whitespace().filter_map(|word| word.strip_prefix(key)).next_back();
-    match (last("kvm-arm.mode="), last("kvm-arm.s2dump=")) {
+    match (last_word(command_line, "kvm-arm.mode="), last_word(command_line, SWITCH)) {
         (Some("protected"), Some("on" | "1" | "y" | "on,atomic")) => Boot::On,
         (Some("protected"), _) => Boot::Off,
         _ => Boot::NoPkvm,
@@ -70,17 +111,31 @@ fn system_ram(iomem: &str) -> Vec<Range<u64>> {
     iomem.lines().filter_map(range).collect()
 }
 
-/// Returns free memory in KiB, after giving back what is merely kept in lists.
+/// What `/proc/meminfo` counts of the memory that is in use, each page once.
+const IN_USE: [&str; 9] =
+    ["MemFree", "Buffers", "Cached", "AnonPages", "Slab", "KernelStack", "PageTables", "VmallocUsed", "Percpu"];
+
+/// Returns the memory, in KiB, of which the kernel does not know what it is used for: what somebody took page by page.
+///
+/// Unlike free memory this does not change with slabs (so not with what KASAN keeps of freed objects), stacks and files.
+/// It still changes with the allocator's lists of each CPU, some hundred pages.
 ///
 /// # Errors
 ///
-/// If `/proc/meminfo` cannot be read.
-pub fn free_kib() -> Result<u64> {
-    // Page cache and slab keep what they like; drop both (3) so that a difference is a leak, without a line in the log (4).
-    let _ = fs::write("/proc/sys/vm/drop_caches", "7");
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemFree:")).context("MemFree")?;
-    line.trim().trim_end_matches(" kB").trim().parse().context("MemFree")
+/// If `/proc/meminfo` lacks what every kernel has.
+pub fn unaccounted_kib() -> Result<u64> {
+    unaccounted(&fs::read_to_string("/proc/meminfo")?)
+}
+
+fn unaccounted(meminfo: &str) -> Result<u64> {
+    let value = |key: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+            .with_context(|| key.to_owned())
+    };
+    let huge = value("HugePages_Total").unwrap_or(0) * value("Hugepagesize").unwrap_or(0);
+    let known = IN_USE.iter().map(|key| value(key)).sum::<Result<u64>>()?;
+    Ok(value("MemTotal")?.saturating_sub(known + huge))
 }
 
 #[cfg(test)]
@@ -94,6 +149,23 @@ mod tests {
         assert_eq!(boot("kvm-arm.mode=protected kvm-arm.s2dump=off"), Boot::Off);
         assert_eq!(boot("kvm-arm.mode=protected"), Boot::Off);
         assert_eq!(boot("kvm-arm.mode=nvhe kvm-arm.s2dump=on"), Boot::NoPkvm);
+        assert_eq!(boot("kvm-arm.mode=protected kvm-arm.s2dump=on,atomic"), Boot::On);
+    }
+
+    #[test]
+    fn slow_kernels() {
+        assert_eq!(slow("quiet", false).unwrap(), 1);
+        assert!(slow("quiet", true).unwrap() > 1);
+        assert_eq!(slow("s2dump.slow=1", true).unwrap(), 1);
+        assert!(slow("s2dump.slow=0", true).is_err() && slow("s2dump.slow=much", true).is_err());
+    }
+
+    #[test]
+    fn unaccounted_memory() {
+        let text = "MemTotal: 1000 kB\nMemFree: 500 kB\nBuffers: 1 kB\nCached: 2 kB\nAnonPages: 3 kB\nSlab: 4 kB\n\
+            KernelStack: 5 kB\nPageTables: 6 kB\nVmallocUsed: 7 kB\nPercpu: 8 kB\n";
+        assert_eq!(unaccounted(text).unwrap(), 464);
+        assert!(unaccounted("MemTotal: 1000 kB\n").is_err());
     }
 
     #[test]

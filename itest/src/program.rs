@@ -12,6 +12,8 @@ const NOBODY: u32 = 65534;
 
 /// Exit codes of the program, from its documentation.
 pub mod exit {
+    /// The table changed while it was read twice.
+    pub const FINDING: i32 = 1;
     /// Not supported here.
     pub const UNSUPPORTED: i32 = 3;
     /// No such VM.

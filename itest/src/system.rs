@@ -56,10 +56,26 @@ pub fn mount_huge(at: &str) -> Result<()> {
 
 /// Sets up what VMs with blocks need: huge pages of the default size.
 pub fn reserve_huge_pages(count: u32) {
-    const PATH: &str = "/proc/sys/vm/nr_hugepages";
-    if let Err(error) = fs::write(PATH, count.to_string()) {
-        println!("init: {PATH}: {error}");
+    if let Err(error) = fs::write(HUGE_PAGES, count.to_string()) {
+        println!("init: {HUGE_PAGES}: {error}");
     }
+}
+
+/// Where the number of huge pages is told and set.
+const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
+
+/// Returns how many pieces of 2 MiB, or more, the kernel has free of which a transparent huge page can be made.
+///
+/// # Errors
+///
+/// If the kernel does not tell.
+pub fn free_blocks() -> Result<u64> {
+    /// The order of 2 MiB in pages of 4 KiB.
+    const ORDER: usize = 9;
+    let text = fs::read_to_string("/proc/buddyinfo").context("/proc/buddyinfo")?;
+    // `Node 0, zone DMA 1 2 3 ...`: a count for each order.
+    let counts = text.lines().flat_map(|line| line.split_whitespace().skip(4 + ORDER));
+    counts.map(|count| count.parse::<u64>().with_context(|| text.clone())).sum()
 }
 
 /// Prints the one verdict line the other side of the console waits for.

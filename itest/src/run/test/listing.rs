@@ -7,16 +7,19 @@ use crate::device::Device;
 use crate::machine::Machine;
 use crate::program;
 use crate::vmm_process::VmmProcess;
-use anyhow::ensure;
+use anyhow::{ensure, Context as _, Result};
+use rustix::thread::{sched_setaffinity, CpuSet};
 use s2dump_abi::hypercall::{DEFAULT_BUDGET, MAX_BUDGET};
-use s2dump_abi::slot::{vm_flags, SLOT_BYTES, SLOT_VMS};
+use s2dump_abi::slot::{vm_flags, VmRecord, SLOT_BYTES, SLOT_VMS};
 use s2dump_abi::version::{features, ABI_VERSION};
+use std::collections::BTreeSet;
 
 tests!(On: hello, list_is_empty_without_vms, list_tells_each_vm, program_probes_and_lists; heavy: list_of_many);
 
-fn hello(_: &Machine) -> Outcome {
+fn hello(machine: &Machine) -> Outcome {
     let hello = Device::open()?.hello()?;
-    let all = features::EXACT | features::ATOMIC | features::DIGEST | features::GUEST_STAGE2;
+    let atomic = if machine.atomic { features::ATOMIC } else { 0 };
+    let all = features::EXACT | atomic | features::DIGEST | features::GUEST_STAGE2;
     ensure!(hello.version == ABI_VERSION.to_bits() && hello.el2_version == ABI_VERSION.to_bits(), "{hello:x?}");
     ensure!(hello.features & all == all, "features {:#x}", hello.features);
     ensure!(hello.default_budget == DEFAULT_BUDGET && DEFAULT_BUDGET <= MAX_BUDGET, "{hello:x?}");
@@ -54,20 +57,41 @@ fn list_tells_each_vm(_: &Machine) -> Outcome {
     Ok(())
 }
 
-// The kernel takes long to tear down a VM with 52-bit addresses, whatever is in it.
-fn list_of_many(_: &Machine) -> Outcome {
-    // The list goes on in a second slot.
-    const MANY: usize = SLOT_VMS + 1;
-    let vmms =
-        (0..MANY).map(|_| VmmProcess::start("ordinary --mem 0x80000000+4K touch:1")).collect::<Result<Vec<_>, _>>()?;
-    let vms = list()?;
-    ensure!(vms.len() == MANY, "{} of {MANY}", vms.len());
-    ensure!(vms.windows(2).all(|pair| pair[0].handle < pair[1].handle), "not in the order of handles");
-    ensure!(vmms.iter().all(|vmm| vms.iter().any(|vm| vm.pid == vmm.expected.pid)), "a pid is missing");
-    for vmm in vmms {
-        vmm.end()?;
-    }
-    Ok(())
+/// Two CPUs list many VMs, most of which never ran, again and again: each list has each VM once, in order.
+fn list_of_many(machine: &Machine) -> Outcome {
+    const NEVER_RUN: usize = SLOT_VMS;
+    const LISTS: usize = 300;
+    // One process for those that never ran; the list goes on in a second slot.
+    let many = VmmProcess::start(&format!("ordinary --beside {}", NEVER_RUN - 1))?;
+    let run = ["protected", "ordinary", "ordinary --vcpus 2", "protected"];
+    let run = run.map(|kind| VmmProcess::start(&format!("{kind} --mem 0x80000000+4K touch:1")));
+    let run = run.into_iter().collect::<Result<Vec<_>>>()?;
+    let check = |cpu: usize| -> Result<()> {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        sched_setaffinity(None, &set).context("two CPUs are needed")?;
+        for number in 0..machine.fewer(LISTS) {
+            let vms = list()?;
+            let created = |vm: &&VmRecord| vm.flags & vm_flags::CREATED != 0;
+            let (of_many, ran) = (vms.iter().filter(|vm| vm.pid == many.expected.pid), vms.iter().filter(created));
+            let counts = (vms.len(), of_many.clone().count(), ran.clone().count());
+            ensure!(counts == (NEVER_RUN + run.len(), NEVER_RUN, run.len()), "list {number}: {counts:?}");
+            ensure!(of_many.clone().all(|vm| !created(&vm)), "list {number}: one that never ran did");
+            ensure!(run.iter().all(|vmm| ran.clone().any(|vm| vm.pid == vmm.expected.pid)), "list {number}: a pid");
+            let names = vms.iter().map(|vm| vm.name).collect::<BTreeSet<_>>();
+            let handles = vms.iter().map(|vm| vm.handle).collect::<BTreeSet<_>>();
+            ensure!((names.len(), handles.len()) == (vms.len(), vms.len()), "list {number}: listed twice");
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let both = [0, 1].map(|cpu| scope.spawn(move || check(cpu)));
+        both.into_iter().try_for_each(|thread| thread.join().expect("the thread returns its panics as errors"))
+    })?;
+    let text = program::run(&["list", "--no-headings"])?.ok()?;
+    ensure!(text.lines().count() == NEVER_RUN + run.len(), "the program lists {} VMs", text.lines().count());
+    run.into_iter().try_for_each(VmmProcess::end)?;
+    many.end()
 }
 
 fn program_probes_and_lists(_: &Machine) -> Outcome {

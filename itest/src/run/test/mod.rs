@@ -1,29 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The tests, and what runs them: one line each, one summary line.
 //!
-//! A test fails also when the kernel warned while it ran. Tests that do not apply to how the machine was started are
-//! not listed; those that could not run say why.
+//! A test fails also if the kernel complained while it ran, or if it left something behind: a VM, or a page that is
+//! shared with EL2. Tests that do not apply to how the machine was started are not listed; those that could not run say
+//! why.
 
+pub(super) mod aftermath;
 mod budget;
+mod changes;
 mod concurrency;
 mod errors;
+mod fuzz;
 mod gate;
 mod hostile;
+mod identity;
+pub(super) mod kernel_log;
 mod leaves;
 mod lifetime;
 mod listing;
 mod ptdump;
 mod rows;
 mod support;
+mod teardown;
 
-pub(super) use support::handle_of;
+pub(super) use support::{handle_of, list};
 
 use crate::machine::{Boot, Machine};
 use crate::system::reserve_huge_pages;
-use anyhow::bail;
-use std::fs::{File, OpenOptions};
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use kernel_log::KernelLog;
 use std::time::Instant;
 
 /// The error of a test that could not run here, and why.
@@ -85,8 +89,12 @@ const ALL: &[&[Test]] = &[
     rows::TESTS,
     errors::TESTS,
     lifetime::TESTS,
+    identity::TESTS,
+    teardown::TESTS,
     concurrency::TESTS,
+    changes::TESTS,
     budget::TESTS,
+    fuzz::TESTS,
     hostile::TESTS,
     hostile::OFF_TESTS,
     gate::OFF_TESTS,
@@ -110,6 +118,10 @@ pub fn run(filter: &str) -> i32 {
     reserve_huge_pages(HUGE_PAGES);
     let mut log = KernelLog::open();
     let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+    if let Some(line) = log.complaint() {
+        failed += 1;
+        println!("the kernel said at boot: {line}");
+    }
     let all = ALL.iter().copied().flatten().filter(|test| test.boot == machine.boot && test.name.contains(filter));
     for test in all {
         let start = Instant::now();
@@ -117,7 +129,7 @@ pub fn run(filter: &str) -> i32 {
             true => Err(Ignored("long; runs on neoverse-n1".into()).into()),
             false => (test.run)(&machine),
         };
-        let outcome = log.check(outcome);
+        let outcome = log.check(outcome.and_then(|()| aftermath::check(&machine)));
         let seconds = start.elapsed().as_secs_f32();
         match outcome {
             Ok(()) => {
@@ -136,43 +148,10 @@ pub fn run(filter: &str) -> i32 {
             },
         }
     }
+    if let Some(leaks) = kernel_log::leaks() {
+        failed += 1;
+        println!("kmemleak found:\n{leaks}");
+    }
     println!("tests: {passed} passed, {failed} failed, {ignored} ignored");
     i32::from(failed > 0 || passed == 0)
-}
-
-/// The kernel's log, read for warnings after each test.
-struct KernelLog(Option<File>);
-
-impl KernelLog {
-    fn open() -> Self {
-        const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open("/dev/kmsg").ok();
-        let mut log = Self(file);
-        log.new_lines();
-        log
-    }
-
-    /// One read gives one record, until there is none.
-    fn new_lines(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut buffer = [0; 8192];
-        let Some(file) = &mut self.0 else { return lines };
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return lines,
-                Ok(n) => lines.push(String::from_utf8_lossy(&buffer[..n]).into_owned()),
-                // EPIPE: records were overwritten before they were read; the next read goes on after them.
-                Err(error) if error.raw_os_error() == Some(32) => {}
-                Err(_) => return lines,
-            }
-        }
-    }
-
-    fn check(&mut self, outcome: Outcome) -> Outcome {
-        const BAD: [&str; 5] = ["WARNING:", "BUG:", "Oops", "refcount_t:", "leaked"];
-        let lines = self.new_lines();
-        let Some(line) = lines.iter().find(|line| BAD.iter().any(|bad| line.contains(bad))) else { return outcome };
-        outcome?;
-        bail!("the kernel said: {}", line.trim())
-    }
 }

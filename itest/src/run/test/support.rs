@@ -17,9 +17,14 @@ use std::collections::BTreeSet;
 const ODD_BUDGET: u32 = 211;
 
 /// Lists the VMs.
-pub(super) fn list() -> Result<Vec<VmRecord>> {
+pub(crate) fn list() -> Result<Vec<VmRecord>> {
+    list_of(&Device::open()?)
+}
+
+/// Lists the VMs in a session.
+pub(super) fn list_of(device: &Device) -> Result<Vec<VmRecord>> {
     let start = Start { op: Op::LIST.0, target: 0, end: 0, ..dump_request(0) };
-    let dump = Device::open()?.run(&start)?;
+    let dump = device.run(&start)?;
     ensure!(dump.status()? == Status::OK, "list ended with {:?}", dump.status()?);
     Ok(dump.vms)
 }

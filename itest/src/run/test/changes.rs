@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A table becomes a hole or a block while a dump is in the middle of it: the entry that the dump goes on with begins
+//! before the cursor. What is told stays without gap and overlap, and says that the table changed there.
+//!
+//! Provoked step by step, where it happens each time; and by a guest and a VMM at work, where it is counted.
+
+use super::support::handle_of;
+use super::{tests, Outcome};
+use crate::device::{dump_request, Device};
+use crate::dump::{entry_bytes, Dump};
+use crate::machine::Machine;
+use crate::program;
+use crate::system::free_blocks;
+use crate::vmm_process::VmmProcess;
+use anyhow::{ensure, Context as _, Result};
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::ioctl::Start;
+use s2dump_abi::slot::RecordKind;
+use serde::Deserialize;
+
+tests!(On:
+    table_becomes_a_hole,
+    table_becomes_a_block;
+    heavy:
+    dumps_while_tables_come_and_go,
+    rows_while_tables_come_and_go,
+    debugfs_while_tables_come_and_go,
+);
+
+/// The block whose table changes, one of `thp` memory, and the steps that make a table of it that does not fold.
+const BLOCK: u64 = 0x8020_0000;
+const GUEST: &str = "ordinary --mem 0x80000000+6M,thp";
+const FILL: &str = "small:0x80200000+512 touch:0x80200000+64*2";
+/// So few descriptors that a call ends within the table: one for each level above, and some of its own.
+const BUDGET: u32 = 64;
+
+/// Guests at work, each with what its VMM takes away again and again. Tables of level 3 become holes; or blocks, and come
+/// again; the only block of a table of level 2 goes, and that table with it.
+const AT_WORK: [(&str, &str); 3] = [
+    ("ordinary --mem 0x80000000+8M", "512*4"),
+    ("ordinary --mem 0x80000000+8M,thp", "512*4"),
+    ("ordinary --mem 0x80000000+2M,huge", "1"),
+];
+
+/// Dumps one block, with `steps` done when the first call is behind.
+fn dump_around(vmm: &mut VmmProcess, handle: u16, steps: &str) -> Result<Dump> {
+    let device = Device::open()?;
+    let (start, end) = (BLOCK, BLOCK + (2 << 20));
+    let request = Start { start, end, budget: BUDGET, ..dump_request(handle) };
+    // The start makes the first call by itself, and only that.
+    device.run_with(&request, || vmm.steps(steps))
+}
+
+fn provoke(machine: &Machine, steps: &str, kind: RecordKind) -> Outcome {
+    const TIMES: usize = 300;
+    let mut vmm = VmmProcess::start(GUEST)?;
+    vmm.steps("touch:0x80400000+1")?;
+    let handle = handle_of(&vmm)?;
+    for number in 0..machine.fewer(TIMES) {
+        vmm.steps(FILL)?;
+        let dump = dump_around(&mut vmm, handle, steps).with_context(|| format!("time {number}"))?;
+        ensure!(dump.status()? == Status::OK, "time {number}: ended with {:?}", dump.status()?);
+        let [first, second] = dump.headers.as_slice() else { anyhow::bail!("{} calls, not 2", dump.headers.len()) };
+        ensure!(first.next > BLOCK && first.next < BLOCK + (2 << 20), "the first call ended at {:#x}", first.next);
+        ensure!(dump.reaching_back == 1, "time {number}: the table did not change: {dump:x?}");
+        let entry = dump.records.last().context("no record")?;
+        ensure!(
+            entry.ia == BLOCK && entry.level == 2 && entry.kind == kind.0 && entry.count == 1,
+            "time {number}: goes on at {:#x} with {entry:x?}",
+            second.start
+        );
+        vmm.steps("drop:0x80200000+512")?;
+    }
+    vmm.end()
+}
+
+fn table_becomes_a_hole(machine: &Machine) -> Outcome {
+    provoke(machine, "drop:0x80200000+512", RecordKind::INVALID)
+}
+
+fn table_becomes_a_block(machine: &Machine) -> Outcome {
+    let free = free_blocks()?;
+    ensure!(free >= 4, "{free} free blocks of 2 MiB: too few for a test");
+    provoke(machine, "drop:0x80200000+512 large:0x80200000+512 touch:0x80200000+1", RecordKind::LEAF)
+}
+
+/// Makes `times` dumps, reads or rows of each guest at work, and requires that the change was met `floor` times in all.
+fn at_work(
+    machine: &Machine,
+    times: usize,
+    floor: usize,
+    mut look: impl FnMut(&VmmProcess) -> Result<usize>,
+) -> Outcome {
+    let times = machine.fewer(times);
+    let mut met = 0;
+    for (guest, place) in AT_WORK {
+        let vmm = VmmProcess::start_churning(&format!("{guest} touch:1"), place)?;
+        let mut here = 0;
+        for number in 0..times {
+            here += look(&vmm).with_context(|| format!("{guest}, time {number}"))?;
+        }
+        println!("  {guest}: {times} times, met {here} changes");
+        met += here;
+    }
+    ensure!(met >= machine.fewer(floor), "met only {met} changes: the test is wrong");
+    Ok(())
+}
+
+fn dumps_while_tables_come_and_go(machine: &Machine) -> Outcome {
+    at_work(machine, 200, 200, |vmm| {
+        let request = Start { budget: BUDGET, ..dump_request(handle_of(vmm)?) };
+        // Checks that the records of each slot follow each other and those of the slot before.
+        let dump = Device::open()?.run(&request)?;
+        ensure!(dump.status()? == Status::OK, "ended with {:?}", dump.status()?);
+        let last = dump.headers.last().context("no slot")?;
+        ensure!(last.next == 1 << vmm.expected.ipa_bits, "ends at {:#x}", last.next);
+        Ok(dump.reaching_back)
+    })
+}
+
+fn rows_while_tables_come_and_go(machine: &Machine) -> Outcome {
+    #[derive(Deserialize)]
+    struct Row {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        start: String,
+        #[serde(default)]
+        end: String,
+        #[serde(default)]
+        changed_before: bool,
+        #[serde(default)]
+        skipped_bytes: u64,
+        complete: Option<bool>,
+        changes: Option<Changes>,
+    }
+    #[derive(Deserialize)]
+    struct Changes {
+        places: usize,
+    }
+
+    at_work(machine, 100, 100, |vmm| {
+        let target = format!("vm:{}", vmm.expected.pid);
+        let text = program::run(&["dump", &target, "--format", "ndjson", "--budget", "64"])?.ok()?;
+        let rows = text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned()));
+        let rows = rows.collect::<Result<Vec<Row>>>()?;
+        let mut at = format!("{:#x}", 0);
+        let mut changes = 0;
+        for row in rows.iter().filter(|row| row.kind == "range") {
+            ensure!(row.start == at, "after {at} comes {}", row.start);
+            ensure!(row.skipped_bytes == 0 || row.changed_before, "{} begins within an entry", row.start);
+            changes += usize::from(row.changed_before);
+            at.clone_from(&row.end);
+        }
+        let (end, last) = (format!("{:#x}", 1_u64 << vmm.expected.ipa_bits), rows.last().context("no rows")?);
+        ensure!(at == end, "the rows end at {at}, not {end}");
+        ensure!(last.complete == Some(true), "not complete: {text}");
+        let told = last.changes.as_ref().map_or(0, |changes| changes.places);
+        ensure!(told == changes, "{changes} rows after a change, but the last line tells of {told}");
+        Ok(changes)
+    })
+}
+
+fn debugfs_while_tables_come_and_go(machine: &Machine) -> Outcome {
+    at_work(machine, 200, 40, |vmm| {
+        let text = vmm.debugfs("stage2_page_tables")?;
+        let rows = text_rows(&text, vmm.expected.ipa_bits)?;
+        // A row that begins within an entry of its level was cut there, as the rows before it tell of a table.
+        Ok(rows.iter().filter(|(start, level)| entry_bytes(*level).is_some_and(|size| start % size != 0)).count())
+    })
+}
+
+/// Reads the kernel's own text; returns start and level of each row, which must follow the row before it and have bytes,
+/// and of which the last must end where the space does.
+pub(super) fn text_rows(text: &str, ipa_bits: u32) -> Result<Vec<(u64, i8)>> {
+    let hex = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).with_context(|| word.to_owned());
+    let (mut rows, mut at) = (Vec::new(), 0);
+    let mut lines = text.lines();
+    ensure!(lines.next() == Some("---[ Guest IPA ]---"), "begins otherwise: {text}");
+    for line in lines {
+        let mut words = line.split_whitespace();
+        let (start, end) = words.next().and_then(|range| range.split_once('-')).with_context(|| line.to_owned())?;
+        let (start, end) = (hex(start)?, hex(end)?);
+        let level = words.nth(1).and_then(|level| level.parse().ok()).with_context(|| format!("no level: {line}"))?;
+        ensure!(start == at && end > start, "after {at:#x} comes {line}");
+        rows.push((start, level));
+        at = end;
+    }
+    ensure!(at == 1 << ipa_bits, "ends at {at:#x}");
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text_rows;
+
+    const TOP: &str = "---[ Guest IPA ]---\n";
+
+    #[test]
+    fn good_text() {
+        let text = format!("{TOP}0x0000000000000000-0x0000000000200000          2M 2\n0x0000000000200000-0x0000000100000000   4094M 3   R W\n");
+        assert_eq!(text_rows(&text, 32).unwrap(), [(0, 2), (0x20_0000, 3)]);
+    }
+
+    #[test]
+    fn bad_text() {
+        for rows in [
+            "",
+            "0x0000000000000000-0x0000000000200000          2M 2\n",
+            "0x0000000000200000-0x0000000100000000          2M 2\n",
+            "0x0000000000000000-0x0000000000200000          2M 2\n0x0000000000300000-0x0000000100000000          2M 2\n",
+            "0x0000000000000000-0x0000000040370000          2M 3\n0x0000000040370000-0x0000000040200000 18014398509480512K 2\n",
+            "0x0000000000000000-0x0000000100000000          4G\n",
+        ] {
+            assert!(text_rows(&format!("{TOP}{rows}"), 32).is_err(), "{rows:?}");
+        }
+    }
+}

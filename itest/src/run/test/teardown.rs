@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A VM ends while it is looked at. The host takes its pages back one by one while EL2 still has its table: what is told
+//! meanwhile says that it may lack pages, and what does not say so lacks none.
+
+use super::support::{check_nothing_broken, handle_of, list};
+use super::{tests, Outcome};
+use crate::device::{dump_request, Device, StartRefused};
+use crate::dump::Dump;
+use crate::machine::Machine;
+use crate::program::{self, exit};
+use crate::vmm_process::VmmProcess;
+use anyhow::{bail, ensure, Context as _, Result};
+use rustix::io::Errno;
+use s2dump_abi::hypercall::{Op, Status};
+use s2dump_abi::ioctl::Start;
+use s2dump_abi::slot::{slot_flags, vm_flags, RecordKind};
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+tests!(On: dying_is_told, debugfs_open_before_teardown; heavy: killed_mid_dump);
+
+/// Pages of 256 MiB.
+const PAGES: usize = 65536;
+
+/// How dumps and runs of the program ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    /// All the VMM mapped was told.
+    whole: usize,
+    /// Begun before the teardown, and said to have been cut by it.
+    cut: usize,
+    /// Begun after the teardown, and said to be no more than what is left.
+    dying: usize,
+    /// There was no VM any more.
+    gone: usize,
+}
+
+impl Ends {
+    fn add(&mut self, other: &Self) {
+        self.whole += other.whole;
+        self.cut += other.cut;
+        self.dying += other.dying;
+        self.gone += other.gone;
+    }
+
+    /// Counts one dump of a VM that has `leaves`, if what it says of itself is so.
+    fn count(&mut self, dump: &Dump, leaves: usize) -> Result<()> {
+        let dying = |flags: u16| flags & slot_flags::DYING != 0;
+        let (last, before) = dump.headers.split_last().context("no slot")?;
+        ensure!(!before.iter().any(|slot| dying(slot.flags)), "a dying VM was dumped on: {:x?}", dump.headers);
+        match dump.status()? {
+            Status::OK => {
+                ensure!(!dying(last.flags), "whole, and yet of a dying VM: {last:x?}");
+                let runs = dump.records.iter().filter(|record| record.kind == RecordKind::LEAF.0);
+                let found: usize = runs.map(|record| record.count as usize).sum();
+                ensure!(found == leaves, "said to be whole, with {found} of {leaves} leaves");
+                self.whole += 1;
+            }
+            Status::VM_DYING => {
+                ensure!(dying(last.flags), "said to be of a dying VM, by no slot: {last:x?}");
+                if before.is_empty() {
+                    self.dying += 1;
+                } else {
+                    self.cut += 1;
+                }
+            }
+            Status::VM_GONE => self.gone += 1,
+            status => bail!("ended with {status:?}"),
+        }
+        Ok(())
+    }
+}
+
+/// Dumps as fast as it can until the VM is dying or gone. Not on and on: whoever dumps holds the VM, so that two who do so
+/// by turns would never let it go.
+fn dump_until_gone(request: &Start, leaves: usize) -> Result<Ends> {
+    let mut ends = Ends::default();
+    loop {
+        match Device::open()?.run(request) {
+            Ok(dump) => {
+                ends.count(&dump, leaves)?;
+                if ends.dying + ends.gone > 0 {
+                    return Ok(ends);
+                }
+            }
+            Err(error) if error.downcast_ref() == Some(&StartRefused(Errno::NOENT)) => {
+                ends.gone += 1;
+                return Ok(ends);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Runs the program likewise.
+fn program_until_gone(target: &str, leaves: usize) -> Result<Ends> {
+    let mut ends = Ends::default();
+    loop {
+        let ran = program::run(&["dump", target, "--format", "ndjson"])?;
+        let last: serde_json::Value = match ran.stdout.lines().last() {
+            Some(line) => serde_json::from_str(line).with_context(|| line.to_owned())?,
+            None => serde_json::Value::Null,
+        };
+        match ran.code {
+            0 => {
+                ensure!(last["complete"] == true, "exit code 0, but {last}");
+                let is_leaf = |row: &serde_json::Value| row["kind"] == "page" || row["kind"] == "block";
+                let rows =
+                    ran.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>()?;
+                let counts = rows.iter().filter(|row| is_leaf(row)).filter_map(|row| row["count"].as_u64());
+                let found = usize::try_from(counts.sum::<u64>())?;
+                ensure!(found == leaves, "exit code 0 with {found} of {leaves} leaves");
+                ends.whole += 1;
+            }
+            // Gone or dying before the first slot: said on standard error only.
+            exit::PARTIAL if ran.stdout.is_empty() => {
+                ends.dying += 1;
+                return Ok(ends);
+            }
+            exit::PARTIAL => {
+                ensure!(last["complete"] == false, "exit code {}, but {last}", exit::PARTIAL);
+                ends.cut += 1;
+                return Ok(ends);
+            }
+            exit::NO_SUCH_VM => {
+                ends.gone += 1;
+                return Ok(ends);
+            }
+            code => bail!("exit code {code}: {}", ran.stderr.trim()),
+        }
+    }
+}
+
+/// A VMM with much memory mapped is killed in the middle of a dump, many times, at other moments each.
+fn killed_mid_dump(machine: &Machine) -> Outcome {
+    const KILLS: usize = 8;
+    let (mut dumps, mut runs) = (Ends::default(), Ends::default());
+    for number in 0..KILLS {
+        // A dump takes some ten milliseconds: the kills are spread over it.
+        let delay = Duration::from_millis(100 + 7 * number as u64) * machine.slow;
+        let kind = ["protected", "ordinary"][number % 2];
+        let mut vmm = VmmProcess::start(&format!("{kind} --mem 0x80000000+256M touch:{PAGES}"))?;
+        let request = dump_request(handle_of(&vmm)?);
+        let target = format!("vm:{:#x}", handle_of(&vmm)?);
+        let dumper = std::thread::spawn(move || dump_until_gone(&request, PAGES + 1));
+        // The program too, every other time: it makes the dumps of both slower.
+        let runner = (number % 4 >= 2).then(|| std::thread::spawn(move || program_until_gone(&target, PAGES + 1)));
+        std::thread::sleep(delay);
+        vmm.kill();
+        dumps.add(&dumper.join().expect("the thread returns its panics as errors")?);
+        if let Some(runner) = runner {
+            runs.add(&runner.join().expect("the thread returns its panics as errors")?);
+        }
+    }
+    println!("  dumps: {dumps:?}");
+    println!("  the program: {runs:?}");
+    ensure!(dumps.whole >= KILLS, "hardly a whole dump: {dumps:?}");
+    ensure!(dumps.cut >= 2 && dumps.cut + dumps.dying + dumps.gone >= KILLS, "hardly a dump was cut: {dumps:?}");
+    ensure!(runs.whole >= 1 && runs.cut + runs.dying >= 1, "the program: {runs:?}");
+    check_nothing_broken(machine)
+}
+
+/// An open file of debugfs keeps a VM whose process has ended from going away: it is dying, for as long as we like.
+fn dying_is_told(machine: &Machine) -> Outcome {
+    for kind in ["protected", "ordinary"] {
+        let mut vmm = VmmProcess::start(&format!("{kind} touch:16"))?;
+        let handle = handle_of(&vmm)?;
+        let held = File::open(format!("/sys/kernel/debug/kvm/{}/ipa_range", vmm.expected.debugfs))?;
+        vmm.kill();
+
+        let vms = list()?;
+        let vm = vms.iter().find(|vm| vm.handle == handle).with_context(|| format!("not listed: {vms:x?}"))?;
+        ensure!(vm.flags & vm_flags::DYING != 0, "listed as {vm:x?}");
+        for op in [Op::DUMP, Op::WALK] {
+            let walk = Start { op: op.0, start: 0x8000_0000, end: 0, ..dump_request(handle) };
+            let request = if op == Op::WALK { walk } else { dump_request(handle) };
+            let dump = Device::open()?.run(&request)?;
+            ensure!(dump.status()? == Status::VM_DYING, "{op:?} ended with {:?}", dump.status()?);
+            let flags = dump.headers.iter().map(|slot| slot.flags & slot_flags::DYING != 0).collect::<Vec<_>>();
+            ensure!(flags == [true], "{op:?}: slots say dying {flags:?}");
+        }
+        let target = format!("vm:{handle:#x}");
+        program::run(&["dump", &target])?.fails(exit::PARTIAL, &["INCOMPLETE"])?;
+        program::run(&["dump", &target, "--verify"])?.fails(exit::PARTIAL, &["INCOMPLETE"])?;
+        program::run(&["walk", &target, "0x80000000"])?.fails(exit::PARTIAL, &[])?;
+        let listed = program::run(&["list"])?.ok()?;
+        ensure!(listed.contains("dying"), "the list says nothing of it: {listed}");
+        drop(held);
+    }
+    check_nothing_broken(machine)
+}
+
+/// A file opened while the VM lived says what is the matter, instead of what is left.
+fn debugfs_open_before_teardown(machine: &Machine) -> Outcome {
+    // Set by the thread that reads, so that the kill comes in the middle of it.
+    static READING: AtomicBool = AtomicBool::new(false);
+    for kind in ["protected", "ordinary"] {
+        let mut vmm = VmmProcess::start(&format!("{kind} touch:256"))?;
+        let path = format!("/sys/kernel/debug/kvm/{}/stage2_page_tables", vmm.expected.debugfs);
+        let mut unread = File::open(&path)?;
+        let mut again = File::open(&path)?;
+        let mut whole = String::new();
+        again.read_to_string(&mut whole)?;
+        super::changes::text_rows(&whole, vmm.expected.ipa_bits)?;
+
+        READING.store(false, Ordering::Release);
+        let bits = vmm.expected.ipa_bits;
+        let reader = std::thread::spawn(move || -> Result<usize> {
+            for number in 0.. {
+                READING.store(number > 3, Ordering::Release);
+                let text = File::open(&path).and_then(|mut file| {
+                    let mut text = String::new();
+                    file.read_to_string(&mut text).map(|_| text)
+                });
+                match text {
+                    Ok(text) => drop(super::changes::text_rows(&text, bits).context("before the end")?),
+                    Err(error) if error.raw_os_error() == Some(Errno::STALE.raw_os_error()) => return Ok(number),
+                    Err(error) => return Err(error).with_context(|| format!("read {number}")),
+                }
+            }
+            Ok(0)
+        });
+        while !READING.load(Ordering::Acquire) && !reader.is_finished() {
+            std::thread::yield_now();
+        }
+        vmm.kill();
+        let reads = reader.join().expect("the thread returns its panics as errors")?;
+        ensure!(reads > 3, "{reads} reads before the VM was stale");
+
+        // The VM is held by the files that are open.
+        for (what, file) in [("unread", &mut unread), ("read before", &mut again)] {
+            let error = rustix::fs::seek(&*file, rustix::fs::SeekFrom::Start(0))
+                .map_err(anyhow::Error::from)
+                .and_then(|_| Ok(file.read(&mut [0; 4096])?));
+            let errno = error.as_ref().err().and_then(|error| error.downcast_ref::<std::io::Error>());
+            ensure!(errno.and_then(Errno::from_io_error) == Some(Errno::STALE), "{what}: {error:?}");
+        }
+    }
+    check_nothing_broken(machine)
+}
