@@ -16,6 +16,8 @@ pub enum Run {
     Bench(String),
     /// VMs of these many input-address bits, their tables told by the kernel, for the workstation to compare with.
     Oracle(Vec<u32>),
+    /// VMs come and go for so many seconds, while all of s2dump is used at once.
+    Endure(u64),
     /// Not understood: says why.
     Unknown(String),
 }
@@ -38,12 +40,17 @@ pub fn parse(text: &str) -> Run {
         "exec" if command.is_empty() => Run::Unknown("s2dump.run=exec needs `-- COMMAND` at the end".into()),
         "exec" => Run::Exec(command.into()),
         "bench" => Run::Bench(argument.into()),
+        "endure" => match argument.parse() {
+            Ok(seconds) => Run::Endure(seconds),
+            Err(_) => Run::Unknown(format!("s2dump.run={value}: write seconds as endure=600")),
+        },
         "oracle" => match argument.split(',').map(str::parse).collect() {
             Ok(bits) => Run::Oracle(bits),
             Err(_) => Run::Unknown(format!("s2dump.run={value}: write numbers of bits as oracle=32,40")),
         },
         _ => Run::Unknown(format!(
-            "s2dump.run={value}: known are demo, test[=FILTER], shell, exec, bench[=WHAT], oracle=BITS[,BITS...]"
+            "s2dump.run={value}: known are demo, test[=FILTER], shell, exec, bench[=WHAT], oracle=BITS[,BITS...], \
+             endure=SECONDS"
         )),
     }
 }
@@ -70,6 +77,7 @@ mod tests {
         assert_eq!(parse("s2dump.run=exec -- echo \"a b\"; ls"), Run::Exec("echo \"a b\"; ls".into()));
         assert_eq!(parse("s2dump.run=demo s2dump.run=shell"), Run::Shell);
         assert_eq!(parse("s2dump.run=oracle=32,40"), Run::Oracle(vec![32, 40]));
+        assert_eq!(parse("s2dump.run=endure=600"), Run::Endure(600));
     }
 
     #[test]
@@ -80,6 +88,7 @@ mod tests {
             "s2dump.run=dance",
             "s2dump.run=oracle",
             "s2dump.run=oracle=32,many",
+            "s2dump.run=endure",
             "s2dump.run=exec",
             "s2dump.run=exec -- ",
             "quiet -- s2dump.run=demo",

@@ -2,7 +2,8 @@
 //! `/init` of the test machine: does what the kernel command line asks, prints one verdict, switches off.
 //!
 //! As PID 1 it only mounts, waits and reports; the work is done by a child of the same program, so that a panic there
-//! is a failed verdict and not a kernel panic.
+//! is a failed verdict and not a kernel panic. As any other process it can be told the same by its arguments:
+//! `/init endure=600` in a shell.
 
 use s2dump_itest::command_line::{parse, Run};
 use s2dump_itest::{run, system};
@@ -17,7 +18,10 @@ fn main() {
     if std::process::id() == 1 {
         first_process();
     }
-    let text = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let text = match std::env::args().nth(1) {
+        Some(word) => format!("s2dump.run={word}"),
+        None => std::fs::read_to_string("/proc/cmdline").unwrap_or_default(),
+    };
     exit(match parse(&text) {
         Run::Demo => run::demo::run(),
         Run::Test(filter) => run::test::run(&filter),
@@ -25,6 +29,7 @@ fn main() {
         Run::Exec(command) => run::exec::exec(&command),
         Run::Bench(what) => run::bench::run(&what),
         Run::Oracle(bits) => run::oracle::run(&bits),
+        Run::Endure(seconds) => run::endure::run(seconds),
         Run::Unknown(why) => {
             println!("init: {why}");
             USAGE

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod endure;
 pub mod exec;
 pub mod oracle;
 pub mod test;
