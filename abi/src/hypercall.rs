@@ -63,9 +63,9 @@ impl DumpFlags {
 /// While the call walks, a fault of the same guest on another CPU waits for the guest's lock. It holds the host's lock
 /// meanwhile, so everybody who needs that waits too. A budget bounds this wait: ARCHITECTURE.md says how the numbers
 /// were chosen.
-pub const DEFAULT_BUDGET: u32 = 2048;
+pub const DEFAULT_BUDGET: u32 = 2560;
 /// The most descriptors one call reads, whatever the host asks for.
-pub const MAX_BUDGET: u32 = 4096;
+pub const MAX_BUDGET: u32 = 5120;
 /// The most descriptors one [`DumpFlags::ATOMIC`] call reads; also its default.
 pub const ATOMIC_BUDGET: u32 = 65536;
 /// The most looks one [`Op::LIST`] call takes; also its default. A look is a handle that is tried, or a vCPU of the VM

@@ -111,6 +111,10 @@ pub struct Coalescer<O> {
     next_oa: u64,
     /// Flags of the next run.
     flags: u16,
+    /// What a record costs, in descriptors; 0: nothing is counted.
+    record_cost: u16,
+    /// Descriptors' worth of work that is left to do.
+    left: u32,
     digest: Option<u64>,
     out: O,
 }
@@ -119,7 +123,25 @@ impl<O: RecordOut> Coalescer<O> {
     /// Makes one that writes to `out`. The first record gets `first_flags`; with `digest` the entries are summed.
     #[inline(always)]
     pub fn new(fold: Fold, first_flags: u16, digest: bool, out: O) -> Self {
-        Self { fold, run: Run::NONE, last: 0, next_oa: 0, flags: first_flags, digest: digest.then_some(0), out }
+        let digest = digest.then_some(0);
+        let (record_cost, left) = (0, u32::MAX);
+        Self { fold, run: Run::NONE, last: 0, next_oa: 0, flags: first_flags, record_cost, left, digest, out }
+    }
+
+    /// Limits the work: it takes entries until they and the records they made cost as much as `budget` descriptors. A
+    /// record but the first costs as much as `record_cost` of them, not 0.
+    #[inline(always)]
+    #[must_use]
+    pub fn limited(self, budget: u32, record_cost: u16) -> Self {
+        Self { left: budget, record_cost, ..self }
+    }
+
+    /// Counts work.
+    #[inline(always)]
+    fn spend(&mut self, descriptors: u32) {
+        if self.record_cost != 0 {
+            self.left = self.left.saturating_sub(descriptors);
+        }
     }
 
     /// Writes the last run and returns the output and the digest.
@@ -154,10 +176,12 @@ impl<O: RecordOut> Coalescer<O> {
             }
             if has_ended {
                 self.out.put(&self.run.record());
+                self.spend(self.record_cost.into());
             }
             self.run = Run::single(entry);
             self.run.set_flags(core::mem::take(&mut self.flags));
         }
+        self.spend(1);
         self.last = raw;
         self.next_oa = entry.oa.get().wrapping_add(step);
         if let Some(sum) = &mut self.digest {
@@ -177,7 +201,8 @@ impl<O: RecordOut> Coalescer<O> {
             return 0;
         }
         let rest = stretch.entries.get(first..).unwrap_or_default();
-        let rest = shorten(rest, u64::from(u32::MAX) - self.run.count());
+        // A count has room for so many more, and the call has time for so many.
+        let rest = shorten(rest, u64::min(u64::from(u32::MAX) - self.run.count(), self.left.into()));
         let (same, rest) = if is_whole {
             (Same { expected: self.run.descriptor, step: 0, mask: u64::MAX }, rest)
         } else if !self.run.is_linear() {
@@ -205,6 +230,7 @@ impl<O: RecordOut> Coalescer<O> {
         self.last = self.last.wrapping_add(distance);
         self.next_oa = self.next_oa.wrapping_add(distance);
         self.run.add(more as u64); // Fits by the first `shorten`.
+        self.spend(more as u32); // So does this.
         more
     }
 }
@@ -218,6 +244,9 @@ impl<O: RecordOut> Sink for Coalescer<O> {
         loop {
             taken += self.take_more(stretch, taken, leaf_same);
             let Some(cell) = stretch.entries.get(taken) else { return (taken, StretchEnd::All) };
+            if self.left == 0 {
+                return (taken, StretchEnd::Full);
+            }
             let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
             let kind = stretch.kind(raw);
             let (oa, same, step) = match kind {

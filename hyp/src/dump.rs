@@ -14,11 +14,11 @@ use s2dump_vmsa::Ipa;
 /// Returns the budget this call has.
 ///
 /// It is at least [`MIN_BUDGET`], so that each call makes progress. A budget bounds the time for which the lock is
-/// held. A descriptor takes twice as long with a digest, so default and cap are half then. An atomic dump has a cap of
-/// its own, which is also its default.
+/// held. A descriptor takes four times as long with a digest, so default and cap are a quarter then. An atomic dump has a
+/// cap of its own, which is also its default.
 #[inline(always)]
 fn budget_in_force(asked: u64, flags: DumpFlags) -> u32 {
-    let shift = u32::from(flags.contains(DumpFlags::DIGEST));
+    let shift = digest_shift(flags);
     let (default, cap) = if flags.contains(DumpFlags::ATOMIC) {
         (ATOMIC_BUDGET, ATOMIC_BUDGET)
     } else {
@@ -30,6 +30,19 @@ fn budget_in_force(asked: u64, flags: DumpFlags) -> u32 {
         Err(_) => cap,
     }
 }
+
+/// Returns how much slower a descriptor is, as a shift.
+#[inline(always)]
+fn digest_shift(flags: DumpFlags) -> u32 {
+    if flags.contains(DumpFlags::DIGEST) {
+        2
+    } else {
+        0
+    }
+}
+
+/// What a record costs, in descriptors read without a digest: its time is the same with one.
+const RECORD_COST: u16 = 28;
 
 #[inline(always)]
 pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
@@ -55,6 +68,9 @@ pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
     // of a dump surely does not.
     let first_flags = if call.sequence == 0 { 0 } else { record_flags::CONTINUES };
     let mut coalescer = Coalescer::new(fold, first_flags, wants_digest, SlotWriter::begin(slot.page()));
+    if !is_atomic {
+        coalescer = coalescer.limited(budget, RECORD_COST >> digest_shift(call.flags));
+    }
     let progress = walk_range(&table, &root, cursor, end, budget, &mut coalescer).map_err(|_| Status::BAD_GEOMETRY)?;
     let (writer, digest) = coalescer.finish();
     let held_ticks = header::ticks(platform.counter().wrapping_sub(locked_at));

@@ -100,7 +100,7 @@ impl Stretch<'_> {
 pub enum StretchEnd {
     /// It took all.
     All,
-    /// It has no room for the next entry.
+    /// It has no room, or no time, for the next entry.
     Full,
     /// The next entry is this table descriptor.
     Table(RawDescriptor),

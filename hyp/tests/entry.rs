@@ -274,7 +274,7 @@ fn good_full_slot_and_resume() {
     let mut cursor = 0;
     let mut records = Vec::new();
     for sequence in 0.. {
-        let answer = dump(&hypervisor, DumpFlags::default(), cursor, 1 << 21, 0, sequence);
+        let answer = dump(&hypervisor, DumpFlags::default(), cursor, 1 << 21, u64::MAX, sequence);
         assert_status(&answer, Status::OK);
         let part = answer.records();
         let continues = part[0].flags & record_flags::CONTINUES != 0;
@@ -315,14 +315,42 @@ fn good_budget_in_force() {
     }
 }
 
-/// A digest costs a descriptor as much again, and what is bounded is the hold.
+/// A descriptor takes four times as long with a digest, and what is bounded is the hold.
 #[test]
-fn good_budget_with_digest_is_half() {
+fn good_budget_with_digest_is_a_quarter() {
     let hypervisor = hypervisor(|tables| (0..16 * 512).for_each(|n| tables.map(n << 12, 3, n << 12, PAGE)));
-    for (asked, given) in [(0, DEFAULT_BUDGET / 2), (100, 100), (u64::MAX, MAX_BUDGET / 2)] {
+    for (asked, given) in [(0, DEFAULT_BUDGET / 4), (100, 100), (u64::MAX, MAX_BUDGET / 4)] {
         let answer = dump(&hypervisor, DumpFlags::DIGEST, 0, 1 << 40, asked, 0);
         assert_eq!(answer.header().unwrap().budget, given, "asked for {asked}");
     }
+}
+
+/// A record takes as long as many descriptors: where nothing folds, a call ends before its slot is full. An atomic dump
+/// does not.
+#[test]
+fn good_records_count_in_the_budget() {
+    let hypervisor = hypervisor(|tables| {
+        // 120 pages that alternate, then 8 tables of pages that fold.
+        (0..120).for_each(|n| tables.map(n << 12, 3, n << 12, PAGE | (n & 1) << 55));
+        (512..9 * 512).for_each(|n| tables.map(n << 12, 3, n << 12, PAGE));
+    });
+    let records = |flags, budget, cursor| {
+        let answer = dump(&hypervisor, flags, cursor, 1 << 30, budget, 0);
+        assert_status(&answer, Status::OK);
+        let header = answer.header().unwrap();
+        (header.record_count, header.visited, answer.x2)
+    };
+    let (count, visited, next) = records(DumpFlags::default(), 0, 0);
+    // Each page but the first costs 29, and the last one all that is left. Two tables are on the way, and one entry is
+    // looked at in vain.
+    assert_eq!((count, visited), (2 + (DEFAULT_BUDGET - 1) / 29, 93), "{next:#x}");
+    let (_, visited, _) = records(DumpFlags::default(), 0, 100 << 12);
+    assert!(
+        visited > DEFAULT_BUDGET - 29 * 24 - 40 && visited <= DEFAULT_BUDGET,
+        "{visited}: what is left is for others"
+    );
+    assert_eq!(records(DumpFlags::ATOMIC, 0, 0).2, 1 << 30);
+    assert_eq!(records(DumpFlags::default(), 5, 0).0, 1, "each call makes progress");
 }
 
 #[test]
