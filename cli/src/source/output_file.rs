@@ -108,6 +108,7 @@ pub(crate) struct NewFile {
     temporary: PathBuf,
     target: PathBuf,
     replaced: Option<Metadata>,
+    is_kept: bool,
     /// Declared last: a signal that came takes effect after the temporary file was removed.
     interrupts: Interrupts,
 }
@@ -118,7 +119,7 @@ impl NewFile {
         // Before the file is there.
         let interrupts = Interrupts::hold()?;
         let (file, temporary) = create_temporary(directory)?;
-        Ok(Self { file: BufWriter::new(file), temporary, target, replaced, interrupts })
+        Ok(Self { file: BufWriter::new(file), temporary, target, replaced, is_kept: false, interrupts })
     }
 
     fn keep(mut self) -> io::Result<()> {
@@ -132,14 +133,18 @@ impl NewFile {
             }
         }
         file.sync_all()?;
-        fs::rename(&self.temporary, &self.target)
+        fs::rename(&self.temporary, &self.target)?;
+        self.is_kept = true;
+        Ok(())
     }
 }
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        // Gone already if it was kept.
-        let _ = fs::remove_file(&self.temporary);
+        // Once it is kept, another may have the temporary name: another thread, or another machine on a shared directory.
+        if !self.is_kept {
+            let _ = fs::remove_file(&self.temporary);
+        }
     }
 }
 
