@@ -458,6 +458,33 @@ fn capture_can_be_read_back() {
     assert_eq!(run_without_device(&format!("list -i {}", file.path())).out, run(&script, "list").out);
 }
 
+/// Captures joined by `cat`: a name of the list means one VM, though each list has it, and the first table is the answer.
+#[test]
+fn joined_captures_name_each_vm_once() {
+    let one = [list().bytes, exact(2).bytes].concat();
+    // The second: another process has the handle by then, with another table.
+    let mut vms = three_vms();
+    (vms[0].pid, vms[0].root) = (77, 0x4200_0000);
+    let stranger = SlotHeader { root: 0x4200_0000, ..dump_header(0x1000, VTCR_40) };
+    let mut other = Capture::default();
+    other.list(&vms).dump(stranger, &[hole(0, 1, 1024)], 2, Status::OK);
+    for (name, later) in [("joined-same", &one), ("joined-other", &other.bytes)] {
+        let (alone, joined) =
+            (TempFile::new("joined-one", &one), TempFile::new(name, &[one.as_slice(), later].concat()));
+        for command in ["walk -i FILE vm:421-11 0x80008123", "dump -i FILE vm:421-11", "walk -i FILE vm:0x1000 1T"] {
+            let [alone, joined] =
+                [&alone, &joined].map(|file| run_without_device(&command.replace("FILE", &file.path().to_string())));
+            assert_eq!((joined.code, joined.out, joined.err), (alone.code, alone.out, alone.err), "{name}: {command}");
+        }
+    }
+    // The first has only its list: what the second says of the handle counts.
+    let lists = TempFile::new("joined-lists", &[list().bytes, one].concat());
+    for command in ["walk -i FILE vm:421-11 0x80008123", "dump -i FILE vm:421-11"] {
+        let ran = run_without_device(&command.replace("FILE", &lists.path().to_string()));
+        assert_eq!(ran.code, ExitCode::Ok, "{command}: {}", ran.err);
+    }
+}
+
 /// The dump of [`exact`], of the other VM that ran.
 fn exact_of_other() -> Capture {
     Capture::default().dump(dump_header(0x1001, VTCR_40), &protected_table(), 2, Status::OK).clone()

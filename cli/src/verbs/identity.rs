@@ -40,9 +40,8 @@ pub(super) fn listed_tables(vms: &[VmRecord]) -> Vec<Identity> {
 /// `Partial`: the VM that was listed was gone when its table was to be read, so the table is a stranger's.
 pub(super) fn check_listed(table: &TableFacts, vms: &[VmRecord]) -> Result<(), Failure> {
     let handle = table.target.guest_handle();
-    // Captures may stand one behind the other in a file: the last list is the one of this table. A VM that never ran has
-    // no root yet, and may have run since.
-    let listed = vms.iter().rev().find(|vm| Some(vm.handle) == handle && vm.flags & vm_flags::CREATED != 0);
+    // A VM that never ran has no root yet, and may have run since.
+    let listed = vms.iter().find(|vm| Some(vm.handle) == handle && vm.flags & vm_flags::CREATED != 0);
     match listed {
         Some(vm) if vm.root != table.root => {
             let failure = Failure::new(

@@ -170,11 +170,14 @@ fn beyond(name: &str, address: u64, ia_bits: u8) -> Failure {
 /// How many issues of one input are told. Later ones are only counted, because they tell a person nothing new.
 const MOST_ISSUES: u64 = 20;
 
-/// Keeps a VM of a list, unless the list has more of them than there can be.
+/// Keeps a VM of a list, unless there are more of them than there can be. Captures may stand one behind the other in a file:
+/// what a later list says of a handle replaces what an earlier one said.
 fn remember(vms: &mut Vec<VmRecord>, vm: VmRecord) {
     // pKVM has 255 handles, and the driver adds VMs without a table.
     const MOST_VMS: usize = 4096;
-    if vms.len() < MOST_VMS {
+    if let Some(known) = vms.iter_mut().find(|known| known.handle == vm.handle) {
+        *known = vm;
+    } else if vms.len() < MOST_VMS {
         vms.push(vm);
     }
 }

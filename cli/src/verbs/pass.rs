@@ -215,7 +215,7 @@ impl<'a> Pass<'a> {
             context.note("captured folded: within rows marked ~ the output addresses are not known");
         }
         let handle = table.target.guest_handle();
-        self.vm = self.vm.or_else(|| self.vms.iter().rev().find(|vm| Some(vm.handle) == handle).copied());
+        self.vm = self.vm.or_else(|| self.vms.iter().find(|vm| Some(vm.handle) == handle).copied());
         let heading = Heading {
             table,
             vm: self.vm,

@@ -106,11 +106,9 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
     let mut reader = context.capture(path)?;
     let mut vms: Vec<VmRecord> = Vec::new();
     let mut vm = None;
-    // `current` is the table that is being read, if it is the one asked for; `known` is the last such table; `found` is the
-    // entry of the address.
-    let mut current: Option<TableFacts> = None;
-    let mut known: Option<TableFacts> = None;
-    let mut found: Option<(TableFacts, Row)> = None;
+    // The table that was asked for, once it has begun, and the entry of the address.
+    let mut wanted: Option<TableFacts> = None;
+    let mut found: Option<Row> = None;
     let (mut issues, mut is_dying) = (0, false);
     loop {
         let event = reader.next_event();
@@ -119,31 +117,30 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
             Some(Event::Vm(listed)) => remember(&mut vms, listed),
             Some(Event::Dump(table)) => {
                 let (target, listed) = resolve_captured(selector, &vms)?;
-                vm = listed;
-                current = Some(table).filter(|table| table.target == target);
-                if let Some(table) = &current {
-                    check_listed(table, &vms)?;
+                if table.target == target {
+                    check_listed(&table, &vms)?;
+                    (wanted, vm) = (Some(table), listed);
                 }
-                known = current.or(known);
             }
             Some(Event::Row(row)) => {
-                if let (Some(table), None) = (current, &found) {
+                if let (Some(table), None) = (&wanted, &found) {
                     let entry = row.clip(address, address.saturating_add(1), &table.geometry);
-                    found = entry.map(|entry| (table, entry.with_whole_entries()));
+                    found = entry.map(Row::with_whole_entries);
                 }
             }
-            Some(Event::End(SlotKind::RANGES, outcome)) => {
-                is_dying |= current.is_some() && found.is_some() && outcome.is_dying;
-                current = None;
+            // The first table is the answer, as it is for `dump -i`: a later one may be of another time, or of another VM.
+            Some(Event::End(SlotKind::RANGES, outcome)) if wanted.is_some() => {
+                is_dying = found.is_some() && outcome.is_dying;
+                break;
             }
             Some(_) => {}
             None => break,
         }
     }
-    if let Some((table, entry)) = found {
+    if let (Some(table), Some(entry)) = (wanted, found) {
         return Ok((Walk { table, vm, address, steps: vec![entry], from_leaves: true, is_dying }, issues));
     }
-    Err(match known {
+    Err(match wanted {
         None => Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: the capture holds no table of it")),
         Some(table) if address >= table.geometry.ia_end() => beyond(&table.name(), address, table.geometry.ia_bits()),
         Some(table) => {
