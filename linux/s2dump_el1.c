@@ -119,6 +119,30 @@ void s2dump_el1_call_at_once(u64 regs[8])
 
 static DEFINE_MUTEX(s2dump_call_mutex);
 
+#ifdef CONFIG_PKVM_S2DUMP_SELFTEST
+/* The most callers there were at once: tests want to see 1. */
+static atomic_t s2dump_callers = ATOMIC_INIT(0);
+static atomic_t s2dump_most_callers = ATOMIC_INIT(0);
+
+static void s2dump_count_caller(int change)
+{
+	int now = atomic_add_return(change, &s2dump_callers);
+	int most = atomic_read(&s2dump_most_callers);
+
+	while (now > most && !atomic_try_cmpxchg(&s2dump_most_callers, &most, now))
+		;
+}
+
+int s2dump_el1_most_callers(void)
+{
+	return atomic_read(&s2dump_most_callers);
+}
+#else
+static void s2dump_count_caller(int change)
+{
+}
+#endif
+
 /*
  * The same, one caller at a time. A second caller would wait at EL2 for the
  * lock of the VM, with the lock of the VM table held and interrupts masked, and
@@ -127,7 +151,9 @@ static DEFINE_MUTEX(s2dump_call_mutex);
 void s2dump_el1_call(u64 regs[8])
 {
 	guard(mutex)(&s2dump_call_mutex);
+	s2dump_count_caller(1);
 	s2dump_el1_call_at_once(regs);
+	s2dump_count_caller(-1);
 }
 
 /* How many pages are shared with EL2 now, for those who look for leaks. */

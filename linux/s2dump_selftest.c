@@ -324,6 +324,14 @@ static int s2dump_selftest_shared_show(struct seq_file *m, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(s2dump_selftest_shared);
 
+static int s2dump_selftest_callers_show(struct seq_file *m, void *unused)
+{
+	seq_printf(m, "%d\n", s2dump_el1_most_callers());
+
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(s2dump_selftest_callers);
+
 static int __init s2dump_selftest_init(void)
 {
 	if (!is_pkvm_initialized())
@@ -336,6 +344,8 @@ static int __init s2dump_selftest_init(void)
 	debugfs_create_file("s2dump_selftest", 0400, NULL, NULL, &s2dump_selftest_fops);
 	debugfs_create_file("s2dump_selftest_shared", 0400, NULL, NULL,
 			    &s2dump_selftest_shared_fops);
+	debugfs_create_file("s2dump_selftest_callers", 0400, NULL, NULL,
+			    &s2dump_selftest_callers_fops);
 	debugfs_create_u64("s2dump_selftest_calls", 0600, NULL, &s2dump_calls);
 	debugfs_create_atomic_t("s2dump_selftest_seed", 0600, NULL, &s2dump_seed);
 

@@ -60,7 +60,7 @@ pub struct Hello {
     pub slots: u32,
     /// Offset 28, length 4: out: bytes of a slot.
     pub slot_bytes: u32,
-    /// Offset 32, length 4: in: 0; out: [`Status`](crate::hypercall::Status) if EL2 refused.
+    /// Offset 32, length 4: in: anything; out: [`Status`](crate::hypercall::Status) if EL2 refused, else 0.
     pub status: u32,
     /// Offset 36, length 28: zero.
     pub reserved: [u32; 7],
@@ -86,7 +86,7 @@ pub struct Start {
     pub end: u64,
     /// Offset 40, length 4: in: descriptors per call, 0 for the default. EL2 caps it.
     pub budget: u32,
-    /// Offset 44, length 4: in: 0; out: [`Status`](crate::hypercall::Status) of a refusal.
+    /// Offset 44, length 4: in: anything; out, only with an errno: [`Status`](crate::hypercall::Status) of a refusal, else 0.
     pub status: u32,
     /// Offset 48, length 8: in: physical address of the root of the table that is meant, as a list gave it. If the
     /// table has another root, the answer is [`VM_GONE`](crate::hypercall::Status::VM_GONE). 0 means whichever table

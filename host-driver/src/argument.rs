@@ -123,7 +123,7 @@ fn check_zero(all_zero: bool) -> Result<(), ArgumentError> {
     }
 }
 
-/// Checks a [`Hello`]. Its out fields may hold anything, but for `status`, which must be 0.
+/// Checks a [`Hello`]. Its out fields may hold anything.
 ///
 /// # Errors
 ///

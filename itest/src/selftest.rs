@@ -9,6 +9,8 @@ use std::fs;
 const FILE: &str = "/sys/kernel/debug/s2dump_selftest";
 /// How many calls a run makes.
 const CALLS: &str = "/sys/kernel/debug/s2dump_selftest_calls";
+/// The most calls at once.
+const CALLERS: &str = "/sys/kernel/debug/s2dump_selftest_callers";
 /// Pages s2dump shares with EL2 now.
 const SHARED: &str = "/sys/kernel/debug/s2dump_selftest_shared";
 
@@ -63,6 +65,16 @@ pub fn run() -> Result<Answers> {
 pub fn shared_pages() -> Result<u64> {
     let text = fs::read_to_string(SHARED).with_context(|| format!("{SHARED} (CONFIG_PKVM_S2DUMP_SELFTEST)"))?;
     text.trim().parse().with_context(|| format!("{SHARED}: {text:?}"))
+}
+
+/// Returns the most calls to EL2 that the driver and debugfs ever made at once, since boot.
+///
+/// # Errors
+///
+/// If the kernel has no `CONFIG_PKVM_S2DUMP_SELFTEST`.
+pub fn most_callers() -> Result<u64> {
+    let text = fs::read_to_string(CALLERS).with_context(|| format!("{CALLERS} (CONFIG_PKVM_S2DUMP_SELFTEST)"))?;
+    text.trim().parse().with_context(|| format!("{CALLERS}: {text:?}"))
 }
 
 fn parse(text: &str) -> Result<Answers> {

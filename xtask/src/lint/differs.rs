@@ -39,7 +39,10 @@ const fn change(
     Change { header, included, from, to, named }
 }
 
-const CHANGES: [Change; 6] = [
+const ASM: (&str, &str) = ("arch/arm64/include/asm/kvm_asm.h", "asm/kvm_asm.h");
+const PROTECT: (&str, &str) = ("arch/arm64/kvm/hyp/include/nvhe/mem_protect.h", "nvhe/mem_protect.h");
+
+const CHANGES: [Change; 14] = [
     change(
         PGTABLE,
         "\tKVM_GUEST_INVALID_PTE_TYPE_POISONED,",
@@ -49,6 +52,34 @@ const CHANGES: [Change; 6] = [
     change(PGTABLE, "KVM_INVALID_PTE_TYPE_LOCKED\t= 1,", "KVM_INVALID_PTE_TYPE_LOCKED\t= 5,", "LOCKED"),
     change(PGTABLE, "KVM_PTE_LEAF_ATTR_HI_S2_XN\tGENMASK(54, 53)", "KVM_PTE_LEAF_ATTR_HI_S2_XN\tBIT(54)", "S2_XN"),
     change(PGTABLE, "KVM_PGTABLE_PROT_SW1\t\t\t= BIT(56)", "KVM_PGTABLE_PROT_SW1\t\t\t= BIT(57)", "PROT_MASK"),
+    change(
+        PGTABLE,
+        "KVM_PTE_LEAF_ATTR_HI_SW\t\tGENMASK(58, 55)",
+        "KVM_PTE_LEAF_ATTR_HI_SW\t\tGENMASK(58, 56)",
+        "HI_SW",
+    ),
+    change(
+        PGTABLE,
+        "KVM_INVALID_PTE_TYPE_MASK\tGENMASK(63, 60)",
+        "KVM_INVALID_PTE_TYPE_MASK\tGENMASK(63, 61)",
+        "TYPE_MASK",
+    ),
+    change(PGTABLE, "\tKVM_HOST_INVALID_PTE_TYPE_DONATION,", "\tKVM_HOST_INVALID_PTE_TYPE_DONATION = 7,", "DONATION"),
+    change(
+        ASM,
+        "\tMARKER(__KVM_HOST_SMCCC_FUNC_PKVM_ONLY),",
+        "\t__KVM_HOST_SMCCC_FUNC_PKVM_ONLY = 4000, __s2dump_back = 20,",
+        "PKVM_ONLY",
+    ),
+    change(PROTECT, "\tPKVM_ID_HYP,", "\tPKVM_ID_HYP = 5,", "PKVM_ID_HYP"),
+    change(MEMORY, "PKVM_PAGE_OWNED\t\t\t= 0ULL", "PKVM_PAGE_OWNED\t\t\t= 4ULL", "PKVM_PAGE_OWNED"),
+    change(
+        MEMORY,
+        "PKVM_PAGE_SHARED_OWNED\t\t= BIT(0)",
+        "PKVM_PAGE_SHARED_OWNED\t\t= BIT(2)",
+        "PKVM_PAGE_SHARED_OWNED",
+    ),
+    change(MEMORY, "PKVM_NOPAGE\t\t\t= BIT(0) | BIT(1)", "PKVM_NOPAGE\t\t\t= BIT(3)", "PKVM_NOPAGE"),
     change(PKVM, "#define KVM_MAX_PVMS 255", "#define KVM_MAX_PVMS 511", "KVM_MAX_PVMS"),
     change(MEMORY, "PKVM_PAGE_SHARED_BORROWED\t= BIT(1)", "PKVM_PAGE_SHARED_BORROWED\t= BIT(2)", "SHARED_BORROWED"),
 ];

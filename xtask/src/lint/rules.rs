@@ -68,6 +68,7 @@ pub(crate) fn apply(program: &Program, nodes: &[Node]) -> Vec<Finding> {
         recursion(program, nodes),
         sections(program),
         writable(program),
+        asks_mmu(program),
         stack_use(program, nodes),
         image(program),
     ]
@@ -119,6 +120,39 @@ fn indirect_branches(program: &Program) -> Finding {
         found.map(|(s, at, word)| format!("{}: {word:#010x} branches to a register", place(program, s, at))).collect();
     let branches = code(program).filter(|(.., word)| flow(*word) != Flow::Next).count();
     Finding { rule: "indirect", figure: format!("{} of {branches} branches", violations.len()), violations }
+}
+
+/// The function that lets a table page be read, and the one instruction that asks the MMU.
+const TABLE_PAGE: &str = "s2dump_el2_table_page";
+const AT_S1E2R: u32 = 0xd50c_7800;
+const MRS_PAR_EL1: u32 = 0xd538_7400;
+const MSR_PAR_EL1: u32 = 0xd518_7400;
+const WITHOUT_REGISTER: u32 = !0b1_1111;
+
+/// A page is read only if EL2's own stage 1 maps it, and PAR_EL1, which is the host's or a guest's, is put back.
+fn asks_mmu(program: &Program) -> Finding {
+    let body = program.functions.iter().find(|function| function.name == TABLE_PAGE);
+    let words: Vec<u32> = body.map_or_else(Vec::new, |f| {
+        let section = program.sections.get(f.section).into_iter();
+        section
+            .flat_map(|section| section.words.range(f.start..f.end).map(|(_, word)| word & WITHOUT_REGISTER))
+            .collect()
+    });
+    let asked = words.iter().position(|&word| word == AT_S1E2R);
+    let violations = match asked.map(|at| words.split_at(at)) {
+        None => vec![format!("{TABLE_PAGE} has no AT S1E2R")],
+        Some((before, after)) => {
+            let mut wrong = Vec::new();
+            let mut want =
+                |is_there: bool, what: &str| wrong.extend((!is_there).then(|| format!("{TABLE_PAGE}: {what}")));
+            want(before.contains(&MRS_PAR_EL1), "PAR_EL1 is not saved before AT");
+            want(after.contains(&MRS_PAR_EL1), "PAR_EL1 is not read after AT");
+            want(after.contains(&MSR_PAR_EL1), "PAR_EL1 is not put back after AT");
+            wrong
+        }
+    };
+    let figure = format!("{TABLE_PAGE} asks by AT S1E2R: {}", if violations.is_empty() { "yes" } else { "no" });
+    Finding { rule: "mmu", figure, violations }
 }
 
 fn recursion(program: &Program, nodes: &[Node]) -> Finding {

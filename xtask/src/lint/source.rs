@@ -3,7 +3,7 @@
 //!
 //! - A license line in the first two lines of each file.
 //! - No path of one machine, and no host of a package registry or mirror: those come from the machine's own settings.
-//! - `unsafe` only in its homes (STYLE: a module opts in with its reason), said by `UNSAFETY: reason` there.
+//! - `unsafe` only in its homes (CONTRIBUTING: a module opts in with its reason), said by `UNSAFETY: reason` there.
 //! - A file over 400 lines gets a warning: is it two files?
 
 use anyhow::{bail, ensure, Context, Result};

@@ -107,7 +107,15 @@ fn entry(callees: &[&str]) -> Builder {
     Builder::new().function(ENTRY, &words, callees)
 }
 
+/// `mrs x1, par_el1`, `at s1e2r, x0`, `mrs x0, par_el1`, `msr par_el1, x1`.
+const ASKS: [u32; 4] = [0xd538_7401, 0xd50c_7800, 0xd538_7400, 0xd518_7401];
+
+/// Applies all rules but that about the MMU, which wants one function of its own.
 fn check(objects: Vec<Vec<u8>>) -> Vec<Finding> {
+    check_all(objects).into_iter().filter(|finding| finding.rule != "mmu").collect()
+}
+
+fn check_all(objects: Vec<Vec<u8>>) -> Vec<Finding> {
     let named: Vec<_> = objects.into_iter().zip(1..).map(|(bytes, n)| (format!("{n}.o"), bytes)).collect();
     let program = Program::parse(&named).unwrap();
     apply(&program, &graph::nodes(&program))
@@ -227,6 +235,29 @@ fn bad_recursion_without_relocation() {
     let object = Builder::new().function(ENTRY, &[PUSH_16, BL | 0x03ff_ffff, POP_16, RET], &[]).bytes();
     // `bl .-4` goes to the function's own start.
     assert_breaks("recursion", vec![object]);
+}
+
+#[test]
+fn good_mmu_is_asked() {
+    let words = [&ASKS[..], &[RET]].concat();
+    let findings = check_all(vec![entry(&[]).function("s2dump_el2_table_page", &words, &[]).bytes()]);
+    assert!(findings.iter().all(|finding| finding.violations.is_empty()), "{findings:#?}");
+}
+
+#[test]
+fn bad_mmu_not_asked() {
+    for left_out in 0..ASKS.len() {
+        let mut words = ASKS.to_vec();
+        words.remove(left_out);
+        words.push(RET);
+        let findings =
+            check_all(vec![entry(&["s2dump_el2_table_page"]).function("s2dump_el2_table_page", &words, &[]).bytes()]);
+        assert!(
+            findings.iter().any(|f| f.rule == "mmu" && !f.violations.is_empty()),
+            "without {left_out}: {findings:#?}"
+        );
+    }
+    assert!(check_all(vec![entry(&[]).bytes()]).iter().any(|f| f.rule == "mmu" && !f.violations.is_empty()));
 }
 
 #[test]

@@ -86,28 +86,23 @@ fn own_files(repo: &Path, flavor: &Flavor) -> Result<BTreeMap<PathBuf, Vec<u8>>>
 }
 
 /// Returns which files under [`OWN_DIR`] an earlier version put there. Versions up to ABI 1.1 wrote no manifest: of those,
-/// the sources in the directories of our crates, and those named after us. One of them that stayed would not only be of no
-/// use: a module that has become a directory must not be a file too.
+/// the files that are ours no more. They must go, because a module that has become a directory must not be a file too.
 fn manifest(tree: &Path) -> Result<Vec<PathBuf>> {
     let path = tree.join(OWN_DIR).join(MANIFEST);
     let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return former_files(&tree.join(OWN_DIR)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(former_files(&tree.join(OWN_DIR))),
         read => read.with_context(|| format!("reading {}", path.display()))?,
     };
     let is_below = |name: &&str| Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     Ok(text.lines().filter(is_below).map(PathBuf::from).collect())
 }
 
-/// Returns what versions without a manifest put into `own`.
-fn former_files(own: &Path) -> Result<Vec<PathBuf>> {
-    if !own.is_dir() {
-        return Ok(Vec::new());
-    }
-    let is_ours = |path: &PathBuf| {
-        let is_of_crate = PARTS.iter().any(|(_, dir)| !dir.is_empty() && path.starts_with(dir));
-        is_of_crate || path.to_str().is_some_and(|path| path.starts_with("s2dump_"))
-    };
-    Ok(sources(own)?.into_iter().filter(is_ours).collect())
+/// Files of versions up to ABI 1.1 that this one does not have.
+const FORMER_FILES: [&str; 4] = ["host-driver/slot.rs", "hyp/slot.rs", "hyp/tables.rs", "vmsa/pkvm.rs"];
+
+/// Returns which of [`FORMER_FILES`] are in `own`.
+fn former_files(own: &Path) -> Vec<PathBuf> {
+    FORMER_FILES.into_iter().map(PathBuf::from).filter(|file| own.join(file).is_file()).collect()
 }
 
 /// Makes `tree` hold `files`, and returns those that were not so already.

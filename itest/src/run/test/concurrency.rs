@@ -7,6 +7,7 @@ use super::{tests, Outcome};
 use crate::device::{dump_request, Device};
 use crate::expect::State;
 use crate::machine::Machine;
+use crate::selftest::most_callers;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use rustix::io::Errno;
@@ -41,6 +42,8 @@ fn two_dumps_at_once(machine: &Machine) -> Outcome {
         both.into_iter().try_for_each(|thread| thread.join().expect("the thread returns its panics as errors"))
     })?;
     check_leaves(machine, &vmm)?;
+    let most = most_callers()?;
+    ensure!(most == 1, "{most} calls to EL2 at once: a second one waits with the VM table's lock held");
     vmm.end()
 }
 
