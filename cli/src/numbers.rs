@@ -37,7 +37,7 @@ pub(crate) enum NumberError {
 pub(crate) const RULE: &str = "\
 Numbers, wherever an address, a register or a descriptor is wanted: 0x8000_0000 is hexadecimal, 4096 is decimal; 512K, 2M,
 1G and 1T are sizes. Five or more digits without 0x or suffix are hexadecimal if a letter is among them (4c4b8d2), and are
-refused if none is: 80001234 could be meant either way.";
+refused if none is: 80001234 could be meant either way. Up to four digits with a letter among them (7ff) are refused too.";
 
 /// A bare number of up to so many digits is decimal.
 const DECIMAL_DIGITS: usize = 4;
