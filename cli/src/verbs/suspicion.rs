@@ -29,15 +29,22 @@ pub(super) struct Suspicion {
     encoding: Option<&'static Known>,
     /// Rows with bit 53, where it has no meaning without FEAT_XNX.
     bit_53: u64,
+    /// From so many unexplained entries on the table is strange.
+    many: u64,
 }
 
-/// From so many entries on it is no chance and no single damage.
+/// From so many entries on it is no chance and no single damage. The README tells it.
 const MANY: u64 = 8;
 
 impl Suspicion {
     /// Suspects nothing yet; `says_encoding` if the user has said how invalid entries are encoded.
     pub(super) fn new(says_encoding: bool) -> Self {
-        Self { says_encoding, ..Self::default() }
+        Self { says_encoding, many: MANY, ..Self::default() }
+    }
+
+    /// Suspects nothing yet of a walk, which sees one entry of what may be many.
+    pub(super) fn of_walk(says_encoding: bool) -> Self {
+        Self { many: 1, ..Self::new(says_encoding) }
     }
 
     /// Counts a row, or a step of a walk.
@@ -73,7 +80,7 @@ impl Suspicion {
 
     /// Returns whether most invalid entries that are not zero have bits that no known kernel writes.
     fn is_strange(&self) -> bool {
-        self.unexplained >= MANY && self.unexplained > self.explained
+        self.unexplained >= self.many && self.unexplained > self.explained
     }
 
     /// Returns whether what was read is certainly no table of a guest: strange, and it maps nothing.
@@ -84,7 +91,10 @@ impl Suspicion {
     /// Returns what to tell the user.
     pub(super) fn notes(&self) -> Vec<String> {
         let rows = |count: u64| if count == 1 { "1 row".into() } else { format!("{count} rows") };
-        let strange = format!("{} invalid entries that no known kind explains: is this a table?", self.unexplained);
+        let strange = match self.unexplained {
+            1 => "an invalid entry that no known kind explains: is this a table?".into(),
+            count => format!("{count} invalid entries that no known kind explains: is this a table?"),
+        };
         let bit_53 = format!("bit 53 is set in {}: FEAT_XNX? then --xnx", rows(self.bit_53));
         let encoded = format!(
             "software bits or invalid entries in {} look like pKVM's: --encoding {} tells what they say",

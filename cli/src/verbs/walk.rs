@@ -53,7 +53,7 @@ fn from_image(image: &ImagePlan, address: u64, context: &mut Context<'_>) -> Res
     if let Some(error) = ram.take_error() {
         context.note(error);
     }
-    let mut suspicion = Suspicion::new(image.says_encoding);
+    let mut suspicion = Suspicion::of_walk(image.says_encoding);
     steps.iter().for_each(|step| suspicion.add(step, &table));
     suspicion.notes().iter().for_each(|note| context.note(note));
     Ok((Walk { table, vm: None, address, steps, from_leaves: false, is_dying: false }, 0))
