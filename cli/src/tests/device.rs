@@ -37,11 +37,36 @@ fn list_names_all_vms() {
     assert_eq!(names, ["vm:0x1000", "vm:0x1001", "vm:0x1002"]);
 }
 
+/// Lists that do not show which VMs there are, and what is said of each.
+fn bad_lists() -> Vec<(Capture, &'static str)> {
+    let header = SlotHeader { record_count: 3, record_bytes: 64, ..slot_header(SlotKind::VMS) };
+    let records = three_vms();
+    let of = |header: SlotHeader, status| Capture::default().slot(header, &records).end(0, 1, status).clone();
+    vec![
+        (
+            Capture { bytes: list().bytes[..128 + 3 * 64].to_vec() },
+            "the list of VMs is not whole: list: the end is missing",
+        ),
+        (Capture::default().slot(slot_header(SlotKind(99)), &records[..0]).clone(), "is not whole: its end is missing"),
+        (of(header, Status::BAD_ANSWER), "list: EL2 gave an answer the driver does not take"),
+        (
+            of(SlotHeader { sequence: 1, ..header }, Status::OK),
+            "is not whole: list: slot 1 follows, where slot 0 was due",
+        ),
+    ]
+}
+
 #[test]
 fn half_a_list_names_no_vm() {
-    let half = Capture { bytes: list().bytes[..128 + 3 * 64].to_vec() };
-    let ran = run(&Script::new(half, exact(3)), "dump vm:430-9");
-    assert_eq!((ran.code, ran.out.as_str()), (ExitCode::UsageOrIo, ""), "{}", ran.err);
+    for (half, text) in bad_lists() {
+        for command in ["dump vm:430-9", "dump vm:421-11", "walk vm:0x1000 0", "capture -O -"] {
+            let script = Script::new(half.clone(), exact(3));
+            let ran = run(&script, command);
+            assert_eq!((ran.code, ran.out.as_str()), (ExitCode::UsageOrIo, ""), "{command}: {}", ran.err);
+            assert!(ran.err.contains(text), "{command}: {}", ran.err);
+            assert_eq!(script.started.borrow().len(), 1, "{command}: the list only");
+        }
+    }
 }
 
 #[test]
@@ -509,4 +534,20 @@ fn capture_goes_on_when_a_vm_goes_away() {
     assert_eq!(ran.code, ExitCode::Partial);
     assert!(ran.err.contains("vm:0x1000: no such VM"), "{}", ran.err);
     assert_eq!(run_without_device(&format!("dump -i {}", file.path())).code, ExitCode::Ok);
+}
+
+/// A list that fails between two tables is an error of the one that comes next: the others are kept.
+#[test]
+fn capture_goes_on_when_a_list_fails() {
+    let failures = bad_lists().into_iter().map(|(list, text)| (Ok(list), text));
+    for (again, text) in failures.chain([(Err(Refusal::by_kernel(12)), "start: Cannot allocate memory")]) {
+        let file = TempFile::new("relist", b"");
+        // The list that is stored, that before the first table, and that before the second.
+        let lists_again = vec![Ok(list()), Ok(list()), again];
+        let script = Script { lists_again, ..Script::new(list(), exact(2)) };
+        let ran = run(&script, &format!("capture -O {}", file.path()));
+        assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+        assert!(ran.err.contains("s2dump: vm:0x1001: ") && ran.err.contains(text), "{}", ran.err);
+        assert_eq!(run_without_device(&format!("dump -i {} vm:0x1000", file.path())).code, ExitCode::Ok, "{text}");
+    }
 }

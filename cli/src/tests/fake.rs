@@ -28,6 +28,8 @@ pub(super) struct Script {
     pub(super) hello_1: Result<AbiVersion, Refusal>,
     /// Slots, or refusal, of a list.
     pub(super) list: Result<Capture, Refusal>,
+    /// Slots, or refusal, of each list after the first in turn, and then `list` again.
+    pub(super) lists_again: Vec<Result<Capture, Refusal>>,
     /// Slots, or refusal, of each walk or dump in turn; the last one repeats.
     pub(super) starts: Vec<Result<Capture, Refusal>>,
     /// Changes the answer of each advance.
@@ -72,6 +74,7 @@ impl Script {
             hello: Ok(()),
             hello_1: Err(Refusal::by_kernel(25)),
             list: Ok(list),
+            lists_again: Vec::new(),
             starts: vec![Ok(start)],
             spoil: |_| (),
             started: Rc::default(),
@@ -91,6 +94,7 @@ impl Script {
             waiting: VecDeque::new(),
             first: 0,
             filled: 0,
+            lists_started: 0,
             tables_started: 0,
         })
     }
@@ -102,6 +106,7 @@ struct Fake {
     waiting: VecDeque<Vec<u8>>,
     first: u32,
     filled: u32,
+    lists_started: usize,
     tables_started: usize,
 }
 
@@ -147,7 +152,9 @@ impl Session for Fake {
         assert_eq!((start.status, start.reserved), (0, 0));
         self.script.started.borrow_mut().push(*start);
         let answer = if start.op == Op::LIST.0 {
-            &self.script.list
+            self.lists_started += 1;
+            let again = self.lists_started.checked_sub(2).and_then(|nth| self.script.lists_again.get(nth));
+            again.unwrap_or(&self.script.list)
         } else {
             self.tables_started += 1;
             &self.script.starts[(self.tables_started - 1).min(self.script.starts.len() - 1)]

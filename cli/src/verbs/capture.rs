@@ -3,7 +3,7 @@
 //!
 //! A file appears under its name only when it is whole; a new one is readable by its owner only, as the device is.
 
-use super::identity::{listed_table, listed_tables};
+use super::identity::{is_as_listed, listed_table, listed_tables};
 use super::{list_vms, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
@@ -14,8 +14,8 @@ use crate::source::device::{Device, Query};
 use crate::source::output_file::OutputFile;
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
-use s2dump_abi::slot::{SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
-use s2dump_abi::target::{Identity, Target};
+use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_BYTES};
+use s2dump_abi::target::Identity;
 use std::io::{self, Write};
 use zerocopy::FromBytes;
 
@@ -57,9 +57,14 @@ pub(super) fn run(
         )
     });
     for (name, query) in std::iter::once(("list".to_owned(), Query::List)).chain(dumps) {
-        let copied = match query {
-            Query::Dump { table, .. } if !is_as_listed(table, &vms, &list_vms(&mut device)?) => Ok(Status::VM_GONE),
-            _ => copy(&mut device, query, file.as_mut(), context.out),
+        let as_listed = match query {
+            Query::Dump { table, .. } => list_vms(&mut device).map(|again| is_as_listed(table, &vms, &again)),
+            _ => Ok(true),
+        };
+        let copied = match as_listed {
+            Ok(true) => copy(&mut device, query, &name, file.as_mut(), context.out),
+            Ok(false) => Ok(Status::VM_GONE),
+            Err(failure) => Err(Copy::Failed(Failure { message: format!("{name}: {}", failure.message), ..failure })),
         };
         match copied {
             Ok(Status::OK) => {}
@@ -68,11 +73,11 @@ pub(super) fn run(
                 context.note(Failure::from_status(status, &name));
                 code = ExitCode::Partial;
             }
-            Err(Copy::Source(error)) if query != Query::List && chosen.len() > 1 => {
-                context.note(error.into_failure(&name));
+            Err(Copy::Failed(failure)) if query != Query::List && chosen.len() > 1 => {
+                context.note(failure);
                 code = ExitCode::Partial;
             }
-            Err(Copy::Source(error)) => return Err(error.into_failure(&name).into()),
+            Err(Copy::Failed(failure)) => return Err(failure.into()),
             Err(Copy::Output(error)) => return Err(fail(error)),
             Err(Copy::Interrupted) => {
                 // The signal ends the program when the file is dropped.
@@ -85,33 +90,28 @@ pub(super) fn run(
     Ok(code)
 }
 
-/// Returns whether `again` has the VM of `table` as `vms` had it. The driver holds the VMs of a list only until a start of
-/// one of them, so each start has a list of its own before it.
-fn is_as_listed(table: Identity, vms: &[VmRecord], again: &[VmRecord]) -> bool {
-    let find = |vms: &[VmRecord]| {
-        let vm = vms.iter().find(|vm| Target::guest(vm.handle) == table.target)?;
-        Some((vm.root, vm.pid, vm.name))
-    };
-    find(vms).is_some_and(|vm| find(again) == Some(vm))
-}
-
+/// Why a table was not copied, or not whole.
 enum Copy {
-    Source(SourceError),
+    /// By the device: it may be that of this table only.
+    Failed(Failure),
+    /// By what it is written to.
     Output(io::Error),
     Interrupted,
 }
 
-/// Copies the slots of `query` into `file`, or to `stdout` without one; returns how it ended.
+/// Copies the slots of `query`, which is called `name`, into `file`, or to `stdout` without one; returns how it ended.
 fn copy(
     device: &mut Device,
     query: Query,
+    name: &str,
     mut file: Option<&mut OutputFile>,
     stdout: &mut dyn Write,
 ) -> Result<Status, Copy> {
-    let mut slots = device.start(query).map_err(Copy::Source)?;
+    let fail = |error: SourceError| Copy::Failed(error.into_failure(name));
+    let mut slots = device.start(query).map_err(fail)?;
     let mut buffer: Box<SlotBuffer> = Box::new([0; SLOT_BYTES]);
     let mut status = Status::OK;
-    while let Fetched::Slot(used) = slots.fetch(&mut buffer).map_err(Copy::Source)? {
+    while let Fetched::Slot(used) = slots.fetch(&mut buffer).map_err(fail)? {
         if file.as_mut().is_some_and(|file| file.is_interrupted()) {
             return Err(Copy::Interrupted);
         }
@@ -128,25 +128,4 @@ fn copy(
         .map_err(Copy::Output)?;
     }
     Ok(status)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use zerocopy::FromZeros;
-
-    /// What the handle alone does not tell: another VM, made by another process, or with another table.
-    #[test]
-    fn a_vm_is_as_listed_or_gone() {
-        let vm = VmRecord { handle: 0x1001, root: 0x4000, pid: 7, ..VmRecord::new_zeroed() };
-        let table = Identity { target: Target::guest(0x1001), root: 0x4000 };
-        assert!(is_as_listed(table, &[vm], &[vm]));
-        assert!(is_as_listed(table, &[vm], &[VmRecord { vcpus: 2, ..vm }]), "more of it may run");
-        let mut name = [0; 24];
-        name[0] = b'7';
-        for other in [VmRecord { root: 0x5000, ..vm }, VmRecord { pid: 8, ..vm }, VmRecord { name, ..vm }] {
-            assert!(!is_as_listed(table, &[vm], &[other]), "{other:?}");
-        }
-        assert!(!is_as_listed(table, &[vm], &[]));
-    }
 }

@@ -59,3 +59,34 @@ pub(super) fn check_listed(table: &TableFacts, vms: &[VmRecord]) -> Result<(), F
         _ => Ok(()),
     }
 }
+
+/// Returns whether `again` has the VM of `table` as `vms` had it. The driver holds the VMs of a list only until a start of
+/// one of them, so each start has a list of its own before it.
+pub(super) fn is_as_listed(table: Identity, vms: &[VmRecord], again: &[VmRecord]) -> bool {
+    let find = |vms: &[VmRecord]| {
+        let vm = vms.iter().find(|vm| Target::guest(vm.handle) == table.target)?;
+        Some((vm.root, vm.pid, vm.name))
+    };
+    find(vms).is_some_and(|vm| find(again) == Some(vm))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    /// What the handle alone does not tell: another VM, made by another process, or with another table.
+    #[test]
+    fn a_vm_is_as_listed_or_gone() {
+        let vm = VmRecord { handle: 0x1001, root: 0x4000, pid: 7, ..VmRecord::new_zeroed() };
+        let table = Identity { target: Target::guest(0x1001), root: 0x4000 };
+        assert!(is_as_listed(table, &[vm], &[vm]));
+        assert!(is_as_listed(table, &[vm], &[VmRecord { vcpus: 2, ..vm }]), "more of it may run");
+        let mut name = [0; 24];
+        name[0] = b'7';
+        for other in [VmRecord { root: 0x5000, ..vm }, VmRecord { pid: 8, ..vm }, VmRecord { name, ..vm }] {
+            assert!(!is_as_listed(table, &[vm], &[other]), "{other:?}");
+        }
+        assert!(!is_as_listed(table, &[vm], &[]));
+    }
+}

@@ -29,6 +29,7 @@ use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
 use s2dump_vmsa::Ipa;
 use std::cmp::Ordering;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -117,7 +118,7 @@ impl Context<'_> {
     }
 
     /// Writes a note on standard error.
-    fn note(&mut self, text: impl std::fmt::Display) {
+    fn note(&mut self, text: impl Display) {
         let line = match self.json {
             true => serde_json::json!({ "type": "note", "message": text.to_string() }).to_string(),
             false => format!("s2dump: {text}"),
@@ -183,22 +184,31 @@ fn remember(vms: &mut Vec<VmRecord>, vm: VmRecord) {
 }
 
 /// Reads the list of VMs from the device.
+///
+/// # Errors
+///
+/// Also if the list is not whole, because then it does not show that a VM is not there.
 fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
     let fail = |error: SourceError| error.into_failure("list");
+    let not_whole = |why: &dyn Display| {
+        let failure = Failure::new(ExitCode::UsageOrIo, format_args!("the list of VMs is not whole: {why}"));
+        failure.hint("a bug of the driver: please report it")
+    };
     let mut reader = Reader::new(device.start(Query::List).map_err(fail)?);
-    let mut vms = Vec::new();
+    let (mut vms, mut end) = (Vec::new(), None);
     while let Some(event) = reader.next_event().map_err(fail)? {
         match event {
             Event::Vm(vm) => remember(&mut vms, vm),
-            // A list that is not whole does not show that a VM is not there.
-            Event::End(_, outcome) if outcome.status != Some(Status::OK) => {
-                let status = outcome.status.unwrap_or(Status::BAD_ANSWER);
-                return Err(Failure::from_status(status, "list"));
-            }
+            Event::End(_, outcome) => end = outcome.status,
             _ => {}
         }
     }
-    Ok(vms)
+    match (end, reader.next_issue()) {
+        (Some(Status::OK), None) => Ok(vms),
+        (Some(Status::OK) | None, Some(issue)) => Err(not_whole(&issue)),
+        (None, None) => Err(not_whole(&"its end is missing")),
+        (Some(status), _) => Err(Failure::from_status(status, "list")),
+    }
 }
 
 /// Returns the table `selector` names among `vms`.
