@@ -6,7 +6,7 @@ use super::support::*;
 use super::{run_with, run_without_device, Ran, TempFile};
 use crate::exit_code::ExitCode;
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
-use s2dump_abi::slot::{slot_flags, RecordKind, SlotHeader, SlotKind};
+use s2dump_abi::slot::{slot_flags, RecordKind, SlotHeader, SlotKind, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::AbiVersion;
 
@@ -76,12 +76,12 @@ fn dump_asks_for_what_was_typed() {
     assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
     let started = script.started.borrow();
     let ops: Vec<u32> = started.iter().map(|start| start.op).collect();
-    assert_eq!(ops, [Op::LIST.0, Op::DUMP.0, Op::DUMP.0]);
+    assert_eq!(ops, [Op::LIST.0, Op::DUMP.0, Op::LIST.0, Op::DUMP.0]);
     let start = started[1];
     assert_eq!(start.target, Target::guest(0x1000).0);
     assert_eq!((start.start, start.end, start.budget), (0x8000_0000, 0x8020_0000, 77));
     assert_eq!(start.flags, DumpFlags::EXACT.union(DumpFlags::DIGEST).0);
-    assert_eq!(started[2], start, "the second pass asks for the same");
+    assert_eq!(started[3], start, "the second pass asks for the same");
 }
 
 #[test]
@@ -189,6 +189,51 @@ fn verify_that_fails_is_partial() {
         assert_eq!(ran.code, ExitCode::Partial, "{}", ran.out);
         assert!(ran.out.contains("\"verify\":\"failed\"") && ran.out.ends_with("}\n"), "{}", ran.out);
         assert!(ran.err.contains("the second pass failed") && ran.err.contains(text), "{}", ran.err);
+    }
+}
+
+/// The driver lets the VM go after the first pass: a stranger with its handle, and even its root, is not "changed".
+#[test]
+fn verify_is_of_the_vm_that_was_listed() {
+    let first = dump(3, slot_flags::DIGEST, Status::OK);
+    let mut second = first.clone();
+    second.bytes[80] ^= 1; // The digest of the first slot.
+    let script = Script { starts: vec![Ok(first.clone()), Ok(second)], ..Script::new(list(), first) };
+    let listed = |change: fn(&mut VmRecord)| {
+        let mut vms = three_vms();
+        change(&mut vms[0]);
+        Ok(Capture::default().list(&vms).clone())
+    };
+    let more_vcpus = Script { lists_again: vec![listed(|vm| vm.vcpus += 1)], ..script.clone() };
+    assert_eq!(run(&more_vcpus, "dump vm:0x1000 --verify").code, ExitCode::Finding);
+    let others: [fn(&mut VmRecord); 4] =
+        [|vm| vm.pid = 77, |vm| vm.name[0] = b'9', |vm| vm.root += 0x1000, |vm| vm.handle = 0x1005];
+    let lists = others.into_iter().map(|change| (listed(change), "the VM went away"));
+    let bad = bad_lists().into_iter().map(|(list, text)| (Ok(list), text));
+    let refused = [(Err(Refusal::by_kernel(12)), "start: Cannot allocate memory")];
+    for (again, text) in lists.chain(bad).chain(refused) {
+        let script = Script { lists_again: vec![again], started: std::rc::Rc::default(), ..script.clone() };
+        let ran = run(&script, "dump vm:0x1000 --verify --format json");
+        assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+        assert!(ran.out.contains("\"verify\":\"failed\"") && ran.out.contains("\"complete\":true"), "{}", ran.out);
+        assert!(ran.err.contains("the second pass failed") && ran.err.contains(text), "{}", ran.err);
+        assert_eq!(script.started.borrow().len(), 3, "list, dump, list: {text}");
+    }
+}
+
+/// A second pass that misses slots is not "changed", nor "same".
+#[test]
+fn verify_counts_what_is_wrong_with_the_second_pass() {
+    let first = dump(3, slot_flags::DIGEST, Status::OK);
+    for other_digest in [0, 1] {
+        let mut second = first.clone();
+        second.bytes[80] ^= other_digest;
+        second.bytes[116] = 1; // A reserved field of the first slot.
+        let script = Script { starts: vec![Ok(first.clone()), Ok(second)], ..Script::new(list(), first.clone()) };
+        let ran = run(&script, "dump vm:0x1000 --verify --format json");
+        assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+        assert!(ran.out.contains("\"verify\":\"failed\""), "{}", ran.out);
+        assert!(ran.err.contains("reserved fields") && ran.err.contains("problems in the input: 1"), "{}", ran.err);
     }
 }
 

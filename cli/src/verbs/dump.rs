@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
-use super::identity::listed_table;
+use super::identity::{is_as_listed, listed_table};
 use super::pass::Pass;
 use super::{address_in, list_vms, open_image, outside_space, Context, Stop};
 use crate::args::Selector;
@@ -99,10 +99,14 @@ fn from_device(
     let mut trailer = pass.run(&mut Reader::new(slots), Some(table.target), context)?;
     let mut failure = None;
     if plan.verify && trailer.incomplete().is_none() {
-        trailer.verified = Some(match second_pass(&mut device, query, trailer.outcome.digest) {
+        // The driver held the VM up to the last call of the first pass.
+        let again = list_vms(&mut device).and_then(|again| match is_as_listed(table, &vms, &again) {
+            true => second_pass(&mut device, query, &name, trailer.outcome.digest, context),
+            false => Err(Failure::from_status(Status::VM_GONE, &name)),
+        });
+        trailer.verified = Some(match again {
             Ok(verified) => verified,
-            Err(error) => {
-                let why = fail(error);
+            Err(why) => {
                 let message = format!("the second pass failed: {}", why.message);
                 failure = Some(Failure { message, ..why });
                 Verified::Failed
@@ -113,23 +117,37 @@ fn from_device(
     Ok((trailer, failure))
 }
 
-/// Reads the table again and compares digests.
-fn second_pass(device: &mut Device, query: Query, first: Option<u64>) -> Result<Verified, SourceError> {
-    let mut reader = Reader::new(device.start(query)?);
-    let mut second = None;
-    while let Some(event) = reader.next_event()? {
+/// Reads the table called `name` again and compares digests.
+fn second_pass(
+    device: &mut Device,
+    query: Query,
+    name: &str,
+    first: Option<u64>,
+    context: &mut Context<'_>,
+) -> Result<Verified, Failure> {
+    let fail = |error: SourceError| error.into_failure(name);
+    let mut reader = Reader::new(device.start(query).map_err(fail)?);
+    let (mut second, mut issues) = (None, 0);
+    loop {
+        let event = reader.next_event();
+        context.tell_issues(&mut reader, &mut issues);
+        let Some(event) = event.map_err(fail)? else { break };
         if let Event::End(_, outcome) = event {
             match outcome.status {
-                _ if outcome.is_dying => return Err(SourceError::Refused(Status::VM_DYING)),
-                Some(status) if status != Status::OK => return Err(SourceError::Refused(status)),
+                _ if outcome.is_dying => return Err(Failure::from_status(Status::VM_DYING, name)),
+                Some(status) if status != Status::OK => return Err(Failure::from_status(status, name)),
                 _ => second = outcome.digest.filter(|_| outcome.is_complete()),
             }
         }
     }
     match (first, second) {
+        // What has gaps, or is of two tables, compares with nothing.
+        _ if issues > 0 => {
+            Err(Failure::new(ExitCode::Partial, format_args!("{name}: problems in the input: {issues}")))
+        }
         (Some(first), Some(second)) if first == second => Ok(Verified::Same),
         (Some(first), Some(second)) => Ok(Verified::Changed { first, second }),
-        _ => Err(SourceError::Driver("a dump with digest", "no digest, or no end".into())),
+        _ => Err(fail(SourceError::Driver("a dump with digest", "no digest, or no end".into()))),
     }
 }
 
