@@ -205,9 +205,15 @@ static void s2dump_honest_call(struct s2dump_selftest *st, u64 args[8])
 		/* Each takes and drops a lock that all CPUs want, with interrupts masked. */
 		args[6] = 1 + s2dump_random_below(st, 4);
 	} else if (op == S2DUMP_OP_DUMP) {
-		args[1] |= (u64)s2dump_random_below(st, 8) << 32;
+		/*
+		 * Mostly small: what a call costs is what it reads, and this is
+		 * to be many calls. Atomic ones read all there is.
+		 */
+		args[1] |= (u64)(s2dump_random(st) & ~(u32)S2DUMP_FLAG_ATOMIC & 7) << 32;
+		if (s2dump_random_below(st, 32) == 0)
+			args[1] |= S2DUMP_FLAG_ATOMIC << 32;
 		args[5] = U64_MAX;
-		args[6] = s2dump_random(st) >> s2dump_random_below(st, 32);
+		args[6] = s2dump_random(st) >> (16 + s2dump_random_below(st, 16));
 	}
 }
 

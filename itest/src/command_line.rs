@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the kernel command line asks the guest init to do: `s2dump.run=MODE[=ARGUMENT]`, then ` -- COMMAND...`.
 
+use crate::run::endure::Mix;
+
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Run {
@@ -17,7 +19,7 @@ pub enum Run {
     /// VMs of these many input-address bits, their tables told by the kernel, for the workstation to compare with.
     Oracle(Vec<u32>),
     /// VMs come and go for so many seconds, while all of s2dump is used at once.
-    Endure(u64),
+    Endure(u64, Mix),
     /// Not understood: says why.
     Unknown(String),
 }
@@ -40,17 +42,25 @@ pub fn parse(text: &str) -> Run {
         "exec" if command.is_empty() => Run::Unknown("s2dump.run=exec needs `-- COMMAND` at the end".into()),
         "exec" => Run::Exec(command.into()),
         "bench" => Run::Bench(argument.into()),
-        "endure" => match argument.parse() {
-            Ok(seconds) => Run::Endure(seconds),
-            Err(_) => Run::Unknown(format!("s2dump.run={value}: write seconds as endure=600")),
-        },
+        "endure" => {
+            let (seconds, mix) = match argument.split_once(',') {
+                None => (argument, Some(Mix::All)),
+                Some((seconds, "calm")) => (seconds, Some(Mix::Calm)),
+                Some((seconds, "hostile")) => (seconds, Some(Mix::Hostile)),
+                Some((seconds, _)) => (seconds, None),
+            };
+            match (seconds.parse(), mix) {
+                (Ok(seconds), Some(mix)) => Run::Endure(seconds, mix),
+                _ => Run::Unknown(format!("s2dump.run={value}: write endure=600, or endure=600,calm or ,hostile")),
+            }
+        }
         "oracle" => match argument.split(',').map(str::parse).collect() {
             Ok(bits) => Run::Oracle(bits),
             Err(_) => Run::Unknown(format!("s2dump.run={value}: write numbers of bits as oracle=32,40")),
         },
         _ => Run::Unknown(format!(
             "s2dump.run={value}: known are demo, test[=FILTER], shell, exec, bench[=WHAT], oracle=BITS[,BITS...], \
-             endure=SECONDS"
+             endure=SECONDS[,calm|,hostile]"
         )),
     }
 }
@@ -77,7 +87,9 @@ mod tests {
         assert_eq!(parse("s2dump.run=exec -- echo \"a b\"; ls"), Run::Exec("echo \"a b\"; ls".into()));
         assert_eq!(parse("s2dump.run=demo s2dump.run=shell"), Run::Shell);
         assert_eq!(parse("s2dump.run=oracle=32,40"), Run::Oracle(vec![32, 40]));
-        assert_eq!(parse("s2dump.run=endure=600"), Run::Endure(600));
+        assert_eq!(parse("s2dump.run=endure=600"), Run::Endure(600, Mix::All));
+        assert_eq!(parse("s2dump.run=endure=600,calm"), Run::Endure(600, Mix::Calm));
+        assert_eq!(parse("s2dump.run=endure=600,hostile"), Run::Endure(600, Mix::Hostile));
     }
 
     #[test]
@@ -89,6 +101,7 @@ mod tests {
             "s2dump.run=oracle",
             "s2dump.run=oracle=32,many",
             "s2dump.run=endure",
+            "s2dump.run=endure=600,mild",
             "s2dump.run=exec",
             "s2dump.run=exec -- ",
             "quiet -- s2dump.run=demo",

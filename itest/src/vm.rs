@@ -21,6 +21,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
 use rustix::mm::Advice;
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// `KVM_VM_TYPE_ARM_PROTECTED`.
@@ -169,16 +170,17 @@ impl Vm {
         bail!("the guest obeyed an order that has no end")
     }
 
-    /// Has the first vCPU store to each of the pages of `place` again and again, while another thread gives the memory of
-    /// one block after the other back to the host, and turns each block of `thp` memory from pages to one page and back.
-    /// So tables of level 3 become holes and blocks all the time, and come again.
+    /// Has the first vCPU store to each of the pages of `place` again and again. Each time that is done another thread gives
+    /// the memory of all blocks back to the host, and turns `thp` memory from pages to one page and back. So full tables of
+    /// level 3 become holes and blocks all the time, and come again.
     ///
     /// # Errors
     ///
     /// If the place makes no sense or KVM refuses; it does not return otherwise.
     pub fn churn(mut self, place: &Place) -> Result<()> {
-        /// A table is to be full now and then before it goes.
-        const PAUSE: Duration = Duration::from_micros(500);
+        /// From one look at what the guest has done to the next.
+        const PAUSE: Duration = Duration::from_micros(50);
+        let rounds = AtomicUsize::new(0);
         ensure!(!self.protected, "the memory of a protected guest stays");
         let default_ipa = self.memory.get(1).map(|piece| piece.spec.ipa);
         let ipa = place.ipa.or(default_ipa).context("no memory (--mem) and no address")?;
@@ -188,8 +190,15 @@ impl Vm {
         let memory = core::mem::take(&mut self.memory);
         let piece = memory.iter().find(|piece| piece.host_address_of(ipa).is_some()).context("not in any --mem")?;
         let transparent = piece.spec.backing == Backing::Transparent;
-        let drop_all = || -> Result<()> {
-            for round in 0_usize.. {
+        let drop_all = || -> Result<core::convert::Infallible> {
+            let mut seen = 0;
+            loop {
+                let round = rounds.load(Ordering::Relaxed);
+                if round == seen {
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
+                seen = round;
                 for (number, &block) in blocks.iter().enumerate() {
                     if transparent {
                         let large = (round + number) % 2 == 0;
@@ -197,21 +206,19 @@ impl Vm {
                         piece.advise(block, block_bytes(), advice)?;
                     }
                     piece.advise(block, block_bytes(), Advice::LinuxDontNeed)?;
-                    std::thread::sleep(PAUSE);
                 }
             }
-            Ok(())
         };
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                if let Err(error) = drop_all() {
-                    // The other thread has no end.
-                    eprintln!("churn: {error:#}");
-                    std::process::exit(1);
-                }
+                let Err(error) = drop_all();
+                // The other thread has no end.
+                eprintln!("churn: {error:#}");
+                std::process::exit(1);
             });
             loop {
                 self.order(guest::VERB_STORE, ipa, &step)?;
+                rounds.fetch_add(1, Ordering::Relaxed);
             }
         })
     }

@@ -29,7 +29,7 @@ fn main() {
         Run::Exec(command) => run::exec::exec(&command),
         Run::Bench(what) => run::bench::run(&what),
         Run::Oracle(bits) => run::oracle::run(&bits),
-        Run::Endure(seconds) => run::endure::run(seconds),
+        Run::Endure(seconds, mix) => run::endure::run(seconds, mix),
         Run::Unknown(why) => {
             println!("init: {why}");
             USAGE

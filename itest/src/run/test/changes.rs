@@ -31,14 +31,15 @@ tests!(On:
 const BLOCK: u64 = 0x8020_0000;
 const GUEST: &str = "ordinary --mem 0x80000000+6M,thp";
 const FILL: &str = "small:0x80200000+512 touch:0x80200000+64*2";
-/// So few descriptors that a call ends within the table: one for each level above, and some of its own.
+/// So few descriptors that a call ends within the table: one for each level above, and some of its own; a record counts
+/// as several.
 const BUDGET: u32 = 64;
 
 /// Guests at work, each with what its VMM takes away again and again. Tables of level 3 become holes; or blocks, and come
 /// again; the only block of a table of level 2 goes, and that table with it.
 const AT_WORK: [(&str, &str); 3] = [
-    ("ordinary --mem 0x80000000+8M", "512*4"),
-    ("ordinary --mem 0x80000000+8M,thp", "512*4"),
+    ("ordinary --mem 0x80000000+2M", "64*8"),
+    ("ordinary --mem 0x80000000+2M,thp", "64*8"),
     ("ordinary --mem 0x80000000+2M,huge", "1"),
 ];
 
@@ -52,7 +53,7 @@ fn dump_around(vmm: &mut VmmProcess, handle: u16, steps: &str) -> Result<Dump> {
 }
 
 fn provoke(machine: &Machine, steps: &str, kind: RecordKind) -> Outcome {
-    const TIMES: usize = 300;
+    const TIMES: usize = 200;
     let mut vmm = VmmProcess::start(GUEST)?;
     vmm.steps("touch:0x80400000+1")?;
     let handle = handle_of(&vmm)?;
@@ -162,7 +163,7 @@ fn rows_while_tables_come_and_go(machine: &Machine) -> Outcome {
 }
 
 fn debugfs_while_tables_come_and_go(machine: &Machine) -> Outcome {
-    at_work(machine, 200, 40, |vmm| {
+    at_work(machine, 2000, 40, |vmm| {
         let text = vmm.debugfs("stage2_page_tables")?;
         let rows = text_rows(&text, vmm.expected.ipa_bits)?;
         // A row that begins within an entry of its level was cut there, as the rows before it tell of a table.

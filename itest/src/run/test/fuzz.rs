@@ -257,7 +257,7 @@ fn random_system_calls(machine: &Machine) -> Outcome {
     println!("  {all:?}, {} VMs", lives?);
     let missing: Vec<_> = MUST_COME.iter().filter(|errno| !all.errnos.contains(&errno.raw_os_error())).collect();
     ensure!(missing.is_empty(), "never came: {missing:?}");
-    ensure!(all.successes > 1000 / machine.slow && all.slots > 1000 / machine.slow, "hardly a test: {all:?}");
+    ensure!(all.successes > 1000 / machine.slow && all.slots > 100 / machine.slow, "hardly a test: {all:?}");
     drop(shared);
     check_nothing_broken(machine)
 }

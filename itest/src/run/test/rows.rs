@@ -266,7 +266,7 @@ fn verify_and_atomic(machine: &Machine) -> Outcome {
 /// A table that changes between the two passes is a finding.
 fn verify_of_a_guest_at_work(machine: &Machine) -> Outcome {
     const TIMES: usize = 20;
-    let vmm = VmmProcess::start_churning("ordinary --mem 0x80000000+8M touch:1", "512*4")?;
+    let vmm = VmmProcess::start_churning("ordinary --mem 0x80000000+2M touch:1", "64*8")?;
     let mut changed = 0;
     for number in 0..machine.fewer(TIMES) {
         let ran = program::run(&["dump", &target(&vmm), "--format", "ndjson", "--verify"])?;

@@ -5,7 +5,7 @@
 use super::support::{check_nothing_broken, handle_of, list};
 use super::{tests, Outcome};
 use crate::device::{dump_request, Device, StartRefused};
-use crate::dump::Dump;
+use crate::dump::{entry_bytes, Dump};
 use crate::machine::Machine;
 use crate::program::{self, exit};
 use crate::vmm_process::VmmProcess;
@@ -21,8 +21,8 @@ use std::time::Duration;
 
 tests!(On: dying_is_told, debugfs_open_before_teardown; heavy: killed_mid_dump);
 
-/// Pages of 256 MiB.
-const PAGES: usize = 65536;
+/// What is mapped beside the guest's code page.
+const BYTES: u64 = 256 << 20;
 
 /// How dumps and runs of the program ended.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,8 +45,8 @@ impl Ends {
         self.gone += other.gone;
     }
 
-    /// Counts one dump of a VM that has `leaves`, if what it says of itself is so.
-    fn count(&mut self, dump: &Dump, leaves: usize) -> Result<()> {
+    /// Counts one dump of a VM that has so many `bytes` mapped, if what it says of itself is so.
+    fn count(&mut self, dump: &Dump, bytes: u64) -> Result<()> {
         let dying = |flags: u16| flags & slot_flags::DYING != 0;
         let (last, before) = dump.headers.split_last().context("no slot")?;
         ensure!(!before.iter().any(|slot| dying(slot.flags)), "a dying VM was dumped on: {:x?}", dump.headers);
@@ -54,8 +54,9 @@ impl Ends {
             Status::OK => {
                 ensure!(!dying(last.flags), "whole, and yet of a dying VM: {last:x?}");
                 let runs = dump.records.iter().filter(|record| record.kind == RecordKind::LEAF.0);
-                let found: usize = runs.map(|record| record.count as usize).sum();
-                ensure!(found == leaves, "said to be whole, with {found} of {leaves} leaves");
+                let found: u64 =
+                    runs.map(|run| u64::from(run.count) * entry_bytes(run.level).unwrap_or_default()).sum();
+                ensure!(found == bytes, "said to be whole, with {found:#x} of {bytes:#x} bytes");
                 self.whole += 1;
             }
             Status::VM_DYING => {
@@ -75,12 +76,12 @@ impl Ends {
 
 /// Dumps as fast as it can until the VM is dying or gone. Not on and on: whoever dumps holds the VM, so that two who do so
 /// by turns would never let it go.
-fn dump_until_gone(request: &Start, leaves: usize) -> Result<Ends> {
+fn dump_until_gone(request: &Start, bytes: u64) -> Result<Ends> {
     let mut ends = Ends::default();
     loop {
         match Device::open()?.run(request) {
             Ok(dump) => {
-                ends.count(&dump, leaves)?;
+                ends.count(&dump, bytes)?;
                 if ends.dying + ends.gone > 0 {
                     return Ok(ends);
                 }
@@ -95,7 +96,7 @@ fn dump_until_gone(request: &Start, leaves: usize) -> Result<Ends> {
 }
 
 /// Runs the program likewise.
-fn program_until_gone(target: &str, leaves: usize) -> Result<Ends> {
+fn program_until_gone(target: &str, bytes: u64) -> Result<Ends> {
     let mut ends = Ends::default();
     loop {
         let ran = program::run(&["dump", target, "--format", "ndjson"])?;
@@ -109,9 +110,9 @@ fn program_until_gone(target: &str, leaves: usize) -> Result<Ends> {
                 let is_leaf = |row: &serde_json::Value| row["kind"] == "page" || row["kind"] == "block";
                 let rows =
                     ran.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>()?;
-                let counts = rows.iter().filter(|row| is_leaf(row)).filter_map(|row| row["count"].as_u64());
-                let found = usize::try_from(counts.sum::<u64>())?;
-                ensure!(found == leaves, "exit code 0 with {found} of {leaves} leaves");
+                let sizes = rows.iter().filter(|row| is_leaf(row)).filter_map(|row| row["size_bytes"].as_u64());
+                let found: u64 = sizes.sum();
+                ensure!(found == bytes, "exit code 0 with {found:#x} of {bytes:#x} bytes");
                 ends.whole += 1;
             }
             // Gone or dying before the first slot: said on standard error only.
@@ -133,21 +134,26 @@ fn program_until_gone(target: &str, leaves: usize) -> Result<Ends> {
     }
 }
 
-/// A VMM with much memory mapped is killed in the middle of a dump, many times, at other moments each.
+/// A VMM with 256 MiB mapped is killed in the middle of a dump, many times, at other moments each.
 fn killed_mid_dump(machine: &Machine) -> Outcome {
-    const KILLS: usize = 8;
+    const KILLS: usize = 12;
+    // To touch it page by page takes many seconds: done for some of them only.
+    let by_page = format!("protected --mem 0x80000000+256M touch:{}", BYTES / 4096);
+    let by_block = format!("ordinary --mem 0x80000000+256M,thp large:{} touch:{}*512", BYTES / 4096, BYTES >> 21);
     let (mut dumps, mut runs) = (Ends::default(), Ends::default());
     for number in 0..KILLS {
-        // A dump takes some ten milliseconds: the kills are spread over it.
-        let delay = Duration::from_millis(100 + 7 * number as u64) * machine.slow;
-        let kind = ["protected", "ordinary"][number % 2];
-        let mut vmm = VmmProcess::start(&format!("{kind} --mem 0x80000000+256M touch:{PAGES}"))?;
-        let request = dump_request(handle_of(&vmm)?);
+        // A dump takes some milliseconds: the kills are spread over it.
+        let delay = Duration::from_micros(50_000 + 1300 * number as u64) * machine.slow;
+        let is_slow = number % 6 == 0;
+        let mut vmm = VmmProcess::start(if is_slow { &by_page } else { &by_block })?;
+        let bytes = BYTES + 4096;
+        // Few descriptors at a time where there are few, so that a dump has many calls.
+        let request = Start { budget: if is_slow { 0 } else { 64 }, ..dump_request(handle_of(&vmm)?) };
         let target = format!("vm:{:#x}", handle_of(&vmm)?);
-        let dumper = std::thread::spawn(move || dump_until_gone(&request, PAGES + 1));
+        let dumper = std::thread::spawn(move || dump_until_gone(&request, bytes));
         // The program too, every other time: it makes the dumps of both slower.
-        let runner = (number % 4 >= 2).then(|| std::thread::spawn(move || program_until_gone(&target, PAGES + 1)));
-        std::thread::sleep(delay);
+        let runner = (number % 2 == 0).then(|| std::thread::spawn(move || program_until_gone(&target, bytes)));
+        std::thread::sleep(if runner.is_some() { delay * 5 } else { delay });
         vmm.kill();
         dumps.add(&dumper.join().expect("the thread returns its panics as errors")?);
         if let Some(runner) = runner {
