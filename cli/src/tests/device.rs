@@ -534,7 +534,7 @@ fn joined_captures_name_each_vm_once() {
     let one = [list().bytes, exact(2).bytes].concat();
     // The second: another process has the handle by then, with another table.
     let mut vms = three_vms();
-    (vms[0].pid, vms[0].root) = (77, 0x4200_0000);
+    (vms[0].pid, vms[0].name[0], vms[0].root) = (721, b'7', 0x4200_0000);
     let stranger = SlotHeader { root: 0x4200_0000, ..dump_header(0x1000, VTCR_40) };
     let mut other = Capture::default();
     other.list(&vms).dump(stranger, &[hole(0, 1, 1024)], 2, Status::OK);
