@@ -284,7 +284,9 @@ fn interrupted_program() {
 
 /// Captures in a process of its own, which gets `signal` while the temporary file is there; `shell` runs before it.
 fn interrupted(signal: Signal, shell: &str, output: &Path) -> ExitStatus {
-    Command::new("sh")
+    // Whoever runs the tests in the background may have them ignore signals, which a shell cannot undo.
+    Command::new("env")
+        .args(["--default-signal=INT,TERM,HUP", "sh"])
         .args(["-c", &format!("{shell} exec \"$0\" --exact tests::capture::interrupted_program")])
         .arg(std::env::current_exe().unwrap())
         .env("S2DUMP_TEST_OUTPUT", output)
