@@ -75,8 +75,8 @@ fn hostile_host(machine: &Machine) -> Outcome {
 
 /// Makes many more calls, under which VMs with the same handles are made, run, killed and ended.
 fn while_vms_come_and_go(machine: &Machine) -> Outcome {
-    const FACTOR: u64 = 20;
-    const LIVES: u32 = 20;
+    const FACTOR: u64 = 8;
+    const LIVES: u32 = 6;
     set_calls(CALLS * FACTOR / u64::from(machine.slow))?;
     let is_over = AtomicBool::new(false);
     let (answers, lives) = thread::scope(|scope| {
