@@ -9,13 +9,14 @@
 //! happens, and hardly anything where the emulated CPUs are more than the real ones. `endure=3600,calm` leaves it out, and
 //! `endure=3600,hostile` leaves out the program, debugfs, and all but one who makes VMs and one who looks at them.
 
-use super::test::{aftermath, kernel_log::KernelLog, list};
+use super::test::kernel_log::{self, KernelLog};
+use super::test::{aftermath, list, text_rows};
 use crate::device::{dump_request, Device, StartRefused};
 use crate::machine::{unaccounted_kib, Machine};
 use crate::program::{self, exit};
 use crate::random::Random;
 use crate::selftest::{self, Answers};
-use crate::vmm_process::PROGRAM;
+use crate::vmm_process::{VmmProcess, PROGRAM};
 use anyhow::{bail, ensure, Context as _, Result};
 use rustix::io::Errno;
 use rustix::thread::{sched_setaffinity, CpuSet};
@@ -62,6 +63,24 @@ struct Figures {
 impl Figures {
     fn end(&self, how: String) {
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner).entry(how).or_default() += 1;
+    }
+
+    /// Checks that all of it happened.
+    fn enough(&self, mix: Mix) -> Result<()> {
+        let calls = self.answers.lock().unwrap_or_else(PoisonError::into_inner).all();
+        let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        let figures = [
+            ("VMs", get(&self.lives), true),
+            ("killed VMs", get(&self.killed), true),
+            ("lists", get(&self.lists), true),
+            ("texts", get(&self.texts), mix != Mix::Hostile),
+            ("runs of the program", get(&self.programs), mix != Mix::Hostile),
+            ("hostile calls", calls, mix != Mix::Calm),
+        ];
+        for (what, figure, wanted) in figures {
+            ensure!(figure > 0 || !wanted, "no {what}");
+        }
+        Ok(())
     }
 
     fn print(&self, since: Instant) {
@@ -126,7 +145,8 @@ impl Shared {
 
 fn endure(machine: &Machine, time: Duration, mix: Mix) -> Result<()> {
     let cpus = std::thread::available_parallelism()?.get();
-    let mut log = KernelLog::open();
+    let ipa_bits = VmmProcess::start("ordinary touch:1")?.expected.ipa_bits;
+    let mut log = KernelLog::open()?;
     if let Some(line) = log.complaint() {
         bail!("the kernel said at boot: {line}");
     }
@@ -148,7 +168,7 @@ fn endure(machine: &Machine, time: Duration, mix: Mix) -> Result<()> {
         }
         if mix != Mix::Hostile {
             let mut random = Random::new(200);
-            scope.spawn(move || shared.again("texts", || read_text(figures, &mut random)));
+            scope.spawn(move || shared.again("texts", || read_text(figures, &mut random, ipa_bits)));
             scope.spawn(move || shared.again("the program", || run_program(figures)));
         }
 
@@ -174,6 +194,10 @@ fn endure(machine: &Machine, time: Duration, mix: Mix) -> Result<()> {
     }
     aftermath::check(machine)?;
     log.check(Ok(()))?;
+    if let Some(leaks) = kernel_log::leaks()? {
+        bail!("kmemleak found:\n{leaks}");
+    }
+    shared.figures.enough(mix)?;
     let grown = unaccounted_kib()?.saturating_sub(before);
     println!("endure: nothing is left: no VM, no shared page, {grown} KiB more of unknown use");
     Ok(())
@@ -256,7 +280,7 @@ fn call(figures: &Figures) -> Result<()> {
 }
 
 /// Reads the kernel's own text of one VM.
-fn read_text(figures: &Figures, random: &mut Random) -> Result<()> {
+fn read_text(figures: &Figures, random: &mut Random, ipa_bits: u32) -> Result<()> {
     const DIRECTORY: &str = "/sys/kernel/debug/kvm";
     let names = fs::read_dir(DIRECTORY)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     // Directories of VMs are named after process and descriptor; the others are files.
@@ -269,7 +293,7 @@ fn read_text(figures: &Figures, random: &mut Random) -> Result<()> {
     match fs::read_to_string(format!("{DIRECTORY}/{name}/stage2_page_tables")) {
         Ok(text) => {
             figures.texts.fetch_add(1, Ordering::Relaxed);
-            ensure!(text.starts_with("---[ Guest IPA ]---\n"), "{text}");
+            text_rows(&text, ipa_bits)?;
         }
         Err(error) => {
             let errno = Errno::from_io_error(&error);

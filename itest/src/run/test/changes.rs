@@ -178,7 +178,7 @@ fn debugfs_while_tables_come_and_go(machine: &Machine) -> Outcome {
 
 /// Reads the kernel's own text; returns start and level of each row, which must follow the row before it and have bytes,
 /// and of which the last must end where the space does.
-pub(super) fn text_rows(text: &str, ipa_bits: u32) -> Result<Vec<(u64, i8)>> {
+pub(crate) fn text_rows(text: &str, ipa_bits: u32) -> Result<Vec<(u64, i8)>> {
     let hex = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).with_context(|| word.to_owned());
     let (mut rows, mut at) = (Vec::new(), 0);
     let mut lines = text.lines();

@@ -2,7 +2,8 @@
 //! The kernel's log: whatever it complains about while a test runs is a failure of that test.
 
 use super::Outcome;
-use anyhow::bail;
+use anyhow::{bail, ensure, Context as _, Result};
+use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -44,6 +45,8 @@ const COMPLAINTS: [&str; 32] = [
     "detected stall",
     "blocked for more than",
 ];
+/// Said by nobody but this reader.
+const LOST: &str = "records of the kernel's log were lost";
 /// Lines that look like one: kmemleak telling that it is there.
 const NO_COMPLAINTS: [&str; 2] =
     ["kmemleak: Kernel memory leak detector initialized", "kmemleak: Automatic memory scanning"];
@@ -54,13 +57,14 @@ const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 const KMEMLEAK_AGE: Duration = Duration::from_secs(6);
 
 /// The kernel's log, read for complaints after each test.
-pub(crate) struct KernelLog(Option<File>);
+pub(crate) struct KernelLog(File);
 
 impl KernelLog {
     /// Opens the log at its beginning: what was said at boot counts too.
-    pub(crate) fn open() -> Self {
+    pub(crate) fn open() -> Result<Self> {
         const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        Self(OpenOptions::new().read(true).custom_flags(NONBLOCK).open("/dev/kmsg").ok())
+        const PATH: &str = "/dev/kmsg";
+        Ok(Self(OpenOptions::new().read(true).custom_flags(NONBLOCK).open(PATH).context(PATH)?))
     }
 
     /// Returns the first complaint since the last look.
@@ -74,18 +78,21 @@ impl KernelLog {
         first
     }
 
-    /// One read gives one record, until there is none.
+    /// One read gives one record, until there is none. That records were overwritten unread, or cannot be read, is a line
+    /// of its own: a complaint may have been among them.
     fn new_lines(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut buffer = [0; 8192];
-        let Some(file) = &mut self.0 else { return lines };
         loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return lines,
+            match self.0.read(&mut buffer).map_err(|error| Errno::from_io_error(&error)) {
+                Ok(0) | Err(Some(Errno::AGAIN)) => return lines,
                 Ok(n) => lines.push(String::from_utf8_lossy(&buffer[..n]).into_owned()),
-                // EPIPE: records were overwritten before they were read; the next read goes on after them.
-                Err(error) if error.raw_os_error() == Some(32) => {}
-                Err(_) => return lines,
+                // The next read goes on after them.
+                Err(Some(Errno::PIPE)) => lines.push(LOST.to_owned()),
+                Err(errno) => {
+                    lines.push(format!("{LOST}: {errno:?}"));
+                    return lines;
+                }
             }
         }
     }
@@ -99,20 +106,28 @@ impl KernelLog {
 }
 
 fn is_complaint(line: &str) -> bool {
-    COMPLAINTS.iter().any(|one| line.contains(one)) && !NO_COMPLAINTS.iter().any(|one| line.contains(one))
+    line.starts_with(LOST)
+        || COMPLAINTS.iter().any(|one| line.contains(one)) && !NO_COMPLAINTS.iter().any(|one| line.contains(one))
 }
 
-/// Returns what kmemleak holds for leaked of what s2dump allocated, in a kernel that has it.
-pub(crate) fn leaks() -> Option<String> {
+/// Returns what kmemleak holds for leaked of what s2dump allocated; none in a kernel without kmemleak.
+///
+/// # Errors
+///
+/// If kmemleak is there, but does not scan; or if it is not there, but lockdep is: the debug kernel has both.
+pub(crate) fn leaks() -> Result<Option<String>> {
+    if !fs::exists(KMEMLEAK)? {
+        ensure!(!fs::exists("/proc/lockdep_chains")?, "a debug kernel without {KMEMLEAK}");
+        return Ok(None);
+    }
     // A first scan finds what is not referenced, a second one whether that is still so.
     for _ in 0..2 {
-        fs::write(KMEMLEAK, "scan").ok()?;
+        fs::write(KMEMLEAK, "scan").context(KMEMLEAK)?;
         std::thread::sleep(KMEMLEAK_AGE);
     }
-    fs::write(KMEMLEAK, "scan").ok()?;
-    let text = fs::read_to_string(KMEMLEAK).ok()?;
-    let ours = ours(&text);
-    (!ours.is_empty()).then_some(ours)
+    fs::write(KMEMLEAK, "scan").context(KMEMLEAK)?;
+    let ours = ours(&fs::read_to_string(KMEMLEAK)?);
+    Ok((!ours.is_empty()).then_some(ours))
 }
 
 /// Returns the reports whose backtrace goes through s2dump.

@@ -23,6 +23,7 @@ mod rows;
 mod support;
 mod teardown;
 
+pub(super) use changes::text_rows;
 pub(super) use support::{handle_of, list};
 
 use crate::machine::{Boot, Machine};
@@ -116,7 +117,13 @@ pub fn run(filter: &str) -> i32 {
     };
     println!("tests: {machine:x?}");
     reserve_huge_pages(HUGE_PAGES);
-    let mut log = KernelLog::open();
+    let mut log = match KernelLog::open() {
+        Ok(log) => log,
+        Err(error) => {
+            println!("tests: {error:#}");
+            return 1;
+        }
+    };
     let (mut passed, mut failed, mut ignored) = (0, 0, 0);
     if let Some(line) = log.complaint() {
         failed += 1;
@@ -148,9 +155,16 @@ pub fn run(filter: &str) -> i32 {
             },
         }
     }
-    if let Some(leaks) = kernel_log::leaks() {
-        failed += 1;
-        println!("kmemleak found:\n{leaks}");
+    match kernel_log::leaks() {
+        Ok(None) => {}
+        Ok(Some(leaks)) => {
+            failed += 1;
+            println!("kmemleak found:\n{leaks}");
+        }
+        Err(error) => {
+            failed += 1;
+            println!("kmemleak: {error:#}");
+        }
     }
     println!("tests: {passed} passed, {failed} failed, {ignored} ignored");
     i32::from(failed > 0 || passed == 0)
