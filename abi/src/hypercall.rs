@@ -4,12 +4,16 @@
 //! | x1 | x2 | x3 | x4 | x5 | x6 | x7 | returns x1, x2, x3 |
 //! |---|---|---|---|---|---|---|---|
 //! | [`Op::HELLO`] | host's version | 0 | 0 | 0 | 0 | 0 | status, version \| default budget << 32, features |
-//! | [`Op::LIST`] | slot pfn | 0 | first handle | 0 | looks | sequence | status, next handle (0: done), counts |
-//! | [`Op::DUMP`] \| flags << 32 | slot pfn | target | cursor | end | budget | sequence | status, next cursor, counts |
-//! | [`Op::WALK`] | slot pfn | target | input address | 0 | 0 | sequence | status, 0, counts |
+//! | [`Op::LIST`] | slot | 0 | first handle | 0 | looks | sequence | status, next handle (0: done), counts |
+//! | [`Op::DUMP`] \| flags << 32 | slot | target | cursor | end | budget | sequence | status, next cursor, counts |
+//! | [`Op::WALK`] | slot | target | input address | 0 | 0 | sequence | status, 0, counts |
+//! | [`Op::FRAMES`] | slot | 0 | cursor | end | budget | sequence | status, next cursor, counts |
+//! | [`Op::FACTS`] | slot | 0 | first fact | 0 | 0 | sequence | status, next fact (0: done), counts |
+//! | [`Op::EXAMINE`] | slot | physical address | place | place | place | sequence | status, 0, counts |
 //!
+//! `slot` is the frame number of its first page, and in bits 63:56 how many further pages it has ([`slot_pages`]).
 //! `counts` holds the number of records written (31:0) and the number of descriptors visited (63:32); a list counts the
-//! handles and vCPUs it visited instead. A dump is done when the next cursor equals the end that was asked for or, if
+//! handles and vCPUs it visited instead, frames count frames, and facts facts. A dump is done when the next cursor equals the end that was asked for or, if
 //! that is smaller, the size of the input-address space. The slot page must be shared with EL2
 //! (`__pkvm_host_share_hyp`) during the call. EL2 pins it, writes it and unpins it within the call, so it keeps no page
 //! of the host after a call. Unless the status is [`Status::OK`], the contents of the slot mean nothing.
@@ -27,6 +31,13 @@ impl Op {
     pub const DUMP: Self = Self(2);
     /// Shows the descriptor of each level for one input address.
     pub const WALK: Self = Self(3);
+    /// Shows what pKVM keeps about page frames outside of tables, for physical addresses from a cursor on.
+    pub const FRAMES: Self = Self(4);
+    /// Tells facts about memory and EL2 that do not change after boot, from the one with a number on.
+    pub const FACTS: Self = Self(5);
+    /// Looks at one page frame and at up to three [`Place`](crate::target::Place)s at one moment: no page changes hands
+    /// in between.
+    pub const EXAMINE: Self = Self(6);
 }
 
 /// How to dump: bits 63:32 of x1. EL2 answers unknown bits with [`Status::UNKNOWN_FLAG`].
@@ -41,6 +52,12 @@ impl DumpFlags {
     pub const ATOMIC: Self = Self(1 << 1);
     /// Put a digest of the descriptors that were read into the header.
     pub const DIGEST: Self = Self(1 << 2);
+    /// Tell the table pages too: each table descriptor is a record of kind
+    /// [`TABLE`](crate::slot::RecordKind::TABLE), before those of the table it leads to.
+    pub const TABLES: Self = Self(1 << 3);
+    /// Write [`PACKED`](crate::slot::SlotKind::PACKED) slots, which take 8 bytes for an entry that is like no other.
+    /// Only with [`EXACT`](Self::EXACT).
+    pub const PACKED: Self = Self(1 << 4);
 
     /// All flags this version knows.
     pub const KNOWN: Self = Self(Self::EXACT.0 | Self::ATOMIC.0 | Self::DIGEST.0);
@@ -112,6 +129,8 @@ impl Status {
     pub const VM_DYING: Self = Self(14);
     /// Atomic dumps were not allowed at boot (`kvm-arm.s2dump=on,atomic`).
     pub const ATOMIC_NOT_PERMITTED: Self = Self(15);
+    /// EL2's own table was not allowed at boot (`kvm-arm.s2dump=on,hyp`).
+    pub const HYP_NOT_PERMITTED: Self = Self(16);
 
     /// Returns the positive Linux errno that says it best, or `EIO` for a status this version does not know. Several
     /// statuses share an errno, so the ioctls give the status as well.
@@ -119,20 +138,31 @@ impl Status {
     pub const fn to_errno(self) -> i32 {
         match self {
             Self::OK => 0,
-            Self::NOT_PERMITTED | Self::ATOMIC_NOT_PERMITTED => 1, // EPERM
-            Self::UNKNOWN_OP => 95,                                // EOPNOTSUPP
-            Self::UNKNOWN_FLAG => 22,                              // EINVAL
-            Self::UNKNOWN_TARGET => 95,                            // EOPNOTSUPP
-            Self::NO_SUCH_VM => 2,                                 // ENOENT
-            Self::VM_NOT_RUN => 61,                                // ENODATA
-            Self::BAD_RANGE => 34,                                 // ERANGE
-            Self::SLOT_NOT_SHARED => 14,                           // EFAULT
-            Self::TOO_BIG => 7,                                    // E2BIG
-            Self::VERSION_MISMATCH => 71,                          // EPROTO
-            Self::VM_GONE | Self::VM_DYING => 116,                 // ESTALE
-            _ => 5,                                                // EIO
+            // EPERM
+            Self::NOT_PERMITTED | Self::ATOMIC_NOT_PERMITTED | Self::HYP_NOT_PERMITTED => 1,
+            Self::UNKNOWN_OP => 95,                // EOPNOTSUPP
+            Self::UNKNOWN_FLAG => 22,              // EINVAL
+            Self::UNKNOWN_TARGET => 95,            // EOPNOTSUPP
+            Self::NO_SUCH_VM => 2,                 // ENOENT
+            Self::VM_NOT_RUN => 61,                // ENODATA
+            Self::BAD_RANGE => 34,                 // ERANGE
+            Self::SLOT_NOT_SHARED => 14,           // EFAULT
+            Self::TOO_BIG => 7,                    // E2BIG
+            Self::VERSION_MISMATCH => 71,          // EPROTO
+            Self::VM_GONE | Self::VM_DYING => 116, // ESTALE
+            _ => 5,                                // EIO
         }
     }
+}
+
+/// The lowest bit of the number of further pages in x2.
+pub const SLOT_PAGES_SHIFT: u32 = 56;
+
+/// Packs the frame number of a slot's first page, and how many pages it has, 1 or more, into x2. The pages follow each
+/// other.
+#[must_use]
+pub const fn slot_pages(pfn: u64, pages: u32) -> u64 {
+    pfn | ((pages as u64).wrapping_sub(1) & 0xff) << SLOT_PAGES_SHIFT
 }
 
 /// Packs the two counts returned in x3.

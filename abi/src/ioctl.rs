@@ -20,6 +20,7 @@
 //! Drivers of 1.x use another type byte, [`IOCTL_TYPE_1`] instead of [`IOCTL_TYPE`], so they answer `ENOTTY`.
 
 use crate::slot::assert_offsets;
+use crate::target::PLACES;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The ioctl type ("magic") byte. `Documentation/userspace-api/ioctl/ioctl-number.rst` of Linux 7.3 gives it to nobody.
@@ -66,7 +67,7 @@ pub struct Hello {
     pub reserved: [u32; 7],
 }
 
-/// Starts a dump, walk or list, and ends the one that was running.
+/// Starts a dump, walk, list, or what other [`Op`](crate::hypercall::Op) there is, and ends the one that was running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Start {
@@ -78,22 +79,25 @@ pub struct Start {
     pub op: u32,
     /// Offset 12, length 4: in: [`DumpFlags`](crate::hypercall::DumpFlags), zero unless a dump.
     pub flags: u32,
-    /// Offset 16, length 8: in: [`Target`](crate::target::Target), zero for a list.
+    /// Offset 16, length 8: in: [`Target`](crate::target::Target) of a dump or walk, else zero.
     pub target: u64,
-    /// Offset 24, length 8: in: first input address of a dump, address of a walk, zero for a list.
+    /// Offset 24, length 8: in: first input address of a dump, address of a walk; first physical address of frames,
+    /// physical address of an examination; else zero.
     pub start: u64,
-    /// Offset 32, length 8: in: end of a dump, exclusive; all ones means the whole space. Zero for walk and list.
+    /// Offset 32, length 8: in: end of a dump or of frames, exclusive; all ones means the whole space. Else zero.
     pub end: u64,
-    /// Offset 40, length 4: in: descriptors per call, 0 for the default. EL2 caps it.
+    /// Offset 40, length 4: in: descriptors or frames per call, 0 for the default. EL2 caps it.
     pub budget: u32,
     /// Offset 44, length 4: in: anything; out, only with an errno: [`Status`](crate::hypercall::Status) of a refusal, else 0.
     pub status: u32,
     /// Offset 48, length 8: in: physical address of the root of the table that is meant, as a list gave it. If the
     /// table has another root, the answer is [`VM_GONE`](crate::hypercall::Status::VM_GONE). 0 means whichever table
-    /// `target` names now. Zero for a list.
+    /// `target` names now. Zero unless a dump or walk.
     pub root: u64,
-    /// Offset 56, length 8: zero.
-    pub reserved: u64,
+    /// Offset 56, length 24: in: the [`Place`](crate::target::Place)s of an examination; else zero.
+    pub places: [u64; PLACES],
+    /// Offset 80, length 16: zero.
+    pub reserved: [u64; 2],
 }
 
 /// State of a session: [`Advance::state`]. An open enum.
@@ -131,6 +135,6 @@ pub struct Advance {
 
 assert_offsets!(Hello, 64, 8, size @ 0, version @ 4, features @ 8, el2_version @ 16, default_budget @ 20, slots @ 24,
     slot_bytes @ 28, status @ 32, reserved @ 36);
-assert_offsets!(Start, 64, 8, size @ 0, version @ 4, op @ 8, flags @ 12, target @ 16, start @ 24, end @ 32, budget @ 40,
-    status @ 44, root @ 48, reserved @ 56);
+assert_offsets!(Start, 96, 8, size @ 0, version @ 4, op @ 8, flags @ 12, target @ 16, start @ 24, end @ 32, budget @ 40,
+    status @ 44, root @ 48, places @ 56, reserved @ 80);
 assert_offsets!(Advance, 32, 4, size @ 0, version @ 4, release @ 8, first @ 12, filled @ 16, state @ 20, reserved @ 24);

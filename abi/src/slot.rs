@@ -31,6 +31,17 @@ impl SlotKind {
     /// The end of a dump, walk or list; it has no records. `status` says how it ended, `visited` is the most that any
     /// one call visited, and `sequence` is the number of slots before it.
     pub const END: Self = Self(4);
+    /// Runs of a table, in ascending input addresses: [`PackedRun`]s, each followed by one or more descriptors. A
+    /// record of this slot is a word of 8 bytes.
+    pub const PACKED: Self = Self(5);
+    /// What pKVM keeps about page frames, in ascending addresses: [`FrameRecord`]. Addresses in no record are no memory.
+    pub const FRAMES: Self = Self(6);
+    /// Facts: [`Fact`].
+    pub const FACTS: Self = Self(7);
+    /// One page frame and some places, at one moment: [`Record`]. First the one of kind [`FRAME`](RecordKind::FRAME), if
+    /// the address is memory with a state; then for each place one of kind [`PLACE`](RecordKind::PLACE), followed by its
+    /// walk as in a [`WALK`](Self::WALK) slot. `target` is 0 and `start` the physical address.
+    pub const EXAMINE: Self = Self(8);
 }
 
 /// Bits of [`SlotHeader::flags`]. Unknown bits are ignored.
@@ -45,6 +56,8 @@ pub mod slot_flags {
     pub const PROTECTED: u16 = 1 << 3;
     /// Teardown of the VM had begun when its table was locked: pages may be missing.
     pub const DYING: u16 = 1 << 4;
+    /// Table pages are told too.
+    pub const TABLES: u16 = 1 << 5;
 }
 
 /// Bits of [`SlotHeader::table_features`]: the features in force that the meaning of descriptors depends on.
@@ -100,7 +113,7 @@ pub struct SlotHeader {
     pub next: u64,
     /// Offset 56, length 8: end of the dump this slot belongs to, exclusive.
     pub end: u64,
-    /// Offset 64, length 8: VTCR_EL2 of the table.
+    /// Offset 64, length 8: VTCR_EL2 of the table; of EL2's stage 1, TCR_EL2.
     pub vtcr: u64,
     /// Offset 72, length 8: physical address of the root table.
     pub root: u64,
@@ -129,8 +142,10 @@ pub struct SlotHeader {
     pub held_ticks: u32,
     /// Offset 112, length 4: ticks of the system counter per second; 0 in a VMS slot that the driver wrote.
     pub tick_hz: u32,
-    /// Offset 116, length 12: zero.
-    pub reserved: [u32; 3],
+    /// Offset 116, length 4: zero.
+    pub reserved: u32,
+    /// Offset 120, length 8: MAIR_EL2 if the table is EL2's stage 1; else 0.
+    pub mair: u64,
 }
 
 impl SlotHeader {
@@ -166,7 +181,8 @@ impl SlotHeader {
             status: 0,
             held_ticks: 0,
             tick_hz: 0,
-            reserved: [0; 3],
+            reserved: 0,
+            mair: 0,
         }
     }
 
@@ -189,7 +205,8 @@ impl RecordKind {
     pub const INVALID: Self = Self(0);
     /// Pages or blocks.
     pub const LEAF: Self = Self(1);
-    /// A table descriptor, which occurs only in [`SlotKind::WALK`] slots. `oa` is the next table.
+    /// A table descriptor; `oa` is the next table. Runs have them only if [`slot_flags::TABLES`] is set: such a record
+    /// covers no addresses, those after it do.
     pub const TABLE: Self = Self(2);
     /// A valid descriptor whose type the level does not allow.
     pub const RESERVED: Self = Self(3);
@@ -197,6 +214,13 @@ impl RecordKind {
     pub const TABLE_OUTSIDE: Self = Self(4);
     /// A table descriptor that was not followed, because it points to its own table page or to one above.
     pub const TABLE_LOOP: Self = Self(5);
+    /// In an [`EXAMINE`](SlotKind::EXAMINE) slot: `ia` is the physical address, and `descriptor` what pKVM keeps about
+    /// the frame, as in [`FrameRecord::raw`].
+    pub const FRAME: Self = Self(6);
+    /// In an [`EXAMINE`](SlotKind::EXAMINE) slot: `descriptor` is a [`Target`](crate::target::Target), `ia` the input
+    /// address, `oa` the root of its table, and `count` the [`Status`](crate::hypercall::Status) with which the table
+    /// was locked. Unless that is OK, `oa` is 0 and no walk follows.
+    pub const PLACE: Self = Self(7);
 }
 
 /// Bits of [`Record::flags`]. Unknown bits are ignored.
@@ -206,6 +230,9 @@ pub mod record_flags {
     pub const LINEAR: u16 = 1 << 0;
     /// The run may continue the last record of the slot before. Set in the first record of every slot but the first.
     pub const CONTINUES: u16 = 1 << 1;
+    /// In a [`PackedRun`]: a descriptor for each entry follows. Without it one follows, which is that of the first entry
+    /// of a run that is linear.
+    pub const LIST: u16 = 1 << 2;
     /// For leaves of EL2's stage 1: bits 63:59 of the table descriptors above the run, ORed, as far as they are in
     /// force. All entries of a run have the same. Else 0.
     pub const INHERITED: u16 = 0x1f << 11;
@@ -229,6 +256,93 @@ pub struct Record {
     pub kind: u8,
     /// Offset 30, length 2: [`record_flags`].
     pub flags: u16,
+}
+
+/// The head of a run in a [`PACKED`](SlotKind::PACKED) slot. One descriptor follows, or, with
+/// [`record_flags::LIST`], one for each entry: entries of one table, of which only level and kind are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PackedRun {
+    /// Offset 0, length 8: input address of the first entry.
+    pub ia: u64,
+    /// Offset 8, length 4: number of entries.
+    pub count: u32,
+    /// Offset 12, length 1: level, -1 to 3.
+    pub level: i8,
+    /// Offset 13, length 1: [`RecordKind`].
+    pub kind: u8,
+    /// Offset 14, length 2: [`record_flags`].
+    pub flags: u16,
+}
+
+/// Bits of [`FrameRecord::flags`]. Unknown bits are ignored.
+pub mod frame_flags {
+    /// Memory about which pKVM keeps nothing (`MEMBLOCK_NOMAP`): `raw` is 0 and means nothing.
+    pub const NO_STATE: u16 = 1 << 0;
+}
+
+/// Neighboring page frames about which pKVM keeps the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FrameRecord {
+    /// Offset 0, length 8: physical address of the first frame.
+    pub pa: u64,
+    /// Offset 8, length 8: what pKVM keeps about each of them, as it stands in memory (`struct hyp_page`). The
+    /// [`encoding`] of the slot tells its meaning.
+    pub raw: u64,
+    /// Offset 16, length 4: number of frames.
+    pub count: u32,
+    /// Offset 20, length 2: [`frame_flags`].
+    pub flags: u16,
+    /// Offset 22, length 2: zero.
+    pub reserved: u16,
+}
+
+/// What a [`Fact`] is about. An open enum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactKind(pub u16);
+
+impl FactKind {
+    /// A region of memory that EL2 knows. Physical.
+    pub const MEMORY: Self = Self(1);
+    /// EL2's code. Physical.
+    pub const HYP_TEXT: Self = Self(2);
+    /// The slot through which the CPU `value` looks at any page for a moment. An input address of EL2's stage 1.
+    pub const FIXMAP: Self = Self(3);
+    /// The same for a block, shared by all CPUs. An input address of EL2's stage 1.
+    pub const FIXBLOCK: Self = Self(4);
+    /// EL2's private mappings: devices, stacks, fixmap. Input addresses of EL2's stage 1.
+    pub const HYP_PRIVATE: Self = Self(5);
+    /// The states of page frames. Input addresses of EL2's stage 1.
+    pub const HYP_VMEMMAP: Self = Self(6);
+    /// The linear map of EL2: a physical address is an input address plus `value`, wrapping. `start` and `size` are 0.
+    pub const HYP_LINEAR: Self = Self(7);
+    /// Pages that s2dump itself shares with EL2 for this session: slots. Physical. The driver tells it.
+    pub const RING: Self = Self(32);
+}
+
+/// Bits of [`Fact::flags`]. Unknown bits are ignored.
+pub mod fact_flags {
+    /// Of memory: the host does not map it (`MEMBLOCK_NOMAP`), and pKVM keeps no state for it.
+    pub const NOMAP: u16 = 1 << 0;
+}
+
+/// A fact that does not change after boot, except for [`FactKind::RING`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Fact {
+    /// Offset 0, length 8: first address.
+    pub start: u64,
+    /// Offset 8, length 8: bytes.
+    pub size: u64,
+    /// Offset 16, length 8: what [`FactKind`] says; else 0.
+    pub value: u64,
+    /// Offset 24, length 2: [`FactKind`].
+    pub kind: u16,
+    /// Offset 26, length 2: [`fact_flags`].
+    pub flags: u16,
+    /// Offset 28, length 4: zero.
+    pub reserved: u32,
 }
 
 /// Bits of [`VmRecord::flags`]. Unknown bits are ignored.
@@ -280,7 +394,10 @@ pub(crate) use assert_offsets;
 assert_offsets!(SlotHeader, 128, 8, magic @ 0, version @ 4, header_bytes @ 8, record_bytes @ 10, kind @ 12, flags @ 14,
     record_count @ 16, visited @ 20, sequence @ 24, target @ 32, start @ 40, next @ 48, end @ 56, vtcr @ 64, root @ 72,
     digest @ 80, table_features @ 88, ia_bits @ 92, start_level @ 93, page_shift @ 94, pa_bits @ 95, encoding @ 96,
-    vmid @ 98, budget @ 100, status @ 104, held_ticks @ 108, tick_hz @ 112, reserved @ 116);
+    vmid @ 98, budget @ 100, status @ 104, held_ticks @ 108, tick_hz @ 112, reserved @ 116, mair @ 120);
 assert_offsets!(Record, 32, 8, ia @ 0, oa @ 8, descriptor @ 16, count @ 24, level @ 28, kind @ 29, flags @ 30);
+assert_offsets!(PackedRun, 16, 8, ia @ 0, count @ 8, level @ 12, kind @ 13, flags @ 14);
+assert_offsets!(FrameRecord, 24, 8, pa @ 0, raw @ 8, count @ 16, flags @ 20, reserved @ 22);
+assert_offsets!(Fact, 32, 8, start @ 0, size @ 8, value @ 16, kind @ 24, flags @ 26, reserved @ 28);
 assert_offsets!(VmRecord, 64, 8, vtcr @ 0, root @ 8, pid @ 16, vcpus @ 20, handle @ 24, flags @ 26, ia_bits @ 28,
     start_level @ 29, vmid @ 30, name @ 32, reserved @ 56);

@@ -8,10 +8,13 @@ pub struct TargetKind(pub u8);
 impl TargetKind {
     /// A guest's stage-2 table, named by its pKVM handle.
     pub const GUEST_STAGE2: Self = Self(0);
-    // 1 is kept for the host's stage-2 table, 2 for EL2's stage-1 table.
+    /// The host's stage-2 table.
+    pub const HOST_STAGE2: Self = Self(1);
+    /// EL2's own stage-1 table.
+    pub const HYP_STAGE1: Self = Self(2);
 }
 
-/// Names a table: its kind in bits 63:56, a pKVM handle in bits 15:0, the rest zero.
+/// Names a table: its kind in bits 63:56, of a guest's the pKVM handle in bits 15:0, the rest zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Target(pub u64);
@@ -28,6 +31,11 @@ pub const KIND_SHIFT: u32 = 56;
 const HANDLE_MASK: u64 = 0xffff;
 
 impl Target {
+    /// The host's stage-2 table.
+    pub const HOST: Self = Self((TargetKind::HOST_STAGE2.0 as u64) << KIND_SHIFT);
+    /// EL2's own stage-1 table.
+    pub const HYP: Self = Self((TargetKind::HYP_STAGE1.0 as u64) << KIND_SHIFT);
+
     /// Names the stage-2 table of the guest with `handle`.
     #[must_use]
     pub const fn guest(handle: u16) -> Self {
@@ -47,6 +55,49 @@ impl Target {
             return None;
         }
         Some((self.0 & HANDLE_MASK) as u16)
+    }
+}
+
+/// An input address of a table, as a register of an examination names it: the kind of table in bits 63:56, of a
+/// guest's the handle in bits 55:40, and the input address without its lowest 12 bits in bits 39:0. Zero names none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Place(pub u64);
+
+/// How many places one examination looks at.
+pub const PLACES: usize = 3;
+
+const PLACE_HANDLE_SHIFT: u32 = 40;
+const PLACE_PAGE_SHIFT: u32 = 12;
+const PLACE_PAGE_MASK: u64 = (1 << PLACE_HANDLE_SHIFT) - 1;
+
+impl Place {
+    /// No place.
+    pub const NONE: Self = Self(0);
+
+    /// Names the page of `target` that `address` is in, or returns `None` if `target` has reserved bits set or the
+    /// address has more than 52 bits.
+    #[must_use]
+    pub const fn new(target: Target, address: u64) -> Option<Self> {
+        let handle = target.0 & HANDLE_MASK;
+        let page = address >> PLACE_PAGE_SHIFT;
+        let kind = (target.kind().0 as u64) << KIND_SHIFT;
+        if target.0 != kind | handle || page > PLACE_PAGE_MASK {
+            return None;
+        }
+        Some(Self(kind | handle << PLACE_HANDLE_SHIFT | page))
+    }
+
+    /// Returns the table.
+    #[must_use]
+    pub const fn target(self) -> Target {
+        Target(self.0 >> KIND_SHIFT << KIND_SHIFT | (self.0 >> PLACE_HANDLE_SHIFT) & HANDLE_MASK)
+    }
+
+    /// Returns the input address of the page.
+    #[must_use]
+    pub const fn address(self) -> u64 {
+        (self.0 & PLACE_PAGE_MASK) << PLACE_PAGE_SHIFT
     }
 }
 

@@ -29,8 +29,8 @@ impl AbiVersion {
         self.major == other.major
     }
 
-    /// Returns whether slots written by version `other` can be read. Slots of 1.x can: they have zeros where 2.0 added
-    /// fields.
+    /// Returns whether slots written by version `other` can be read. Those of older versions can: they have zeros where
+    /// a later one added fields.
     #[must_use]
     pub const fn can_read(self, other: Self) -> bool {
         other.major >= 1 && other.major <= self.major
@@ -39,13 +39,15 @@ impl AbiVersion {
 
 /// The version this source speaks. Changes, newest first:
 ///
+/// - 3.0: the host's stage 2 and EL2's stage 1; frames, facts and examinations; packed records, and slots of several
+///   pages; a start has room for places; headers have MAIR_EL2.
 /// - 2.0: a start names the root of its table too, so it can mean only one table; slots tell whether the VM is dying
 ///   and for how long the lock was held; a refused ioctl gives its [`Status`](crate::hypercall::Status) beside the
 ///   errno; the ioctl type byte is another.
 /// - 1.1: runs of EL2's stage 1 tell which bits they inherit from the tables above
 ///   ([`record_flags::INHERITED`](crate::slot::record_flags::INHERITED)).
 /// - 1.0: hello, list, dump, walk; guest stage-2 tables.
-pub const ABI_VERSION: AbiVersion = AbiVersion { major: 2, minor: 0 };
+pub const ABI_VERSION: AbiVersion = AbiVersion { major: 3, minor: 0 };
 
 /// What EL2 can do: bits of the answers to hello. Unknown bits are ignored.
 pub mod features {
@@ -57,6 +59,21 @@ pub mod features {
     pub const ATOMIC: u64 = 1 << 1;
     /// Digests of the descriptors read ([`DumpFlags::DIGEST`](crate::hypercall::DumpFlags::DIGEST)).
     pub const DIGEST: u64 = 1 << 2;
+    /// Table pages told by dumps ([`DumpFlags::TABLES`](crate::hypercall::DumpFlags::TABLES)).
+    pub const TABLES: u64 = 1 << 3;
+    /// Packed dumps ([`DumpFlags::PACKED`](crate::hypercall::DumpFlags::PACKED)).
+    pub const PACKED: u64 = 1 << 4;
+    /// States of page frames ([`Op::FRAMES`](crate::hypercall::Op::FRAMES)).
+    pub const FRAMES: u64 = 1 << 5;
+    /// Facts about memory and EL2 ([`Op::FACTS`](crate::hypercall::Op::FACTS)).
+    pub const FACTS: u64 = 1 << 6;
+    /// One page looked at everywhere at once ([`Op::EXAMINE`](crate::hypercall::Op::EXAMINE)).
+    pub const EXAMINE: u64 = 1 << 7;
     /// Guest stage-2 tables ([`TargetKind::GUEST_STAGE2`](crate::target::TargetKind::GUEST_STAGE2)).
     pub const GUEST_STAGE2: u64 = 1 << 8;
+    /// The host's stage-2 table ([`TargetKind::HOST_STAGE2`](crate::target::TargetKind::HOST_STAGE2)).
+    pub const HOST_STAGE2: u64 = 1 << 9;
+    /// EL2's stage-1 table ([`TargetKind::HYP_STAGE1`](crate::target::TargetKind::HYP_STAGE1)). Set only if the boot
+    /// allowed it.
+    pub const HYP_STAGE1: u64 = 1 << 10;
 }

@@ -5,19 +5,23 @@
 //! byte order cannot pass by luck.
 
 use s2dump_abi::ioctl::{Advance, Hello, Start};
-use s2dump_abi::slot::{Record, SlotHeader, VmRecord, SLOT_MAGIC};
+use s2dump_abi::slot::{Fact, FrameRecord, PackedRun, Record, SlotHeader, VmRecord, SLOT_MAGIC};
+use s2dump_abi::target::{Place, Target};
 use static_assertions::{assert_eq_align, assert_impl_all, const_assert_eq};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 // Everything is Copy and free of padding (IntoBytes), and any bytes are a value (FromBytes).
 assert_impl_all!(SlotHeader: Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Send, Sync);
 assert_impl_all!(Record: Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Send, Sync);
+assert_impl_all!(PackedRun: Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Send, Sync);
+assert_impl_all!(FrameRecord: Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Send, Sync);
+assert_impl_all!(Fact: Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Send, Sync);
 assert_impl_all!(VmRecord: Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Send, Sync);
 assert_impl_all!(Hello: Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Send, Sync);
 assert_impl_all!(Start: Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Send, Sync);
 assert_impl_all!(Advance: Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Send, Sync);
 // Records follow a header at any count, in place.
-assert_eq_align!(SlotHeader, Record, VmRecord);
+assert_eq_align!(SlotHeader, Record, PackedRun, FrameRecord, Fact, VmRecord);
 const_assert_eq!(size_of::<SlotHeader>() % size_of::<Record>(), 0);
 const_assert_eq!(size_of::<SlotHeader>() % size_of::<VmRecord>(), 0);
 
@@ -65,7 +69,8 @@ fn slot_header() {
         status: 0x6b6a_6968,
         held_ticks: 0x6f6e_6d6c,
         tick_hz: 0x7372_7170,
-        reserved: [0x7776_7574, 0x7b7a_7978, 0x7f7e_7d7c],
+        reserved: 0x7776_7574,
+        mair: 0x7f7e_7d7c_7b7a_7978,
     };
     assert_same(&header, ascending::<128>(0));
 }
@@ -82,6 +87,54 @@ fn record() {
         flags: 0x9f9e,
     };
     assert_same(&record, ascending::<32>(0x80));
+}
+
+#[test]
+fn packed_run() {
+    let run = PackedRun { ia: 0x1716_1514_1312_1110, count: 0x1b1a_1918, level: 0x1c, kind: 0x1d, flags: 0x1f1e };
+    assert_same(&run, ascending::<16>(0x10));
+}
+
+#[test]
+fn frame_record() {
+    let frames = FrameRecord {
+        pa: 0x2726_2524_2322_2120,
+        raw: 0x2f2e_2d2c_2b2a_2928,
+        count: 0x3332_3130,
+        flags: 0x3534,
+        reserved: 0x3736,
+    };
+    assert_same(&frames, ascending::<24>(0x20));
+}
+
+#[test]
+fn fact() {
+    let fact = Fact {
+        start: 0x3736_3534_3332_3130,
+        size: 0x3f3e_3d3c_3b3a_3938,
+        value: 0x4746_4544_4342_4140,
+        kind: 0x4948,
+        flags: 0x4b4a,
+        reserved: 0x4f4e_4d4c,
+    };
+    assert_same(&fact, ascending::<32>(0x30));
+}
+
+/// Each field of a place in turn, and what cannot be a place.
+#[test]
+fn place() {
+    for (target, address, bits) in [
+        (Target::guest(0x10fe), 0xf_ffff_ffff_f000, 0x0010_feff_ffff_ffff),
+        (Target::guest(0x1000), 0x8000_1abc, 0x0010_0000_0008_0001),
+        (Target::HOST, 0x4000_0000, 0x0100_0000_0004_0000),
+        (Target::HYP, 0, 0x0200_0000_0000_0000),
+    ] {
+        let place = Place::new(target, address).unwrap();
+        assert_eq!(place.0, bits);
+        assert_eq!((place.target(), place.address()), (target, address & !0xfff));
+    }
+    assert_eq!(Place::new(Target(1 << 16), 0), None, "a reserved bit");
+    assert_eq!(Place::new(Target::HOST, 1 << 52), None, "too high");
 }
 
 #[test]
@@ -131,9 +184,10 @@ fn start() {
         budget: 0x4b4a_4948,
         status: 0x4f4e_4d4c,
         root: 0x5756_5554_5352_5150,
-        reserved: 0x5f5e_5d5c_5b5a_5958,
+        places: [0x5f5e_5d5c_5b5a_5958, 0x6766_6564_6362_6160, 0x6f6e_6d6c_6b6a_6968],
+        reserved: [0x7776_7574_7372_7170, 0x7f7e_7d7c_7b7a_7978],
     };
-    assert_same(&start, ascending::<64>(0x20));
+    assert_same(&start, ascending::<96>(0x20));
 }
 
 #[test]

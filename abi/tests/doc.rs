@@ -15,9 +15,12 @@ const TARGET: &str = include_str!("../src/target.rs");
 const VERSION: &str = include_str!("../src/version.rs");
 
 /// Structs: heading in the page and in the source, source, size of the compiled type.
-const STRUCTS: [(&str, &str, usize); 6] = [
+const STRUCTS: [(&str, &str, usize); 9] = [
     ("SlotHeader", SLOT, size_of::<slot::SlotHeader>()),
     ("Record", SLOT, size_of::<slot::Record>()),
+    ("PackedRun", SLOT, size_of::<slot::PackedRun>()),
+    ("FrameRecord", SLOT, size_of::<slot::FrameRecord>()),
+    ("Fact", SLOT, size_of::<slot::Fact>()),
     ("VmRecord", SLOT, size_of::<slot::VmRecord>()),
     ("Hello", IOCTL, size_of::<ioctl::Hello>()),
     ("Start", IOCTL, size_of::<ioctl::Start>()),
@@ -25,7 +28,7 @@ const STRUCTS: [(&str, &str, usize); 6] = [
 ];
 
 /// Sets of constants: heading in the page, line that opens the block in the source, source.
-const SETS: [(&str, &str, &str); 12] = [
+const SETS: [(&str, &str, &str); 15] = [
     ("Op", "impl Op {", HYPERCALL),
     ("DumpFlags", "impl DumpFlags {", HYPERCALL),
     ("Status", "impl Status {", HYPERCALL),
@@ -37,6 +40,9 @@ const SETS: [(&str, &str, &str); 12] = [
     ("encoding", "pub mod encoding {", SLOT),
     ("RecordKind", "impl RecordKind {", SLOT),
     ("record_flags", "pub mod record_flags {", SLOT),
+    ("frame_flags", "pub mod frame_flags {", SLOT),
+    ("FactKind", "impl FactKind {", SLOT),
+    ("fact_flags", "pub mod fact_flags {", SLOT),
     ("vm_flags", "pub mod vm_flags {", SLOT),
 ];
 

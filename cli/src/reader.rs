@@ -163,8 +163,9 @@ impl<S: SlotSource> Reader<S> {
     }
 }
 
-/// The last minor of version 1. What version 2 uses of the header was reserved there.
+/// The last minors of versions 1 and 2. What later versions use of the header was reserved there.
 const LAST_MINOR_OF_1: u16 = 1;
+const LAST_MINOR_OF_2: u16 = 0;
 
 /// The state between slots.
 #[derive(Default)]
@@ -190,10 +191,11 @@ impl Sections {
         }
         let version = AbiVersion::from_bits(header.version);
         let (last_minor, later) = match version.major {
-            1 => (LAST_MINOR_OF_1, header.held_ticks | header.tick_hz),
-            _ => (ABI_VERSION.minor, 0),
+            1 => (LAST_MINOR_OF_1, header.mair != 0 || header.held_ticks | header.tick_hz != 0),
+            2 => (LAST_MINOR_OF_2, header.mair != 0),
+            _ => (ABI_VERSION.minor, false),
         };
-        let is_reserved_set = header.reserved.iter().any(|&word| word != 0) || later != 0;
+        let is_reserved_set = header.reserved != 0 || later;
         if version.minor <= last_minor && is_reserved_set {
             self.issues.push_back(Issue::Reserved(index));
         }

@@ -123,7 +123,7 @@ fn copy_needs_a_place() {
 fn damage_in_a_pipe_is_told_as_in_a_file() {
     let directory = directory("damage");
     captures::save_all(&directory);
-    for name in ["corrupt.s2d", "truncated.s2d", "text.s2d", "empty.s2d", "major3-later.s2d"] {
+    for name in ["corrupt.s2d", "truncated.s2d", "text.s2d", "empty.s2d", "major-next-later.s2d"] {
         let path = directory.join(name);
         let bytes = fs::read(&path).unwrap();
         let expected = s2dump(&format!("dump -i {} vm:0x1000", path.display()), &directory).output().unwrap();

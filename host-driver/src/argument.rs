@@ -7,7 +7,7 @@
 use crate::errno::Errno;
 use s2dump_abi::hypercall::{DumpFlags, Op};
 use s2dump_abi::ioctl::{self, Advance, Hello, Start};
-use s2dump_abi::target::{Identity, Target, TargetKind};
+use s2dump_abi::target::{Identity, Target, TargetKind, PLACES};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 
 /// Why an ioctl is refused before EL2 is asked.
@@ -178,23 +178,24 @@ pub enum Request {
 /// Any [`ArgumentError`] but an unknown command.
 pub fn check_start(start: &Start) -> Result<Request, ArgumentError> {
     check_prefix(start.size, size_of::<Start>(), start.version)?;
-    check_zero(start.reserved == 0)?;
+    check_zero(start.reserved == [0; 2])?;
     let flags = DumpFlags(start.flags);
     match Op(start.op) {
         Op::LIST => {
             check_flags(flags, DumpFlags::default())?;
             check_zero(start.target == 0 && start.root == 0 && start.start == 0)?;
-            check_zero(start.end == 0 && start.budget == 0)?;
+            check_zero(start.end == 0 && start.budget == 0 && start.places == [0; PLACES])?;
             Ok(Request::List)
         }
         Op::DUMP => {
             check_flags(flags, DumpFlags::KNOWN)?;
+            check_zero(start.places == [0; PLACES])?;
             let table = table_of(start)?;
             Ok(Request::Dump { flags, table, start: start.start, end: start.end, budget: start.budget })
         }
         Op::WALK => {
             check_flags(flags, DumpFlags::default())?;
-            check_zero(start.end == 0 && start.budget == 0)?;
+            check_zero(start.end == 0 && start.budget == 0 && start.places == [0; PLACES])?;
             Ok(Request::Walk { table: table_of(start)?, address: start.start })
         }
         Op(unknown) => Err(ArgumentError::UnknownOp(unknown)),

@@ -48,8 +48,10 @@ fn bad_commands() {
 
 #[test]
 fn bad_sizes() {
-    for (size, errno) in [(0, Errno::EINVAL), (63, Errno::EINVAL), (65, Errno::E2BIG), (u32::MAX, Errno::E2BIG)] {
+    for (size, errno) in [(0, Errno::EINVAL), (95, Errno::EINVAL), (97, Errno::E2BIG), (u32::MAX, Errno::E2BIG)] {
         assert_eq!(bad_start(|start| start.size = size).to_errno(), errno);
+    }
+    for (size, errno) in [(0, Errno::EINVAL), (63, Errno::EINVAL), (65, Errno::E2BIG), (u32::MAX, Errno::E2BIG)] {
         let mut hello = a_hello();
         hello.size = size;
         assert_eq!(check_hello(&hello).expect_err("bad").to_errno(), errno);
@@ -93,7 +95,12 @@ fn bad_reserved_fields() {
         advance.reserved[word] = 1;
         assert_eq!(check_advance(&advance), Err(ArgumentError::NotZero));
     }
-    assert_eq!(bad_start(|start| start.reserved = 1), ArgumentError::NotZero);
+    for word in 0..2 {
+        assert_eq!(bad_start(|start| start.reserved[word] = 1), ArgumentError::NotZero);
+    }
+    for word in 0..3 {
+        assert_eq!(bad_start(|start| start.places[word] = 1), ArgumentError::NotZero, "places of a dump");
+    }
 }
 
 #[test]

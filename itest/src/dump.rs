@@ -42,7 +42,7 @@ impl Dump {
         let (header, _) = SlotHeader::read_from_prefix(page).ok().context("a slot shorter than its header")?;
         ensure!(header.magic == SLOT_MAGIC, "magic is {:#x}", header.magic);
         ensure!(header.version == ABI_VERSION.to_bits(), "version is {:#x}", header.version);
-        ensure!(header.reserved == [0; 3], "reserved fields are not zero: {header:x?}");
+        ensure!(header.reserved == 0, "reserved fields are not zero: {header:x?}");
         ensure!(
             header.sequence == self.headers.len() as u64,
             "slot {} came as number {}",

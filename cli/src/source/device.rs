@@ -6,7 +6,7 @@ use crate::frame::{self, SlotBuffer};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::{SlotKind, SLOT_BYTES};
-use s2dump_abi::target::{Identity, Target};
+use s2dump_abi::target::{Identity, Target, PLACES};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use std::io;
 
@@ -68,7 +68,8 @@ impl Query {
             budget: 0,
             status: 0,
             root: 0,
-            reserved: 0,
+            places: [0; PLACES],
+            reserved: [0; 2],
         };
         match self {
             Self::List => start,

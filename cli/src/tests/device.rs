@@ -307,7 +307,7 @@ fn hello_decides() {
         assert_eq!(ran.code, code, "{hello:?}");
         assert!(ran.err.contains(text), "{hello:?}: {}", ran.err);
     }
-    let script = Script { version: AbiVersion { major: 2, minor: 7 }, ..Script::new(list(), exact(3)) };
+    let script = Script { version: AbiVersion { major: 3, minor: 7 }, ..Script::new(list(), exact(3)) };
     assert_eq!(run(&script, "list").code, ExitCode::Ok, "any minor");
 }
 
@@ -319,20 +319,20 @@ fn other_majors_are_said_in_words() {
         assert_eq!((ran.code, ran.out.as_str()), (ExitCode::Unsupported, ""));
         ran.err
     };
-    let newer = Script { version: AbiVersion { major: 3, minor: 1 }, ..Script::new(list(), exact(3)) };
-    let is_3_1 = "the driver of this kernel speaks version 3.1 of the ABI, this s2dump 2.0";
-    assert!(said(newer.clone()).contains(is_3_1));
+    let newer = Script { version: AbiVersion { major: 4, minor: 1 }, ..Script::new(list(), exact(3)) };
+    let is_4_1 = "the driver of this kernel speaks version 4.1 of the ABI, this s2dump 3.0";
+    assert!(said(newer.clone()).contains(is_4_1));
     // EPROTO, E2BIG, EINVAL.
     for errno in [71, 7, 22] {
         let refusing = Script { hello: Err(Refusal::by_kernel(errno)), ..newer.clone() };
-        assert!(said(refusing).contains(is_3_1), "errno {errno}");
+        assert!(said(refusing).contains(is_4_1), "errno {errno}");
     }
     // ENOTTY: a driver that has other ioctls, as that of version 1 had.
     let unknown = Script { hello: Err(Refusal::by_kernel(25)), ..Script::new(list(), exact(3)) };
     assert!(said(unknown.clone()).contains("no driver of s2dump that this version knows"));
     let old = Script { hello_1: Ok(AbiVersion { major: 1, minor: 1 }), ..unknown };
     let text = said(old);
-    assert!(text.contains("speaks version 1.1 of the ABI, this s2dump 2.0"), "{text}");
+    assert!(text.contains("speaks version 1.1 of the ABI, this s2dump 3.0"), "{text}");
     assert!(text.contains("use the s2dump that was built with this kernel"), "{text}");
 }
 

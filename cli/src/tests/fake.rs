@@ -149,7 +149,7 @@ impl Session for Fake {
 
     fn start(&mut self, start: &mut Start) -> io::Result<()> {
         assert_eq!((start.size as usize, start.version), (size_of::<Start>(), ABI_VERSION.to_bits()));
-        assert_eq!((start.status, start.reserved), (0, 0));
+        assert_eq!((start.status, start.reserved), (0, [0; 2]));
         self.script.started.borrow_mut().push(*start);
         let answer = if start.op == Op::LIST.0 {
             self.lists_started += 1;

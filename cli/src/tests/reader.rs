@@ -59,7 +59,7 @@ const BAD: &[Case] = &[
     ("registers", |at, h, _| h.table_features ^= u32::from(at == 1) << 1, 9, "registers changed"),
     ("another_table", |at, h, _| h.root += if at == 1 { 0x1000 } else { 0 }, 6, "left out a slot of another VM"),
     ("encoding", |at, h, _| h.encoding = if at == 1 { encoding::NONE } else { h.encoding }, 9, "registers changed"),
-    ("reserved", |at, h, _| h.reserved[2] = u32::from(at == 1), 9, "reserved fields are not zero"),
+    ("reserved", |at, h, _| h.reserved = u32::from(at == 1), 9, "reserved fields are not zero"),
     ("record_size", |at, h, _| h.record_bytes -= if at == 1 { 8 } else { 0 }, 6, "too small"),
     ("header_size", |at, h, _| h.header_bytes -= if at == 1 { 8 } else { 0 }, 6, "are not a slot"),
     ("level_above_root", |at, _, r| r[0].level = if at == 1 { 0 } else { r[0].level }, 8, "above the root"),
@@ -129,7 +129,7 @@ fn good_longer_headers_and_records() {
     let header = dump_header(0x1000, VTCR_40);
     let table = protected_table();
     let longer = SlotHeader {
-        version: 2 << 16 | 3,
+        version: 3 << 16 | 3,
         header_bytes: 144,
         record_bytes: 40,
         record_count: table.len() as u32,

@@ -145,18 +145,18 @@ pub fn save_all(directory: &Path) {
     lengths.bytes[third + 10..third + 12].copy_from_slice(&0xffff_u16.to_le_bytes());
     save("lengths.s2d", &lengths);
 
-    let newer = SlotHeader { version: 3 << 16, ..protected() };
-    save("major3.s2d", empty().dump(newer, &protected_table(), 3, Status::OK));
+    let newer = SlotHeader { version: 4 << 16, ..protected() };
+    save("major-next.s2d", empty().dump(newer, &protected_table(), 3, Status::OK));
     save(
-        "major3-later.s2d",
+        "major-next-later.s2d",
         empty().list(&three_vms()).ranges(protected(), &protected_table(), 3).ranges(newer, &protected_table(), 3),
     );
     let mut minor = empty();
     let strange = [run(0, 1, 1024, RecordKind(77), 0, 0, 0)];
-    let minor_header = SlotHeader { version: 2 << 16 | 9, ..protected() };
+    let minor_header = SlotHeader { version: 3 << 16 | 9, ..protected() };
     minor
-        .slot(SlotHeader { kind: 99, version: 2 << 16 | 9, record_count: 1, ..slot_header(SlotKind(99)) }, &strange)
-        .dump(SlotHeader { reserved: [7; 3], ..minor_header }, &protected_table(), 200, Status::OK);
+        .slot(SlotHeader { kind: 99, version: 3 << 16 | 9, record_count: 1, ..slot_header(SlotKind(99)) }, &strange)
+        .dump(SlotHeader { reserved: 7, ..minor_header }, &protected_table(), 200, Status::OK);
     save("minor9.s2d", &minor);
     let mut unknown = protected_table();
     unknown[3].kind = 77;

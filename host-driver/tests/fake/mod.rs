@@ -283,7 +283,7 @@ pub(crate) fn an_advance(release: u32) -> Advance {
 }
 
 pub(crate) fn a_start(op: Op) -> Start {
-    Start { size: 64, version: ABI_VERSION.to_bits(), op: op.0, ..Start::new_zeroed() }
+    Start { size: size_of::<Start>() as u32, version: ABI_VERSION.to_bits(), op: op.0, ..Start::new_zeroed() }
 }
 
 /// The whole space of guest 0x1000.

@@ -108,7 +108,7 @@ fn bad_start(machine: &Machine) -> Outcome {
         ("flag on a list", Start { op: Op::LIST.0, target: 0, end: 0, flags: 1, ..good }, Errno::INVAL),
         ("unknown kind of table", Start { target: 9 << 56, ..good }, Errno::OPNOTSUPP),
         ("reserved bits of the target", Start { target: good.target | 1 << 20, ..good }, Errno::INVAL),
-        ("reserved fields", Start { reserved: 1, ..good }, Errno::INVAL),
+        ("reserved fields", Start { reserved: [1, 0], ..good }, Errno::INVAL),
     ];
     for (what, start, errno) in cases {
         refused(what, device.start(&start), errno)?;
