@@ -100,6 +100,9 @@ pub fn save_all(directory: &Path) {
     );
     let stranger = SlotHeader { root: 0x4200_0000, ..protected() };
     save("stranger.s2d", empty().list(&three_vms()).dump(stranger, &protected_table(), 3, Status::OK));
+    // Of the first VM nothing was had but that it is gone.
+    let refused = empty().list(&three_vms()).end(protected().target, 0, Status::VM_GONE).clone();
+    save("refused-first.s2d", refused.clone().dump(dump_header(0x1001, VTCR_40), &ordinary_table(), 200, Status::OK));
     // Two captures in one file, of two VMs that had the same handle one after the other.
     let mut later = three_vms();
     later[0].root = 0x4200_0000;
