@@ -4,7 +4,7 @@
 use s2dump_abi::slot::RecordKind;
 use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability, Xn};
 use s2dump_vmsa::fault::Fault;
-use s2dump_vmsa::pkvm::{Encoding, InvalidKind, OwnerId, PageState};
+use s2dump_vmsa::pkvm::{Encoding, InvalidKind, Owner, PageState};
 use s2dump_vmsa::{Regime, TableAttrs};
 use std::borrow::Cow;
 
@@ -76,9 +76,9 @@ pub(crate) fn annotation_of(kind: InvalidKind) -> Option<(&'static str, bool)> {
     Some(match kind {
         InvalidKind::Empty => return None,
         InvalidKind::Locked { payload } => ("LOCKED!", payload == 0),
-        InvalidKind::HostDonation { owner: OwnerId::HYP, metadata } => ("donated-hyp", metadata == 0),
-        InvalidKind::HostDonation { owner: OwnerId::GUEST, .. } => ("donated-guest", false),
-        InvalidKind::HostDonation { .. } => ("donated", false),
+        InvalidKind::HostDonation { owner: Owner::Hyp } => ("donated-hyp", true),
+        InvalidKind::HostDonation { owner: Owner::Guest { .. } } => ("donated-guest", false),
+        InvalidKind::HostDonation { owner: Owner::Unknown { .. } } => ("donated", false),
         InvalidKind::GuestPoisoned { payload } => ("poisoned", payload == 0),
         InvalidKind::Unknown { .. } => ("invalid", false),
     })

@@ -27,7 +27,7 @@ pub enum Device {
     GRE,
 }
 
-/// The memory type stage 2 contributes: MemAttr, bits 5:2.
+/// A memory type: what stage 2 contributes (MemAttr, bits 5:2), or what a byte of MAIR_EL2 says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MemAttr {
     /// Device memory, whatever stage 1 says.
@@ -78,6 +78,36 @@ impl MemAttr {
                 (Some(outer), Some(inner)) => Self::Normal { outer, inner },
                 _ => Self::Unknown(raw),
             },
+        }
+    }
+
+    /// Decodes a byte of MAIR_EL2, of which allocation hints, transience, XS and tagging are not told; `None` if it is
+    /// reserved. MAIRDecode.
+    #[must_use]
+    pub const fn from_mair(byte: u8) -> Option<Self> {
+        let (outer, inner) = (byte >> 4, byte & 0xf);
+        Some(match (outer, inner) {
+            // Bit 0 is FEAT_XS: without the XS attribute.
+            (0, 0b0000 | 0b0001) => Self::Device(Device::NGnRnE),
+            (0, 0b0100 | 0b0101) => Self::Device(Device::NGnRE),
+            (0, 0b1000 | 0b1001) => Self::Device(Device::NGRE),
+            (0, 0b1100 | 0b1101) => Self::Device(Device::GRE),
+            // FEAT_XS: without the XS attribute.
+            (0b0100, 0) => Self::Normal { outer: Cacheability::NonCacheable, inner: Cacheability::NonCacheable },
+            (0b1010, 0) => Self::Normal { outer: Cacheability::WriteThrough, inner: Cacheability::WriteThrough },
+            // FEAT_MTE2: tagged.
+            (0b1111, 0) => Self::Normal { outer: Cacheability::WriteBack, inner: Cacheability::WriteBack },
+            (0, _) | (_, 0) => return None,
+            _ => Self::Normal { outer: Self::mair_half(outer), inner: Self::mair_half(inner) },
+        })
+    }
+
+    /// Half of a byte for Normal memory: bit 2 write-back, the other bits hints, but 0b0100 is non-cacheable.
+    const fn mair_half(raw: u8) -> Cacheability {
+        match raw {
+            0b0100 => Cacheability::NonCacheable,
+            _ if raw & 0b0100 == 0 => Cacheability::WriteThrough,
+            _ => Cacheability::WriteBack,
         }
     }
 
@@ -188,6 +218,32 @@ mod tests {
     use Cacheability::{NonCacheable, WriteBack, WriteThrough};
 
     /// All sixteen values, in order, as the manual's tables give them.
+    /// Bytes of MAIR_EL2 that Linux writes, those of each kind of cacheability, and reserved ones.
+    #[test]
+    fn good_mair() {
+        use Cacheability::{NonCacheable, WriteBack, WriteThrough};
+        let normal = |outer, inner| Some(MemAttr::Normal { outer, inner });
+        for (byte, expected) in [
+            (0x00, Some(MemAttr::Device(Device::NGnRnE))),
+            (0x04, Some(MemAttr::Device(Device::NGnRE))),
+            (0x08, Some(MemAttr::Device(Device::NGRE))),
+            (0x0d, Some(MemAttr::Device(Device::GRE))),
+            (0x44, normal(NonCacheable, NonCacheable)),
+            (0xff, normal(WriteBack, WriteBack)),
+            (0xbb, normal(WriteThrough, WriteThrough)),
+            (0x17, normal(WriteThrough, WriteBack)),
+            (0x4f, normal(NonCacheable, WriteBack)),
+            (0x40, normal(NonCacheable, NonCacheable)),
+            (0xa0, normal(WriteThrough, WriteThrough)),
+            (0xf0, normal(WriteBack, WriteBack)),
+            (0x02, None),
+            (0x10, None),
+            (0xe0, None),
+        ] {
+            assert_eq!(MemAttr::from_mair(byte), expected, "{byte:#x}");
+        }
+    }
+
     #[test]
     fn good_memattr_without_fwb() {
         let normal = |outer, inner| MemAttr::Normal { outer, inner };

@@ -24,6 +24,12 @@ const EL2: Fields = Fields { regime: Regime::El2, ps: 16, ha: 21, hd: 22, hpd: 2
 const EL2_AND_0: Fields = Fields { regime: Regime::El2And0, ps: 32, ha: 39, hd: 40, hpd: 41, hwu59: 43, ds: 59 };
 const EPD0: u32 = 7;
 
+/// Returns how many output-address bits TCR_EL2 says, in the form that `e2h` decides.
+pub(crate) const fn el2_ps_bits(tcr: u64, e2h: bool) -> u8 {
+    let ps = if e2h { EL2_AND_0.ps } else { EL2.ps };
+    ps_bits(bits(tcr, ps + 2, ps))
+}
+
 impl Geometry {
     /// Decodes `tcr`; `e2h` is HCR_EL2.E2H, which decides its form.
     ///
@@ -68,7 +74,7 @@ impl Geometry {
         let has_pbha = features.hpds2 && format.has(Format::HPD);
         let format = if has_pbha { format.with_hwu(bits(tcr, fields.hwu59 + 3, fields.hwu59)) } else { format };
         let format_bits = if lpa2 || common.is_64k { 52 } else { 48 };
-        let pa_bits = min(ps_bits(bits(tcr, fields.ps + 2, fields.ps)), min(features.pa_max_bits, format_bits));
+        let pa_bits = min(el2_ps_bits(tcr, e2h), min(features.pa_max_bits, format_bits));
         Ok(Self { granule, start_level, ia_bits, pa_bits, sh0: common.sh0, regime: fields.regime, format })
     }
 }

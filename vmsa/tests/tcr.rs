@@ -167,3 +167,18 @@ fn bad_base_beyond_output() {
     let lpa2 = stage2(1 << 32 | 5 << 16 | 2 << 6 | 16);
     assert_eq!(lpa2.base(0b0001 << 2), Err(BaseBeyondOutput(PhysAddr::new(1 << 48))));
 }
+
+/// KVM's values: 48 bits without E2H, and 52 with E2H and LPA2. What PS says is what the CPU has.
+#[test]
+fn good_tables_of_kvm() {
+    let of_kvm = |tcr, e2h, lpa2| Geometry::from_tcr_el2(tcr, e2h, Features::of_kvm_el2(tcr, e2h, lpa2)).unwrap();
+    let geometry = of_kvm(tcr(false, 0, 16, 4, false), false, false);
+    let shape = |geometry: Geometry| {
+        (geometry.ia_bits(), geometry.start_level().get(), geometry.pa_bits(), geometry.is_lpa2(), geometry.regime())
+    };
+    assert_eq!(shape(geometry), (48, 0, 44, false, Regime::El2));
+    let geometry = of_kvm(tcr(true, 0, 12, 6, true), true, true);
+    assert_eq!(shape(geometry), (52, -1, 52, true, Regime::El2And0));
+    let without = Geometry::from_tcr_el2(tcr(true, 0, 12, 6, true), true, Features::of_kvm_el2(0, true, false));
+    assert!(matches!(without, Err(GeometryError::T0sz { t0sz: 12, .. })), "{without:?}");
+}

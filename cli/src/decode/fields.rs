@@ -8,7 +8,7 @@ use s2dump_vmsa::attrs::{MemAttr, Shareability};
 use s2dump_vmsa::el2::El2Leaf;
 use s2dump_vmsa::fault::{Fault, Privilege};
 use s2dump_vmsa::geometry::Regime;
-use s2dump_vmsa::pkvm::{self, Encoding, InvalidKind, OwnerId, Part};
+use s2dump_vmsa::pkvm::{self, Encoding, InvalidKind, Owner, OwnerId, Part};
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
 use s2dump_vmsa::{Descriptor, Geometry, Leaf, Level, RawDescriptor, TableAttrs};
 
@@ -62,7 +62,8 @@ pub(crate) fn decode(raw: u64, plan: &DecodePlan) -> Decoded {
     // The same descriptor with all other bits set: what it has tells which fields the format has, so that only the
     // decoder needs to know.
     let probe = RawDescriptor::from_bits(raw | !0b11).view(level, geometry);
-    let mut fields = Fields { raw, knows_hardware, list: Vec::new() };
+    let page_shift = geometry.granule().page_shift();
+    let mut fields = Fields { raw, page_shift, knows_hardware, list: Vec::new() };
     let mut fault = descriptor.fault();
     let (kind, output, unknown) = match (&descriptor, &probe) {
         (Descriptor::Table(table), Descriptor::Table(probe)) => {
@@ -110,6 +111,7 @@ pub(crate) fn decode(raw: u64, plan: &DecodePlan) -> Decoded {
 
 struct Fields {
     raw: u64,
+    page_shift: u32,
     /// Whether a register told HA and HD. If not, the geometry has them clear.
     knows_hardware: bool,
     list: Vec<Field>,
@@ -136,7 +138,7 @@ impl Fields {
         let decoded = pkvm::decode(encoding, RawDescriptor::from_bits(self.raw));
         let mut rest = u64::MAX >> (63 - hi) & u64::MAX << lo;
         for field in decoded.fields {
-            let (name, meaning) = software_part(field.part, &decoded);
+            let (name, meaning) = software_part(field.part, &decoded, self.page_shift);
             self.put(field.hi, field.lo, name, meaning);
             rest &= !(u64::MAX >> (63 - field.hi) & u64::MAX << field.lo);
         }
@@ -296,22 +298,30 @@ impl Fields {
 }
 
 /// Returns the name of a part that software has in a descriptor, and what it says.
-fn software_part(part: Part, decoded: &pkvm::Decoded) -> (&'static str, Word) {
+fn software_part(part: Part, decoded: &pkvm::Decoded, page_shift: u32) -> (&'static str, Word) {
+    let owner = match decoded.invalid() {
+        Some(InvalidKind::HostDonation { owner }) => Some(owner),
+        _ => None,
+    };
     let meaning = match (part, decoded.invalid()) {
         (Part::PageState, _) => decoded.page_state().map_or("-", words::page_state_of).into(),
         (Part::InvalidType, Some(kind)) => words::annotation_of(kind).map_or("-", |(word, _)| word).into(),
-        (Part::Owner, Some(InvalidKind::HostDonation { owner, .. })) => match owner {
-            OwnerId::HYP => "the hypervisor".into(),
-            OwnerId::GUEST => "a guest".into(),
-            OwnerId(other) => format!("component {other}").into(),
+        _ => match (part, owner) {
+            (Part::Owner, Some(Owner::Hyp | Owner::Unknown { id: OwnerId::HYP, .. })) => "the hypervisor".into(),
+            (Part::Owner, Some(Owner::Guest { .. })) => "a guest".into(),
+            (Part::Owner, Some(Owner::Unknown { id: OwnerId(other), .. })) => format!("component {other}").into(),
+            (Part::Handle, Some(Owner::Guest { handle, .. })) => format!("vm:{handle:#x}").into(),
+            (Part::Gfn, Some(Owner::Guest { gfn, .. })) => format!("input address {:#x}", gfn << page_shift).into(),
+            (Part::Metadata, Some(Owner::Unknown { metadata: 1.., .. })) => "of the owner".into(),
+            _ => "-".into(),
         },
-        (Part::Metadata, Some(InvalidKind::HostDonation { metadata: 1.., .. })) => "of the owner".into(),
-        _ => "-".into(),
     };
     let name = match part {
         Part::PageState => "page state",
         Part::InvalidType => "pKVM type",
         Part::Owner => "owner",
+        Part::Handle => "handle",
+        Part::Gfn => "gfn",
         Part::Metadata => "metadata",
         Part::Payload => "payload",
     };

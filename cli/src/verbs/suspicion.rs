@@ -9,7 +9,7 @@ use crate::model::{Row, TableFacts};
 use crate::registers::ImageTable;
 use crate::source::ram::banks::Banks;
 use s2dump_abi::slot::RecordKind;
-use s2dump_vmsa::pkvm::{self, Decoded, InvalidKind, Known, OwnerId, PageState, KNOWN};
+use s2dump_vmsa::pkvm::{self, Decoded, InvalidKind, Known, Owner, PageState, KNOWN};
 use s2dump_vmsa::{RawDescriptor, Regime};
 
 /// Counts what looks wrong in the rows of an image.
@@ -124,7 +124,7 @@ fn is_plausible(kind: InvalidKind) -> bool {
     match kind {
         InvalidKind::Empty | InvalidKind::Unknown { .. } => false,
         InvalidKind::Locked { payload } | InvalidKind::GuestPoisoned { payload } => payload == 0,
-        InvalidKind::HostDonation { owner, .. } => matches!(owner, OwnerId::HYP | OwnerId::GUEST),
+        InvalidKind::HostDonation { owner } => matches!(owner, Owner::Hyp | Owner::Guest { .. }),
     }
 }
 

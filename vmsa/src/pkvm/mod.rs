@@ -105,7 +105,11 @@ pub enum Part {
     InvalidType,
     /// An [`OwnerId`].
     Owner,
-    /// What the owner left.
+    /// The handle of the guest that owns the page.
+    Handle,
+    /// The guest frame number at which that guest has it: its input address, in pages.
+    Gfn,
+    /// What another owner left.
     Metadata,
     /// All else of an invalid entry.
     Payload,
@@ -137,6 +141,27 @@ impl OwnerId {
     pub const GUEST: Self = Self(2);
 }
 
+/// Who owns a page that the host donated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// The hypervisor.
+    Hyp,
+    /// A guest.
+    Guest {
+        /// Its pKVM handle.
+        handle: u16,
+        /// Where the guest has the page: its input address, in pages of the table's granule.
+        gfn: u64,
+    },
+    /// A component this version does not know, or one that it knows with metadata it does not know.
+    Unknown {
+        /// Which.
+        id: OwnerId,
+        /// What it left there.
+        metadata: u64,
+    },
+}
+
 /// What an invalid entry stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InvalidKind {
@@ -150,9 +175,7 @@ pub enum InvalidKind {
     /// Host tables: donated to another component.
     HostDonation {
         /// To whom.
-        owner: OwnerId,
-        /// What the owner left there.
-        metadata: u64,
+        owner: Owner,
     },
     /// Guest tables: taken back by force; a guest access ends the VM.
     GuestPoisoned {
@@ -178,6 +201,31 @@ pub const fn decode(encoding: Encoding, raw: RawDescriptor) -> Decoded {
     }
 }
 
+/// What pKVM keeps about a page frame outside of all tables: `struct hyp_page`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// The state in which the host has the frame; `None` for a value this version does not know.
+    pub host: Option<PageState>,
+    /// The state in which the hypervisor has it; `None` for a value this version does not know.
+    pub hyp: Option<PageState>,
+    /// References: of pins if the frame is shared with the hypervisor, else of whatever pool it is in.
+    pub refcount: u16,
+    /// Its order in the hypervisor's page allocator, as a power of two.
+    pub order: u8,
+    /// How many ordinary guests' leaves the host has lent it to.
+    pub share_count: u32,
+}
+
+/// Returns what `raw`, the 64 bits kept about a page frame, says in a kernel that uses `encoding`; `None` if this version does
+/// not know that.
+#[must_use]
+pub const fn decode_frame(encoding: Encoding, raw: u64) -> Option<Frame> {
+    match encoding {
+        Encoding::PKVM_7_2 => Some(v7_2::decode_frame(raw)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +238,7 @@ mod tests {
                 let decoded = decode(encoding, RawDescriptor::from_bits(raw));
                 assert_eq!(decoded, Decoded { meaning: Meaning::Unknown, fields: &[] }, "{encoding:?} {raw:#x}");
                 assert_eq!((decoded.page_state(), decoded.invalid()), (None, None));
+                assert_eq!(decode_frame(encoding, raw), None);
             }
         }
     }
