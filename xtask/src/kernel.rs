@@ -6,7 +6,7 @@
 
 use crate::ctx::{hash, lock, Ctx};
 use crate::linux::flavors::{self, Flavor};
-use crate::linux::insertions::{without_ours, OWN_DIR};
+use crate::linux::insertions::{own_texts, without_ours, OWN_DIR};
 use crate::process::{command, output};
 use crate::source::{self, Source};
 use crate::step::Step;
@@ -221,7 +221,7 @@ fn copy_user_tree(ctx: &Ctx, from: &Path, flavor: &Flavor, to: &Path) -> Result<
     rsync.args(flavor.anchored().iter().map(|file| format!("--exclude=/{file}")));
     step.run(rsync.arg(format!("{}/", from.display())).arg(to), &ctx.log("linux-copy"))?;
     for name in flavor.anchored() {
-        let kernels_own = |text: &str| without_ours(name, text, &flavor.own_texts(name));
+        let kernels_own = |text: &str| without_ours(name, text, &own_texts(name, flavor.insertions));
         let theirs = std::fs::read_to_string(from.join(name)).with_context(|| format!("no {name} in the tree"))?;
         // The user may have applied s2dump already, this version or another.
         let theirs = kernels_own(&theirs).with_context(|| from.display().to_string())?;

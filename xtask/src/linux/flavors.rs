@@ -3,7 +3,7 @@
 //!
 //! A new flavor is one more entry of [`FLAVORS`] and a directory with its C files beside `linux/flavor-mainline/`.
 
-use super::insertions::{Insertion, Side, FORMER};
+use super::insertions::{Insertion, Side};
 use anyhow::{bail, Context, Result};
 use std::collections::BTreeSet;
 use std::fs;
@@ -191,15 +191,6 @@ impl Flavor {
     /// Returns the files that get lines.
     pub(crate) fn anchored(&self) -> BTreeSet<&'static str> {
         self.insertions.iter().map(|insertion| insertion.file).collect()
-    }
-
-    /// Returns every text that this version or an earlier one has put into `file`, the longest first.
-    pub(crate) fn own_texts(&self, file: &str) -> Vec<&'static str> {
-        let of_now = self.insertions.iter().map(|insertion| (insertion.file, insertion.lines));
-        let mut texts: Vec<&str> =
-            of_now.chain(FORMER.iter().copied()).filter(|of| of.0 == file).map(|of| of.1).collect();
-        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        texts
     }
 }
 

@@ -5,7 +5,6 @@
 //! version over an older one, is the same as applying once. Any other line that names s2dump is somebody else's: such a
 //! file is refused, and stays as it is.
 
-use super::flavors::Flavor;
 use anyhow::{bail, Result};
 
 /// On which side of the anchor's line the lines go.
@@ -35,7 +34,7 @@ pub(crate) const OWN_DIR: &str = "arch/arm64/kvm/s2dump";
 
 /// Texts that earlier versions inserted, with their files: whoever changes the lines of an insertion puts the old ones
 /// here, or else a tree with the old version is refused. None has changed since the first version.
-pub(crate) const FORMER: &[(&str, &str)] = &[];
+const FORMER: &[(&str, &str)] = &[];
 
 /// Returns the text of `file` without what we put into it: the kernel's own file.
 ///
@@ -65,14 +64,22 @@ pub(crate) fn without_ours(file: &str, text: &str, own_texts: &[&str]) -> Result
     Ok(kept)
 }
 
-/// Returns the text of `file` with all of the flavor's insertions that name it.
+/// Returns every text that `insertions`, or those of an earlier version, put into `file`, the longest first.
+pub(crate) fn own_texts(file: &str, insertions: &[Insertion]) -> Vec<&'static str> {
+    let of_now = insertions.iter().map(|insertion| (insertion.file, insertion.lines));
+    let mut texts: Vec<&str> = of_now.chain(FORMER.iter().copied()).filter(|of| of.0 == file).map(|of| of.1).collect();
+    texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    texts
+}
+
+/// Returns the text of `file` with all of `insertions` that name it.
 ///
 /// # Errors
 ///
 /// As [`without_ours`]; or if an anchor is not found exactly once: names file and anchor.
-pub(crate) fn insert(file: &str, text: &str, flavor: &Flavor) -> Result<String> {
-    let mut text = without_ours(file, text, &flavor.own_texts(file))?;
-    for insertion in flavor.insertions.iter().filter(|insertion| insertion.file == file) {
+pub(crate) fn insert(file: &str, text: &str, insertions: &[Insertion]) -> Result<String> {
+    let mut text = without_ours(file, text, &own_texts(file, insertions))?;
+    for insertion in insertions.iter().filter(|insertion| insertion.file == file) {
         let mut found = text.match_indices(insertion.anchor);
         let (first, more) = (found.next(), found.count());
         let Some((at, _)) = first else {
@@ -98,18 +105,13 @@ mod tests {
     use super::*;
 
     const LINES: &str = "#ifdef S2DUMP\ns2dump 1\n#endif /* S2DUMP */\n";
-    const ONE: Flavor = with(&[Insertion { file: "f", anchor: "two", side: Side::After, lines: LINES }]);
-
-    const fn with(insertions: &'static [Insertion]) -> Flavor {
-        Flavor { name: "test", about: "", tells: &[], assumes: &[], insertions, files: "" }
-    }
+    const ONE: [Insertion; 1] = [Insertion { file: "f", anchor: "two", side: Side::After, lines: LINES }];
 
     #[test]
     fn good_before_and_after() {
         assert_eq!(insert("f", "one\nand two.\nthree\n", &ONE).unwrap(), format!("one\nand two.\n{LINES}three\n"));
-        const BEFORE: Flavor =
-            with(const { &[Insertion { file: "f", anchor: "two", side: Side::Before, lines: LINES }] });
-        assert_eq!(insert("f", "one\nand two.\n", &BEFORE).unwrap(), format!("one\n{LINES}and two.\n"));
+        let before = [Insertion { side: Side::Before, ..ONE[0] }];
+        assert_eq!(insert("f", "one\nand two.\n", &before).unwrap(), format!("one\n{LINES}and two.\n"));
         assert_eq!(insert("g", "one\n", &ONE).unwrap(), "one\n", "another file keeps its text");
     }
 

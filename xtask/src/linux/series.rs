@@ -3,7 +3,7 @@
 //!
 //! Made in a throw-away git repository of the touched files only, so the kernel tree need not be one.
 
-use super::insertions::{without_ours, OWN_DIR};
+use super::insertions::{own_texts, without_ours, OWN_DIR};
 use super::tree::Plan;
 use anyhow::{bail, Context, Result};
 use std::fs;
@@ -79,7 +79,8 @@ pub(crate) fn write(tree: &Path, plan: &Plan, dir: &Path) -> Result<Vec<PathBuf>
     let repository = Repository::new()?;
     for file in plan.flavor.anchored() {
         let text = fs::read_to_string(tree.join(file)).with_context(|| format!("reading {file}"))?;
-        repository.put(Path::new(file), without_ours(file, &text, &plan.flavor.own_texts(file))?.as_bytes())?;
+        repository
+            .put(Path::new(file), without_ours(file, &text, &own_texts(file, plan.flavor.insertions))?.as_bytes())?;
     }
     repository.commit("base", "")?;
 

@@ -52,7 +52,7 @@ pub(crate) fn plan(tree: &Path, repo: &Path) -> Result<Plan> {
     for file in flavor.anchored() {
         let path = tree.join(file);
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        files.insert(file.into(), Some(insert(file, &text, flavor)?.into_bytes()));
+        files.insert(file.into(), Some(insert(file, &text, flavor.insertions)?.into_bytes()));
     }
     let own = own_files(repo, flavor)?;
     // What an older version of s2dump had and this one has not.
