@@ -9,6 +9,7 @@
 //! rule `undefined` lists, each with its reason.
 
 mod a64;
+mod circles;
 pub(crate) mod differs;
 mod graph;
 mod image;

@@ -3,9 +3,11 @@
 //!
 //! - A license line in the first two lines of each file.
 //! - No path of one machine, and no host of a package registry or mirror: those come from the machine's own settings.
+//! - No modules of a crate that import each other in a circle ([`circles`]).
 //! - `unsafe` only in its homes (CONTRIBUTING: a module opts in with its reason), said by `UNSAFETY: reason` there.
 //! - A file over 400 lines gets a warning: is it two files?
 
+use super::circles;
 use anyhow::{bail, ensure, Context, Result};
 use std::path::Path;
 use std::process::Command;
@@ -42,21 +44,25 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let list = list.context("cannot run git: the source rules apply to the files it knows")?;
     ensure!(list.status.success(), "git ls-files: {}", String::from_utf8_lossy(&list.stderr));
     let names = String::from_utf8(list.stdout).context("a file name is not UTF-8")?;
-    let (mut files, mut broken) = (0, 0);
-    for name in names.split_terminator('\0') {
-        // Deleted but not yet committed files are listed too; binary files are not ours to judge.
-        let Ok(text) = std::fs::read_to_string(root.join(name)) else { continue };
-        files += 1;
+    // Deleted but not yet committed files are listed too; binary files are not ours to judge.
+    let read = |name| Some((name, std::fs::read_to_string(root.join(name)).ok()?));
+    let files: Vec<(&str, String)> = names.split_terminator('\0').filter_map(read).collect();
+    let mut broken = 0;
+    for (name, text) in &files {
         let lines = text.lines().count();
         if lines > MAX_LINES && !name.ends_with(".lock") && !name.starts_with("LICENSE") {
             println!("lint: source     warning: {name} has {lines} lines: is it two files?");
         }
-        for violation in violations(name, &text) {
+        for violation in violations(name, text) {
             println!("lint: source     BROKEN {name}{violation}");
             broken += 1;
         }
     }
-    println!("lint: source     {broken} of {files} files");
+    for circle in circles::find(files.iter().map(|(name, text)| (*name, text.as_str()))) {
+        println!("lint: source     BROKEN {circle}");
+        broken += 1;
+    }
+    println!("lint: source     {broken} violations in {} files", files.len());
     if broken > 0 {
         bail!("the sources break our rules in {broken} places, listed above");
     }
