@@ -26,7 +26,7 @@ use crate::source::ring::Ring;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
-use s2dump_abi::target::Target;
+use s2dump_abi::target::{Target, HANDLES};
 use s2dump_vmsa::Ipa;
 use std::cmp::Ordering;
 use std::fmt::Display;
@@ -171,14 +171,12 @@ fn beyond(name: &str, address: u64, ia_bits: u8) -> Failure {
 /// How many issues of one input are told. Later ones are only counted, because they tell a person nothing new.
 const MOST_ISSUES: u64 = 20;
 
-/// Keeps a VM of a list, unless there are more of them than there can be. Captures may stand one behind the other in a file:
-/// what a later list says of a handle replaces what an earlier one said.
+/// Keeps a VM of a list, unless there are more of them than pKVM has handles. Captures may stand one behind the other in a
+/// file: what a later list says of a handle replaces what an earlier one said.
 fn remember(vms: &mut Vec<VmRecord>, vm: VmRecord) {
-    // pKVM has 255 handles, and the driver adds VMs without a table.
-    const MOST_VMS: usize = 4096;
     if let Some(known) = vms.iter_mut().find(|known| known.handle == vm.handle) {
         *known = vm;
-    } else if vms.len() < MOST_VMS {
+    } else if vms.len() < usize::from(HANDLES) {
         vms.push(vm);
     }
 }
@@ -253,4 +251,21 @@ fn ambiguous(name: &str, vms: &[&VmRecord]) -> Failure {
         vms.iter().map(|vm| format!("vm:{:#x} ({})", vm.handle, vm_name(vm).unwrap_or("no id"))).collect();
     Failure::new(ExitCode::UsageOrIo, format_args!("{name} fits {} VMs: {}", vms.len(), names.join(", ")))
         .hint("name one by its handle")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use s2dump_abi::target::FIRST_HANDLE;
+    use zerocopy::FromZeros;
+
+    #[test]
+    fn as_many_vms_are_kept_as_there_are_handles() {
+        let vm = |handle, pid| VmRecord { handle, pid, ..VmRecord::new_zeroed() };
+        let mut vms = Vec::new();
+        (0..=HANDLES).for_each(|number| remember(&mut vms, vm(FIRST_HANDLE + number, 1)));
+        assert_eq!(vms.len(), usize::from(HANDLES));
+        remember(&mut vms, vm(FIRST_HANDLE + 1, 2));
+        assert_eq!((vms.len(), vms[1].pid), (usize::from(HANDLES), 2), "a later list replaces what it knows");
+    }
 }
