@@ -72,15 +72,15 @@ pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
     if !is_atomic {
         coalescer = coalescer.limited(budget, RECORD_COST >> digest_shift(call.flags));
     }
-    let progress = walk_range(&table, &root, cursor, end, budget, &mut coalescer).map_err(|_| Status::BAD_GEOMETRY)?;
+    let walked = walk_range(&table, &root, cursor, end, budget, &mut coalescer).map_err(|_| Status::BAD_GEOMETRY)?;
     let (writer, digest) = coalescer.finish();
     let held_ticks = header::ticks(platform.counter().wrapping_sub(locked_at));
     drop(table);
 
-    if is_atomic && progress.next != end {
+    if is_atomic && walked.next != end {
         return Err(Status::TOO_BIG);
     }
-    let counts = pack_counts(header::narrow(writer.records()), progress.visited);
+    let counts = pack_counts(header::narrow(writer.records()), walked.visited);
     let flags = if is_exact { slot_flags::EXACT } else { 0 }
         | if is_atomic { slot_flags::ATOMIC } else { 0 }
         | if wants_digest { slot_flags::DIGEST } else { 0 };
@@ -88,7 +88,7 @@ pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
         flags,
         target: call.target.0,
         start: cursor.get(),
-        next: progress.next.get(),
+        next: walked.next.get(),
         end: end.get(),
         digest: digest.unwrap_or(0),
         budget,
@@ -97,5 +97,5 @@ pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
         ..header::of_slot(SlotKind::RANGES, call.sequence, counts)
     };
     writer.finish(&header::with_table(header, &registers, geometry));
-    Ok([progress.next.get(), counts])
+    Ok([walked.next.get(), counts])
 }

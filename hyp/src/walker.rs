@@ -117,7 +117,7 @@ pub trait Sink {
 
 /// How far a walk came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct Walked {
     /// Where to go on; the end of the range when all is done.
     pub next: Ipa,
     /// Descriptors read. An entry the sink had no room for counts, and counts again when the walk goes on.
@@ -169,7 +169,7 @@ pub fn walk_range<M: TableMemory, S: Sink>(
     end: Ipa,
     budget: u32,
     sink: &mut S,
-) -> Result<Progress, OutsideMemory> {
+) -> Result<Walked, OutsideMemory> {
     let geometry = root.geometry();
     let granule = geometry.granule();
     let index_bits = granule.index_bits();
@@ -177,7 +177,7 @@ pub fn walk_range<M: TableMemory, S: Sink>(
     let mut ia = cursor.get();
     let mut visited = 0;
     if ia >= end_ia {
-        return Ok(Progress { next: cursor, visited });
+        return Ok(Walked { next: cursor, visited });
     }
 
     let mut level = geometry.start_level();
@@ -266,7 +266,7 @@ pub fn walk_range<M: TableMemory, S: Sink>(
             };
         }
     }
-    Ok(Progress { next: Ipa::try_new(u64::min(ia, end_ia)).unwrap_or(end), visited })
+    Ok(Walked { next: Ipa::try_new(u64::min(ia, end_ia)).unwrap_or(end), visited })
 }
 
 /// Shows the entry of each level that translates `ia`, root first, to `visit`: at most five.

@@ -37,8 +37,8 @@ fn bad_table_of_nothing_but_itself() {
         (0..words).for_each(|n| tables.map(n << shape.shift(level), level, table, TABLE));
         let mut sink = Entries::default();
         let end = shape.ia_end().min(1 << shape.shift(shape.start_level));
-        let progress = walk(&tables, 0, end, u32::MAX, &mut sink);
-        assert_eq!(u64::from(progress.visited), 1 + words, "{}", shape.name);
+        let walked = walk(&tables, 0, end, u32::MAX, &mut sink);
+        assert_eq!(u64::from(walked.visited), 1 + words, "{}", shape.name);
         assert!(sink.entries.iter().all(|entry| entry.kind == EntryKind::TableLoop), "{}", shape.name);
     }
 }
@@ -52,11 +52,11 @@ fn good_budget_counts_loops() {
     (0..512).for_each(|n| tables.map(n << 30, 1, level_1, TABLE));
     let (mut cursor, mut visited, mut calls) = (0, 0, 0);
     while cursor < 1 << 39 {
-        let progress = walk(&tables, cursor, 1 << 39, MIN_BUDGET, &mut Entries::default());
-        assert!(progress.visited <= MIN_BUDGET);
+        let walked = walk(&tables, cursor, 1 << 39, MIN_BUDGET, &mut Entries::default());
+        assert!(walked.visited <= MIN_BUDGET);
         // One to come down, the others for an entry each.
-        assert_eq!(progress.next.get(), cursor + (u64::from(progress.visited - 1) << 30));
-        (cursor, visited, calls) = (progress.next.get(), visited + progress.visited, calls + 1);
+        assert_eq!(walked.next.get(), cursor + (u64::from(walked.visited - 1) << 30));
+        (cursor, visited, calls) = (walked.next.get(), visited + walked.visited, calls + 1);
     }
     assert_eq!((calls, visited), (128, 512 + 128));
 }

@@ -22,13 +22,13 @@ fn dump(tables: &Tables, exact: bool, mut chunk: impl FnMut() -> (u32, usize)) -
         let (budget, room) = chunk();
         let out = Records { records: Vec::new(), room };
         let mut coalescer = Coalescer::new(fold(tables, exact), 0, true, out);
-        let progress = walk_range(tables, &tables.root(), cursor, end, budget, &mut coalescer).unwrap();
+        let walked = walk_range(tables, &tables.root(), cursor, end, budget, &mut coalescer).unwrap();
         let (out, digest) = coalescer.finish();
-        assert!(progress.visited <= budget, "visited {} of {budget}", progress.visited);
-        assert!(progress.next > cursor, "no progress at {cursor:?}");
+        assert!(walked.visited <= budget, "visited {} of {budget}", walked.visited);
+        assert!(walked.next > cursor, "no progress at {cursor:?}");
         records.extend(out.records);
         sum = sum.wrapping_add(digest.unwrap());
-        cursor = progress.next;
+        cursor = walked.next;
         calls += 1;
     }
     (records, sum, calls)
@@ -209,8 +209,8 @@ proptest! {
         let to = u64::min(from + pages, space);
         let (from, to) = (from << shape.page_shift, to << shape.page_shift);
         let mut sink = Entries::default();
-        let progress = walk_range(&tables, &tables.root(), ipa(from), ipa(to), u32::MAX, &mut sink).unwrap();
-        prop_assert_eq!(progress.next.get(), to);
+        let walked = walk_range(&tables, &tables.root(), ipa(from), ipa(to), u32::MAX, &mut sink).unwrap();
+        prop_assert_eq!(walked.next.get(), to);
         let expected: Vec<_> = entries(&tables)
             .into_iter()
             .filter(|entry| entry.ia < to && entry.ia + (1_u64 << shape.shift(entry.level.get())) > from)

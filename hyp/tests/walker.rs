@@ -36,9 +36,9 @@ fn good_range_starts_inside_a_block() {
     let mut tables = Tables::new(shape("4k_40_two_roots"));
     tables.map(0x4020_0000, 2, 0x8000_0000, BLOCK);
     let mut sink = Entries::default();
-    let progress = walk(&tables, 0x4020_3000, 0x4020_5000, 100, &mut sink);
-    assert_eq!(progress.next.get(), 0x4020_5000, "clipped to the end asked for");
-    assert_eq!(progress.visited, 2);
+    let walked = walk(&tables, 0x4020_3000, 0x4020_5000, 100, &mut sink);
+    assert_eq!(walked.next.get(), 0x4020_5000, "clipped to the end asked for");
+    assert_eq!(walked.visited, 2);
     assert_eq!(sink.entries.len(), 1);
     assert_eq!(sink.entries[0].ia, 0x4020_0000, "the whole entry");
 }
@@ -47,15 +47,15 @@ fn good_range_starts_inside_a_block() {
 fn good_end_beyond_the_space() {
     let tables = Tables::new(shape("4k_39_one_root"));
     let mut sink = Entries::default();
-    let progress = walk(&tables, 0, 1 << 52, u32::MAX, &mut sink);
-    assert_eq!((progress.next.get(), progress.visited), (1 << 39, 512));
+    let walked = walk(&tables, 0, 1 << 52, u32::MAX, &mut sink);
+    assert_eq!((walked.next.get(), walked.visited), (1 << 39, 512));
 }
 
 #[test]
 fn good_empty_range() {
     let tables = Tables::new(shape("4k_39_one_root"));
-    let progress = walk(&tables, 0x1000, 0x1000, 100, &mut Entries::default());
-    assert_eq!((progress.next.get(), progress.visited), (0x1000, 0));
+    let walked = walk(&tables, 0x1000, 0x1000, 100, &mut Entries::default());
+    assert_eq!((walked.next.get(), walked.visited), (0x1000, 0));
 }
 
 #[test]
@@ -174,8 +174,8 @@ fn good_budget_boundaries() {
     for (budget, next) in
         [(0, 0), (1, 0), (2, 0), (3, 0x1000), (4, 0x2000), (513, 0x1f_f000), (514, 0x20_0000), (515, 0x40_0000)]
     {
-        let progress = walk(&tables, 0, 1 << 40, budget, &mut Entries::default());
-        assert_eq!((progress.next.get(), progress.visited), (next, budget), "budget {budget}");
+        let walked = walk(&tables, 0, 1 << 40, budget, &mut Entries::default());
+        assert_eq!((walked.next.get(), walked.visited), (next, budget), "budget {budget}");
     }
 }
 
@@ -184,8 +184,8 @@ fn good_full_sink_stops_before_the_entry_it_refuses() {
     let mut tables = Tables::new(shape("4k_40_two_roots"));
     tables.map(0, 3, 0x5000, PAGE);
     let mut sink = Entries { room: Some(2), ..Entries::default() };
-    let progress = walk(&tables, 0, 1 << 40, 1000, &mut sink);
-    assert_eq!((progress.next.get(), progress.visited, sink.entries.len()), (0x2000, 5, 2));
+    let walked = walk(&tables, 0, 1 << 40, 1000, &mut sink);
+    assert_eq!((walked.next.get(), walked.visited, sink.entries.len()), (0x2000, 5, 2));
 }
 
 #[test]
@@ -194,8 +194,8 @@ fn good_least_budget_always_makes_progress() {
         let mut tables = Tables::new(shape);
         let last = shape.ia_end() - (1 << shape.page_shift);
         tables.map(last, 3, 0x1_2345_0000, PAGE);
-        let progress = walk(&tables, last, shape.ia_end(), MIN_BUDGET, &mut Entries::default());
-        assert_eq!(progress.next.get(), shape.ia_end(), "{}", shape.name);
+        let walked = walk(&tables, last, shape.ia_end(), MIN_BUDGET, &mut Entries::default());
+        assert_eq!(walked.next.get(), shape.ia_end(), "{}", shape.name);
     }
 }
 

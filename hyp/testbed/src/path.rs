@@ -54,7 +54,7 @@ impl Path {
         let end = Ipa::try_new(ia + 1).map_err(|_| NoPath::Disagree)?;
         let mut last = Last { geometry, entry: None };
         let ranged = walk_range(arena, root, start, end, MIN_BUDGET, &mut last);
-        let agrees = ranged.is_ok_and(|progress| progress.next == end && progress.visited == count as u32);
+        let agrees = ranged.is_ok_and(|walked| walked.next == end && walked.visited == count as u32);
         if !agrees || last.entry != Some(*path.last()) {
             return Err(NoPath::Disagree);
         }

@@ -181,16 +181,16 @@ pub(crate) fn check(bytes: &[u8]) {
     while cursor != end && visited < MAX_VISITED && calls < MAX_CALLS {
         hostile.lookups.set(0);
         let mut coalescer = Coalescer::new(fold, 0, true, Records { records: Vec::new(), room });
-        let progress = walk_range(&hostile, &root, cursor, end, budget, &mut coalescer).unwrap();
+        let walked = walk_range(&hostile, &root, cursor, end, budget, &mut coalescer).unwrap();
         let (out, digest) = coalescer.finish();
-        assert!(progress.visited <= budget, "visited {} of {budget}", progress.visited);
-        assert!(hostile.lookups.get() <= 2 * progress.visited + 1, "{} lookups", hostile.lookups.get());
-        assert!(progress.next > cursor, "no progress at {cursor:?}");
+        assert!(walked.visited <= budget, "visited {} of {budget}", walked.visited);
+        assert!(hostile.lookups.get() <= 2 * walked.visited + 1, "{} lookups", hostile.lookups.get());
+        assert!(walked.next > cursor, "no progress at {cursor:?}");
         let reached = expand(&hostile, &out.records, cursor, exact, &mut singles);
-        assert_eq!(u64::min(reached, end.get()), progress.next.get(), "entries end where the walk goes on");
+        assert_eq!(u64::min(reached, end.get()), walked.next.get(), "entries end where the walk goes on");
         parts.extend(out.records);
         sum = sum.wrapping_add(digest.unwrap());
-        (cursor, visited, calls) = (progress.next, visited + progress.visited, calls + 1);
+        (cursor, visited, calls) = (walked.next, visited + walked.visited, calls + 1);
     }
 
     // In one call to where the many came: the same runs, which are what `merge` makes of single entries.

@@ -2,7 +2,7 @@
 //! Walks in few words.
 
 use super::{Entries, Shape, Tables, SHAPES};
-use s2dump_hyp::walker::{walk_range, Entry, Progress};
+use s2dump_hyp::walker::{walk_range, Entry, Walked};
 use s2dump_vmsa::Ipa;
 
 pub(crate) fn ipa(raw: u64) -> Ipa {
@@ -15,7 +15,7 @@ pub(crate) fn shape(name: &str) -> Shape {
 }
 
 /// Walks a range in one call.
-pub(crate) fn walk(tables: &Tables, from: u64, to: u64, budget: u32, sink: &mut Entries) -> Progress {
+pub(crate) fn walk(tables: &Tables, from: u64, to: u64, budget: u32, sink: &mut Entries) -> Walked {
     walk_range(tables, &tables.root(), ipa(from), ipa(to), budget, sink).unwrap()
 }
 
@@ -23,8 +23,8 @@ pub(crate) fn walk(tables: &Tables, from: u64, to: u64, budget: u32, sink: &mut 
 pub(crate) fn all(tables: &Tables) -> Vec<Entry> {
     let mut sink = Entries::default();
     let end = tables.shape.ia_end();
-    let progress = walk(tables, 0, end, u32::MAX, &mut sink);
-    assert_eq!(progress.next.get(), end);
+    let walked = walk(tables, 0, end, u32::MAX, &mut sink);
+    assert_eq!(walked.next.get(), end);
     sink.entries
 }
 

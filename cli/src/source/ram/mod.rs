@@ -161,14 +161,14 @@ impl RamDump<'_> {
         let walked = walk_range(&table.pages, &table.table.root, self.cursor, until, self.facts.budget, &mut coalescer);
         let (rows, _) = coalescer.finish();
         *into = rows.rows;
-        let progress = walked.map_err(|outside| table.root_outside(outside.table))?;
-        self.cursor = progress.next;
-        self.left = self.left.saturating_sub(progress.visited.into());
+        let walked = walked.map_err(|outside| table.root_outside(outside.table))?;
+        self.cursor = walked.next;
+        self.left = self.left.saturating_sub(walked.visited.into());
         let outcome = &mut self.outcome;
         outcome.calls += 1;
         outcome.records += rows.records;
-        outcome.visited += u64::from(progress.visited);
-        outcome.max_visited = outcome.max_visited.max(progress.visited);
+        outcome.visited += u64::from(walked.visited);
+        outcome.max_visited = outcome.max_visited.max(walked.visited);
         if self.cursor >= self.end {
             (outcome.status, outcome.covered) = (Some(Status::OK), true);
         }
