@@ -47,9 +47,9 @@ pub enum Next {
     End(Status),
 }
 
-/// How far a start has come. The END slot, and slots that the driver writes, are made of this.
+/// The stream of a start, as far as it has come. The END slot, and slots that the driver writes, are made of this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct Stream {
     /// The table. Its root is 0 until it is known.
     table: Option<Identity>,
     start: u64,
@@ -65,8 +65,8 @@ pub struct Progress {
     is_not_run: bool,
 }
 
-impl Progress {
-    /// Returns the job for `request`, and its progress at the beginning.
+impl Stream {
+    /// Returns the stream of `request`, of which nothing is filled yet, and its first job.
     #[must_use]
     pub fn begin(request: Request) -> (Self, Job) {
         let aim = |table, start, end| Self { table: Some(table), start, cursor: start, end, ..Self::default() };

@@ -16,7 +16,7 @@ use crate::call;
 use crate::errno::Errno;
 use crate::error::SessionError;
 use crate::host::Host;
-use crate::job::{Job, Next, Progress};
+use crate::job::{Job, Next, Stream};
 use crate::ring::Ring;
 use crate::slot_header::used_bytes;
 use s2dump_abi::hypercall::Status;
@@ -54,10 +54,10 @@ impl From<Next> for Phase {
 
 /// How user space reads the slots of this start. The first use decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reader {
+enum ReadBy {
     Undecided,
     Mapping,
-    Stream,
+    Read,
 }
 
 /// The state of one open file.
@@ -65,8 +65,8 @@ enum Reader {
 pub struct Session {
     ring: Ring,
     phase: Phase,
-    reader: Reader,
-    progress: Progress,
+    read_by: ReadBy,
+    stream: Stream,
     /// Bytes of the oldest filled slot that `read(2)` has given out.
     taken_bytes: usize,
 }
@@ -78,8 +78,8 @@ impl Session {
         Self {
             ring: Ring::new(slots),
             phase: Phase::Idle,
-            reader: Reader::Undecided,
-            progress: Progress::default(),
+            read_by: ReadBy::Undecided,
+            stream: Stream::default(),
             taken_bytes: 0,
         }
     }
@@ -121,19 +121,19 @@ impl Session {
     pub fn start<H: Host>(&mut self, host: &mut H, start: &mut Start) -> Result<(), SessionError> {
         // Of an earlier refusal, perhaps.
         start.status = Status::OK.0;
-        let (progress, job) = Progress::begin(check_start(start)?);
+        let (stream, job) = Stream::begin(check_start(start)?);
         *self = Self::new(self.ring.slots());
-        self.begin(host, progress, job).inspect_err(|error| {
+        self.begin(host, stream, job).inspect_err(|error| {
             start.status = error.status_beside_errno().0;
             host.let_vms_go();
         })
     }
 
-    fn begin<H: Host>(&mut self, host: &mut H, mut progress: Progress, job: Job) -> Result<(), SessionError> {
+    fn begin<H: Host>(&mut self, host: &mut H, mut stream: Stream, job: Job) -> Result<(), SessionError> {
         let slot = self.ring.next_free().ok_or(Errno::EINVAL)?;
-        progress.hold(host)?;
-        let next = progress.run(host, job, slot)?;
-        self.progress = progress;
+        stream.hold(host)?;
+        let next = stream.run(host, job, slot)?;
+        self.stream = stream;
         self.ring.fill();
         self.go_on(host, next);
         Ok(())
@@ -142,7 +142,7 @@ impl Session {
     /// Goes on to what follows a filled slot. The VM of a table is held no longer than calls are made for it; those of a
     /// list stay held, since a start of one of them may follow.
     fn go_on<H: Host>(&mut self, host: &mut H, next: Next) {
-        if matches!(next, Next::End(_)) && self.progress.is_about_table() {
+        if matches!(next, Next::End(_)) && self.stream.is_about_table() {
             host.let_vms_go();
         }
         self.phase = next.into();
@@ -156,12 +156,12 @@ impl Session {
     /// then. Or the END slot cannot be written.
     pub fn advance<H: Host>(&mut self, host: &mut H, advance: &mut Advance) -> Result<(), SessionError> {
         let release = check_advance(advance)?;
-        if self.reader == Reader::Stream {
+        if self.read_by == ReadBy::Read {
             return Err(SessionError::OtherReader);
         }
         self.ring.release(release)?;
         if self.phase != Phase::Idle {
-            self.reader = Reader::Mapping;
+            self.read_by = ReadBy::Mapping;
         }
         // A signal ends this only once a slot is filled. Otherwise a caller that does not handle the signal would ask
         // again and again, and get nothing.
@@ -182,10 +182,10 @@ impl Session {
         if self.phase == Phase::Idle {
             return Err(SessionError::NotStarted);
         }
-        if self.reader == Reader::Mapping {
+        if self.read_by == ReadBy::Mapping {
             return Err(SessionError::OtherReader);
         }
-        self.reader = Reader::Stream;
+        self.read_by = ReadBy::Read;
         while self.ring.oldest().is_none() && self.step(host)? {}
         let Some(slot) = self.ring.oldest() else { return Ok(None) };
         let offset = self.taken_bytes;
@@ -219,7 +219,7 @@ impl Session {
         let Some(slot) = self.ring.next_free() else { return Ok(false) };
         match self.phase {
             Phase::Idle | Phase::Done => return Ok(false),
-            Phase::Running(job) => match self.progress.run(host, job, slot) {
+            Phase::Running(job) => match self.stream.run(host, job, slot) {
                 Ok(next) => {
                     self.ring.fill();
                     self.go_on(host, next);
@@ -228,7 +228,7 @@ impl Session {
                 Err(error) => self.go_on(host, Next::End(error.to_status())),
             },
             Phase::Ending(status) => {
-                self.progress.write_end(host, slot, status)?;
+                self.stream.write_end(host, slot, status)?;
                 self.ring.fill();
                 self.phase = Phase::Done;
             }
