@@ -15,7 +15,7 @@ use crate::mmu::Mmu;
 
 /// Which random cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct Choice {
     /// What they come from.
     pub seed: u64,
     /// How many at stage 2; a quarter as many at EL2's stage 1.
@@ -32,19 +32,19 @@ pub struct Plan {
 const ENOUGH: u32 = 4_000;
 
 /// Runs all.
-pub fn run<M: Mmu>(compare: &mut Compare<'_, M>, plan: &Plan) {
-    if plan.is_denied {
+pub fn run<M: Mmu>(compare: &mut Compare<'_, M>, choice: &Choice) {
+    if choice.is_denied {
         return divergences::denied(compare);
     }
-    if plan.only.is_none() {
+    if choice.only.is_none() {
         settings::run(compare);
         directed::run(compare);
         accesses::run(compare);
         el2::run(compare);
         divergences::run(compare);
     }
-    random::run(compare, plan);
-    if plan.only.is_none() && plan.count >= ENOUGH {
+    random::run(compare, choice);
+    if choice.only.is_none() && choice.count >= ENOUGH {
         compare.report.require_divergences(&compare.cpu);
     }
 }

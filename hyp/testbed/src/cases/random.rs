@@ -2,7 +2,7 @@
 //! Random settings, tables and addresses. Each case comes from the seed and its number alone.
 
 use super::registers::{full_ps, tg0, Tcr, Vtcr, GRANULES};
-use super::Plan;
+use super::Choice;
 use crate::compare::Compare;
 use crate::cpu::{Cpu, Stage};
 use crate::mapping::{encode, encode_base, leaf_type, map, AF, AP_SHIFT, ATTR_SHIFT, XN_SHIFT};
@@ -18,10 +18,10 @@ const MAX_PATHS: u64 = 3;
 const WILD_PERCENT: u64 = 5;
 
 /// Runs the group.
-pub(super) fn run<M: Mmu>(compare: &mut Compare<'_, M>, plan: &Plan) {
-    let numbers = plan.only.map_or(0..plan.count, |only| only..only + 1);
+pub(super) fn run<M: Mmu>(compare: &mut Compare<'_, M>, choice: &Choice) {
+    let numbers = choice.only.map_or(0..choice.count, |only| only..only + 1);
     for number in numbers {
-        let mut rng = Rng::of_case(plan.seed, number);
+        let mut rng = Rng::of_case(choice.seed, number);
         compare.case = ("random case, to be had again with --case", u64::from(number));
         compare.group = Group::Random;
         stage2(compare, &mut rng);

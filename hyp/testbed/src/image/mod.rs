@@ -10,7 +10,7 @@ use console::{print, Console};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use machine::Machine;
 use s2dump_testbed::arena::{Arena, PART_BYTES, WORDS};
-use s2dump_testbed::cases::{self, Plan};
+use s2dump_testbed::cases::{self, Choice};
 use s2dump_testbed::compare::{Compare, Places};
 use s2dump_testbed::report::{Group, Report};
 
@@ -38,11 +38,11 @@ static EL2_VECTORS: Page = Page([const { AtomicU32::new(0) }; 0x4000]);
 pub(crate) fn main(el: u64) -> bool {
     assert!(el == 3, "started at EL{el}, not at EL3: QEMU wants -M virt,virtualization=on,secure=on");
     let mut buffer = [0; 256];
-    let (plan, high) = plan(semihosting::arguments(&mut buffer));
+    let (choice, high) = choice(semihosting::arguments(&mut buffer));
     assert!(high.is_none_or(|base| base % PART_BYTES == 0), "high memory is not aligned");
     let high = high.map(|base| (base, machine::high_memory(base)));
     let cpu = Machine::cpu();
-    print(format_args!("ID_AA64MMFR0..2_EL1 {:#x} {:#x} {:#x}, {plan:?}\n", cpu.mmfr0, cpu.mmfr1, cpu.mmfr2));
+    print(format_args!("ID_AA64MMFR0..2_EL1 {:#x} {:#x} {:#x}, {choice:?}\n", cpu.mmfr0, cpu.mmfr1, cpu.mmfr2));
     let places = Places {
         code: Machine::code(),
         target: fill(&TARGET, WFI),
@@ -57,10 +57,10 @@ pub(crate) fn main(el: u64) -> bool {
         report: Report::new(&mut console),
         group: Group::Settings,
         case: ("", 0),
-        is_traced: plan.is_traced,
+        is_traced: choice.is_traced,
         places,
     };
-    cases::run(&mut compare, &plan);
+    cases::run(&mut compare, &choice);
     compare.report.summary();
     let failures = compare.report.failures;
     match failures {
@@ -79,22 +79,22 @@ fn fill(page: &Page, instruction: u32) -> u64 {
 }
 
 /// Reads the words the image was started with: its name; what to do, and the address of 2 MiB of high memory if there is.
-fn plan(words: &str) -> (Plan, Option<u64>) {
+fn choice(words: &str) -> (Choice, Option<u64>) {
     let mut high = None;
-    let mut plan = Plan { seed: 0, count: 0, only: None, is_traced: false, is_denied: false };
+    let mut choice = Choice { seed: 0, count: 0, only: None, is_traced: false, is_denied: false };
     for word in words.split_whitespace().skip(1) {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         let number = value.parse::<u64>().unwrap_or(0);
         let small = u32::try_from(number).unwrap_or(u32::MAX);
         match name {
-            "seed" => plan.seed = number,
-            "cases" => plan.count = small,
+            "seed" => choice.seed = number,
+            "cases" => choice.count = small,
             "high" => high = Some(number),
-            "case" => plan.only = Some(small),
-            "trace" => plan.is_traced = true,
-            "denied" => plan.is_denied = true,
+            "case" => choice.only = Some(small),
+            "trace" => choice.is_traced = true,
+            "denied" => choice.is_denied = true,
             _ => panic!("no such word: {word}"),
         }
     }
-    (plan, high)
+    (choice, high)
 }
