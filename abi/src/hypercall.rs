@@ -81,6 +81,9 @@ impl DumpFlags {
 /// meanwhile, so everybody who needs that waits too. A budget bounds this wait: ARCHITECTURE.md says how the numbers
 /// were chosen.
 pub const DEFAULT_BUDGET: u32 = 2560;
+/// The fewest descriptors a call may be allowed, whatever the host asks for: one at each of the five levels there can be, or
+/// a call might never get to a leaf.
+pub const MIN_BUDGET: u32 = 5;
 /// The most descriptors one call reads, whatever the host asks for.
 pub const MAX_BUDGET: u32 = 5120;
 /// The most descriptors one [`DumpFlags::ATOMIC`] call reads; also its default.

@@ -154,6 +154,7 @@ fn limits_and_commands_are_documented() {
     assert!(PAGE.contains(&format!("\n# The ABI of s2dump, version {major}.{minor}\n")));
     let computed = [
         ("Budgets", "DEFAULT_BUDGET", u64::from(hypercall::DEFAULT_BUDGET)),
+        ("Budgets", "MIN_BUDGET", u64::from(hypercall::MIN_BUDGET)),
         ("Budgets", "MAX_BUDGET", u64::from(hypercall::MAX_BUDGET)),
         ("Budgets", "ATOMIC_BUDGET", u64::from(hypercall::ATOMIC_BUDGET)),
         ("Budgets", "LIST_BUDGET", u64::from(hypercall::LIST_BUDGET)),

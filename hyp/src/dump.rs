@@ -6,10 +6,13 @@ use crate::coalescer::{Coalescer, Fold};
 use crate::header;
 use crate::platform::{PinnedSlot, Platform};
 use crate::slot_writer::SlotWriter;
-use crate::walker::{walk_range, MIN_BUDGET};
-use s2dump_abi::hypercall::{pack_counts, DumpFlags, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, MAX_BUDGET};
+use crate::walker::{self, walk_range};
+use s2dump_abi::hypercall::{pack_counts, DumpFlags, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, MAX_BUDGET, MIN_BUDGET};
 use s2dump_abi::slot::{record_flags, slot_flags, SlotHeader, SlotKind};
 use s2dump_vmsa::Ipa;
+
+// What the walker needs is what the ABI promises.
+const _: () = assert!(MIN_BUDGET == walker::MIN_BUDGET);
 
 /// Returns the budget this call has.
 ///
