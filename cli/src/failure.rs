@@ -47,9 +47,17 @@ impl Failure {
                 "EL2 does not know this operation or option".into(),
                 "see `s2dump probe` for what this kernel has",
             ),
-            Status::UNKNOWN_TARGET => {
-                (Unsupported, format!("{target}: EL2 cannot dump this kind of table"), "name a guest: vm:HANDLE")
-            }
+            Status::UNKNOWN_TARGET => (
+                Unsupported,
+                format!("{target}: EL2 of this kernel cannot dump this kind of table"),
+                "see the features that `s2dump probe` tells; a kernel with a later s2dump has it",
+            ),
+            Status::HYP_NOT_PERMITTED => (
+                NotPermitted,
+                "EL2 refuses: its own table was not enabled at boot, because it shows how EL2 lays out its memory"
+                    .into(),
+                "boot with kvm-arm.s2dump=on,hyp",
+            ),
             Status::NO_SUCH_VM => (NoSuchVm, format!("{target}: no such VM"), "see `s2dump list`"),
             Status::VM_NOT_RUN => (
                 NoSuchVm,
@@ -73,7 +81,7 @@ impl Failure {
             ),
             Status::BAD_GEOMETRY => (
                 Unsupported,
-                format!("{target}: the walker does not handle this table's geometry (VTCR_EL2)"),
+                format!("{target}: the walker does not handle this table's geometry (VTCR_EL2, or TCR_EL2 of hyp)"),
                 "see docs/abi.md",
             ),
             Status::BAD_ANSWER => {

@@ -4,7 +4,7 @@
 use crate::model::{Row, TableFacts};
 use crate::words::{self, Word};
 use s2dump_abi::slot::RecordKind;
-use s2dump_vmsa::attrs::Shareability;
+use s2dump_vmsa::attrs::{MemAttr, Shareability};
 use s2dump_vmsa::el2::El2Leaf;
 use s2dump_vmsa::fault::{Access, Fault, Privilege, Rights};
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
@@ -97,11 +97,19 @@ impl AnyLeaf<'_> {
         letters.iter().collect::<String>().into()
     }
 
-    /// Returns the memory type; at stage 1, which byte of MAIR_EL2 tells it.
-    pub(crate) fn memory(&self) -> Word {
+    /// Returns the memory type. At stage 1 a byte of MAIR_EL2 tells it; without that register, or if it is reserved, which.
+    pub(crate) fn memory(&self, table: &TableFacts) -> Word {
         match self {
             Self::Stage2(leaf) => words::memory(leaf.mem_attr()),
-            Self::El2(leaf, _) => format!("attr{}", leaf.attr_index()).into(),
+            Self::El2(leaf, _) => {
+                let index = leaf.attr_index();
+                let byte = table.mair.and_then(|mair| mair.to_le_bytes().get(usize::from(index)).copied());
+                match byte.map(|byte| (byte, MemAttr::from_mair(byte))) {
+                    Some((_, Some(attr))) => words::memory(attr),
+                    Some((byte, None)) => format!("attr{index}={byte:#04x}?").into(),
+                    None => format!("attr{index}").into(),
+                }
+            }
         }
     }
 

@@ -8,6 +8,8 @@ use crate::leaf;
 use crate::model::{Row, TableFacts};
 use crate::words::{self, Word};
 use s2dump_abi::slot::RecordKind;
+use s2dump_abi::target::Target;
+use s2dump_vmsa::pkvm::{InvalidKind, Owner};
 
 /// Whether the contiguous runs of a row are what the architecture wants: aligned in input and output, all alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,16 @@ pub(crate) fn annotation(row: &Row, table: &TableFacts) -> Option<(&'static str,
     }
     match table.decode_software(row.raw).invalid() {
         Some(kind) => words::annotation_of(kind),
+        None if table.target == Target::HYP => Some(("idle", false)),
         None => Some(("invalid", false)),
+    }
+}
+
+/// Returns who owns the first page of a row that the host donated.
+pub(crate) fn owner(row: &Row, table: &TableFacts) -> Option<Owner> {
+    match table.decode_software(row.raw).invalid() {
+        Some(InvalidKind::HostDonation { owner }) if row.kind == RecordKind::INVALID => Some(owner),
+        _ => None,
     }
 }
 
@@ -65,6 +76,9 @@ pub(crate) fn annotation(row: &Row, table: &TableFacts) -> Option<(&'static str,
 pub(crate) fn state(row: &Row, table: &TableFacts) -> Word {
     if let Some(leaf) = leaf::of_row(row, table) {
         return leaf.page_state(table).unwrap_or("-").into();
+    }
+    if let Some(owner) = owner(row, table).and_then(|owner| words::owner(owner, &table.geometry)) {
+        return format!("owner={owner}").into();
     }
     match (annotation(row, table), words::wrong_kind(row.kind)) {
         (Some((word, true)), _) => word.into(),

@@ -39,6 +39,8 @@ pub(crate) struct TableFacts {
     pub(crate) features: Features,
     /// SCTLR_EL2.WXN, which counts in tables of EL2.
     pub(crate) wxn: bool,
+    /// MAIR_EL2, which counts in tables of EL2; `None` where it is not known.
+    pub(crate) mair: Option<u64>,
 }
 
 /// The one table of an image of memory. EL2 has no table of this kind, so the two are never mixed up.
@@ -47,34 +49,41 @@ pub(crate) const IMAGE: Target = Target(0xff << 56);
 /// Why a header does not describe a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TableFault {
-    /// VTCR_EL2 is not one of a table this version decodes.
+    /// VTCR_EL2 or TCR_EL2 is not one of a table this version decodes.
     #[error("{}", .0)]
-    Vtcr(BadRegister),
-    /// The header contradicts VTCR_EL2.
-    #[error("header and vtcr_el2 {0:#x} differ about the shape of the table")]
-    Contradiction(u64),
+    Register(BadRegister),
+    /// The header contradicts the register.
+    #[error("header and {0} {1:#x} differ about the shape of the table")]
+    Contradiction(Register, u64),
 }
 
 impl TableFacts {
     /// Checks the header of the first RANGES or WALK slot.
     pub(crate) fn try_new(header: &SlotHeader) -> Result<Self, TableFault> {
         let has = |feature| header.table_features & feature != 0;
-        let vtcr = header.vtcr;
-        let kvm = Features::of_kvm(vtcr, has(table_features::FWB), has(table_features::XNX));
-        let features = Features { lpa2: has(table_features::LPA2), ..kvm };
-        let geometry = Geometry::from_vtcr(vtcr, features).map_err(|error| {
-            TableFault::Vtcr(BadRegister { register: Register::Vtcr, value: vtcr, error, pa_max_bits: None })
-        })?;
+        let (target, value, lpa2) = (Target(header.target), header.vtcr, has(table_features::LPA2));
+        let is_hyp = target == Target::HYP;
+        let (register, features, geometry) = if is_hyp {
+            let e2h = has(table_features::HVHE);
+            let features = Features::of_kvm_el2(value, e2h, lpa2);
+            (Register::Tcr, features, Geometry::from_tcr_el2(value, e2h, features))
+        } else {
+            let kvm = Features::of_kvm(value, has(table_features::FWB), has(table_features::XNX));
+            let features = Features { lpa2, ..kvm };
+            (Register::Vtcr, features, Geometry::from_vtcr(value, features))
+        };
+        let geometry = geometry
+            .map_err(|error| TableFault::Register(BadRegister { register, value, error, pa_max_bits: None }))?;
         let same = geometry.ia_bits() == header.ia_bits
             && geometry.start_level().get() == header.start_level
             && geometry.granule().page_shift() == u32::from(header.page_shift);
         if !same {
-            return Err(TableFault::Contradiction(vtcr));
+            return Err(TableFault::Contradiction(register, value));
         }
         Ok(Self {
-            target: Target(header.target),
+            target,
             root: header.root,
-            register: vtcr,
+            register: value,
             vmid: header.vmid,
             encoding: Encoding(header.encoding),
             is_hvhe: has(table_features::HVHE),
@@ -85,6 +94,7 @@ impl TableFacts {
             geometry,
             features,
             wxn: false,
+            mair: is_hyp.then_some(header.mair),
         })
     }
 
@@ -103,9 +113,14 @@ impl TableFacts {
         self.has(slot_flags::PROTECTED)
     }
 
-    /// Returns what software keeps in `raw`, a leaf or an invalid entry of the table.
+    /// Returns what software keeps in `raw`, a leaf or an invalid entry of the table. In EL2's own table it keeps nothing:
+    /// an invalid entry that is not zero is what is left of a leaf.
     pub(crate) fn decode_software(&self, raw: u64) -> pkvm::Decoded {
-        pkvm::decode(self.encoding, RawDescriptor::from_bits(raw))
+        let encoding = match self.geometry.regime() {
+            Regime::Stage2 => self.encoding,
+            Regime::El2 | Regime::El2And0 => Encoding::NONE,
+        };
+        pkvm::decode(encoding, RawDescriptor::from_bits(raw))
     }
 
     /// Returns which register gives its shape.
@@ -143,6 +158,8 @@ pub(crate) fn target_name(target: Target) -> String {
     match target.guest_handle() {
         Some(handle) => format!("vm:{handle:#x}"),
         None if target == IMAGE => "ram".into(),
+        None if target == Target::HOST => "host".into(),
+        None if target == Target::HYP => "hyp".into(),
         None => format!("target {:#x}", target.0),
     }
 }
@@ -359,9 +376,9 @@ impl Hold {
         let or_more = if self.ticks == u32::MAX { " or more" } else { "" };
         Some(if nanoseconds < 10_000 {
             let tenths = nanoseconds.div_ceil(100);
-            format!("the longest call held the VM's lock for {}.{} us{or_more}", tenths / 10, tenths % 10)
+            format!("the longest call held the table's lock for {}.{} us{or_more}", tenths / 10, tenths % 10)
         } else {
-            format!("the longest call held the VM's lock for {} us{or_more}", nanoseconds.div_ceil(1000))
+            format!("the longest call held the table's lock for {} us{or_more}", nanoseconds.div_ceil(1000))
         })
     }
 }

@@ -5,7 +5,7 @@ use s2dump_abi::slot::RecordKind;
 use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability, Xn};
 use s2dump_vmsa::fault::Fault;
 use s2dump_vmsa::pkvm::{Encoding, InvalidKind, Owner, PageState};
-use s2dump_vmsa::{Regime, TableAttrs};
+use s2dump_vmsa::{Geometry, Regime, TableAttrs};
 use std::borrow::Cow;
 
 /// Words or numbers for one word of output.
@@ -82,6 +82,18 @@ pub(crate) fn annotation_of(kind: InvalidKind) -> Option<(&'static str, bool)> {
         InvalidKind::GuestPoisoned { payload } => ("poisoned", payload == 0),
         InvalidKind::Unknown { .. } => ("invalid", false),
     })
+}
+
+/// Returns the name of the owner of a donated page, `None` if it is one this version does not know: hyp, or the guest's
+/// target, an `@`, and the input address at which the guest has the page.
+pub(crate) fn owner(owner: Owner, geometry: &Geometry) -> Option<Word> {
+    match owner {
+        Owner::Hyp => Some("hyp".into()),
+        Owner::Guest { handle, gfn } => {
+            Some(format!("vm:{handle:#x}@{:#x}", gfn << geometry.granule().page_shift()).into())
+        }
+        Owner::Unknown { .. } => None,
+    }
 }
 
 /// Returns the word for an entry that is neither leaf, table nor invalid entry.

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 /// Shows the page tables that pKVM keeps from the host.
 ///
-/// Reads a guest's stage-2 table at EL2 and prints addresses, level, rights, memory type and page state.
+/// Reads tables of guests, of the host and of EL2 itself at EL2 and prints addresses, level, rights, memory type, page state and owner.
 #[derive(Parser, Debug)]
 #[command(name = "s2dump", version, after_help = help(), disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -51,7 +51,7 @@ pub(crate) enum Verb {
     Probe(Probe),
     /// List the VMs that EL2 knows, with handle, debugfs name and pid.
     List(List),
-    /// Print the stage-2 table of a VM, or one in an image of memory.
+    /// Print the table of a VM, of the host or of EL2, or one in an image of memory.
     Dump(Dump),
     /// Show the descriptor of each level for one input address.
     Walk(Walk),
@@ -87,9 +87,11 @@ pub(crate) struct List {
 #[derive(Args, Debug)]
 #[command(after_help = DUMP_HELP)]
 pub(crate) struct Dump {
-    /// The VM: vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
+    /// The table: host, hyp (EL2's own), or of a VM vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
     ///
-    /// It may be left out with -i if the capture holds one table. It does not go with --ram.
+    /// hyp shows how EL2 lays out its memory, so the kernel must have been booted with kvm-arm.s2dump=on,hyp.
+    ///
+    /// The table may be left out with -i if the capture holds one table. It does not go with --ram.
     pub(crate) target: Option<Selector>,
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
@@ -110,7 +112,7 @@ pub(crate) struct Dump {
     /// Read the table twice and compare digests of its descriptors; the exit code is 1 if they differ.
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Read everything in one call under the VM's lock, or fail: at most 65536 descriptors and 124 rows.
+    /// Read everything in one call under the table's lock, or fail: at most 65536 descriptors and 124 rows.
     ///
     /// The lock is held all that time, so the kernel must have been booted with kvm-arm.s2dump=on,atomic.
     #[arg(long)]
@@ -180,7 +182,8 @@ the walk stops where the MMU would go on (at a loop, or at a table that cannot b
 #[derive(Args, Debug)]
 #[command(after_help = WALK_HELP, allow_missing_positional = true)]
 pub(crate) struct Walk {
-    /// The VM: vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name). It does not go with --ram.
+    /// The table: host, hyp, or of a VM vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name). It does not
+    /// go with --ram.
     pub(crate) target: Option<Selector>,
     /// The input address: 0x8000_0000 or 2G; see `s2dump --help`.
     #[arg(value_parser = parse_number, required = true)]
@@ -199,7 +202,7 @@ pub(crate) struct Walk {
 /// Arguments of `capture`.
 #[derive(Args, Debug)]
 pub(crate) struct Capture {
-    /// The VMs to capture; without any, all that ever ran.
+    /// The tables to capture, as for dump; without any, those of all VMs that ever ran.
     pub(crate) targets: Vec<Selector>,
     /// The file to write; `-` is standard output.
     ///
@@ -212,9 +215,13 @@ pub(crate) struct Capture {
     pub(crate) budget: Option<u32>,
 }
 
-/// How a VM was named.
+/// How a table was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Selector {
+    /// The host's stage 2.
+    Host,
+    /// EL2's own stage 1.
+    Hyp,
     /// pKVM handle: 0x...
     Handle(u16),
     /// Process that made the VM: decimal.
@@ -226,6 +233,8 @@ pub(crate) enum Selector {
 impl std::fmt::Display for Selector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Host => f.write_str("host"),
+            Self::Hyp => f.write_str("hyp"),
             Self::Handle(handle) => write!(f, "vm:{handle:#x}"),
             Self::Pid(pid) => write!(f, "vm:{pid}"),
             Self::Id(id) => write!(f, "vm:{id}"),
@@ -236,8 +245,8 @@ impl std::fmt::Display for Selector {
 /// Why a target could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SelectorError {
-    /// Does not begin with `vm:`.
-    #[error("a target is vm:0x1000 (handle), vm:4242 (pid) or vm:4242-11 (debugfs name)")]
+    /// No table has such a name.
+    #[error("a target is host, hyp, vm:0x1000 (handle), vm:4242 (pid) or vm:4242-11 (debugfs name)")]
     NotATarget,
     /// Not a number of 16 bits.
     #[error("`{0}` is not a pKVM handle ({first:#x} to {last:#x})", first = FIRST_HANDLE, last = END_HANDLE - 1)]
@@ -248,6 +257,11 @@ impl FromStr for Selector {
     type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, SelectorError> {
+        match text {
+            "host" => return Ok(Self::Host),
+            "hyp" => return Ok(Self::Hyp),
+            _ => {}
+        }
         let name = text.strip_prefix("vm:").ok_or(SelectorError::NotATarget)?;
         if let Some(hex) = name.strip_prefix("0x") {
             return match u16::from_str_radix(hex, 16) {
@@ -278,6 +292,8 @@ mod tests {
     #[test]
     fn selectors_round_trip() {
         let cases = [
+            ("host", Selector::Host),
+            ("hyp", Selector::Hyp),
             ("vm:0x1000", Selector::Handle(0x1000)),
             ("vm:4242", Selector::Pid(4242)),
             ("vm:4242-11", Selector::Id("4242-11".into())),
@@ -290,7 +306,7 @@ mod tests {
 
     #[test]
     fn bad_selectors() {
-        for text in ["", "0x1000", "vm:", "vm:x", "vm:+5", "vm:guest-a", "host"] {
+        for text in ["", "0x1000", "vm:", "vm:x", "vm:+5", "vm:guest-a", "Host", "host:", "el2"] {
             assert_eq!(text.parse::<Selector>(), Err(SelectorError::NotATarget), "{text}");
         }
         for text in ["vm:0x", "vm:0x10000", "vm:0x+1", "vm:0xzz"] {

@@ -50,7 +50,7 @@ static COLUMNS: [Column; 20] = [
     column("size", "SIZE", 9, Align::Right, |row, _| Size(row.size()).to_string().into()),
     column("level", "LV", 2, Align::Left, |row, _| format!("L{}", row.level.get()).into()),
     column("rwx", "RWX", 3, Align::Left, |row, table| of_leaf(row, table, |leaf| leaf.rwx(table))),
-    column("memory", "MEMORY", 9, Align::Left, |row, table| of_leaf(row, table, |leaf| leaf.memory())),
+    column("memory", "MEMORY", 9, Align::Left, |row, table| of_leaf(row, table, |leaf| leaf.memory(table))),
     column("sh", "SH", 3, Align::Left, |row, table| {
         of_leaf(row, table, |leaf| words::shareability(leaf.shareability()).into())
     }),

@@ -68,7 +68,7 @@ pub(crate) enum Verified {
 /// How much of the dump was one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consistency {
-    /// One call: all that was asked for was read under the VM's lock.
+    /// One call: all that was asked for was read under the table's lock.
     Atomic,
     /// So many calls, each under the lock. Between two of them the table may change; the second tells where it was seen to.
     PerCall(u64, Changes),
@@ -85,9 +85,9 @@ pub(crate) enum Consistency {
 impl fmt::Display for Consistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Atomic => write!(f, "read in one call under the VM's lock: atomic"),
+            Self::Atomic => write!(f, "read in one call under the table's lock: atomic"),
             Self::PerCall(calls, changes) => {
-                write!(f, "read in {calls} calls, each atomic under the VM's lock; the whole is not atomic")?;
+                write!(f, "read in {calls} calls, each atomic under the table's lock; the whole is not atomic")?;
                 match changes.first {
                     Some(first) if changes.places == 1 => {
                         write!(f, ": the table changed at {first:#x} between two of them")
@@ -98,7 +98,7 @@ impl fmt::Display for Consistency {
                     None => Ok(()),
                 }
             }
-            Self::OneOfSeveral => write!(f, "read in one call under the VM's lock, which is not all: not atomic"),
+            Self::OneOfSeveral => write!(f, "read in one call under the table's lock, which is not all: not atomic"),
             Self::Dying(1) => write!(f, "read in one call while the VM was being torn down"),
             Self::Dying(calls) => write!(f, "read in {calls} calls while the VM was being torn down"),
             Self::Nothing => write!(f, "nothing was read"),

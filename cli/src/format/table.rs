@@ -11,6 +11,7 @@ use crate::registers::Register;
 use crate::words;
 use anstyle::{AnsiColor, Style};
 use s2dump_abi::slot::RecordKind;
+use s2dump_abi::target::Target;
 use s2dump_vmsa::Regime;
 use std::io::{self, Write};
 
@@ -141,6 +142,7 @@ fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
         out,
         "{}: {}-bit input, {}-bit output, {} pages, levels {} to 3",
         match (table.geometry.regime(), table.is_image(), table.is_protected()) {
+            _ if table.target == Target::HOST => ", the host's stage 2",
             (Regime::El2, ..) => ", stage 1 of EL2",
             (Regime::El2And0, ..) => ", stage 1 of EL2&0",
             (Regime::Stage2, true, _) => "",

@@ -139,7 +139,7 @@ impl Walk {
             "{} {} {} {} {} {}",
             meaning::kind(step),
             leaf.rwx(&self.table),
-            leaf.memory(),
+            leaf.memory(&self.table),
             words::shareability(leaf.shareability()),
             if leaf.access_flag() { "af" } else { "no-af" },
             leaf.page_state(&self.table).unwrap_or("-"),

@@ -65,7 +65,9 @@ impl Input {
         match (capture, target) {
             (Some(path), target) => Ok(Self::Capture(path, target)),
             (None, Some(target)) => Ok(Self::Device(target)),
-            (None, None) => Err(usage(format_args!("name a VM to {verb}")).hint("see `s2dump list`")),
+            (None, None) => {
+                Err(usage(format_args!("name a table to {verb}")).hint("host, hyp, or a VM; see `s2dump list`"))
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) enum Query {
     List,
     /// A dump.
     Dump {
-        /// Which table, as a list told it.
+        /// Which table, as a list told it; with the root 0 whichever has this name.
         table: Identity,
         /// How.
         flags: DumpFlags,
@@ -48,7 +48,7 @@ pub(crate) enum Query {
     },
     /// A walk.
     Walk {
-        /// Which table, as a list told it.
+        /// Which table, as a list told it; with the root 0 whichever has this name.
         table: Identity,
         /// The input address.
         address: u64,
@@ -167,7 +167,7 @@ fn ask_version_1(session: &mut dyn Session, hello: Hello) -> SourceError {
 
 /// The slots of one start.
 ///
-/// Invariant: each slot of a dump or walk is of the table that was asked for. A handle may be given to another VM once its
+/// Invariant: each slot of a dump or walk is of the table that was asked for, all of one if no root was named. A handle may be given to another VM once its
 /// VM is gone; slots of that VM end the source, and are not shown or stored.
 pub(crate) struct DeviceSlots<'a> {
     device: &'a mut Device,
@@ -229,7 +229,9 @@ impl SlotSource for DeviceSlots<'_> {
         self.ended = header.kind == SlotKind::END.0;
         if let (Some(table), SlotKind::RANGES | SlotKind::WALK) = (self.table, SlotKind(header.kind)) {
             let found = Identity { target: Target(header.target), root: header.root };
-            if found != table {
+            if table.root == 0 && found.target == table.target {
+                self.table = Some(found);
+            } else if found != table {
                 self.ended = true;
                 return Err(SourceError::AnotherTable { asked: table, found });
             }

@@ -3,7 +3,7 @@
 
 use super::identity::{is_as_listed, listed_table};
 use super::pass::Pass;
-use super::{address_in, list_vms, open_image, outside_space, Context, Stop};
+use super::{address_in, list_for, open_image, outside_space, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -85,7 +85,7 @@ fn from_device(
     let name = selector.to_string();
     let fail = |error: SourceError| error.into_failure(&name);
     let mut device = context.device().map_err(fail)?;
-    let vms = list_vms(&mut device)?;
+    let vms = list_for(selector, &mut device)?;
     let (table, vm) = listed_table(selector, &vms)?;
     let flag = |wanted: bool, flag: DumpFlags| if wanted { flag } else { DumpFlags::default() };
     let flags = flag(plan.exact, DumpFlags::EXACT)
@@ -94,13 +94,13 @@ fn from_device(
     let query = Query::Dump { table, flags, start: plan.range.start, end: plan.range.end, budget: plan.budget };
 
     let start = plan.range.start;
-    let slots = device.start(query).map_err(|error| outside_space(fail(error), start, &vm))?;
-    let mut pass = Pass::new(plan, writer, Some(vm));
+    let slots = device.start(query).map_err(|error| outside_space(fail(error), start, vm.as_ref()))?;
+    let mut pass = Pass::new(plan, writer, vm);
     let mut trailer = pass.run(&mut Reader::new(slots), Some(table.target), context)?;
     let mut failure = None;
     if plan.verify && trailer.incomplete().is_none() {
         // The driver held the VM up to the last call of the first pass.
-        let again = list_vms(&mut device).and_then(|again| match is_as_listed(table, &vms, &again) {
+        let again = list_for(selector, &mut device).and_then(|again| match is_as_listed(table, &vms, &again) {
             true => second_pass(&mut device, query, &name, trailer.outcome.digest, context),
             false => Err(Failure::from_status(Status::VM_GONE, &name)),
         });

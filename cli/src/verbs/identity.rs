@@ -11,20 +11,24 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{vm_flags, VmRecord};
 use s2dump_abi::target::{Identity, Target};
 
-/// Returns the table that `selector` names among `vms`, a list of the device, and its VM.
+/// Returns the table that `selector` names, of a VM among `vms`, a list of the device, and that VM. The host and EL2 have one
+/// table each for as long as the machine runs, so they are named without a root.
 ///
 /// # Errors
 ///
 /// `NoSuchVm`: no VM of the list is meant, or one that never ran, which has no table. Also a handle is looked up: without a
 /// root, the table that is read could be one of another VM by then.
-pub(super) fn listed_table(selector: &Selector, vms: &[VmRecord]) -> Result<(Identity, VmRecord), Failure> {
+pub(super) fn listed_table(selector: &Selector, vms: &[VmRecord]) -> Result<(Identity, Option<VmRecord>), Failure> {
     let (target, vm) = resolve(selector, vms)?;
+    if target == Target::HOST || target == Target::HYP {
+        return Ok((Identity { target, root: 0 }, None));
+    }
     let name = selector.to_string();
     let vm = vm.ok_or_else(|| Failure::from_status(Status::NO_SUCH_VM, &name))?;
     if vm.flags & vm_flags::CREATED == 0 {
         return Err(Failure::from_status(Status::VM_NOT_RUN, &name));
     }
-    Ok((Identity { target, root: vm.root }, vm))
+    Ok((Identity { target, root: vm.root }, Some(vm)))
 }
 
 /// Returns the tables of all VMs of a list that ran.
@@ -61,8 +65,11 @@ pub(super) fn check_listed(table: &TableFacts, vms: &[VmRecord]) -> Result<(), F
 }
 
 /// Returns whether `again` has the VM of `table` as `vms` had it. The driver holds the VMs of a list only until a start of
-/// one of them, so each start has a list of its own before it.
+/// one of them, so each start has a list of its own before it. Tables of the host and of EL2 are in no list and always there.
 pub(super) fn is_as_listed(table: Identity, vms: &[VmRecord], again: &[VmRecord]) -> bool {
+    if table.target.guest_handle().is_none() {
+        return true;
+    }
     let find = |vms: &[VmRecord]| {
         let vm = vms.iter().find(|vm| Target::guest(vm.handle) == table.target)?;
         Some((vm.root, vm.pid, vm.name))

@@ -209,15 +209,26 @@ fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
     }
 }
 
+/// Reads the list of VMs that says which table `selector` means: none for a table of no VM.
+fn list_for(selector: &Selector, device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
+    match selector {
+        Selector::Host | Selector::Hyp => Ok(Vec::new()),
+        Selector::Handle(_) | Selector::Pid(_) | Selector::Id(_) => list_vms(device),
+    }
+}
+
 /// Returns the table `selector` names among `vms`.
 fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRecord>), Failure> {
     let matches = |vm: &&VmRecord| match selector {
+        Selector::Host | Selector::Hyp => false,
         Selector::Handle(handle) => vm.handle == *handle,
         Selector::Pid(pid) => vm.pid == *pid,
         Selector::Id(id) => vm_name(vm) == Some(id),
     };
     let found: Vec<&VmRecord> = vms.iter().filter(matches).collect();
     match (selector, found.as_slice()) {
+        (Selector::Host, _) => Ok((Target::HOST, None)),
+        (Selector::Hyp, _) => Ok((Target::HYP, None)),
         (Selector::Handle(handle), found) => Ok((Target::guest(*handle), found.first().map(|vm| **vm))),
         (_, [vm]) => Ok((Target::guest(vm.handle), Some(**vm))),
         (_, []) => {
@@ -229,7 +240,8 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
 }
 
 /// Says what is wrong with an address EL2 refused, where the list tells how many bits it may have.
-fn outside_space(failure: Failure, address: u64, vm: &VmRecord) -> Failure {
+fn outside_space(failure: Failure, address: u64, vm: Option<&VmRecord>) -> Failure {
+    let Some(vm) = vm else { return failure };
     if address.checked_shr(vm.ia_bits.into()).is_none_or(|above| above == 0) {
         return failure;
     }
@@ -238,7 +250,7 @@ fn outside_space(failure: Failure, address: u64, vm: &VmRecord) -> Failure {
 
 /// Returns the table `selector` names, by the list in a capture.
 fn resolve_captured(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRecord>), Failure> {
-    if vms.is_empty() && !matches!(selector, Selector::Handle(_)) {
+    if vms.is_empty() && matches!(selector, Selector::Pid(_) | Selector::Id(_)) {
         let failure = Failure::new(ExitCode::UsageOrIo, format_args!("{selector}: the capture has no list of VMs"));
         return Err(failure.hint("name the VM by its handle: vm:0x1000"));
     }

@@ -149,7 +149,14 @@ impl Driver {
             (features::EXACT, "exact"),
             (features::ATOMIC, "atomic"),
             (features::DIGEST, "digest"),
+            (features::TABLES, "tables"),
+            (features::PACKED, "packed"),
+            (features::FRAMES, "frames"),
+            (features::FACTS, "facts"),
+            (features::EXAMINE, "examine"),
             (features::GUEST_STAGE2, "guest-stage2"),
+            (features::HOST_STAGE2, "host-stage2"),
+            (features::HYP_STAGE1, "hyp-stage1"),
         ];
         Self {
             driver_abi: version(AbiVersion::from_bits(hello.version)),

@@ -5,7 +5,7 @@
 
 use super::identity::{check_listed, listed_table};
 use super::suspicion::Suspicion;
-use super::{address_in, beyond, list_vms, open_image, outside_space, remember};
+use super::{address_in, beyond, list_for, open_image, outside_space, remember};
 use super::{resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
@@ -27,7 +27,8 @@ pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode
     let (walk, issues) = match &plan.input {
         Input::Capture(path, Some(target)) => from_file(target, address, path, context)?,
         Input::Capture(_, None) => {
-            let failure = Failure::new(ExitCode::UsageOrIo, "name a VM to walk").hint("see `s2dump list`");
+            let failure =
+                Failure::new(ExitCode::UsageOrIo, "name a table to walk").hint("host, hyp, or a VM; see `s2dump list`");
             return Err(failure.into());
         }
         Input::Device(target) => from_device(target, address, context)?,
@@ -63,17 +64,17 @@ fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> 
     let name = selector.to_string();
     let fail = |error: SourceError| error.into_failure(&name);
     let mut device = context.device().map_err(fail)?;
-    let vms = list_vms(&mut device)?;
+    let vms = list_for(selector, &mut device)?;
     let (table, vm) = listed_table(selector, &vms)?;
     let slots = device.start(Query::Walk { table, address });
-    let slots = slots.map_err(|error| outside_space(fail(error), address, &vm))?;
+    let slots = slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?;
     read(&mut Reader::new(slots), vm, address, &name, context)
 }
 
 /// Reads the walk of `address` in the table `name`; returns it, and how many issues there were.
 fn read<S: SlotSource>(
     reader: &mut Reader<S>,
-    vm: VmRecord,
+    vm: Option<VmRecord>,
     address: u64,
     name: &str,
     context: &mut Context<'_>,
@@ -97,7 +98,7 @@ fn read<S: SlotSource>(
         }
     }
     match table {
-        Some(table) => Ok((Walk { table, vm: Some(vm), address, steps, from_leaves: false, is_dying }, issues)),
+        Some(table) => Ok((Walk { table, vm, address, steps, from_leaves: false, is_dying }, issues)),
         None => Err(fail(SourceError::Driver("a walk", "no walk".into())).into()),
     }
 }

@@ -86,6 +86,7 @@ impl RamTable {
             geometry: *root.geometry(),
             features,
             wxn,
+            mair: None,
         }
     }
 
