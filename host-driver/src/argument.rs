@@ -7,7 +7,7 @@
 use crate::errno::Errno;
 use s2dump_abi::hypercall::{DumpFlags, Op};
 use s2dump_abi::ioctl::{self, Advance, Hello, Start};
-use s2dump_abi::target::{Identity, Target, TargetKind, PLACES};
+use s2dump_abi::target::{Identity, Place, Target, TargetKind, PLACES};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 
 /// Why an ioctl is refused before EL2 is asked.
@@ -169,6 +169,24 @@ pub enum Request {
         /// The input address.
         address: u64,
     },
+    /// What pKVM keeps about page frames.
+    Frames {
+        /// First physical address.
+        start: u64,
+        /// End, exclusive. All ones means the whole space.
+        end: u64,
+        /// Frames per call. 0 means EL2's default.
+        budget: u32,
+    },
+    /// All facts.
+    Facts,
+    /// One page frame and some places at one moment.
+    Examine {
+        /// Physical address of the page frame.
+        frame: u64,
+        /// The places, as they came: EL2 checks them.
+        places: [Place; PLACES],
+    },
 }
 
 /// Checks a [`Start`].
@@ -180,23 +198,39 @@ pub fn check_start(start: &Start) -> Result<Request, ArgumentError> {
     check_prefix(start.size, size_of::<Start>(), start.version)?;
     check_zero(start.reserved == [0; 2])?;
     let flags = DumpFlags(start.flags);
+    let (has_table, has_range, has_places) =
+        (start.target != 0 || start.root != 0, start.end != 0 || start.budget != 0, start.places != [0; PLACES]);
     match Op(start.op) {
         Op::LIST => {
             check_flags(flags, DumpFlags::default())?;
-            check_zero(start.target == 0 && start.root == 0 && start.start == 0)?;
-            check_zero(start.end == 0 && start.budget == 0 && start.places == [0; PLACES])?;
+            check_zero(!has_table && start.start == 0 && !has_range && !has_places)?;
             Ok(Request::List)
         }
         Op::DUMP => {
             check_flags(flags, DumpFlags::KNOWN)?;
-            check_zero(start.places == [0; PLACES])?;
+            check_zero(!has_places)?;
             let table = table_of(start)?;
             Ok(Request::Dump { flags, table, start: start.start, end: start.end, budget: start.budget })
         }
         Op::WALK => {
             check_flags(flags, DumpFlags::default())?;
-            check_zero(start.end == 0 && start.budget == 0 && start.places == [0; PLACES])?;
+            check_zero(!has_range && !has_places)?;
             Ok(Request::Walk { table: table_of(start)?, address: start.start })
+        }
+        Op::FRAMES => {
+            check_flags(flags, DumpFlags::default())?;
+            check_zero(!has_table && !has_places)?;
+            Ok(Request::Frames { start: start.start, end: start.end, budget: start.budget })
+        }
+        Op::FACTS => {
+            check_flags(flags, DumpFlags::default())?;
+            check_zero(!has_table && start.start == 0 && !has_range && !has_places)?;
+            Ok(Request::Facts)
+        }
+        Op::EXAMINE => {
+            check_flags(flags, DumpFlags::default())?;
+            check_zero(!has_table && !has_range)?;
+            Ok(Request::Examine { frame: start.start, places: start.places.map(Place) })
         }
         Op(unknown) => Err(ArgumentError::UnknownOp(unknown)),
     }
@@ -212,9 +246,11 @@ fn check_flags(flags: DumpFlags, allowed: DumpFlags) -> Result<(), ArgumentError
 
 fn table_of(start: &Start) -> Result<Identity, ArgumentError> {
     let target = Target(start.target);
-    match target.guest_handle() {
-        Some(_) => Ok(Identity { target, root: start.root }),
-        None if target.kind() == TargetKind::GUEST_STAGE2 => Err(ArgumentError::NotZero),
-        None => Err(ArgumentError::UnknownTarget(target.0)),
-    }
+    check_zero(match target.kind() {
+        TargetKind::GUEST_STAGE2 => target.guest_handle().is_some(),
+        TargetKind::HOST_STAGE2 => target == Target::HOST,
+        TargetKind::HYP_STAGE1 => target == Target::HYP,
+        _ => return Err(ArgumentError::UnknownTarget(target.0)),
+    })?;
+    Ok(Identity { target, root: start.root })
 }

@@ -3,7 +3,7 @@
 
 use crate::host::Host;
 use s2dump_abi::hypercall::{unpack_counts, DumpFlags, Op, Status};
-use s2dump_abi::target::Target;
+use s2dump_abi::target::{Place, Target, PLACES};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 
 /// EL2 has no such hypercall: the SMCCC status it answered.
@@ -13,11 +13,11 @@ pub struct NoHypercall(pub u64);
 /// Answer of a call that fills a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Where to go on: the next cursor or handle.
+    /// Where to go on: the next cursor, handle or fact.
     pub next: u64,
     /// Records in the slot.
     pub records: u32,
-    /// Descriptors visited, or handles and vCPUs in a list.
+    /// Descriptors visited; in a list handles and vCPUs, frames, or facts.
     pub visited: u32,
 }
 
@@ -69,6 +69,27 @@ pub enum Call {
         /// The input address.
         address: u64,
     },
+    /// Page frames from an address on.
+    Frames {
+        /// Where to go on.
+        cursor: u64,
+        /// End, exclusive.
+        end: u64,
+        /// The most frames to look at. 0 means EL2's default.
+        budget: u32,
+    },
+    /// Facts from the one with a number on.
+    Facts {
+        /// Number of the first.
+        first: u64,
+    },
+    /// One page frame and some places at one moment.
+    Examine {
+        /// Physical address of the page frame.
+        frame: u64,
+        /// The places.
+        places: [Place; PLACES],
+    },
 }
 
 impl Call {
@@ -85,6 +106,13 @@ impl Call {
                 [0, x1(Op::DUMP, flags.0), pfn, target.0, cursor, end, u64::from(budget), sequence]
             }
             Self::Walk { target, address } => [0, x1(Op::WALK, 0), pfn, target.0, address, 0, 0, sequence],
+            Self::Frames { cursor, end, budget } => {
+                [0, x1(Op::FRAMES, 0), pfn, 0, cursor, end, u64::from(budget), sequence]
+            }
+            Self::Facts { first } => [0, x1(Op::FACTS, 0), pfn, 0, first, 0, 0, sequence],
+            Self::Examine { frame, places: [first, second, third] } => {
+                [0, x1(Op::EXAMINE, 0), pfn, frame, first.0, second.0, third.0, sequence]
+            }
         };
         call(host, &mut regs)?;
         let (records, visited) = unpack_counts(regs[3]);

@@ -4,12 +4,13 @@
 use crate::argument::Request;
 use crate::call::{Call, CallError};
 use crate::error::SessionError;
+use crate::facts;
 use crate::host::Host;
 use crate::slot_header;
 use crate::vms::{self, Listed};
 use s2dump_abi::hypercall::{DumpFlags, Status};
-use s2dump_abi::slot::{slot_flags, SlotHeader, SlotKind, VmRecord};
-use s2dump_abi::target::{Identity, Target};
+use s2dump_abi::slot::{slot_flags, Fact, SlotHeader, SlotKind, VmRecord};
+use s2dump_abi::target::{Identity, Place, Target, PLACES};
 use zerocopy::IntoBytes;
 
 /// The work that is left.
@@ -36,6 +37,23 @@ pub enum Job {
     },
     /// Walk to an address.
     Walk,
+    /// Tell about page frames.
+    Frames {
+        /// Frames per call.
+        budget: u32,
+    },
+    /// Tell EL2's facts.
+    Facts,
+    /// Tell which pages the slots are, which only the driver knows.
+    FactsOfRing {
+        /// The slot to go on with.
+        from: u32,
+    },
+    /// Examine a page frame.
+    Examine {
+        /// Places to look at, too.
+        places: [Place; PLACES],
+    },
 }
 
 /// What comes after a filled slot.
@@ -63,36 +81,45 @@ pub struct Stream {
     tick_hz: u32,
     /// The host says that the guest has a handle, but never ran.
     is_not_run: bool,
+    /// Slots of the ring.
+    slots: u32,
 }
 
 impl Stream {
-    /// Returns the stream of `request`, of which nothing is filled yet, and its first job.
+    /// Returns the stream of `request` in a session with `slots`, of which nothing is filled yet, and its first job.
     #[must_use]
-    pub fn begin(request: Request) -> (Self, Job) {
-        let aim = |table, start, end| Self { table: Some(table), start, cursor: start, end, ..Self::default() };
+    pub fn begin(request: Request, slots: u32) -> (Self, Job) {
+        let from = |start, end| Self { start, cursor: start, end, slots, ..Self::default() };
+        let aim = |table, start, end| Self { table: Some(table), ..from(start, end) };
         match request {
-            Request::List => (Self::default(), Job::List { listed: Listed::default() }),
+            Request::List => (from(0, 0), Job::List { listed: Listed::default() }),
             Request::Dump { flags, table, start, end, budget } => (aim(table, start, end), Job::Dump { flags, budget }),
             Request::Walk { table, address } => (aim(table, address, 0), Job::Walk),
+            Request::Frames { start, end, budget } => (from(start, end), Job::Frames { budget }),
+            Request::Facts => (from(0, 0), Job::Facts),
+            Request::Examine { frame, places } => (from(frame, 0), Job::Examine { places }),
         }
     }
 
-    /// Returns whether this is about a table, and not a list.
+    /// Returns whether this is about one table.
     #[must_use]
     pub const fn is_about_table(&self) -> bool {
         self.table.is_some()
     }
 
-    /// Holds the VM whose table is meant, so that no other VM gets its handle until [`Host::let_vms_go`].
+    /// Holds the VM whose table is meant, so that no other VM gets its handle until [`Host::let_vms_go`]. Releases all
+    /// others.
     ///
     /// # Errors
     ///
     /// The host has no such VM.
     pub fn hold<H: Host>(&mut self, host: &mut H) -> Result<(), SessionError> {
-        if let Some(handle) = self.table.and_then(|table| table.target.guest_handle()) {
-            let vm = host.hold_vm(handle)?.ok_or(SessionError::Refused(self.no_vm()))?;
-            self.is_not_run = vms::is_not_run(&vm);
-        }
+        let Some(handle) = self.table.and_then(|table| table.target.guest_handle()) else {
+            host.let_vms_go();
+            return Ok(());
+        };
+        let vm = host.hold_vm(handle)?.ok_or(SessionError::Refused(self.no_vm()))?;
+        self.is_not_run = vms::is_not_run(&vm);
         Ok(())
     }
 
@@ -106,14 +133,11 @@ impl Stream {
             Job::List { listed } => self.list(host, slot, listed)?,
             Job::ListReserved { listed, from } => self.list_reserved(host, slot, listed, from)?,
             Job::Dump { flags, budget } => self.dump(host, slot, flags, budget)?,
-            Job::Walk => {
-                let call = Call::Walk { target: self.target(), address: self.cursor };
-                let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(error))?;
-                let header = self.read_header(host, slot)?;
-                self.end = header.end;
-                self.move_on(header.next, answer.visited, true)?;
-                Next::End(status_of(&header))
-            }
+            Job::Walk => self.walk(host, slot)?,
+            Job::Frames { budget } => self.frames(host, slot, budget)?,
+            Job::Facts => self.facts(host, slot)?,
+            Job::FactsOfRing { from } => self.facts_of_ring(host, slot, from)?,
+            Job::Examine { places } => self.examine(host, slot, places)?,
         };
         self.sequence += 1;
         Ok(next)
@@ -126,13 +150,11 @@ impl Stream {
             host.look_at_vms()?;
         }
         let answer = Call::List { first: self.cursor }.make(host, slot, self.sequence)?;
-        let header = slot_header::read_header(host, slot)?;
+        let header = self.read_header(host, slot, SlotKind::VMS)?;
         vms::fill_in(host, slot, &header, &mut listed)?;
-        self.end = header.end;
-        self.count_hold(&header);
         let is_done = answer.next == 0;
         let next = if is_done { header.end } else { answer.next };
-        self.move_on(next, answer.visited, is_done)?;
+        self.move_on(&header, next, answer.visited, is_done)?;
         Ok(if is_done { after_list(host, listed, 0) } else { Next::More(Job::List { listed }) })
     }
 
@@ -156,10 +178,9 @@ impl Stream {
     fn dump<H: Host>(&mut self, host: &mut H, slot: u32, flags: DumpFlags, budget: u32) -> Result<Next, SessionError> {
         let call = Call::Dump { flags, target: self.target(), cursor: self.cursor, end: self.end, budget };
         let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(error))?;
-        let header = self.read_header(host, slot)?;
-        self.end = header.end;
-        let is_done = answer.next == self.end;
-        self.move_on(answer.next, answer.visited, is_done)?;
+        let header = self.read_header_of_table(host, slot, SlotKind::RANGES)?;
+        let is_done = answer.next == header.end;
+        self.move_on(&header, answer.next, answer.visited, is_done)?;
         match status_of(&header) {
             Status::OK if !is_done && flags.contains(DumpFlags::ATOMIC) => {
                 // An atomic dump is done in one call, or EL2 broke the protocol.
@@ -170,9 +191,66 @@ impl Stream {
         }
     }
 
-    /// Reads the header of a slot that EL2 filled, and checks that it is about the table that is meant.
-    fn read_header<H: Host>(&mut self, host: &mut H, slot: u32) -> Result<SlotHeader, SessionError> {
+    fn walk<H: Host>(&mut self, host: &mut H, slot: u32) -> Result<Next, SessionError> {
+        let call = Call::Walk { target: self.target(), address: self.cursor };
+        let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(error))?;
+        let header = self.read_header_of_table(host, slot, SlotKind::WALK)?;
+        self.move_on(&header, header.next, answer.visited, true)?;
+        Ok(Next::End(status_of(&header)))
+    }
+
+    fn frames<H: Host>(&mut self, host: &mut H, slot: u32, budget: u32) -> Result<Next, SessionError> {
+        let call = Call::Frames { cursor: self.cursor, end: self.end, budget };
+        let answer = call.make(host, slot, self.sequence)?;
+        let header = self.read_header(host, slot, SlotKind::FRAMES)?;
+        let is_done = answer.next == header.end;
+        self.move_on(&header, answer.next, answer.visited, is_done)?;
+        Ok(if is_done { Next::End(Status::OK) } else { Next::More(Job::Frames { budget }) })
+    }
+
+    fn facts<H: Host>(&mut self, host: &mut H, slot: u32) -> Result<Next, SessionError> {
+        let answer = Call::Facts { first: self.cursor }.make(host, slot, self.sequence)?;
+        let header = self.read_header(host, slot, SlotKind::FACTS)?;
+        let is_done = answer.next == 0;
+        let next = if is_done { header.end } else { answer.next };
+        self.move_on(&header, next, answer.visited, is_done)?;
+        Ok(Next::More(if is_done { Job::FactsOfRing { from: 0 } } else { Job::Facts }))
+    }
+
+    fn facts_of_ring<H: Host>(&mut self, host: &mut H, slot: u32, from: u32) -> Result<Next, SessionError> {
+        let count = facts::put_ring(host, slot, from..self.slots)?;
+        let header =
+            SlotHeader { record_bytes: size_of::<Fact>() as u16, record_count: count, ..self.header(SlotKind::FACTS) };
+        host.write_slot(slot, 0, header.as_bytes())?;
+        let from = from.saturating_add(count);
+        Ok(if from < self.slots { Next::More(Job::FactsOfRing { from }) } else { Next::End(Status::OK) })
+    }
+
+    fn examine<H: Host>(&mut self, host: &mut H, slot: u32, places: [Place; PLACES]) -> Result<Next, SessionError> {
+        let answer = Call::Examine { frame: self.cursor, places }.make(host, slot, self.sequence)?;
+        let header = self.read_header(host, slot, SlotKind::EXAMINE)?;
+        self.move_on(&header, header.next, answer.visited, true)?;
+        Ok(Next::End(Status::OK))
+    }
+
+    /// Reads the header of a slot that EL2 filled, and checks that the slot is the next one of the stream, and of `kind`.
+    fn read_header<H: Host>(&self, host: &H, slot: u32, kind: SlotKind) -> Result<SlotHeader, SessionError> {
         let header = slot_header::read_header(host, slot)?;
+        if SlotKind(header.kind) == kind && header.sequence == self.sequence {
+            Ok(header)
+        } else {
+            Err(SessionError::Refused(Status::BAD_ANSWER))
+        }
+    }
+
+    /// The same, and checks that the slot is about the table that is meant.
+    fn read_header_of_table<H: Host>(
+        &mut self,
+        host: &mut H,
+        slot: u32,
+        kind: SlotKind,
+    ) -> Result<SlotHeader, SessionError> {
+        let header = self.read_header(host, slot, kind)?;
         let found = Identity { target: Target(header.target), root: header.root };
         match self.table {
             Some(Identity { target, .. }) if target != found.target => {
@@ -185,21 +263,19 @@ impl Stream {
             }
             _ => self.table = Some(found),
         }
-        self.count_hold(&header);
         Ok(header)
-    }
-
-    fn count_hold(&mut self, header: &SlotHeader) {
-        self.most_held_ticks = self.most_held_ticks.max(header.held_ticks);
-        self.tick_hz = header.tick_hz;
     }
 
     fn target(&self) -> Target {
         self.table.map_or(Target(0), |table| table.target)
     }
 
-    /// Moves the cursor to `next`. EL2 must make progress or be done, or the dump would never end.
-    fn move_on(&mut self, next: u64, visited: u32, is_done: bool) -> Result<(), SessionError> {
+    /// Counts a slot that EL2 filled, and moves the cursor to `next`. EL2 must make progress or be done, or the stream
+    /// would never end.
+    fn move_on(&mut self, header: &SlotHeader, next: u64, visited: u32, is_done: bool) -> Result<(), SessionError> {
+        self.most_held_ticks = self.most_held_ticks.max(header.held_ticks);
+        self.tick_hz = header.tick_hz;
+        self.end = header.end;
         if !is_done && next <= self.cursor {
             return Err(SessionError::Refused(Status::BAD_ANSWER));
         }

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   ioctl, read --> argument --> session --> job --> call --> Host::call (EL2)
-//!                                  |         \----> vms     (EL1's facts on EL2's list)
+//!                                  |         |----> vms     (EL1's facts on EL2's list)
+//!                                  |         \----> facts   (EL1's facts beside EL2's)
 //!                                  v
 //!                                 ring (which slots are filled, lent, free)
 //! ```
@@ -21,6 +22,7 @@ pub mod argument;
 pub mod call;
 pub mod errno;
 pub mod error;
+pub mod facts;
 pub mod host;
 pub mod job;
 pub mod ring;

@@ -121,7 +121,7 @@ impl Session {
     pub fn start<H: Host>(&mut self, host: &mut H, start: &mut Start) -> Result<(), SessionError> {
         // Of an earlier refusal, perhaps.
         start.status = Status::OK.0;
-        let (stream, job) = Stream::begin(check_start(start)?);
+        let (stream, job) = Stream::begin(check_start(start)?, self.ring.slots());
         *self = Self::new(self.ring.slots());
         self.begin(host, stream, job).inspect_err(|error| {
             start.status = error.status_beside_errno().0;

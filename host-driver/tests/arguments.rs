@@ -6,7 +6,7 @@ mod fake;
 use fake::{a_dump, a_hello, a_start, an_advance};
 use s2dump_abi::hypercall::{DumpFlags, Op};
 use s2dump_abi::ioctl::{self, Start};
-use s2dump_abi::target::{Identity, Target};
+use s2dump_abi::target::{Identity, Place, Target};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use s2dump_host_driver::argument::{check_advance, check_hello, check_start, ArgumentError, Command, Request};
 use s2dump_host_driver::errno::Errno;
@@ -117,7 +117,7 @@ fn good_out_fields_hold_anything() {
 #[test]
 fn bad_operations() {
     // HELLO is no start.
-    for op in [Op::HELLO.0, 4, u32::MAX] {
+    for op in [Op::HELLO.0, 7, u32::MAX] {
         let error = bad_start(|start| start.op = op);
         assert_eq!((error, error.to_errno()), (ArgumentError::UnknownOp(op), Errno::EOPNOTSUPP));
     }
@@ -127,7 +127,7 @@ fn bad_operations() {
 fn bad_flags() {
     assert_eq!(bad_start(|start| start.flags = 1 << 3), ArgumentError::UnknownFlag(8));
     assert_eq!(bad_start(|start| start.flags = u32::MAX), ArgumentError::UnknownFlag(!DumpFlags::KNOWN.0));
-    for op in [Op::LIST, Op::WALK] {
+    for op in [Op::LIST, Op::WALK, Op::FRAMES, Op::FACTS, Op::EXAMINE] {
         let start = Start { flags: DumpFlags::EXACT.0, ..a_start(op) };
         assert_eq!(check_start(&start), Err(ArgumentError::UnknownFlag(1)));
     }
@@ -135,23 +135,45 @@ fn bad_flags() {
 
 #[test]
 fn bad_targets() {
-    assert_eq!(bad_start(|start| start.target |= 1 << 56), ArgumentError::UnknownTarget(0x0100_0000_0000_1000));
-    assert_eq!(bad_start(|start| start.target |= 1 << 16), ArgumentError::NotZero);
-    assert_eq!(bad_start(|start| start.target |= 1 << 55), ArgumentError::NotZero);
+    assert_eq!(bad_start(|start| start.target = 3 << 56), ArgumentError::UnknownTarget(3 << 56));
+    assert_eq!(bad_start(|start| start.target |= 0xff << 56), ArgumentError::UnknownTarget(0xff00_0000_0000_1000));
+    for target in [Target::guest(0x1000), Target::HOST, Target::HYP] {
+        assert_eq!(bad_start(|start| start.target = target.0 | 1 << 16), ArgumentError::NotZero);
+        assert_eq!(bad_start(|start| start.target = target.0 | 1 << 55), ArgumentError::NotZero);
+    }
+    for target in [Target::HOST, Target::HYP] {
+        assert_eq!(bad_start(|start| start.target = target.0 | 0x1000), ArgumentError::NotZero, "there is only one");
+    }
 }
 
 #[test]
 fn bad_fields_that_an_operation_does_not_take() {
-    let list = a_start(Op::LIST);
-    let walk = a_start(Op::WALK);
+    let [list, walk] = [Op::LIST, Op::WALK].map(a_start);
+    let [frames, facts, examine] = [Op::FRAMES, Op::FACTS, Op::EXAMINE].map(a_start);
     let bad = [
         Start { target: 1, ..list },
         Start { root: 1, ..list },
         Start { start: 1, ..list },
         Start { end: 1, ..list },
         Start { budget: 1, ..list },
+        Start { places: [0, 0, 1], ..list },
         Start { end: 1, ..walk },
         Start { budget: 1, ..walk },
+        Start { places: [1, 0, 0], ..walk },
+        Start { target: 1, ..frames },
+        Start { target: Target::HOST.0, ..frames },
+        Start { root: 1, ..frames },
+        Start { places: [0, 1, 0], ..frames },
+        Start { target: 1, ..facts },
+        Start { root: 1, ..facts },
+        Start { start: 1, ..facts },
+        Start { end: 1, ..facts },
+        Start { budget: 1, ..facts },
+        Start { places: [0, 0, 1], ..facts },
+        Start { target: 1, ..examine },
+        Start { root: 1, ..examine },
+        Start { end: 1, ..examine },
+        Start { budget: 1, ..examine },
     ];
     for start in bad {
         assert_eq!(check_start(&start), Err(ArgumentError::NotZero), "{start:?}");
@@ -168,4 +190,14 @@ fn good_requests() {
     let flags = DumpFlags::KNOWN;
     let request = Request::Dump { flags, table: table(0x1000, 0), start: 0x1000, end: 0x2000, budget: 9 };
     assert_eq!(check_start(&dump), Ok(request));
+    for target in [Target::HOST, Target::HYP] {
+        let walk = Start { target: target.0, root: 0x5000, start: 0x123, ..a_start(Op::WALK) };
+        assert_eq!(check_start(&walk), Ok(Request::Walk { table: Identity { target, root: 0x5000 }, address: 0x123 }));
+    }
+    let frames = Start { start: 0x1000, end: u64::MAX, budget: 9, ..a_start(Op::FRAMES) };
+    assert_eq!(check_start(&frames), Ok(Request::Frames { start: 0x1000, end: u64::MAX, budget: 9 }));
+    assert_eq!(check_start(&a_start(Op::FACTS)), Ok(Request::Facts));
+    let examine = Start { start: 0x4000, places: [1, u64::MAX, 0], ..a_start(Op::EXAMINE) };
+    let places = [Place(1), Place(u64::MAX), Place::NONE];
+    assert_eq!(check_start(&examine), Ok(Request::Examine { frame: 0x4000, places }));
 }

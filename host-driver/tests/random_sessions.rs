@@ -7,6 +7,7 @@ mod fake;
 use fake::{a_dump, a_start, an_advance, Fake};
 use proptest::prelude::*;
 use s2dump_abi::hypercall::Op;
+use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::SlotKind;
 use s2dump_host_driver::session::Session;
 
@@ -14,6 +15,8 @@ use s2dump_host_driver::session::Session;
 enum Step {
     Dump,
     List,
+    Frames,
+    Facts,
     BadStart,
     Advance(u32),
     Read(usize),
@@ -25,6 +28,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         1 => Just(Step::Dump),
         1 => Just(Step::List),
+        1 => Just(Step::Frames),
+        1 => Just(Step::Facts),
         1 => Just(Step::BadStart),
         8 => (0..6_u32).prop_map(Step::Advance),
         6 => prop_oneof![Just(4096), 0..200_usize].prop_map(Step::Read),
@@ -53,14 +58,19 @@ proptest! {
         };
         for step in steps {
             match step {
-                Step::Dump | Step::List => {
-                    let mut start = if matches!(step, Step::Dump) { a_dump() } else { a_start(Op::LIST) };
+                Step::Dump | Step::List | Step::Frames | Step::Facts => {
+                    let mut start = match step {
+                        Step::Dump => a_dump(),
+                        Step::List => a_start(Op::LIST),
+                        Step::Frames => Start { end: u64::MAX, ..a_start(Op::FRAMES) },
+                        _ => a_start(Op::FACTS),
+                    };
                     // From a start on the driver may write every slot, even if the start fails.
                     fake.lent.clear();
                     let is_started = session.start(&mut fake, &mut start).is_ok();
                     (next_sequence, is_ended) = (0, !is_started);
                 }
-                Step::BadStart => assert!(session.start(&mut fake, &mut a_start(Op(7))).is_err()),
+                Step::BadStart => assert!(session.start(&mut fake, &mut a_start(Op(8))).is_err()),
                 Step::Advance(release) => {
                     let released = fake.lent.get(..release as usize).map(<[u32]>::to_vec);
                     if released.is_some() {

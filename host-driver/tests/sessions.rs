@@ -326,7 +326,7 @@ fn bad_slot_of_another_table_is_erased() {
 #[test]
 fn bad_status_of_an_earlier_refusal_is_not_told_again() {
     let (mut session, mut fake) = (session(), fake(9));
-    let mut start = Start { status: 9, ..a_start(Op(7)) };
+    let mut start = Start { status: 9, ..a_start(Op(8)) };
     session.start(&mut fake, &mut start).expect_err("unknown operation");
     assert_eq!(start.status, 0);
 }

@@ -6,8 +6,11 @@
 
 use s2dump_abi::hypercall::{pack_counts, Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
-use s2dump_abi::slot::{vm_flags, Record, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC, SLOT_VMS};
-use s2dump_abi::target::Target;
+use s2dump_abi::slot::{
+    vm_flags, Fact, FactKind, FrameRecord, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC,
+    SLOT_VMS,
+};
+use s2dump_abi::target::{Place, Target};
 use s2dump_abi::version::{features, ABI_VERSION};
 use s2dump_host_driver::errno::Errno;
 use s2dump_host_driver::error::SessionError;
@@ -20,7 +23,11 @@ pub(crate) const IA_BITS: u8 = 32;
 /// Size of a fake guest's input-address space.
 pub(crate) const SPACE: u64 = 1 << IA_BITS;
 /// First frame number of the slots: any value that is no index.
-const PFN: u64 = 0x4_2000;
+pub(crate) const PFN: u64 = 0x4_2000;
+/// Root of the host's table. EL2's follows it.
+pub(crate) const HOST_ROOT: u64 = 0x7000_0000;
+/// How many facts one call tells.
+pub(crate) const FACTS_AT_ONCE: u64 = 3;
 
 /// A guest EL2 knows.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +48,8 @@ pub(crate) struct Fake {
     pub(crate) host_vms: Vec<HostVm>,
     /// The VMs that are held.
     pub(crate) held: Vec<HostVm>,
+    /// How many facts EL2 has.
+    pub(crate) facts: u64,
     /// Bytes of address space per call.
     pub(crate) step: u64,
     /// Calls made.
@@ -73,6 +82,7 @@ impl Fake {
             guests: vec![Guest { handle: 0x1000, root: 0x8000_0000 }],
             host_vms: vec![host_vm(0x1000, 100, vm_flags::CREATED | vm_flags::PROTECTED)],
             held: Vec::new(),
+            facts: 7,
             step: SPACE.div_ceil(calls).next_multiple_of(4096),
             calls: 0,
             flags: 0,
@@ -84,9 +94,17 @@ impl Fake {
         }
     }
 
-    fn guest(&self, target: u64) -> Result<Guest, Status> {
-        let handle = Target(target).guest_handle().ok_or(Status::UNKNOWN_TARGET)?;
-        self.guests.iter().find(|guest| guest.handle == handle).copied().ok_or(Status::NO_SUCH_VM)
+    /// Returns the root of a table.
+    fn root(&self, target: u64) -> Result<u64, Status> {
+        match Target(target) {
+            Target::HOST => Ok(HOST_ROOT),
+            Target::HYP => Ok(HOST_ROOT + 0x1000),
+            guest => {
+                let handle = guest.guest_handle().ok_or(Status::UNKNOWN_TARGET)?;
+                let found = self.guests.iter().find(|guest| guest.handle == handle);
+                found.map(|guest| guest.root).ok_or(Status::NO_SUCH_VM)
+            }
+        }
     }
 
     fn put(&mut self, slot: u32, header: &SlotHeader, records: &[u8]) {
@@ -129,7 +147,7 @@ impl Fake {
                 Ok((next, count, count))
             }
             Op::DUMP => {
-                let guest = self.guest(x3)?;
+                let root = self.root(x3)?;
                 if x4 % 4096 != 0 || x4 >= SPACE || x5 < x4 {
                     return Err(Status::BAD_RANGE);
                 }
@@ -142,7 +160,7 @@ impl Fake {
                     visited,
                     next,
                     end: x5.min(SPACE),
-                    root: guest.root,
+                    root,
                     flags: self.flags,
                     held_ticks: 10 + self.calls as u32 % 3,
                     tick_hz: 1000,
@@ -154,19 +172,89 @@ impl Fake {
                 Ok((next, 1, visited))
             }
             Op::WALK => {
-                let guest = self.guest(x3)?;
+                let root = self.root(x3)?;
                 let header = SlotHeader {
                     kind: SlotKind::WALK.0,
                     record_bytes: 32,
                     record_count: 3,
                     visited: 3,
-                    root: guest.root,
+                    root,
                     flags: self.flags,
                     ia_bits: IA_BITS,
                     ..base
                 };
                 self.put(slot, &header, [Record::new_zeroed(); 3].as_bytes());
                 Ok((0, 3, 3))
+            }
+            Op::FRAMES => {
+                assert_eq!((x1 >> 32, x3), (0, 0), "reserved registers are zero");
+                if x4 % 4096 != 0 || x4 >= SPACE || x5 < x4 {
+                    return Err(Status::BAD_RANGE);
+                }
+                let next = (x4 + self.step).min(x5).min(SPACE);
+                let visited = (x6 as u32).min(100 + self.calls as u32);
+                let header = SlotHeader {
+                    kind: SlotKind::FRAMES.0,
+                    record_bytes: 24,
+                    record_count: 1,
+                    visited,
+                    next,
+                    end: x5.min(SPACE),
+                    held_ticks: 20 + self.calls as u32 % 3,
+                    tick_hz: 1000,
+                    ..base
+                };
+                let record = FrameRecord { pa: x4, count: 1, ..FrameRecord::new_zeroed() };
+                self.put(slot, &header, record.as_bytes());
+                Ok((next, 1, visited))
+            }
+            Op::FACTS => {
+                assert_eq!((x1 >> 32, x3, x5, x6), (0, 0, 0, 0), "reserved registers are zero");
+                let told: Vec<Fact> = (x4..self.facts.min(x4 + FACTS_AT_ONCE))
+                    .map(|number| Fact { kind: FactKind::MEMORY.0, value: number, ..Fact::new_zeroed() })
+                    .collect();
+                let count = told.len() as u32;
+                let next = x4 + u64::from(count);
+                let next = if next < self.facts { next } else { 0 };
+                let header = SlotHeader {
+                    kind: SlotKind::FACTS.0,
+                    record_bytes: 32,
+                    record_count: count,
+                    visited: count,
+                    next,
+                    end: self.facts,
+                    tick_hz: 1000,
+                    ..base
+                };
+                self.put(slot, &header, told.as_bytes());
+                Ok((next, count, count))
+            }
+            Op::EXAMINE => {
+                assert_eq!(x1 >> 32, 0, "reserved registers are zero");
+                let mut records = vec![Record { ia: x3, kind: RecordKind::FRAME.0, ..Record::new_zeroed() }];
+                for place in [x4, x5, x6].map(Place).into_iter().filter(|place| *place != Place::NONE) {
+                    let (count, oa) = match self.root(place.target().0) {
+                        Ok(root) => (0, root),
+                        Err(status) => (status.0, 0),
+                    };
+                    let (ia, descriptor) = (place.address(), place.target().0);
+                    records.push(Record { ia, oa, descriptor, count, level: 0, kind: RecordKind::PLACE.0, flags: 0 });
+                }
+                let count = records.len() as u32;
+                let header = SlotHeader {
+                    kind: SlotKind::EXAMINE.0,
+                    record_bytes: 32,
+                    record_count: count,
+                    visited: 9,
+                    target: 0,
+                    start: x3,
+                    end: 0,
+                    held_ticks: 30,
+                    tick_hz: 1000,
+                    ..base
+                };
+                self.put(slot, &header, records.as_bytes());
+                Ok((0, count, 9))
             }
             _ => Err(Status::UNKNOWN_OP),
         }
@@ -177,11 +265,17 @@ impl Fake {
         SlotHeader::read_from_bytes(&self.slots[slot as usize][..128]).expect("128 bytes")
     }
 
+    /// Returns the records of a slot.
+    pub(crate) fn records<R: FromBytes>(&self, slot: u32) -> Vec<R> {
+        let header = self.header(slot);
+        assert!(header.record_count == 0 || usize::from(header.record_bytes) == size_of::<R>());
+        let bytes = &self.slots[slot as usize][128..header.used_bytes().expect("inside the slot")];
+        bytes.chunks(size_of::<R>()).map(|record| R::read_from_bytes(record).expect("a record")).collect()
+    }
+
     /// Returns the VM records of a slot.
     pub(crate) fn vm_records(&self, slot: u32) -> Vec<VmRecord> {
-        let count = self.header(slot).record_count as usize;
-        let bytes = &self.slots[slot as usize][128..128 + count * 64];
-        bytes.chunks(64).map(|record| VmRecord::read_from_bytes(record).expect("64 bytes")).collect()
+        self.records(slot)
     }
 }
 
@@ -202,6 +296,7 @@ impl Host for Fake {
             change(self);
         }
         self.calls += 1;
+        assert!(self.calls < 10_000, "a stream without an end");
         if regs[1] == u64::from(Op::HELLO.0) {
             assert_eq!(&regs[3..], &[0; 5], "reserved registers are zero");
             regs[0] = 0;
@@ -313,6 +408,24 @@ pub(crate) fn read_mapped(
         headers.extend(held.iter().take(release as usize).map(|slot| fake.header(*slot)));
         fake.lent = held;
     }
+}
+
+/// Reads all records of slots of `kind`, and the headers of all slots.
+pub(crate) fn read_records<R: FromBytes>(
+    session: &mut Session,
+    fake: &mut Fake,
+    kind: SlotKind,
+) -> (Vec<SlotHeader>, Vec<R>) {
+    let (mut headers, mut records) = (Vec::new(), Vec::new());
+    while let Some(unread) = session.next_unread(fake).expect("read") {
+        let header = fake.header(unread.slot);
+        headers.push(header);
+        if SlotKind(header.kind) == kind {
+            records.extend(fake.records::<R>(unread.slot));
+        }
+        session.consume(unread, unread.len_bytes);
+    }
+    (headers, records)
 }
 
 /// Reads all by `read(2)` with a buffer of one slot.

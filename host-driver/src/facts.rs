@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The facts that only EL1 knows: which pages the slots of this session are.
+//!
+//! While a session lasts, its slots are shared with EL2. Whoever looks at the states of page frames sees that, and wants
+//! to know that it comes from looking.
+
+use crate::errno::Errno;
+use crate::host::Host;
+use core::ops::Range;
+use s2dump_abi::slot::{Fact, FactKind, SlotHeader, SLOT_BYTES};
+use zerocopy::IntoBytes;
+
+/// The most facts in one slot.
+const SLOT_FACTS: u32 = ((SLOT_BYTES - size_of::<SlotHeader>()) / size_of::<Fact>()) as u32;
+
+/// Writes a fact for each of `slots` to `slot`, as many as it has room for, and returns how many.
+///
+/// # Errors
+///
+/// The slot cannot be written.
+pub fn put_ring<H: Host>(host: &mut H, slot: u32, slots: Range<u32>) -> Result<u32, Errno> {
+    let mut count = 0;
+    let mut offset = size_of::<SlotHeader>();
+    for told in slots.take(SLOT_FACTS as usize) {
+        let fact = Fact {
+            // Slots are pages: `kernel/slots.rs` asserts it.
+            start: host.slot_pfn(told).wrapping_mul(SLOT_BYTES as u64),
+            size: SLOT_BYTES as u64,
+            value: 0,
+            kind: FactKind::RING.0,
+            flags: 0,
+            reserved: 0,
+        };
+        host.write_slot(slot, offset, fact.as_bytes())?;
+        offset += size_of::<Fact>();
+        count += 1;
+    }
+    Ok(count)
+}
