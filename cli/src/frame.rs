@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One slot: bytes to a checked header and records. Trusts no length, count or version.
 
-use s2dump_abi::slot::{Record, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC};
+use s2dump_abi::slot::{Fact, FrameRecord, Record, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -64,6 +64,10 @@ pub(crate) enum Records<'a> {
     Runs(RecordIter<'a, Record>),
     /// Of VMS slots.
     Vms(RecordIter<'a, VmRecord>),
+    /// Of FRAMES slots.
+    Frames(RecordIter<'a, FrameRecord>),
+    /// Of FACTS slots.
+    Facts(RecordIter<'a, Fact>),
     /// END slots have none.
     None,
     /// The slot is of a kind this version does not know.
@@ -88,6 +92,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Slot<'_>, SlotFault> {
     let records = match SlotKind(header.kind) {
         SlotKind::RANGES | SlotKind::WALK => Records::Runs(RecordIter::try_new(body, &header)?),
         SlotKind::VMS => Records::Vms(RecordIter::try_new(body, &header)?),
+        SlotKind::FRAMES => Records::Frames(RecordIter::try_new(body, &header)?),
+        SlotKind::FACTS => Records::Facts(RecordIter::try_new(body, &header)?),
         SlotKind::END => Records::None,
         _ => Records::Unknown,
     };

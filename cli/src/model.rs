@@ -52,6 +52,9 @@ pub(crate) enum TableFault {
     /// VTCR_EL2 or TCR_EL2 is not one of a table this version decodes.
     #[error("{}", .0)]
     Register(BadRegister),
+    /// No granule has this page size.
+    #[error("pages of 2^{0} bytes are of no granule")]
+    PageShift(u8),
     /// The header contradicts the register.
     #[error("header and {0} {1:#x} differ about the shape of the table")]
     Contradiction(Register, u64),

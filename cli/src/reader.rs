@@ -8,7 +8,7 @@ use crate::frame::{self, Records, Slot, SlotBuffer, SlotFault};
 use crate::model::{target_name, Changed, Outcome, Row, TableFacts, TableFault};
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{slot_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
+use s2dump_abi::slot::{slot_flags, Fact, FrameRecord, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use s2dump_vmsa::Level;
@@ -25,7 +25,13 @@ pub(crate) enum Event {
     Row(Row),
     /// A VM of a list.
     Vm(VmRecord),
-    /// A dump, walk or list ends.
+    /// What is kept about page frames begins; the header says for which, and in which encoding.
+    Frames(SlotHeader),
+    /// Frames, those of which it began to tell last, in ascending addresses.
+    Frame(FrameRecord),
+    /// A fact.
+    Fact(Fact),
+    /// A dump, walk, list, or what there is of frames or facts ends.
     End(SlotKind, Outcome),
 }
 
@@ -71,6 +77,9 @@ pub(crate) enum Issue {
     /// A record reaches back further than one entry can.
     #[error("{0}: the record at {1:#x} reaches back over more than one entry; what is before {2:#x} was left out")]
     FarBack(String, u64, u64),
+    /// Frames make no sense.
+    #[error("frames: skipped the record at {0:#x}: {1}")]
+    Frame(u64, &'static str),
     /// Records do not cover what their slot says it covers.
     #[error("{0}: no record covers {1:#x} to {2:#x}")]
     Uncovered(String, u64, u64),
@@ -220,6 +229,16 @@ impl Sections {
                     self.events.extend(vms.map(Event::Vm));
                 }
             }
+            Records::Facts(facts) => {
+                if self.enter(index, &header) {
+                    self.events.extend(facts.map(Event::Fact));
+                }
+            }
+            Records::Frames(frames) => {
+                if self.enter(index, &header) {
+                    self.take_frames(&header, frames);
+                }
+            }
         }
     }
 
@@ -250,7 +269,15 @@ impl Sections {
         self.close(None);
         let kind = SlotKind(header.kind);
         let table = match kind {
-            SlotKind::VMS => None,
+            SlotKind::VMS | SlotKind::FACTS => None,
+            SlotKind::FRAMES if !matches!(header.page_shift, 12 | 14 | 16) => {
+                self.issues.push_back(Issue::Table(index, TableFault::PageShift(header.page_shift)));
+                return false;
+            }
+            SlotKind::FRAMES => {
+                self.events.push_back(Event::Frames(*header));
+                None
+            }
             _ => match TableFacts::try_new(header) {
                 Ok(table) => Some(table),
                 Err(fault) => {
@@ -267,7 +294,12 @@ impl Sections {
         let target = Target(header.target);
         self.section = Some(Section {
             kind,
-            name: if kind == SlotKind::VMS { "list".into() } else { target_name(target) },
+            name: match kind {
+                SlotKind::VMS => "list".into(),
+                SlotKind::FRAMES => "frames".into(),
+                SlotKind::FACTS => "facts".into(),
+                _ => target_name(target),
+            },
             first: *header,
             table,
             next_sequence: 0,
@@ -285,7 +317,8 @@ impl Sections {
         let Some(section) = &mut self.section else { return };
         let issues = &mut self.issues;
         let is_gap = header.sequence != section.next_sequence;
-        let is_seam = !is_gap && section.kind == SlotKind::RANGES && header.start != section.next_ia;
+        let is_range = matches!(section.kind, SlotKind::RANGES | SlotKind::FRAMES);
+        let is_seam = !is_gap && is_range && header.start != section.next_ia;
         if is_gap {
             issues.push_back(Issue::Gap(section.name.clone(), header.sequence, section.next_sequence));
         }
@@ -364,6 +397,27 @@ impl Sections {
         }
     }
 
+    /// Takes frames that are in ascending order and within what their slot covers. There may be gaps between them.
+    fn take_frames(&mut self, header: &SlotHeader, frames: impl Iterator<Item = FrameRecord>) {
+        let Some(section) = &mut self.section else { return };
+        for frame in frames {
+            // A section has one page size.
+            let bytes = u64::from(frame.count) << section.first.page_shift;
+            let end = frame.pa.checked_add(bytes).filter(|&end| end > frame.pa);
+            let fault = match end {
+                None => "it has no frames, or too many",
+                Some(end) if end > header.next => "it is beyond what its slot covers",
+                Some(_) if frame.pa < section.due => "it does not follow the one before",
+                Some(end) => {
+                    section.due = end;
+                    self.events.push_back(Event::Frame(frame));
+                    continue;
+                }
+            };
+            self.issues.push_back(Issue::Frame(frame.pa, fault));
+        }
+    }
+
     /// Ends the open section after the source failed. The failure is reported, so the missing END slot is no issue as well.
     fn cut(&mut self) {
         let issues = self.issues.len();
@@ -395,8 +449,11 @@ impl Sections {
                 if end.sequence != section.next_sequence {
                     self.issues.push_back(Issue::Gap(section.name.clone(), end.sequence, section.next_sequence));
                 }
-                let to = section.table.map_or(0, |table| table.end);
-                outcome.covered = section.kind != SlotKind::RANGES || section.next_ia >= to;
+                outcome.covered = match (section.kind, section.table) {
+                    (SlotKind::RANGES, Some(table)) => section.next_ia >= table.end,
+                    (SlotKind::FRAMES, _) => section.next_ia >= section.first.end,
+                    _ => true,
+                };
                 if outcome.status == Some(Status::OK) && !outcome.covered {
                     self.issues.push_back(Issue::NotCovered(section.name, section.next_ia));
                 }

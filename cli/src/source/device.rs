@@ -46,6 +46,17 @@ pub(crate) enum Query {
         /// Descriptors per call, 0 for the default.
         budget: u32,
     },
+    /// What is kept about page frames.
+    Frames {
+        /// First physical address.
+        start: u64,
+        /// First physical address after; all ones for all.
+        end: u64,
+        /// Frames per call, 0 for the default.
+        budget: u32,
+    },
+    /// Facts about memory and EL2.
+    Facts,
     /// A walk.
     Walk {
         /// Which table, as a list told it; with the root 0 whichever has this name.
@@ -73,6 +84,10 @@ impl Query {
         };
         match self {
             Self::List => start,
+            Self::Frames { start: first, end, budget } => {
+                Start { op: Op::FRAMES.0, start: first, end, budget, ..start }
+            }
+            Self::Facts => Start { op: Op::FACTS.0, ..start },
             Self::Dump { table: Identity { target, root }, flags, start: first, end, budget } => {
                 Start { op: Op::DUMP.0, flags: flags.0, target: target.0, root, start: first, end, budget, ..start }
             }
@@ -85,7 +100,7 @@ impl Query {
     /// Returns which table it is about.
     fn table(self) -> Option<Identity> {
         match self {
-            Self::List => None,
+            Self::List | Self::Frames { .. } | Self::Facts => None,
             Self::Dump { table, .. } | Self::Walk { table, .. } => Some(table),
         }
     }
@@ -110,6 +125,11 @@ impl Device {
         }
         session.map(hello.slots).map_err(|error| SourceError::Request { request: "mapping the ring", error })?;
         Ok(Self { session, hello })
+    }
+
+    /// Returns whether EL2 has a feature, a bit of [`s2dump_abi::version::features`].
+    pub(crate) fn has(&self, feature: u64) -> bool {
+        self.hello.features & feature != 0
     }
 
     /// Starts `query` and returns its slots.

@@ -6,6 +6,7 @@ mod decode;
 mod device;
 mod fake;
 mod image;
+mod kinds;
 mod probe;
 mod properties;
 mod ptdump;

@@ -6,8 +6,8 @@ pub mod images;
 
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{
-    encoding, record_flags, slot_flags, table_features, vm_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord,
-    SLOT_MAGIC, SLOT_RECORDS,
+    encoding, frame_flags, record_flags, slot_flags, table_features, vm_flags, Fact, FactKind, FrameRecord, Record,
+    RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_MAGIC, SLOT_RECORDS,
 };
 use s2dump_abi::target::Target;
 use s2dump_abi::version::ABI_VERSION;
@@ -56,6 +56,26 @@ pub fn leaves(ia: u64, level: i8, count: u32, oa: u64, attributes: u64) -> Recor
 /// Returns a run of leaves whose output jumps.
 pub fn jumping(ia: u64, level: i8, count: u32, oa: u64, attributes: u64) -> Record {
     run(ia, level, count, RecordKind::LEAF, oa, oa | attributes, 0)
+}
+
+/// Returns frames about which the same is kept.
+pub fn frames(pa: u64, count: u32, raw: u64) -> FrameRecord {
+    FrameRecord { pa, raw, count, flags: 0, reserved: 0 }
+}
+
+/// Returns frames about which nothing is kept.
+pub fn stateless(pa: u64, count: u32) -> FrameRecord {
+    FrameRecord { flags: frame_flags::NO_STATE, ..frames(pa, count, 0) }
+}
+
+/// Returns a fact.
+pub fn fact(kind: FactKind, start: u64, size: u64, value: u64) -> Fact {
+    Fact { start, size, value, kind: kind.0, flags: 0, reserved: 0 }
+}
+
+/// What pKVM keeps about a frame: states as `enum pkvm_page_state`, the hypervisor's as its complement.
+pub fn page_of(host: u64, hyp: u64, refcount: u16, order: u8, shares: u32) -> u64 {
+    u64::from(refcount) | u64::from(order) << 16 | host << 24 | (hyp ^ 3) << 28 | u64::from(shares) << 32
 }
 
 /// Returns what all slots of a version have.
@@ -122,6 +142,28 @@ impl Capture {
         self.ranges(header, records, per_slot);
         let slots = records.chunks(per_slot.min(SLOT_RECORDS)).len();
         self.end(header.target, slots as u64, status)
+    }
+
+    /// Appends what is kept about frames, in one slot; `encoding` says how.
+    pub fn frames(&mut self, encoding: u16, start: u64, end: u64, frames: &[FrameRecord]) -> &mut Self {
+        let header = SlotHeader {
+            record_bytes: size_of::<FrameRecord>() as u16,
+            record_count: frames.len() as u32,
+            start,
+            next: end,
+            end,
+            page_shift: 12,
+            encoding,
+            visited: 1000,
+            ..slot_header(SlotKind::FRAMES)
+        };
+        self.slot(header, frames).end(0, 1, Status::OK)
+    }
+
+    /// Appends facts.
+    pub fn facts(&mut self, facts: &[Fact]) -> &mut Self {
+        let record_count = facts.len() as u32;
+        self.slot(SlotHeader { record_count, ..slot_header(SlotKind::FACTS) }, facts).end(0, 1, Status::OK)
     }
 
     /// Appends a dump without its END slot.
