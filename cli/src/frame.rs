@@ -60,7 +60,7 @@ pub(crate) fn measure(bytes: &[u8]) -> Result<(SlotHeader, usize), SlotFault> {
 
 /// The records of a slot, by kind.
 pub(crate) enum Records<'a> {
-    /// Of RANGES and WALK slots.
+    /// Of RANGES, WALK and EXAMINE slots.
     Runs(RecordIter<'a, Record>),
     /// Of VMS slots.
     Vms(RecordIter<'a, VmRecord>),
@@ -90,7 +90,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Slot<'_>, SlotFault> {
     let have = bytes.len();
     let body = bytes.get(usize::from(header.header_bytes)..used.min(have)).unwrap_or_default();
     let records = match SlotKind(header.kind) {
-        SlotKind::RANGES | SlotKind::WALK => Records::Runs(RecordIter::try_new(body, &header)?),
+        SlotKind::RANGES | SlotKind::WALK | SlotKind::EXAMINE => Records::Runs(RecordIter::try_new(body, &header)?),
         SlotKind::VMS => Records::Vms(RecordIter::try_new(body, &header)?),
         SlotKind::FRAMES => Records::Frames(RecordIter::try_new(body, &header)?),
         SlotKind::FACTS => Records::Facts(RecordIter::try_new(body, &header)?),

@@ -31,7 +31,11 @@ pub(crate) enum Event {
     Frame(FrameRecord),
     /// A fact.
     Fact(Fact),
-    /// A dump, walk, list, or what there is of frames or facts ends.
+    /// One page frame and some places were looked at: the header of the slot, whose start is the physical address.
+    Examined(SlotHeader),
+    /// What was seen of them: the frame, places, and the descriptors of each place, none of them checked.
+    Sighted(Record),
+    /// A dump, walk, list, examination, or what there is of frames or facts ends.
     End(SlotKind, Outcome),
 }
 
@@ -219,6 +223,12 @@ impl Sections {
                     self.step(&header);
                 }
             }
+            Records::Runs(records) if header.kind == SlotKind::EXAMINE.0 => {
+                if self.enter(index, &header) {
+                    self.events.push_back(Event::Examined(header));
+                    self.events.extend(records.map(Event::Sighted));
+                }
+            }
             Records::Runs(runs) => {
                 if self.enter(index, &header) {
                     self.take_runs(&header, runs, cut_off.is_some());
@@ -269,7 +279,7 @@ impl Sections {
         self.close(None);
         let kind = SlotKind(header.kind);
         let table = match kind {
-            SlotKind::VMS | SlotKind::FACTS => None,
+            SlotKind::VMS | SlotKind::FACTS | SlotKind::EXAMINE => None,
             SlotKind::FRAMES if !matches!(header.page_shift, 12 | 14 | 16) => {
                 self.issues.push_back(Issue::Table(index, TableFault::PageShift(header.page_shift)));
                 return false;
@@ -298,6 +308,7 @@ impl Sections {
                 SlotKind::VMS => "list".into(),
                 SlotKind::FRAMES => "frames".into(),
                 SlotKind::FACTS => "facts".into(),
+                SlotKind::EXAMINE => "examination".into(),
                 _ => target_name(target),
             },
             first: *header,

@@ -86,7 +86,7 @@ fn write_all(events: &[Event]) {
                     };
                     walk.write_text(&mut out).unwrap();
                 }
-                Event::Frames(_) | Event::Frame(_) | Event::Fact(_) => {}
+                Event::Frames(_) | Event::Frame(_) | Event::Fact(_) | Event::Examined(_) | Event::Sighted(_) => {}
             }
         }
     }

@@ -6,7 +6,8 @@ use crate::model::Row;
 use crate::reader::{Event, Reader};
 use crate::source::file::FileSource;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{encoding, Record, RecordKind, SlotHeader, SlotKind};
+use s2dump_abi::slot::{encoding, Fact, FactKind, FrameRecord, Record, RecordKind, SlotHeader, SlotKind};
+use s2dump_abi::target::Target;
 use std::io::Cursor;
 
 /// Reads `capture`; returns how many rows there were, whether it is complete, and the issues.
@@ -253,4 +254,67 @@ fn bad_addresses_that_no_record_covers() {
     capture.slot(SlotHeader { record_count: 1, next: 1 << 40, ..header }, &[hole(0, 1, 1023)]);
     let (rows, _, issues) = read(capture.end(header.target, 1, Status::OK));
     assert_eq!((rows, issues), (1, vec!["vm:0x1000: no record covers 0xffc0000000 to 0x10000000000".into()]));
+}
+
+/// Frames with a gap in two slots, facts, and an examination of a frame and one place.
+fn machine_streams() -> Capture {
+    let mut capture = Capture::default();
+    let frames = SlotHeader {
+        record_bytes: size_of::<FrameRecord>() as u16,
+        record_count: 1,
+        page_shift: 12,
+        encoding: encoding::PKVM_7_2,
+        ..slot_header(SlotKind::FRAMES)
+    };
+    let frame = |pa, count| FrameRecord { pa, raw: 0x3300_0000, count, flags: 0, reserved: 0 };
+    let end = 0x8000_0000;
+    let first = SlotHeader { next: 0x4000_2000, end, ..frames };
+    capture.slot(first, &[frame(0x4000_0000, 2)]);
+    let second = SlotHeader { start: 0x4000_2000, next: end, sequence: 1, ..first };
+    capture.slot(second, &[frame(0x6000_0000, 16)]).end(0, 2, Status::OK);
+    let facts = SlotHeader { record_bytes: size_of::<Fact>() as u16, record_count: 1, ..slot_header(SlotKind::FACTS) };
+    let memory = Fact { start: 0x4000_0000, size: 0x2000, value: 0, kind: FactKind::MEMORY.0, flags: 0, reserved: 0 };
+    capture.slot(facts, &[memory]).end(0, 1, Status::OK);
+    let examined = SlotHeader { start: 0x4000_0000, record_count: 3, ..slot_header(SlotKind::EXAMINE) };
+    let looked = [
+        run(0x4000_0000, 0, 1, RecordKind::FRAME, 0, 0x3300_0000, 1),
+        run(0x4000_0000, 0, 0, RecordKind::PLACE, 0x4100_0000, Target::HOST.0, 1),
+        hole(0x4000_0000, 1, 1),
+    ];
+    capture.slot(examined, &looked).end(0, 1, Status::OK);
+    capture
+}
+
+#[test]
+fn good_frames_facts_and_examinations() {
+    let capture = machine_streams();
+    let source = FileSource::new(Box::new(Cursor::new(capture.bytes.clone())), "test".into());
+    let mut reader = Reader::new(source);
+    let mut found = Vec::new();
+    while let Some(event) = reader.next_event().unwrap() {
+        assert_eq!(reader.next_issue(), None);
+        found.push(match event {
+            Event::Frames(header) => format!("frames of {}", header.encoding),
+            Event::Frame(frame) => format!("{} at {:#x}", frame.count, frame.pa),
+            Event::Fact(fact) => format!("fact {}", fact.kind),
+            Event::Examined(header) => format!("look at {:#x}", header.start),
+            Event::Sighted(record) => format!("kind {}", record.kind),
+            Event::End(kind, outcome) => format!("end of {}: {}", kind.0, outcome.is_complete()),
+            other => panic!("{other:?}"),
+        });
+    }
+    let expected = [
+        "frames of 1",
+        "2 at 0x40000000",
+        "16 at 0x60000000",
+        "end of 6: true",
+        "fact 1",
+        "end of 7: true",
+        "look at 0x40000000",
+        "kind 6",
+        "kind 7",
+        "kind 0",
+        "end of 8: true",
+    ];
+    assert_eq!(found, expected);
 }
