@@ -4,6 +4,7 @@
 use crate::model::{Row, TableFacts};
 use crate::words::{self, Word};
 use s2dump_abi::slot::RecordKind;
+use s2dump_abi::target::Target;
 use s2dump_vmsa::attrs::{MemAttr, Shareability};
 use s2dump_vmsa::el2::El2Leaf;
 use s2dump_vmsa::fault::{Access, Fault, Privilege, Rights};
@@ -124,6 +125,8 @@ impl AnyLeaf<'_> {
     /// Returns pKVM's page state, if software bits of the table have such a meaning.
     pub(crate) fn page_state(&self, table: &TableFacts) -> Option<&'static str> {
         match self {
+            // What the host has of a page is kept with the page frame: the software bits of its leaves are unused.
+            Self::Stage2(_) if table.target == Target::HOST => None,
             Self::Stage2(leaf) => table.decode_software(leaf.raw().to_bits()).page_state().map(words::page_state_of),
             Self::El2(..) => None,
         }
@@ -163,14 +166,6 @@ impl AnyLeaf<'_> {
             (None, pbha) => words.push(format!("pbha={pbha:#06b}").into()),
         }
         (!words.is_empty()).then(|| words.join(","))
-    }
-
-    /// Returns it as a leaf of stage 2, if it is one.
-    pub(crate) fn as_stage2(&self) -> Option<&Stage2Leaf<'_>> {
-        match self {
-            Self::Stage2(leaf) => Some(leaf),
-            Self::El2(..) => None,
-        }
     }
 }
 

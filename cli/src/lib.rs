@@ -14,6 +14,7 @@ mod failure;
 mod format;
 mod frame;
 mod leaf;
+mod marks;
 mod meaning;
 mod merge;
 mod model;

@@ -72,13 +72,23 @@ pub(crate) fn owner(row: &Row, table: &TableFacts) -> Option<Owner> {
     }
 }
 
-/// Returns page state, annotation or fault as one word; what the word does not say is added raw.
+/// Returns page state, annotation or fault, behind what the row is by its address, as one word.
 pub(crate) fn state(row: &Row, table: &TableFacts) -> Word {
+    match (words::mark(row.mark), own_state(row, table)) {
+        (None, state) => state,
+        (Some(mark), state) if state == "-" => mark.into(),
+        (Some(mark), state) => format!("{mark},{state}").into(),
+    }
+}
+
+/// Returns page state, annotation or fault as one word; what the word does not say is added raw.
+fn own_state(row: &Row, table: &TableFacts) -> Word {
     if let Some(leaf) = leaf::of_row(row, table) {
         return leaf.page_state(table).unwrap_or("-").into();
     }
     if let Some(owner) = owner(row, table).and_then(|owner| words::owner(owner, &table.geometry)) {
-        return format!("owner={owner}").into();
+        let jumps = if row.linear { "" } else { "~" };
+        return format!("owner={owner}{jumps}").into();
     }
     match (annotation(row, table), words::wrong_kind(row.kind)) {
         (Some((word, true)), _) => word.into(),

@@ -119,11 +119,15 @@ impl TableFacts {
     /// Returns what software keeps in `raw`, a leaf or an invalid entry of the table. In EL2's own table it keeps nothing:
     /// an invalid entry that is not zero is what is left of a leaf.
     pub(crate) fn decode_software(&self, raw: u64) -> pkvm::Decoded {
-        let encoding = match self.geometry.regime() {
+        pkvm::decode(self.software_encoding(), RawDescriptor::from_bits(raw))
+    }
+
+    /// Returns how software bits and invalid entries of this table are read.
+    pub(crate) fn software_encoding(&self) -> Encoding {
+        match self.geometry.regime() {
             Regime::Stage2 => self.encoding,
             Regime::El2 | Regime::El2And0 => Encoding::NONE,
-        };
-        pkvm::decode(encoding, RawDescriptor::from_bits(raw))
+        }
     }
 
     /// Returns which register gives its shape.
@@ -187,12 +191,30 @@ pub(crate) struct Row {
     pub(crate) level: Level,
     /// What it is; only kinds this version knows.
     pub(crate) kind: RecordKind,
-    /// The output addresses run on.
+    /// The output addresses run on; of pages that were donated to a guest, the guest's. For all else it is set.
     pub(crate) linear: bool,
     /// What the tables above a leaf of EL2's stage 1 say.
     pub(crate) inherited: TableAttrs,
     /// The table changed at one of its ends while it was read.
     pub(crate) changed: Changed,
+    /// Whether it is something that is told by its address.
+    pub(crate) mark: Mark,
+}
+
+/// What a row is because of its address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Nothing.
+    #[default]
+    None,
+    /// The page through which a CPU's EL2 looks at any page for a moment.
+    Fixmap,
+    /// The same for a block.
+    Fixblock,
+    /// Pages that s2dump itself shares with EL2.
+    Ring,
+    /// Some of its pages are such.
+    PartlyRing,
 }
 
 /// Which ends of a row meet a row that was read before or after a change of the table.
@@ -228,6 +250,7 @@ impl Row {
                 Regime::El2 | Regime::El2And0 => TableAttrs::from_bits(inherited),
             },
             changed: Changed::default(),
+            mark: Mark::None,
         })
     }
 
@@ -467,6 +490,7 @@ mod tests {
         inherited: TableAttrs::NONE,
         skipped: 0,
         changed: Changed { at_start: false, at_end: false },
+        mark: Mark::None,
     };
 
     /// Of 4 KiB pages and 40-bit addresses, both in and out.

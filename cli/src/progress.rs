@@ -101,7 +101,7 @@ impl fmt::Display for Count {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Changed;
+    use crate::model::{Changed, Mark};
     use s2dump_abi::slot::SlotKind;
     use s2dump_vmsa::{Level, TableAttrs};
 
@@ -122,6 +122,7 @@ mod tests {
             linear: true,
             inherited: TableAttrs::NONE,
             changed: Changed::default(),
+            mark: Mark::None,
         }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The vocabulary that table, walk, decode and JSON share: one word for each value of a field. It knows no row and no table.
 
+use crate::model::Mark;
 use s2dump_abi::slot::RecordKind;
 use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability, Xn};
 use s2dump_vmsa::fault::Fault;
@@ -16,6 +17,16 @@ pub(crate) fn execute(xn: Xn) -> &'static str {
     match (xn.el1_can_execute(), xn.el0_can_execute()) {
         (true, true) => "el1+el0",
         (true, false) => "el1",
+        (false, true) => "el0",
+        (false, false) => "none",
+    }
+}
+
+/// Returns who may execute by EL2's stage 1.
+pub(crate) fn execute_at_el2(el2: bool, el0: bool) -> &'static str {
+    match (el2, el0) {
+        (true, true) => "el2+el0",
+        (true, false) => "el2",
         (false, true) => "el0",
         (false, false) => "none",
     }
@@ -82,6 +93,17 @@ pub(crate) fn annotation_of(kind: InvalidKind) -> Option<(&'static str, bool)> {
         InvalidKind::GuestPoisoned { payload } => ("poisoned", payload == 0),
         InvalidKind::Unknown { .. } => ("invalid", false),
     })
+}
+
+/// Returns the word for what a row is by its address.
+pub(crate) fn mark(mark: Mark) -> Option<&'static str> {
+    match mark {
+        Mark::None => None,
+        Mark::Fixmap => Some("fixmap"),
+        Mark::Fixblock => Some("fixblock"),
+        Mark::Ring => Some("ring"),
+        Mark::PartlyRing => Some("partly-ring"),
+    }
 }
 
 /// Returns the name of the owner of a donated page, `None` if it is one this version does not know: hyp, or the guest's

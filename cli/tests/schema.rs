@@ -97,6 +97,15 @@ fn output_is_what_the_schema_says() {
             [0_u64, 0x20_0000, 0x8000_0000, 0x8001_2000].map(|at| format!("walk -i {name} vm:0x1000 {at} --json")),
         );
     }
+    for target in ["host", "hyp"] {
+        commands.push(format!("dump -i machine.s2d {target} --format json"));
+        commands.push(format!("dump -i machine.s2d {target} --format ndjson --exact"));
+        for at in ["0x40200000", "0x4020b000", "0x40220000", "0x40000000", "0x800040000000", "0x808000001000"] {
+            commands.push(format!("walk -i machine.s2d {target} {at} --json"));
+        }
+    }
+    commands.extend(["hyp-nvhe.s2d", "hyp-52.s2d"].map(|name| format!("dump -i {name} --format json")));
+    commands.extend(["", "--summary", "--state owned"].map(|more| format!("frames -i machine.s2d --json {more}")));
     for format in
         ["--granule 4k --xnx --encoding pkvm-7.2", "--granule 64k --lpa", "--granule 4k --stage 1", "--level 7"]
     {
@@ -126,6 +135,6 @@ fn output_is_what_the_schema_says() {
         String::from_utf8(output.stderr).unwrap().lines().for_each(|line| check(line, &command));
     }
     std::fs::remove_dir_all(directory).unwrap();
-    let all = ["decode", "document", "error", "header", "list", "note", "probe", "range", "trailer", "walk"];
+    let all = ["decode", "document", "error", "frames", "header", "list", "note", "probe", "range", "trailer", "walk"];
     assert_eq!(types.into_iter().collect::<Vec<_>>(), all, "a type was never seen");
 }

@@ -53,6 +53,8 @@ pub(crate) enum Verb {
     List(List),
     /// Print the table of a VM, of the host or of EL2, or one in an image of memory.
     Dump(Dump),
+    /// Show what pKVM keeps about each page frame: whose it is, and with whom it is shared.
+    Frames(Frames),
     /// Show the descriptor of each level for one input address.
     Walk(Walk),
     /// Write the list of VMs and their tables to a file, which -i reads on any machine.
@@ -149,8 +151,18 @@ force, of EL2 and, after a slash, of EL0: the tables above, WXN, and DBM with HA
 then names a byte of MAIR_EL2, and ext also has ns, ng, gp and what the tables above say (nstable, aptable-ro,
 aptable-noel0, xntable or uxntable, pxntable).
 
+  state   of the host's pages is kept with their frames (`s2dump frames`), so only what was given away shows here: owner=hyp,
+          owner=vm:0x1000@0x80000000 (the guest and its input address, which runs on through the row, unless ~ says that all
+          pages name the same); of EL2's own table idle, what is left of a leaf. fixmap and fixblock are slots through which
+          EL2 looks at any page for a moment, ring is what s2dump shares with EL2 itself (partly-ring: a block that has such)
+
+In --format ptdump a page that the host gave away is a hole. The kernel's own text for it would have columns of rights, with an
+F for not valid, because bits of the owner stand where rights do: they are no rights, so none are shown. EL2's own table has no
+such text.
+
 Examples:
   s2dump dump vm:0x1000
+  s2dump dump host --range 0x4000_0000+1G
   s2dump dump vm:4242 --range 2G+64M --exact -o +raw
   s2dump dump vm:4242-11 --format ndjson | jq 'select(.state == \"shared-owned\")'
   s2dump dump -i guest.s2d vm:0x1000 --format ptdump
@@ -172,6 +184,39 @@ pub(crate) enum FormatName {
     Json,
     /// One JSON object per line: header, ranges, trailer.
     Ndjson,
+}
+
+const FRAMES_HELP: &str = "\
+HOST and HYP are the states in which the host and the hypervisor have the frame: owned, shared-owned (shared with another),
+shared-borrowed (another's), no-page. A frame that is no page of either is a protected guest's; `s2dump dump host` names it.
+REFCOUNT counts pins if the frame is shared with the hypervisor; of frames in a pool it is the pool's. SHARES counts the
+leaves of ordinary guests. What is nomap is memory of which pKVM keeps no state. Addresses in no row are no memory.";
+
+/// Arguments of `frames`.
+#[derive(Args, Debug)]
+#[command(after_help = FRAMES_HELP)]
+pub(crate) struct Frames {
+    /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Only these physical addresses: A..B, A.., ..B or A+LENGTH; whole pages.
+    #[arg(long, value_parser = parse_range, value_name = "RANGE")]
+    pub(crate) range: Option<AddressRange>,
+    /// Only frames that the host or the hypervisor has in one of these states: words of those columns, or nomap.
+    #[arg(long = "state", value_delimiter = ',', value_name = "LIST")]
+    pub(crate) states: Option<Vec<String>>,
+    /// Leave out the rows: only what comes after them.
+    #[arg(long)]
+    pub(crate) summary: bool,
+    /// The most frames that EL2 reads in one call [default: as EL2 chooses].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) budget: Option<u32>,
+    /// Print one JSON object; errors are JSON too, on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave out headings and the comment lines around the table.
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) no_headings: bool,
 }
 
 const WALK_HELP: &str = "\

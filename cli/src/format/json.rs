@@ -8,9 +8,11 @@ use super::hex::Hex;
 use super::json_row::RowJson;
 use super::{Consistency, Format, Heading, Trailer, Verified};
 use crate::model::{vm_name, Row, TableFacts};
+use crate::registers::Register;
 use crate::words::{self, Word};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, VmRecord};
+use s2dump_vmsa::pkvm::Encoding;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -37,14 +39,27 @@ pub(crate) struct TableJson {
 
 #[derive(Serialize)]
 struct Registers {
-    vtcr_el2: Hex,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vtcr_el2: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcr_el2: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mair_el2: Option<Hex>,
     root: Hex,
 }
 
+/// How software bits, invalid entries and frames are read.
 #[derive(Serialize)]
-struct EncodingJson {
+pub(crate) struct EncodingJson {
     id: u16,
     name: Word,
+}
+
+impl EncodingJson {
+    /// Describes `encoding`.
+    pub(crate) fn new(encoding: Encoding) -> Self {
+        Self { id: encoding.0, name: words::encoding_name(encoding) }
+    }
 }
 
 impl TableJson {
@@ -56,15 +71,20 @@ impl TableJson {
             handle: table.target.guest_handle().map(|handle| Hex(handle.into())),
             pid: vm.map(|vm| vm.pid).filter(|&pid| pid != 0),
             id: vm.and_then(vm_name).map(str::to_owned),
-            protected: (!table.is_image()).then_some(table.is_protected()),
+            protected: table.target.guest_handle().map(|_| table.is_protected()),
             vmid: table.vmid,
-            registers: Registers { vtcr_el2: Hex(table.register), root: Hex(table.root) },
+            registers: Registers {
+                vtcr_el2: (table.register_name() == Register::Vtcr).then_some(Hex(table.register)),
+                tcr_el2: (table.register_name() == Register::Tcr).then_some(Hex(table.register)),
+                mair_el2: table.mair.map(Hex),
+                root: Hex(table.root),
+            },
             page_size_bytes: 1 << geometry.granule().page_shift(),
             ia_bits: geometry.ia_bits(),
             pa_bits: geometry.pa_bits(),
             start_level: geometry.start_level().get(),
             features: table.feature_names(),
-            encoding: EncodingJson { id: table.encoding.0, name: words::encoding_name(table.encoding) },
+            encoding: EncodingJson::new(table.encoding),
         }
     }
 }

@@ -4,9 +4,14 @@
 use super::hex::Hex;
 use crate::leaf::{self, AnyLeaf};
 use crate::meaning;
-use crate::model::{Row, TableFacts};
+use crate::model::{target_name, Row, TableFacts};
 use crate::words::{self, Word};
+use s2dump_abi::target::Target;
+use s2dump_vmsa::el2::El2Leaf;
+use s2dump_vmsa::fault::Privilege;
+use s2dump_vmsa::pkvm::Owner;
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
+use s2dump_vmsa::Regime;
 use serde::Serialize;
 
 /// A row: a run of entries, or one step of a walk.
@@ -32,6 +37,34 @@ pub(crate) struct RowJson {
     attributes: Option<Attributes>,
     state: Option<&'static str>,
     annotation: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<OwnerJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<&'static str>,
+}
+
+/// Who owns pages that the host donated.
+#[derive(Serialize)]
+struct OwnerJson {
+    target: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_linear: Option<bool>,
+}
+
+impl OwnerJson {
+    fn new(owner: Owner, row: &Row, table: &TableFacts) -> Option<Self> {
+        match owner {
+            Owner::Hyp => Some(Self { target: target_name(Target::HYP), address: None, address_linear: None }),
+            Owner::Guest { handle, gfn } => Some(Self {
+                target: target_name(Target::guest(handle)),
+                address: Some(Hex(gfn << table.geometry.granule().page_shift())),
+                address_linear: Some(row.linear),
+            }),
+            Owner::Unknown { .. } => None,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -42,6 +75,12 @@ struct Attributes {
     write: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     execute: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    el0_read: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    el0_write: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attr_index: Option<u8>,
     memory: Word,
     shareability: &'static str,
     access_flag: bool,
@@ -55,8 +94,8 @@ struct Attributes {
     other_bits: Hex,
 }
 
-/// Fields of extensions: each only where it says something.
-#[derive(Serialize)]
+/// Fields of extensions, and of stage 1: each only where it says something.
+#[derive(Default, Serialize)]
 struct Extensions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pi_index: Option<u8>,
@@ -72,10 +111,30 @@ struct Extensions {
     no_translation: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     assured_only: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    non_secure: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    not_global: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    guarded: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    inherited: Vec<Word>,
 }
 
 impl Extensions {
-    fn new(leaf: &Stage2Leaf<'_>) -> Self {
+    fn of_el2(leaf: &El2Leaf<'_>, regime: Regime) -> Self {
+        Self {
+            pbha: Some(leaf.pbha()).filter(|&pbha| pbha != 0),
+            no_translation: leaf.no_translation(),
+            non_secure: leaf.is_non_secure(),
+            not_global: leaf.is_not_global(),
+            guarded: leaf.is_guarded(),
+            inherited: words::table_attrs(leaf.inherited(), regime).collect(),
+            ..Self::default()
+        }
+    }
+
+    fn of_stage2(leaf: &Stage2Leaf<'_>) -> Self {
         let (pi_index, dirty) = match leaf.permissions() {
             Permissions::Direct { .. } => (None, None),
             Permissions::Indirect { pi_index, dirty } => (Some(pi_index), Some(dirty)),
@@ -88,6 +147,46 @@ impl Extensions {
             fnxs: leaf.fnxs(),
             no_translation: leaf.no_translation(),
             assured_only: leaf.assured_only(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Attributes {
+    fn new(leaf: &AnyLeaf<'_>, row: &Row, table: &TableFacts) -> Self {
+        let (rights, el0, attr_index, extensions) = match leaf {
+            AnyLeaf::Stage2(leaf) => {
+                let rights = match leaf.permissions() {
+                    Permissions::Direct { ap, xn } => Some((ap.is_readable(), ap.is_writable(), words::execute(xn))),
+                    Permissions::Indirect { .. } => None,
+                };
+                (rights, None, None, Extensions::of_stage2(leaf))
+            }
+            AnyLeaf::El2(leaf, regime) => {
+                let el2 = leaf.rights(Privilege::Privileged, table.wxn);
+                let el0 = leaf.rights(Privilege::Unprivileged, table.wxn);
+                let execute = words::execute_at_el2(el2.execute, el0.execute);
+                let el0 = (*regime == Regime::El2And0).then_some((el0.read, el0.write));
+                let extensions = Extensions::of_el2(leaf, *regime);
+                (Some((el2.read, el2.write, execute)), el0, Some(leaf.attr_index()), extensions)
+            }
+        };
+        Self {
+            read: rights.map(|(read, ..)| read),
+            write: rights.map(|(_, write, _)| write),
+            execute: rights.map(|(.., execute)| execute),
+            el0_read: el0.map(|(read, _)| read),
+            el0_write: el0.map(|(_, write)| write),
+            attr_index,
+            memory: leaf.memory(table),
+            shareability: words::shareability(leaf.shareability()),
+            access_flag: leaf.access_flag(),
+            contiguous: leaf.contiguous(),
+            contiguous_runs: meaning::runs(row, table).map(meaning::runs_word).map(bare),
+            dirty_bit_modifier: leaf.dirty_bit_modifier(),
+            software_bits: leaf.software_bits(),
+            extensions,
+            other_bits: Hex(leaf.other_bits()),
         }
     }
 }
@@ -95,14 +194,8 @@ impl Extensions {
 impl RowJson {
     /// Describes `row` as an object of `type`.
     pub(crate) fn new(r#type: &'static str, row: &Row, table: &TableFacts) -> Self {
-        // EL2's stage 1 has no JSON yet: plan refuses it.
-        let any_leaf = leaf::of_row(row, table);
-        let leaf = any_leaf.as_ref().and_then(AnyLeaf::as_stage2).copied();
-        let runs = meaning::runs(row, table).map(meaning::runs_word).map(bare);
-        let direct = leaf.and_then(|leaf| match leaf.permissions() {
-            Permissions::Direct { ap, xn } => Some((ap, xn)),
-            Permissions::Indirect { .. } => None,
-        });
+        let leaf = leaf::of_row(row, table);
+        let attributes = leaf.as_ref().map(|leaf| Attributes::new(leaf, row, table));
         Self {
             r#type,
             start: Hex(row.ia),
@@ -118,22 +211,14 @@ impl RowJson {
             descriptor: Hex(row.raw),
             // Of what is invalid, the kind says it.
             fault: leaf::fault_of_row(row, table).filter(|_| row.oa.is_some() || leaf.is_some()).map(words::fault_name),
-            state: any_leaf.as_ref().and_then(|leaf| leaf.page_state(table)).map(bare),
+            state: leaf.as_ref().and_then(|leaf| leaf.page_state(table)).map(bare),
             annotation: meaning::annotation(row, table).map(|(word, _)| bare(word)),
-            attributes: leaf.map(|leaf| Attributes {
-                read: direct.map(|(ap, _)| ap.is_readable()),
-                write: direct.map(|(ap, _)| ap.is_writable()),
-                execute: direct.map(|(_, xn)| words::execute(xn)),
-                memory: words::memory(leaf.mem_attr()),
-                shareability: words::shareability(leaf.shareability()),
-                access_flag: leaf.access_flag(),
-                contiguous: leaf.contiguous(),
-                // A step is one entry, and does not show the other entries of its contiguous run.
-                contiguous_runs: runs.filter(|_| r#type != "step"),
-                dirty_bit_modifier: leaf.dirty_bit_modifier(),
-                software_bits: leaf.software_bits(),
-                extensions: Extensions::new(&leaf),
-                other_bits: Hex(leaf.other_bits()),
+            owner: meaning::owner(row, table).and_then(|owner| OwnerJson::new(owner, row, table)),
+            mark: words::mark(row.mark),
+            // A step is one entry, and does not show the other entries of its contiguous run.
+            attributes: attributes.map(|all| match r#type {
+                "step" => Attributes { contiguous_runs: None, ..all },
+                _ => all,
             }),
         }
     }

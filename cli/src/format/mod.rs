@@ -2,6 +2,7 @@
 //! Rows to bytes. Formats are pure and streaming: each writes a row as it comes and keeps nothing that grows with the dump.
 
 pub(crate) mod columns;
+pub(crate) mod frames;
 pub(crate) mod hex;
 pub(crate) mod json;
 pub(crate) mod json_row;

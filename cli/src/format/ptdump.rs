@@ -4,6 +4,8 @@
 //! As there (srctree/arch/arm64/kvm/ptdump.c over srctree/arch/arm64/mm/ptdump.c), neighbors merge when level and shown
 //! bits are equal, output addresses and page states are not shown, and a run of unmapped entries has no columns. An entry that
 //! is no leaf counts as zero, as in the kernel's file that s2dump repairs, because bits that software keeps there are no rights.
+//! So a page that the host gave away is a hole. By the kernel's rule it would be a run of its own, with an `F` and whatever
+//! rights the bits of its owner look like: bit 1 is set where the hypervisor owns it.
 //!
 //! [`Dialect::V10`] is the text of Linux 6.13 to 6.17, from the series' tenth version: one XN bit, and `X` where
 //! execution is *denied* (the kernel had it inverted). Those kernels lost the last run; here it is printed.

@@ -36,11 +36,17 @@ fn usage(message: impl std::fmt::Display) -> Failure {
     Failure::new(ExitCode::UsageOrIo, message)
 }
 
+/// Refuses `what`, which cannot describe the table that `with` names.
+pub(crate) fn of_stage1(what: &str, with: &str) -> Failure {
+    usage(format_args!("{what} has no words for EL2's stage 1: leave it out with {with}"))
+}
+
 impl Input {
-    /// Refuses `what`, an option about stage 2, if the table is of stage 1.
+    /// Refuses `what`, an option about stage 2, if the table is known to be of stage 1.
     pub(crate) fn check_stage2(&self, what: &str) -> Result<(), Failure> {
         match self {
             Self::Image(image) => image.check_stage2(what),
+            Self::Device(Selector::Hyp) | Self::Capture(_, Some(Selector::Hyp)) => Err(of_stage1(what, "hyp")),
             Self::Device(_) | Self::Capture(..) => Ok(()),
         }
     }
@@ -77,7 +83,7 @@ impl ImagePlan {
     fn check_stage2(&self, what: &str) -> Result<(), Failure> {
         match self.table.root.geometry().regime() {
             Regime::Stage2 => Ok(()),
-            _ => Err(usage(format_args!("{what} has no words for EL2's stage 1: leave it out with --tcr"))),
+            _ => Err(of_stage1(what, "--tcr")),
         }
     }
 

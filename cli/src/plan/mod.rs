@@ -10,6 +10,7 @@ use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::columns::{parse_columns, usual, Column};
+use crate::format::frames::FramesFormat;
 use crate::format::json::{Framing, Json};
 use crate::format::ptdump::{Dialect, Ptdump};
 use crate::format::table::TableFormat;
@@ -36,6 +37,8 @@ pub(crate) enum Plan {
     },
     /// Dump a table.
     Dump(DumpPlan),
+    /// Show what is kept about page frames.
+    Frames(FramesPlan),
     /// Walk for one address.
     Walk(WalkPlan),
     /// Write a capture.
@@ -69,6 +72,40 @@ impl Output {
         } else {
             Self::File(path)
         }
+    }
+}
+
+/// How to show page frames.
+#[derive(Debug)]
+pub(crate) struct FramesPlan {
+    /// A capture, else the device.
+    pub(crate) input: Option<PathBuf>,
+    /// Which physical addresses.
+    pub(crate) range: AddressRange,
+    /// Only frames that the host or the hypervisor has in one of these states.
+    pub(crate) states: Option<Vec<String>>,
+    /// Frames per call, 0 for the default.
+    pub(crate) budget: u32,
+    /// How to write them.
+    pub(crate) format: FramesFormat,
+}
+
+impl FramesPlan {
+    fn new(frames: args::Frames) -> Result<Self, Failure> {
+        if frames.input.is_some() && frames.budget.is_some() {
+            return Err(Failure::new(ExitCode::UsageOrIo, "--budget asks EL2: it does not go with -i FILE"));
+        }
+        let rows = !frames.summary;
+        Ok(Self {
+            input: frames.input,
+            range: frames.range.unwrap_or(AddressRange::ALL),
+            states: frames.states,
+            budget: frames.budget.unwrap_or(0),
+            format: match frames.json {
+                true => FramesFormat::Json { rows },
+                false => FramesFormat::Table { headings: !frames.no_headings, rows },
+            },
+        })
     }
 }
 
@@ -137,11 +174,9 @@ impl Plan {
             Verb::Dump(dump) => Self::Dump(DumpPlan::new(dump, cli.color)?),
             Verb::Walk(walk) => {
                 let input = Input::new(walk.target, walk.input, walk.image, "walk")?;
-                if walk.json {
-                    input.check_stage2("--json")?;
-                }
                 Self::Walk(WalkPlan { input, address: walk.address, json: walk.json })
             }
+            Verb::Frames(frames) => Self::Frames(FramesPlan::new(frames)?),
             Verb::Capture(capture) => {
                 let output = Output::new(capture.output);
                 Self::Capture { targets: capture.targets, output, budget: capture.budget.unwrap_or(0) }
@@ -154,6 +189,7 @@ impl Plan {
     pub(crate) fn is_json(&self) -> bool {
         match self {
             Self::Probe { json } | Self::List { json, .. } | Self::Walk(WalkPlan { json, .. }) => *json,
+            Self::Frames(frames) => matches!(frames.format, FramesFormat::Json { .. }),
             Self::Decode(decode) => decode.json,
             Self::Dump(dump) => matches!(dump.style, Style::Json(_)),
             Self::Capture { .. } => false,
@@ -191,11 +227,9 @@ impl DumpPlan {
             (FormatName::Ndjson, None) => Style::Json(Framing::Lines),
         };
         match &style {
-            Style::Table(_) => {}
+            Style::Table(_) | Style::Json(_) => {}
             Style::Ptdump(Dialect::V7_3) => input.check_stage2("--format ptdump")?,
             Style::Ptdump(Dialect::V10) => input.check_stage2("--format ptdump-v10")?,
-            Style::Json(Framing::Document) => input.check_stage2("--format json")?,
-            Style::Json(Framing::Lines) => input.check_stage2("--format ndjson")?,
         }
         if dump.no_headings && !matches!(style, Style::Table(_)) {
             return usage("--no-headings goes with --format table only");

@@ -6,9 +6,9 @@ use super::support::*;
 use super::{run_with, run_without_device, Ran, TempFile};
 use crate::exit_code::ExitCode;
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
-use s2dump_abi::slot::{slot_flags, RecordKind, SlotHeader, SlotKind, VmRecord};
+use s2dump_abi::slot::{encoding, slot_flags, RecordKind, SlotHeader, SlotKind, VmRecord};
 use s2dump_abi::target::Target;
-use s2dump_abi::version::AbiVersion;
+use s2dump_abi::version::{features, AbiVersion};
 
 fn list() -> Capture {
     let mut list = Capture::default();
@@ -595,4 +595,80 @@ fn capture_goes_on_when_a_list_fails() {
         assert!(ran.err.contains("s2dump: vm:0x1001: ") && ran.err.contains(text), "{}", ran.err);
         assert_eq!(run_without_device(&format!("dump -i {} vm:0x1000", file.path())).code, ExitCode::Ok, "{text}");
     }
+}
+
+/// What EL2 with all features answers about the host.
+fn host_script() -> Script {
+    let host = Capture::default().dump(machine::host_header(), &machine::host_table(), 5, Status::OK).clone();
+    Script { features: features::FACTS, facts: Ok(machine::machine_facts_capture()), ..Script::new(list(), host) }
+}
+
+/// The host's table is in no list, so none is asked for, and its root is not known before the first slot.
+#[test]
+fn dump_of_the_host_names_no_root() {
+    let script = host_script();
+    let ran = run(&script, "dump host -n -o range,state");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    let started: Vec<(u32, u64, u64)> =
+        script.started.borrow().iter().map(|start| (start.op, start.target, start.root)).collect();
+    assert_eq!(started, [(Op::FACTS.0, 0, 0), (Op::DUMP.0, Target::HOST.0, 0)]);
+    assert!(ran.out.contains("0x0000000040200000-0x0000000040207fff owner=vm:0x1000@0x80000000\n"), "{}", ran.out);
+    assert!(ran.out.contains("0x0000000040210000-0x0000000040211fff ring\n"), "{}", ran.out);
+}
+
+/// The first slot tells the root; one of another root ends the dump.
+#[test]
+fn dump_of_the_host_keeps_to_one_root() {
+    let mut script = host_script();
+    let table = machine::host_table();
+    let mut two = Capture::default();
+    two.ranges(machine::host_header(), &table[..2], 2);
+    let stranger = SlotHeader { root: 0x7000_0000, sequence: 1, start: 0x4020_0000, ..machine::host_header() };
+    two.slot(SlotHeader { record_count: 1, next: 0x4020_1000, ..stranger }, &table[2..3]);
+    script.starts = vec![Ok(two)];
+    let ran = run(&script, "dump host -n");
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+    assert!(ran.err.contains("root at 0x70000000, where 0x41000000"), "{}", ran.err);
+    assert_eq!(ran.out.lines().count(), 2, "{}", ran.out);
+}
+
+#[test]
+fn tables_that_are_not_allowed_or_not_known() {
+    let refused = |status, command| {
+        let ran = run(&Script::refusing(list(), status), command);
+        assert_eq!(ran.out, "", "{command}");
+        (ran.code, ran.err)
+    };
+    for command in ["dump hyp", "walk hyp 0x8000_0000", "capture hyp -O /dev/null"] {
+        let (code, text) = refused(Status::HYP_NOT_PERMITTED, command);
+        assert_eq!(code, ExitCode::NotPermitted, "{command}: {text}");
+        assert!(text.contains("boot with kvm-arm.s2dump=on,hyp"), "{command}: {text}");
+    }
+    for command in ["dump host", "walk host 0", "dump host --format json"] {
+        let (code, text) = refused(Status::UNKNOWN_TARGET, command);
+        assert_eq!(code, ExitCode::Unsupported, "{command}: {text}");
+        assert!(text.contains("host: EL2 of this kernel cannot dump this kind of table"), "{command}: {text}");
+    }
+    let (code, text) = refused(Status::OK, "frames");
+    assert_eq!(code, ExitCode::Unsupported, "no feature, so it is not asked for: {text}");
+}
+
+#[test]
+fn frames_ask_for_what_was_typed() {
+    let frames = Capture::default()
+        .frames(encoding::PKVM_7_2, 0x4000_0000, 0x4080_0000, &machine::machine_frames()[..11])
+        .clone();
+    let script = Script { features: features::FACTS | features::FRAMES, starts: vec![Ok(frames)], ..host_script() };
+    let ran = run(&script, "frames --range 1G+8M --budget 9 -n");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    let start = script.started.borrow()[1];
+    let asked = (start.op, start.target, start.start, start.end, start.budget);
+    assert_eq!(asked, (Op::FRAMES.0, 0, 0x4000_0000, 0x4080_0000, 9));
+    let ring =
+        "0x0000000040210000 0x0000000040210fff      4KiB shared-owned    shared-borrowed        1     0      0 ring\n";
+    assert!(ran.out.contains(ring), "{}", ran.out);
+    let mut half = machine::machine_facts_capture();
+    half.bytes.truncate(half.bytes.len() - 128);
+    let ran = run(&Script { facts: Ok(half), ..script }, "frames");
+    assert_eq!(ran.code, ExitCode::UsageOrIo, "half of the facts are none: {}", ran.err);
 }

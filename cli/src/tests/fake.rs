@@ -34,6 +34,10 @@ pub(super) struct Script {
     pub(super) starts: Vec<Result<Capture, Refusal>>,
     /// Changes the answer of each advance.
     pub(super) spoil: fn(&mut Advance),
+    /// Features beside those that all have.
+    pub(super) features: u64,
+    /// Slots, or refusal, of facts.
+    pub(super) facts: Result<Capture, Refusal>,
     /// What was started.
     pub(super) started: Rc<RefCell<Vec<Start>>>,
 }
@@ -77,6 +81,8 @@ impl Script {
             lists_again: Vec::new(),
             starts: vec![Ok(start)],
             spoil: |_| (),
+            features: 0,
+            facts: Err(Status::UNKNOWN_OP.into()),
             started: Rc::default(),
         }
     }
@@ -131,7 +137,7 @@ impl Session for Fake {
             return Err(refusal.error());
         }
         hello.el2_version = hello.version;
-        hello.features = features::EXACT | features::DIGEST | features::GUEST_STAGE2 | 1 << 60;
+        hello.features = features::EXACT | features::DIGEST | features::GUEST_STAGE2 | self.script.features | 1 << 60;
         (hello.default_budget, hello.slots, hello.slot_bytes) = (4096, self.script.ring, SLOT_BYTES as u32);
         Ok(())
     }
@@ -155,6 +161,8 @@ impl Session for Fake {
             self.lists_started += 1;
             let again = self.lists_started.checked_sub(2).and_then(|nth| self.script.lists_again.get(nth));
             again.unwrap_or(&self.script.list)
+        } else if start.op == Op::FACTS.0 {
+            &self.script.facts
         } else {
             self.tables_started += 1;
             &self.script.starts[(self.tables_started - 1).min(self.script.starts.len() - 1)]

@@ -115,6 +115,7 @@ fn rows_of(entries: &[Entry]) -> Vec<Row> {
         inherited: Default::default(),
         skipped: 0,
         changed: Default::default(),
+        mark: Default::default(),
     };
     entries.iter().map(row).collect()
 }

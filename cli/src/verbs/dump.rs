@@ -3,7 +3,7 @@
 
 use super::identity::{is_as_listed, listed_table};
 use super::pass::Pass;
-use super::{address_in, list_for, open_image, outside_space, Context, Stop};
+use super::{address_in, list_for, open_image, outside_space, read_facts, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -87,6 +87,8 @@ fn from_device(
     let mut device = context.device().map_err(fail)?;
     let vms = list_for(selector, &mut device)?;
     let (table, vm) = listed_table(selector, &vms)?;
+    // Facts tell which addresses are what they are by themselves; a guest's are its own.
+    let facts = if vm.is_none() { read_facts(&mut device)? } else { Vec::new() };
     let flag = |wanted: bool, flag: DumpFlags| if wanted { flag } else { DumpFlags::default() };
     let flags = flag(plan.exact, DumpFlags::EXACT)
         .union(flag(plan.atomic, DumpFlags::ATOMIC))
@@ -95,7 +97,7 @@ fn from_device(
 
     let start = plan.range.start;
     let slots = device.start(query).map_err(|error| outside_space(fail(error), start, vm.as_ref()))?;
-    let mut pass = Pass::new(plan, writer, vm);
+    let mut pass = Pass::new(plan, writer, vm).knowing(facts);
     let mut trailer = pass.run(&mut Reader::new(slots), Some(table.target), context)?;
     let mut failure = None;
     if plan.verify && trailer.incomplete().is_none() {

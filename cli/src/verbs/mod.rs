@@ -4,6 +4,7 @@
 pub(crate) mod capture;
 pub(crate) mod decode;
 pub(crate) mod dump;
+pub(crate) mod frames;
 mod identity;
 pub(crate) mod list;
 mod pass;
@@ -25,8 +26,9 @@ use crate::source::ram::RamTable;
 use crate::source::ring::Ring;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::VmRecord;
+use s2dump_abi::slot::{Fact, VmRecord};
 use s2dump_abi::target::{Target, HANDLES};
+use s2dump_abi::version::features;
 use s2dump_vmsa::Ipa;
 use std::cmp::Ordering;
 use std::fmt::Display;
@@ -91,6 +93,7 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::Probe { json } => probe::run(*json, context),
         Plan::List { input, json, headings } => list::run(input.as_deref(), *json, *headings, context),
         Plan::Dump(dump) => dump::run(dump, context),
+        Plan::Frames(frames) => frames::run(frames, context),
         Plan::Walk(walk) => walk::run(walk, context),
         Plan::Decode(plan) => decode::run(plan, context),
         Plan::Capture { targets, output, budget } => capture::run(targets, output, *budget, context),
@@ -178,6 +181,38 @@ fn remember(vms: &mut Vec<VmRecord>, vm: VmRecord) {
         *known = vm;
     } else if vms.len() < usize::from(HANDLES) {
         vms.push(vm);
+    }
+}
+
+/// So many facts are kept. EL2 has 128 regions of memory and a slot of the fixmap for each CPU; the ring has its pages.
+const MOST_FACTS: usize = 65536;
+
+/// Reads facts about memory and EL2 from the device; none if EL2 does not tell them.
+///
+/// # Errors
+///
+/// Also if they are not whole.
+fn read_facts(device: &mut Device) -> Result<Vec<Fact>, Failure> {
+    if !device.has(features::FACTS) {
+        return Ok(Vec::new());
+    }
+    let fail = |error: SourceError| error.into_failure("facts");
+    let mut reader = Reader::new(device.start(Query::Facts).map_err(fail)?);
+    let (mut facts, mut status) = (Vec::new(), None);
+    while let Some(event) = reader.next_event().map_err(fail)? {
+        match event {
+            Event::Fact(fact) if facts.len() < MOST_FACTS => facts.push(fact),
+            Event::End(_, outcome) => status = outcome.status,
+            _ => {}
+        }
+    }
+    match (status, reader.next_issue()) {
+        (Some(Status::OK), None) => Ok(facts),
+        (Some(Status::OK) | None, issue) => {
+            let why = issue.map_or("their end is missing".into(), |issue| issue.to_string());
+            Err(Failure::new(ExitCode::UsageOrIo, format_args!("the facts are not whole: {why}")))
+        }
+        (Some(status), _) => Err(Failure::from_status(status, "facts")),
     }
 }
 

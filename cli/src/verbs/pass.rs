@@ -3,25 +3,26 @@
 
 use super::identity::check_listed;
 use super::suspicion::Suspicion;
-use super::{remember, resolve_captured, Context, Stop};
+use super::{remember, resolve_captured, Context, Stop, MOST_FACTS};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Changes, Format, Heading, Trailer};
 use crate::leaf;
+use crate::marks::Marks;
 use crate::merge::Merger;
 use crate::model::{target_name, Missing, Outcome, Row, TableFacts};
 use crate::numbers::AddressRange;
-use crate::plan::input::Input;
-use crate::plan::DumpPlan;
+use crate::plan::input::{of_stage1, Input};
+use crate::plan::{DumpPlan, Style};
 use crate::progress::Progress;
 use crate::reader::{Event, Reader};
+use crate::registers::Register;
 use crate::source::ram::RamDump;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{slot_flags, RecordKind, SlotKind, VmRecord};
+use s2dump_abi::slot::{slot_flags, Fact, RecordKind, SlotKind, VmRecord};
 use s2dump_abi::target::Target;
-use s2dump_hyp::coalescer::Fold;
 use s2dump_vmsa::fault::Fault;
 
 /// One pass over slots, from the first row to the trailer.
@@ -39,6 +40,8 @@ pub(super) struct Pass<'a> {
     hidden: Hidden,
     suspicion: Suspicion,
     changes: Changes,
+    facts: Vec<Fact>,
+    marks: Marks,
     issues: u64,
     cause: Option<String>,
 }
@@ -94,6 +97,8 @@ impl<'a> Pass<'a> {
             hidden: Hidden::default(),
             suspicion: Suspicion::new(matches!(&plan.input, Input::Image(image) if image.says_encoding)),
             changes: Changes::default(),
+            facts: Vec::new(),
+            marks: Marks::default(),
             issues: 0,
             cause: None,
         }
@@ -102,6 +107,11 @@ impl<'a> Pass<'a> {
     /// Looks for the table of this name, in a capture.
     pub(super) fn named(self, selector: Option<&'a Selector>) -> Self {
         Self { selector, ..self }
+    }
+
+    /// Takes facts, as a capture may have them too.
+    pub(super) fn knowing(self, facts: Vec<Fact>) -> Self {
+        Self { facts, ..self }
     }
 
     /// Writes the dump of `target`, or the one the plan names in a capture, up to its last row.
@@ -121,6 +131,7 @@ impl<'a> Pass<'a> {
             }
             match event.map_err(|error| error.into_failure("capture"))? {
                 Some(Event::Vm(vm)) => remember(&mut self.vms, vm),
+                Some(Event::Fact(fact)) if self.facts.len() < MOST_FACTS => self.facts.push(fact),
                 Some(Event::Dump(table)) => {
                     let chosen = match wanted {
                         Some(target) => target,
@@ -142,8 +153,11 @@ impl<'a> Pass<'a> {
                     progress.clear(context.err);
                     if let Some(error) = reader.take_failure() {
                         self.issues += 1;
-                        if let SourceError::AnotherTable { .. } = error {
-                            outcome.status = Some(Status::VM_GONE);
+                        match error {
+                            SourceError::AnotherTable { asked, .. } if asked.target.guest_handle().is_some() => {
+                                outcome.status = Some(Status::VM_GONE);
+                            }
+                            _ => {}
                         }
                         self.cause = Some(error.into_failure("capture").message);
                     }
@@ -203,6 +217,9 @@ impl<'a> Pass<'a> {
     }
 
     fn begin(&mut self, mut table: TableFacts, context: &mut Context<'_>) -> Result<(), Stop> {
+        if let (Style::Ptdump(_), Register::Tcr) = (&self.plan.style, table.register_name()) {
+            return Err(of_stage1("--format ptdump", &table.name()).into());
+        }
         let range = self.plan.range;
         if range != AddressRange::ALL
             && (range.start < table.start || range.end.min(table.geometry.ia_end()) > table.end)
@@ -225,7 +242,8 @@ impl<'a> Pass<'a> {
             color: context.color(self.plan.color),
             headings: self.plan.headings,
         };
-        self.merger = Some(Merger::new(Fold { geometry: table.geometry, exact: self.plan.exact }));
+        self.merger = Some(Merger::of_table(&table, self.plan.exact));
+        self.marks = Marks::of_table(&self.facts, table.target);
         self.dumping = Some(table);
         Ok(self.writer.begin(context.out, &heading)?)
     }
@@ -233,6 +251,13 @@ impl<'a> Pass<'a> {
     fn row(&mut self, row: Row, context: &mut Context<'_>) -> Result<(), Stop> {
         let Some(table) = self.dumping else { return Ok(()) };
         let Some(row) = row.clip(table.start, table.end, &table.geometry) else { return Ok(()) };
+        let marks = std::mem::take(&mut self.marks);
+        let pushed = marks.cut_row(row, &table.geometry, |part| self.push(part, context));
+        self.marks = marks;
+        pushed
+    }
+
+    fn push(&mut self, row: Row, context: &mut Context<'_>) -> Result<(), Stop> {
         let runs = self.merger.as_ref().map_or([None, None], |merger| merger.runs(row));
         for run in runs.into_iter().flatten() {
             let finished = self.merger.as_mut().and_then(|merger| merger.push(run));

@@ -80,6 +80,19 @@ pub fn save_all(directory: &Path) {
     let whole = two_vms();
     let protected = || dump_header(0x1000, VTCR_40);
     save("two.s2d", &whole);
+    save("machine.s2d", &machine::machine());
+    save("hyp-nvhe.s2d", empty().dump(machine::hyp_header(false), &machine::hyp_table(false), 200, Status::OK));
+    let pages = leaves(0xf_ffff_ffff_e000, 3, 1, 0x4000_0000, 1 << 10 | 3 << 53 | 0b11);
+    let hyp_52 = [
+        hole(0, -1, 15),
+        hole(0xf_0000_0000_0000, 0, 511),
+        hole(0xf_ff80_0000_0000, 1, 511),
+        hole(0xf_ffff_c000_0000, 2, 511),
+        hole(0xf_ffff_ffe0_0000, 3, 510),
+        pages,
+        hole(0xf_ffff_ffff_f000, 3, 1),
+    ];
+    save("hyp-52.s2d", empty().dump(machine::hyp_52_header(), &hyp_52, 200, Status::OK));
     save("odd.s2d", empty().dump(protected(), &odd_table()[1..], 200, Status::OK));
     save(
         "untyped.s2d",

@@ -3,11 +3,12 @@
 
 pub mod captures;
 pub mod images;
+pub mod machine;
 
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{
-    encoding, frame_flags, record_flags, slot_flags, table_features, vm_flags, Fact, FactKind, FrameRecord, Record,
-    RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_MAGIC, SLOT_RECORDS,
+    encoding, fact_flags, frame_flags, record_flags, slot_flags, table_features, vm_flags, Fact, FactKind, FrameRecord,
+    Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_MAGIC, SLOT_RECORDS,
 };
 use s2dump_abi::target::Target;
 use s2dump_abi::version::ABI_VERSION;
