@@ -11,6 +11,7 @@ mod args;
 mod decode;
 mod exit_code;
 mod failure;
+mod filter;
 mod format;
 mod frame;
 mod leaf;

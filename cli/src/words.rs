@@ -156,3 +156,11 @@ pub(crate) fn fault_name(fault: Fault) -> &'static str {
 pub(crate) fn encoding_name(encoding: Encoding) -> Word {
     encoding.name().map_or_else(|| format!("unknown-{}", encoding.0).into(), Word::from)
 }
+
+/// Takes the alarm out of a word: the table shouts, JSON and options do not.
+pub(crate) fn bare(word: &'static str) -> &'static str {
+    match word {
+        "LOCKED!" => "locked",
+        word => word.strip_suffix('!').unwrap_or(word),
+    }
+}

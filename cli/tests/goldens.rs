@@ -405,6 +405,28 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "filters",
+        &[
+            "dump -i machine.s2d host --state donated -o range,state",
+            "dump -i machine.s2d host --state hole,ring -o range,state",
+            "dump -i machine.s2d host --owner vm:0x1001,hyp -n -o range,state",
+            "dump -i machine.s2d host --owner guest --level 2 -n",
+            "dump -i machine.s2d host --level L1,2 -n -o range,level",
+            "dump -i machine.s2d host --rights r--,..- -n -o range,rwx",
+            "dump -i machine.s2d hyp --rights r-x -n -o range,rwx",
+            "dump -i machine.s2d hyp --state fixmap,fixblock -n -o range,state",
+            "dump -i machine.s2d vm:0x1000 --state owned,poisoned --summary",
+            "dump -i machine.s2d vm:0x1000 --state owned --summary --format json",
+            "dump -i machine.s2d vm:0x1000 --state shared-owned --format ndjson",
+            "dump -i machine.s2d vm:0x1000 --state shared-owned --format ptdump",
+            "dump -i machine.s2d host --format ptdump --summary",
+            "dump -i machine.s2d host --state owner",
+            "dump -i machine.s2d host --rights xrw",
+            "dump -i machine.s2d host --owner host",
+            "dump -i machine.s2d host --level 4",
+        ],
+    ),
+    (
         "frames",
         &[
             "frames -i machine.s2d",

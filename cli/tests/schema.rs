@@ -106,6 +106,8 @@ fn output_is_what_the_schema_says() {
     }
     commands.extend(["hyp-nvhe.s2d", "hyp-52.s2d"].map(|name| format!("dump -i {name} --format json")));
     commands.extend(["", "--summary", "--state owned"].map(|more| format!("frames -i machine.s2d --json {more}")));
+    commands.push("dump -i machine.s2d host --format json --state donated --owner vm:0x1000,hyp --level 3".into());
+    commands.push("dump -i machine.s2d host --format json --rights rwx --summary".into());
     for format in
         ["--granule 4k --xnx --encoding pkvm-7.2", "--granule 64k --lpa", "--granule 4k --stage 1", "--level 7"]
     {

@@ -4,9 +4,12 @@
 pub(crate) mod decode;
 pub(crate) mod image;
 
+use crate::filter::{Filter, OwnedBy, Rights, STATES};
 use crate::numbers::{self, parse_number, parse_range, AddressRange};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use s2dump_abi::target::{END_HANDLE, FIRST_HANDLE};
+use s2dump_vmsa::Level;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -125,6 +128,12 @@ pub(crate) struct Dump {
     /// Output format.
     #[arg(short, long, value_enum, default_value_t = FormatName::Table, value_name = "FORMAT")]
     pub(crate) format: FormatName,
+    /// Which rows.
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// Leave out the rows: only what comes before and after them.
+    #[arg(long)]
+    pub(crate) summary: bool,
     /// Columns of the table format: a list, or +COLUMN,... to add to the usual ones.
     #[arg(short = 'o', long, value_name = "LIST")]
     pub(crate) columns: Option<String>,
@@ -134,6 +143,30 @@ pub(crate) struct Dump {
     /// In place of the device.
     #[command(flatten)]
     pub(crate) image: image::Image,
+}
+
+/// Which rows are wanted. Each list is of what may fit; with several options all of them must.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Filters {
+    /// Only rows with one of these states or annotations: the words of JSON, donated for any of its kind, hole, none (a leaf
+    /// without a state), fixmap, fixblock, ring, partly-ring.
+    #[arg(long = "state", value_delimiter = ',', value_name = "LIST", value_parser = PossibleValuesParser::new(STATES), hide_possible_values = true)]
+    pub(crate) states: Vec<String>,
+    /// Only rows of these levels: 3, or L2,L3.
+    #[arg(long = "level", value_delimiter = ',', value_name = "LIST", value_parser = numbers::parse_level, allow_hyphen_values = true)]
+    pub(crate) levels: Vec<Level>,
+    /// Only pages and blocks with these rights, as the RWX column has them, with a dot for any letter: r-x, .w.
+    #[arg(long = "rights", value_delimiter = ',', value_name = "LIST", value_parser = Rights::parse, allow_hyphen_values = true)]
+    pub(crate) rights: Vec<Rights>,
+    /// Only pages that the host gave to these: hyp, guest (any), vm:0x1000, unknown.
+    #[arg(long = "owner", value_delimiter = ',', value_name = "LIST", value_parser = OwnedBy::parse)]
+    pub(crate) owners: Vec<OwnedBy>,
+}
+
+impl From<Filters> for Filter {
+    fn from(Filters { states, levels, rights, owners }: Filters) -> Self {
+        Self { states, levels, rights, owners }
+    }
 }
 
 const DUMP_HELP: &str = "\

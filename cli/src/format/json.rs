@@ -101,6 +101,8 @@ struct HeaderJson {
     mode: &'static str,
     consistency: &'static str,
     budget: u32,
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    filter: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -184,13 +186,14 @@ pub(crate) enum Framing {
 pub(crate) struct Json {
     framing: Framing,
     table: Option<TableFacts>,
+    rows: bool,
     is_first: bool,
 }
 
 impl Json {
     /// Writes with `framing`.
     pub(crate) fn new(framing: Framing) -> Self {
-        Self { framing, table: None, is_first: true }
+        Self { framing, table: None, rows: true, is_first: true }
     }
 }
 
@@ -198,6 +201,7 @@ impl Format for Json {
     fn begin(&mut self, out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
         let table = &heading.table;
         self.table = Some(*table);
+        self.rows = heading.rows;
         let header = HeaderJson {
             r#type: "header",
             format: "s2dump.dump",
@@ -213,6 +217,7 @@ impl Format for Json {
                 (false, false) => "per-call",
             },
             budget: table.budget,
+            filter: heading.filter.iter().map(|(option, list)| ((*option).into(), list.as_str().into())).collect(),
         };
         if self.framing == Framing::Document {
             write!(out, "{{\"header\":")?;
@@ -225,7 +230,7 @@ impl Format for Json {
     }
 
     fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()> {
-        let Some(table) = &self.table else { return Ok(()) };
+        let (Some(table), true) = (&self.table, self.rows) else { return Ok(()) };
         let range = RowJson::new("range", row, table);
         if self.framing == Framing::Lines {
             serde_json::to_writer(&mut *out, &range)?;

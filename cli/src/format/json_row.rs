@@ -182,7 +182,7 @@ impl Attributes {
             shareability: words::shareability(leaf.shareability()),
             access_flag: leaf.access_flag(),
             contiguous: leaf.contiguous(),
-            contiguous_runs: meaning::runs(row, table).map(meaning::runs_word).map(bare),
+            contiguous_runs: meaning::runs(row, table).map(meaning::runs_word).map(words::bare),
             dirty_bit_modifier: leaf.dirty_bit_modifier(),
             software_bits: leaf.software_bits(),
             extensions,
@@ -211,8 +211,8 @@ impl RowJson {
             descriptor: Hex(row.raw),
             // Of what is invalid, the kind says it.
             fault: leaf::fault_of_row(row, table).filter(|_| row.oa.is_some() || leaf.is_some()).map(words::fault_name),
-            state: leaf.as_ref().and_then(|leaf| leaf.page_state(table)).map(bare),
-            annotation: meaning::annotation(row, table).map(|(word, _)| bare(word)),
+            state: leaf.as_ref().and_then(|leaf| leaf.page_state(table)).map(words::bare),
+            annotation: meaning::annotation(row, table).map(|(word, _)| words::bare(word)),
             owner: meaning::owner(row, table).and_then(|owner| OwnerJson::new(owner, row, table)),
             mark: words::mark(row.mark),
             // A step is one entry, and does not show the other entries of its contiguous run.
@@ -227,12 +227,4 @@ impl RowJson {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
-}
-
-/// Takes the alarm out of a word: the table shouts, JSON does not.
-fn bare(word: &'static str) -> &'static str {
-    match word {
-        "LOCKED!" => "locked",
-        word => word.strip_suffix('!').unwrap_or(word),
-    }
 }

@@ -29,6 +29,10 @@ pub(crate) struct Heading {
     pub(crate) color: bool,
     /// Headings and comment lines are wanted.
     pub(crate) headings: bool,
+    /// Which rows were asked for: options and their lists.
+    pub(crate) filter: Vec<(&'static str, String)>,
+    /// The rows themselves are wanted.
+    pub(crate) rows: bool,
 }
 
 /// What is known when a dump has ended.

@@ -21,13 +21,14 @@ pub(crate) struct TableFormat {
     table: Option<TableFacts>,
     color: bool,
     headings: bool,
+    rows: bool,
     totals: Totals,
 }
 
 impl TableFormat {
     /// Writes `columns`.
     pub(crate) fn new(columns: Vec<&'static Column>) -> Self {
-        Self { columns, table: None, color: false, headings: true, totals: Totals::default() }
+        Self { columns, table: None, color: false, headings: true, rows: true, totals: Totals::default() }
     }
 
     /// Returns the style of a whole row, or of one cell of it.
@@ -56,10 +57,14 @@ impl Format for TableFormat {
         self.table = Some(heading.table);
         self.color = heading.color;
         self.headings = heading.headings;
+        self.rows = heading.rows;
         if !heading.headings {
             return Ok(());
         }
         write_title(out, heading)?;
+        if !heading.rows {
+            return Ok(());
+        }
         let bold = if heading.color { Style::new().bold() } else { Style::new() };
         write!(out, "{bold}")?;
         let cells = self.columns.iter().map(|&column| (column, column.heading));
@@ -70,6 +75,9 @@ impl Format for TableFormat {
     fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()> {
         let Some(table) = &self.table else { return Ok(()) };
         self.totals.add(row, table);
+        if !self.rows {
+            return Ok(());
+        }
         if row.changed.at_start && self.headings {
             writeln!(out, "# the table changed here while it was read")?;
         }
@@ -128,7 +136,7 @@ pub(crate) fn write_cells<T: AsRef<str>>(
     Ok(())
 }
 
-fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
+pub(crate) fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
     let table = &heading.table;
     let geometry = &table.geometry;
     write!(out, "# {}", table.name())?;
@@ -168,7 +176,17 @@ fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
         feature_names(table),
         words::encoding_name(table.encoding),
         if heading.exact { "exact" } else { "folded" },
-    )
+    )?;
+    write_filter(out, heading)
+}
+
+/// Says which rows were asked for, if not all.
+fn write_filter(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
+    let options: Vec<String> = heading.filter.iter().map(|(option, list)| format!("{option} {list}")).collect();
+    match options.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "# only rows of {}", options.join("; ")),
+    }
 }
 
 /// Returns the names of the features decoding depends on.

@@ -9,6 +9,7 @@ use self::input::Input;
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::filter::Filter;
 use crate::format::columns::{parse_columns, usual, Column};
 use crate::format::frames::FramesFormat;
 use crate::format::json::{Framing, Json};
@@ -135,6 +136,10 @@ pub(crate) struct DumpPlan {
     pub(crate) atomic: bool,
     /// Descriptors per call, 0 for the default.
     pub(crate) budget: u32,
+    /// Which rows.
+    pub(crate) filter: Filter,
+    /// With rows.
+    pub(crate) rows: bool,
     /// How to write it.
     pub(crate) style: Style,
     /// With headings and comments.
@@ -231,6 +236,9 @@ impl DumpPlan {
             Style::Ptdump(Dialect::V7_3) => input.check_stage2("--format ptdump")?,
             Style::Ptdump(Dialect::V10) => input.check_stage2("--format ptdump-v10")?,
         }
+        if dump.summary && matches!(style, Style::Ptdump(_)) {
+            return usage("--summary has nothing to leave in --format ptdump: there are only rows");
+        }
         if dump.no_headings && !matches!(style, Style::Table(_)) {
             return usage("--no-headings goes with --format table only");
         }
@@ -241,6 +249,8 @@ impl DumpPlan {
             verify: dump.verify,
             atomic: dump.atomic,
             budget: dump.budget.unwrap_or(0),
+            filter: dump.filters.into(),
+            rows: !dump.summary,
             style,
             headings: !dump.no_headings,
             color,

@@ -48,7 +48,15 @@ fn write_all(events: &[Event]) {
                 Event::Dump(table) => {
                     writer = plan.style.writer();
                     rows = 0;
-                    let heading = Heading { table: *table, vm: None, exact: false, color: true, headings: true };
+                    let heading = Heading {
+                        table: *table,
+                        vm: None,
+                        exact: false,
+                        color: true,
+                        headings: true,
+                        filter: Vec::new(),
+                        rows: true,
+                    };
                     writer.begin(&mut out, &heading).unwrap();
                 }
                 Event::Row(row) => {

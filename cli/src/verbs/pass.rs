@@ -241,6 +241,8 @@ impl<'a> Pass<'a> {
             exact: self.plan.exact && exact,
             color: context.color(self.plan.color),
             headings: self.plan.headings,
+            filter: self.plan.filter.options(),
+            rows: self.plan.rows,
         };
         self.merger = Some(Merger::of_table(&table, self.plan.exact));
         self.marks = Marks::of_table(&self.facts, table.target);
@@ -268,11 +270,14 @@ impl<'a> Pass<'a> {
 
     fn write(&mut self, row: Option<Row>, context: &mut Context<'_>) -> Result<(), Stop> {
         let (Some(row), Some(table)) = (row, &self.dumping) else { return Ok(()) };
-        self.rows += 1;
         self.missing.add(&row, table);
-        self.hidden.add(&row, table);
         self.suspicion.add(&row, table);
         self.changes.add(&row);
+        if !self.plan.filter.is_wanted(&row, table) {
+            return Ok(());
+        }
+        self.rows += 1;
+        self.hidden.add(&row, table);
         Ok(self.writer.row(context.out, &row)?)
     }
 

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which rows are wanted: by state, level, rights, owner. Each is a list, of which one must fit; all that are given must fit.
+
+use crate::leaf;
+use crate::meaning;
+use crate::model::{Row, TableFacts};
+use crate::words;
+use s2dump_vmsa::pkvm::Owner;
+use s2dump_vmsa::Level;
+use std::fmt;
+
+/// The words that `--state` takes: states of leaves, what other entries say, and what addresses are by themselves.
+pub(crate) const STATES: [&str; 20] = [
+    "owned",
+    "shared-owned",
+    "shared-borrowed",
+    "no-page",
+    "hole",
+    "donated",
+    "donated-hyp",
+    "donated-guest",
+    "poisoned",
+    "locked",
+    "idle",
+    "invalid",
+    "reserved",
+    "table-outside",
+    "table-loop",
+    "none",
+    "fixmap",
+    "fixblock",
+    "ring",
+    "partly-ring",
+];
+
+/// Rights as the column shows them; a dot stands for any letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rights(String);
+
+/// Why text is no rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("rights are three letters as the RWX column has them, a dot for any: rwx, r--, .w., r.p; or rw-/---, or pi5")]
+pub(crate) struct NotRights;
+
+impl Rights {
+    /// Reads rights.
+    ///
+    /// # Errors
+    ///
+    /// [`NotRights`] if no row could have them.
+    pub(crate) fn parse(text: &str) -> Result<Self, NotRights> {
+        let is_letters = |part: &str| {
+            let allowed = ["r-.", "w-.", "xpu-."];
+            part.chars().count() == 3 && part.chars().zip(allowed).all(|(letter, allowed)| allowed.contains(letter))
+        };
+        let is_index = text.strip_prefix("pi").is_some_and(|index| index.parse::<u8>().is_ok_and(|index| index < 16));
+        let is_rights = match text.split_once('/') {
+            Some((el2, el0)) => is_letters(el2) && is_letters(el0),
+            None => is_letters(text) || is_index,
+        };
+        is_rights.then(|| Self(text.to_owned())).ok_or(NotRights)
+    }
+
+    /// Returns whether `cell`, rights as the column shows them, are these. Without a slash only those before it count.
+    fn fits(&self, cell: &str) -> bool {
+        let cell = if self.0.contains('/') { cell } else { cell.split('/').next().unwrap_or(cell) };
+        if cell.starts_with("pi") {
+            return cell == self.0;
+        }
+        cell.len() == self.0.len() && cell.chars().zip(self.0.chars()).all(|(has, wants)| wants == '.' || has == wants)
+    }
+}
+
+/// Whose pages are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnedBy {
+    /// The hypervisor's.
+    Hyp,
+    /// Any guest's.
+    Guest,
+    /// The guest's with this handle.
+    Handle(u16),
+    /// Those of an owner that is not known.
+    Unknown,
+}
+
+/// Why text is no owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an owner is hyp, guest (any of them), vm:0x1000 (the one with this handle) or unknown")]
+pub(crate) struct NotAnOwner;
+
+impl OwnedBy {
+    /// Reads an owner.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAnOwner`].
+    pub(crate) fn parse(text: &str) -> Result<Self, NotAnOwner> {
+        Ok(match text {
+            "hyp" => Self::Hyp,
+            "guest" => Self::Guest,
+            "unknown" => Self::Unknown,
+            _ => {
+                let digits = text.strip_prefix("vm:0x").filter(|digits| !digits.starts_with('+')).ok_or(NotAnOwner)?;
+                Self::Handle(u16::from_str_radix(digits, 16).map_err(|_| NotAnOwner)?)
+            }
+        })
+    }
+
+    fn fits(self, owner: Owner) -> bool {
+        match (self, owner) {
+            (Self::Hyp, Owner::Hyp) | (Self::Guest, Owner::Guest { .. }) | (Self::Unknown, Owner::Unknown { .. }) => {
+                true
+            }
+            (Self::Handle(wanted), Owner::Guest { handle, .. }) => wanted == handle,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for OwnedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hyp => f.write_str("hyp"),
+            Self::Guest => f.write_str("guest"),
+            Self::Handle(handle) => write!(f, "vm:{handle:#x}"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// Which rows are wanted. What is empty lets every row pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// [`STATES`].
+    pub(crate) states: Vec<String>,
+    /// Levels.
+    pub(crate) levels: Vec<Level>,
+    /// Rights; only leaves have them.
+    pub(crate) rights: Vec<Rights>,
+    /// Owners; only pages that the host gave away have one.
+    pub(crate) owners: Vec<OwnedBy>,
+}
+
+impl Filter {
+    /// Returns whether `row` is wanted.
+    pub(crate) fn is_wanted(&self, row: &Row, table: &TableFacts) -> bool {
+        (self.states.is_empty() || self.has_state(row, table))
+            && (self.levels.is_empty() || self.levels.contains(&row.level))
+            && (self.rights.is_empty() || self.has_rights(row, table))
+            && (self.owners.is_empty() || self.has_owner(row, table))
+    }
+
+    fn has_state(&self, row: &Row, table: &TableFacts) -> bool {
+        let leaf = leaf::of_row(row, table);
+        let annotation = meaning::annotation(row, table).map(|(word, _)| words::bare(word));
+        let own = match &leaf {
+            Some(leaf) => leaf.page_state(table).map(words::bare).or(Some("none")),
+            None if row.is_hole() => Some("hole"),
+            None => annotation.or_else(|| words::wrong_kind(row.kind).map(words::bare)),
+        };
+        let any_donation = annotation.filter(|word| word.starts_with("donated")).map(|_| "donated");
+        let words = [own, any_donation, words::mark(row.mark)];
+        words.into_iter().flatten().any(|word| self.states.iter().any(|wanted| wanted == word))
+    }
+
+    fn has_rights(&self, row: &Row, table: &TableFacts) -> bool {
+        let cell = leaf::of_row(row, table).map(|leaf| leaf.rwx(table));
+        cell.is_some_and(|cell| self.rights.iter().any(|rights| rights.fits(&cell)))
+    }
+
+    fn has_owner(&self, row: &Row, table: &TableFacts) -> bool {
+        meaning::owner(row, table).is_some_and(|owner| self.owners.iter().any(|wanted| wanted.fits(owner)))
+    }
+
+    /// Returns the options that were given, with their lists.
+    pub(crate) fn options(&self) -> Vec<(&'static str, String)> {
+        let list = |words: Vec<String>| words.join(",");
+        [
+            ("state", list(self.states.clone())),
+            ("level", list(self.levels.iter().map(|level| level.get().to_string()).collect())),
+            ("rights", list(self.rights.iter().map(|rights| rights.0.clone()).collect())),
+            ("owner", list(self.owners.iter().map(OwnedBy::to_string).collect())),
+        ]
+        .into_iter()
+        .filter(|(_, words)| !words.is_empty())
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_those_of_the_column() {
+        for text in ["rwx", "r--", "-w-", "..p", "r.u", "rw-/---", "...", "pi15"] {
+            assert_eq!(Rights::parse(text), Ok(Rights(text.into())));
+        }
+        for text in ["", "rw", "rwxx", "xwr", "RWX", "rw-/", "rw-/--", "pi16", "pi", "wxr"] {
+            assert_eq!(Rights::parse(text), Err(NotRights), "{text}");
+        }
+        let fits = |rights: &str, cell: &str| Rights::parse(rights).unwrap().fits(cell);
+        assert!(fits("rw-", "rw-") && fits(".w.", "rwx") && fits("rw-", "rw-/r--") && fits("rw-/r--", "rw-/r--"));
+        assert!(!fits("rw-", "rwx") && !fits("r--", "rw-/r--") && !fits("rw-/...", "rw-") && !fits("...", "pi5"));
+        assert!(fits("pi5", "pi5") && !fits("pi5", "pi15"));
+    }
+
+    #[test]
+    fn owners() {
+        let guest = |handle| Owner::Guest { handle, gfn: 0 };
+        assert_eq!(OwnedBy::parse("vm:0x1000"), Ok(OwnedBy::Handle(0x1000)));
+        for text in ["", "host", "vm:4242", "vm:0x", "vm:0x10000", "vm:0x+1", "vm:"] {
+            assert_eq!(OwnedBy::parse(text), Err(NotAnOwner), "{text}");
+        }
+        assert!(OwnedBy::Handle(0x1000).fits(guest(0x1000)) && !OwnedBy::Handle(0x1000).fits(guest(0x1001)));
+        assert!(OwnedBy::Guest.fits(guest(1)) && !OwnedBy::Guest.fits(Owner::Hyp) && OwnedBy::Hyp.fits(Owner::Hyp));
+    }
+}
