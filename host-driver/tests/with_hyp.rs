@@ -68,6 +68,7 @@ impl TableMemory for Table<'_> {
 
 const REGISTERS: TableRegisters = TableRegisters {
     vtcr: VTCR,
+    mair: 0,
     root: ROOT,
     table_features: 0,
     vmid: 1,
@@ -182,7 +183,7 @@ impl Machine {
             tables,
             // No stale byte may get out: see `read_all`.
             slots: (0..SLOTS).map(|_| [const { AtomicU64::new(0xaaaa_aaaa_aaaa_aaaa) }; SLOT_WORDS]).collect(),
-            permitted: Permitted { calls: true, atomic: true },
+            permitted: Permitted { calls: true, atomic: true, hyp: true },
             is_shared: true,
             host_vms: vec![host_vm(HANDLE, 42, vm_flags::CREATED), host_vm(HANDLE + 1, 43, 0)],
             calls: 0,

@@ -8,17 +8,19 @@ use crate::call::{Answer, DumpCall, ListCall, WalkCall};
 use crate::platform::{Permitted, Platform};
 use crate::{dump, list, walk};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
-use s2dump_abi::target::Target;
+use s2dump_abi::target::{Target, TargetKind};
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 
 /// The features of this handler that need no permission of their own at boot.
-const FEATURES: u64 = features::EXACT | features::DIGEST | features::GUEST_STAGE2;
+const FEATURES: u64 = features::EXACT | features::DIGEST | features::GUEST_STAGE2 | features::HOST_STAGE2;
 
 /// Handles one call: `registers` are the host's x0 to x7; returns what goes into its x1 to x3.
 #[inline]
 pub fn handle<P: Platform>(registers: &[u64; 8], platform: &P) -> [u64; 3] {
     let permitted = platform.permitted();
-    let features = FEATURES | if permitted.atomic { features::ATOMIC } else { 0 };
+    let features = FEATURES
+        | if permitted.atomic { features::ATOMIC } else { 0 }
+        | if permitted.hyp { features::HYP_STAGE1 } else { 0 };
     // VERSION_MISMATCH returns this too, so that a host of another version learns which version this is.
     let hello = [u64::from(ABI_VERSION.to_bits()) | u64::from(DEFAULT_BUDGET) << 32, features];
     let (status, [x2, x3]) = match dispatch(registers, platform, permitted, hello) {
@@ -55,13 +57,14 @@ fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitte
             if flags.contains(DumpFlags::ATOMIC) && !permitted.atomic {
                 return Err(Status::ATOMIC_NOT_PERMITTED);
             }
-            let target = Target(x3);
+            let target = permitted_target(x3, permitted)?;
             let call = DumpCall { slot_pfn: x2, target, flags, cursor: x4, end: x5, budget: x6, sequence: x7 };
             dump::dump(platform, &call)
         }
         Op::WALK => {
             expect_zero(u64::from(flags.0) | x5 | x6)?;
-            walk::walk(platform, &WalkCall { slot_pfn: x2, target: Target(x3), address: x4, sequence: x7 })
+            let target = permitted_target(x3, permitted)?;
+            walk::walk(platform, &WalkCall { slot_pfn: x2, target, address: x4, sequence: x7 })
         }
         _ => Err(Status::UNKNOWN_OP),
     }
@@ -75,4 +78,14 @@ fn expect_zero(reserved: u64) -> Result<(), Status> {
     } else {
         Err(Status::UNKNOWN_FLAG)
     }
+}
+
+/// Refuses the table of EL2 unless the boot allowed it. The target may still be none.
+#[inline(always)]
+fn permitted_target(target: u64, permitted: Permitted) -> Result<Target, Status> {
+    let target = Target(target);
+    if target.kind() == TargetKind::HYP_STAGE1 && !permitted.hyp {
+        return Err(Status::HYP_NOT_PERMITTED);
+    }
+    Ok(target)
 }

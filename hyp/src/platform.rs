@@ -65,6 +65,8 @@ pub struct Permitted {
     /// [`ATOMIC`](s2dump_abi::hypercall::DumpFlags::ATOMIC) dumps (`kvm-arm.s2dump=on,atomic`). They may hold a lock
     /// much longer than other calls.
     pub atomic: bool,
+    /// EL2's own table, and facts about its input addresses (`kvm-arm.s2dump=on,hyp`). They show the layout of EL2.
+    pub hyp: bool,
 }
 
 /// A VM, as it was under the lock of the VM table.
@@ -87,8 +89,10 @@ pub trait PinnedSlot {
 /// What the hypervisor knows about a table. It goes into the slot header as it is.
 #[derive(Clone, Copy, Debug)]
 pub struct TableRegisters {
-    /// VTCR_EL2.
+    /// VTCR_EL2; of EL2's stage 1, TCR_EL2.
     pub vtcr: u64,
+    /// MAIR_EL2 of EL2's stage 1, else 0.
+    pub mair: u64,
     /// Physical address of the root table.
     pub root: u64,
     /// [`table_features`](s2dump_abi::slot::table_features).

@@ -47,7 +47,7 @@ fn good_hello() {
     let answer = hypervisor(|_| ()).call([0, ABI_VERSION.to_bits().into(), 0, 0, 0, 0, 0]);
     assert_status(&answer, Status::OK);
     assert_eq!(answer.x2, u64::from(ABI_VERSION.to_bits()) | u64::from(DEFAULT_BUDGET) << 32);
-    assert_eq!(answer.x3, 0x107);
+    assert_eq!(answer.x3, 0x707);
     answer.assert_untouched();
 }
 
@@ -127,7 +127,7 @@ fn bad_hello_version_of_more_than_32_bits() {
 
 #[test]
 fn bad_target() {
-    for target in [1 << 56, 0xff << 56, VM | 1 << 16, VM | 1 << 55] {
+    for target in [3 << 56, 0xff << 56, 1 << 56 | 1, 2 << 56 | 1, VM | 1 << 16, VM | 1 << 55] {
         for op in [Op::DUMP, Op::WALK] {
             let x5 = if op == Op::DUMP { 1 << 40 } else { 0 };
             let answer = hypervisor(|_| ()).call([op.0.into(), SLOT_PFN, target, 0, x5, 0, 0]);

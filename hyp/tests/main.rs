@@ -8,4 +8,5 @@ mod hostile;
 mod merging;
 mod properties;
 mod random;
+mod targets;
 mod walker;

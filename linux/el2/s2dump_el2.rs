@@ -32,6 +32,7 @@ const TABLE_ENTRIES: usize = 512;
 struct CTable {
     owner: *mut c_void,
     vtcr: u64,
+    mair: u64,
     root: u64,
     table_features: u32,
     vmid: u16,
@@ -40,9 +41,9 @@ struct CTable {
     pad: [u16; 3],
 }
 
-const _: () = assert!(size_of::<CTable>() == 40 && offset_of!(CTable, owner) == 0 && offset_of!(CTable, vtcr) == 8 && offset_of!(CTable, root) == 16);
-const _: () = assert!(offset_of!(CTable, table_features) == 24 && offset_of!(CTable, vmid) == 28);
-const _: () = assert!(offset_of!(CTable, encoding) == 30 && offset_of!(CTable, flags) == 32);
+const _: () = assert!(size_of::<CTable>() == 48 && offset_of!(CTable, owner) == 0 && offset_of!(CTable, vtcr) == 8 && offset_of!(CTable, mair) == 16);
+const _: () = assert!(offset_of!(CTable, root) == 24 && offset_of!(CTable, table_features) == 32 && offset_of!(CTable, vmid) == 36);
+const _: () = assert!(offset_of!(CTable, encoding) == 38 && offset_of!(CTable, flags) == 40);
 
 /// `struct s2dump_el2_vm`.
 #[repr(C)]
@@ -54,9 +55,10 @@ struct CVm {
 
 const _: () = assert!(size_of::<CVm>() == 72 && offset_of!(CVm, record) == 0 && offset_of!(CVm, looked_at) == 64 && offset_of!(CVm, held_ticks) == 68);
 
-/// `S2DUMP_PERMIT_CALLS` and `S2DUMP_PERMIT_ATOMIC`.
+/// `S2DUMP_PERMIT_CALLS`, `S2DUMP_PERMIT_ATOMIC` and `S2DUMP_PERMIT_HYP`.
 const PERMIT_CALLS: u32 = 1 << 0;
 const PERMIT_ATOMIC: u32 = 1 << 1;
+const PERMIT_HYP: u32 = 1 << 2;
 
 extern "C" {
     fn s2dump_el2_permitted() -> u32;
@@ -110,7 +112,8 @@ impl Platform for Hypervisor {
     fn permitted(&self) -> Permitted {
         // SAFETY: has no obligation.
         let words = unsafe { s2dump_el2_permitted() };
-        Permitted { calls: words & PERMIT_CALLS != 0, atomic: words & PERMIT_ATOMIC != 0 }
+        let has = |word| words & word != 0;
+        Permitted { calls: has(PERMIT_CALLS), atomic: has(PERMIT_ATOMIC), hyp: has(PERMIT_HYP) }
     }
 
     #[inline]
@@ -148,9 +151,9 @@ impl Platform for Hypervisor {
         }
         // SAFETY:
         // - C fills the whole struct before it returns OK.
-        let CTable { owner, vtcr, root, table_features, vmid, encoding, flags, .. } = unsafe { table.assume_init() };
+        let CTable { owner, vtcr, mair, root, table_features, vmid, encoding, flags, .. } = unsafe { table.assume_init() };
         // INVARIANT: as C told it.
-        Ok((Guard(owner), TableRegisters { vtcr, root, table_features, vmid, encoding, flags }))
+        Ok((Guard(owner), TableRegisters { vtcr, mair, root, table_features, vmid, encoding, flags }))
     }
 
     #[inline]

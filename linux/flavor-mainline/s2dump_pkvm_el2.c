@@ -2,7 +2,7 @@
 /*
  * s2dump at EL2: the part that is particular to mainline trees since Linux 7.2.
  *
- * The lock order is pKVM's: VM table, then VM.
+ * The lock order is pKVM's: VM table, host, hypervisor, VM.
  */
 #include <asm/arch_timer.h>
 #include <asm/kvm_asm.h>
@@ -13,6 +13,7 @@
 
 #include <nvhe/mem_protect.h>
 #include <nvhe/memory.h>
+#include <nvhe/mm.h>
 #include <nvhe/pkvm.h>
 #include <nvhe/spinlock.h>
 
@@ -103,7 +104,7 @@ static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
 
 	mmu = &vm->kvm.arch.mmu;
 	*table = (struct s2dump_el2_table) {
-		.owner		= vm,
+		.owner		= &vm->lock,
 		.vtcr		= mmu->vtcr,
 		.root		= hyp_virt_to_phys(vm->pgt.pgd),
 		.table_features	= s2dump_table_features(),
@@ -118,23 +119,56 @@ static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
 	return S2DUMP_OK;
 }
 
+static u32 s2dump_host_lock(struct s2dump_el2_table *table)
+{
+	struct kvm_s2_mmu *mmu = &host_mmu.arch.mmu;
+
+	hyp_spin_lock(&host_mmu.lock);
+	*table = (struct s2dump_el2_table) {
+		.owner		= &host_mmu.lock,
+		.vtcr		= mmu->vtcr,
+		.root		= hyp_virt_to_phys(host_mmu.pgt.pgd),
+		.table_features	= s2dump_table_features(),
+		.vmid		= atomic64_read(&mmu->vmid.id),
+		.encoding	= S2DUMP_ENCODING_PKVM_7_2,
+	};
+
+	return S2DUMP_OK;
+}
+
+static u32 s2dump_hyp_lock(struct s2dump_el2_table *table)
+{
+	hyp_spin_lock(&pkvm_pgd_lock);
+	*table = (struct s2dump_el2_table) {
+		.owner		= &pkvm_pgd_lock,
+		.vtcr		= read_sysreg(tcr_el2),
+		.mair		= read_sysreg(mair_el2),
+		.root		= hyp_virt_to_phys(pkvm_pgtable.pgd),
+		.table_features	= s2dump_table_features(),
+		.encoding	= S2DUMP_ENCODING_PKVM_7_2,
+	};
+
+	return S2DUMP_OK;
+}
+
 u32 s2dump_pkvm_table_lock(u64 target, struct s2dump_el2_table *table)
 {
 	u64 name = target & (BIT_ULL(S2DUMP_TARGET_KIND_SHIFT) - 1);
+	u64 kind = target >> S2DUMP_TARGET_KIND_SHIFT;
 
-	switch (target >> S2DUMP_TARGET_KIND_SHIFT) {
-	case S2DUMP_TARGET_GUEST_STAGE2:
-		if (name > U16_MAX)
-			return S2DUMP_UNKNOWN_TARGET;
+	if (kind == S2DUMP_TARGET_GUEST_STAGE2 && name <= U16_MAX)
 		return s2dump_guest_lock(name, table);
-	default:
-		return S2DUMP_UNKNOWN_TARGET;
-	}
+	if (kind == S2DUMP_TARGET_HOST_STAGE2 && !name)
+		return s2dump_host_lock(table);
+	if (kind == S2DUMP_TARGET_HYP_STAGE1 && !name)
+		return s2dump_hyp_lock(table);
+
+	return S2DUMP_UNKNOWN_TARGET;
 }
 
 void s2dump_pkvm_table_unlock(void *owner)
 {
-	hyp_spin_unlock(&((struct pkvm_hyp_vm *)owner)->lock);
+	hyp_spin_unlock(owner);
 }
 
 /*
