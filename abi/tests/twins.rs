@@ -83,7 +83,11 @@ fn good_twins_assert_the_same() {
 
 #[test]
 fn good_words_of_the_gate() {
-    for (c, rust) in [("CALLS\tBIT(0)", "CALLS: u32 = 1 << 0;"), ("ATOMIC\tBIT(1)", "ATOMIC: u32 = 1 << 1;")] {
+    for (c, rust) in [
+        ("CALLS\tBIT(0)", "CALLS: u32 = 1 << 0;"),
+        ("ATOMIC\tBIT(1)", "ATOMIC: u32 = 1 << 1;"),
+        ("HYP\tBIT(2)", "HYP: u32 = 1 << 2;"),
+    ] {
         assert!(EL2_H.contains(&format!("#define S2DUMP_PERMIT_{c}")), "{c}");
         assert!(EL2_RS.contains(&format!("const PERMIT_{rust}")), "{rust}");
     }
