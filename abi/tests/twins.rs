@@ -75,6 +75,7 @@ fn good_twins_assert_the_same() {
     for (header, c, source, rust) in [
         (EL2_H, "s2dump_el2_table", EL2_RS, "CTable"),
         (EL2_H, "s2dump_el2_vm", EL2_RS, "CVm"),
+        (EL2_H, "s2dump_el2_region", EL2_RS, "CRegion"),
         (EL1_H, "s2dump_el1_vm", HOST_RS, "HostVm"),
     ] {
         assert_eq!(of_c(header, c), of_rust(source, rust), "struct {c} left, {rust} right");

@@ -4,15 +4,16 @@
 //! The host may put anything into any register, and may call from several CPUs at once. The handler keeps nothing
 //! between calls. `s2dump_abi::hypercall` says what each operation takes and returns.
 
-use crate::call::{Answer, DumpCall, ListCall, WalkCall};
+use crate::call::{Answer, DumpCall, FramesCall, ListCall, WalkCall};
 use crate::platform::{Permitted, Platform};
-use crate::{dump, list, walk};
+use crate::{dump, frames, list, walk};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::target::{Target, TargetKind};
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 
 /// The features of this handler that need no permission of their own at boot.
-const FEATURES: u64 = features::EXACT | features::DIGEST | features::GUEST_STAGE2 | features::HOST_STAGE2;
+const FEATURES: u64 =
+    features::EXACT | features::DIGEST | features::FRAMES | features::GUEST_STAGE2 | features::HOST_STAGE2;
 
 /// Handles one call: `registers` are the host's x0 to x7; returns what goes into its x1 to x3.
 #[inline]
@@ -66,8 +67,18 @@ fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitte
             let target = permitted_target(x3, permitted)?;
             walk::walk(platform, &WalkCall { slot_pfn: x2, target, address: x4, sequence: x7 })
         }
+        Op::FRAMES => dispatch_frames(registers, platform),
         _ => Err(Status::UNKNOWN_OP),
     }
+}
+
+// Each of those below has the stack to itself.
+
+#[inline(never)]
+fn dispatch_frames<P: Platform>(registers: &[u64; 8], platform: &P) -> Answer {
+    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+    expect_zero(op >> 32 | x3)?;
+    frames::frames(platform, &FramesCall { slot_pfn: x2, cursor: x4, end: x5, budget: x6, sequence: x7 })
 }
 
 /// Refuses reserved bits that are set: a later version may give them a meaning.

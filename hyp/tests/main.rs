@@ -4,6 +4,7 @@
 mod common;
 mod entry;
 mod fake;
+mod frames;
 mod hostile;
 mod merging;
 mod properties;

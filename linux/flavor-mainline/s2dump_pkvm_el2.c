@@ -50,6 +50,11 @@ bool s2dump_pkvm_is_final(void)
 	return true;
 }
 
+u16 s2dump_pkvm_encoding(void)
+{
+	return S2DUMP_ENCODING_PKVM_7_2;
+}
+
 /*
  * Does not use cpus_have_final_cap() or what is built on it: that has a BUG()
  * for the time before capabilities are final, and s2dump must have no panic
@@ -109,7 +114,7 @@ static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
 		.root		= hyp_virt_to_phys(vm->pgt.pgd),
 		.table_features	= s2dump_table_features(),
 		.vmid		= atomic64_read(&mmu->vmid.id),
-		.encoding	= S2DUMP_ENCODING_PKVM_7_2,
+		.encoding	= s2dump_pkvm_encoding(),
 	};
 	if (vm->kvm.arch.pkvm.is_protected)
 		table->flags |= S2DUMP_SLOT_PROTECTED;
@@ -130,7 +135,7 @@ static u32 s2dump_host_lock(struct s2dump_el2_table *table)
 		.root		= hyp_virt_to_phys(host_mmu.pgt.pgd),
 		.table_features	= s2dump_table_features(),
 		.vmid		= atomic64_read(&mmu->vmid.id),
-		.encoding	= S2DUMP_ENCODING_PKVM_7_2,
+		.encoding	= s2dump_pkvm_encoding(),
 	};
 
 	return S2DUMP_OK;
@@ -145,7 +150,7 @@ static u32 s2dump_hyp_lock(struct s2dump_el2_table *table)
 		.mair		= read_sysreg(mair_el2),
 		.root		= hyp_virt_to_phys(pkvm_pgtable.pgd),
 		.table_features	= s2dump_table_features(),
-		.encoding	= S2DUMP_ENCODING_PKVM_7_2,
+		.encoding	= s2dump_pkvm_encoding(),
 	};
 
 	return S2DUMP_OK;
@@ -180,6 +185,59 @@ bool s2dump_pkvm_is_counted(u64 pa)
 	struct hyp_page *page = hyp_phys_to_page(pa);
 
 	return get_hyp_state(page) == PKVM_PAGE_OWNED && page->refcount;
+}
+
+void s2dump_pkvm_frames_lock(void)
+{
+	hyp_spin_lock(&host_mmu.lock);
+}
+
+void s2dump_pkvm_frames_unlock(void)
+{
+	hyp_spin_unlock(&host_mmu.lock);
+}
+
+/*
+ * The array of states is backed for the pages of all regions, but pKVM never
+ * writes those of NOMAP regions: their zeros would say that the host owns them.
+ * A page is memory if all of it is.
+ */
+bool s2dump_pkvm_region(u64 pa, struct s2dump_el2_region *out)
+{
+	unsigned int left = 0, right = min_t(unsigned int, hyp_memblock_nr, HYP_MEMBLOCK_REGIONS);
+	const struct memblock_region *reg;
+
+	/* The regions are sorted: look for the first that ends behind @pa. */
+	while (left < right) {
+		unsigned int middle = (left + right) / 2;
+
+		reg = &hyp_memory[middle];
+		if (ALIGN_DOWN(reg->base + reg->size, PAGE_SIZE) <= pa)
+			left = middle + 1;
+		else
+			right = middle;
+	}
+
+	for (; left < min_t(unsigned int, hyp_memblock_nr, HYP_MEMBLOCK_REGIONS); left++) {
+		u64 start, end;
+
+		reg = &hyp_memory[left];
+		start = max_t(u64, PAGE_ALIGN(reg->base), ALIGN_DOWN(pa, PAGE_SIZE));
+		end = ALIGN_DOWN(reg->base + reg->size, PAGE_SIZE);
+		if (start >= end)
+			continue;
+
+		*out = (struct s2dump_el2_region) {
+			.start	= start,
+			.frames	= (end - start) >> PAGE_SHIFT,
+			.states	= reg->flags & MEMBLOCK_NOMAP ? NULL :
+				  (const u64 *)hyp_phys_to_page(start),
+		};
+
+		return true;
+	}
+
+	return false;
 }
 
 /*

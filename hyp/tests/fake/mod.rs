@@ -3,9 +3,11 @@
 
 use crate::common::{Stage, Tables};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{encoding, slot_flags, table_features, vm_flags, Record, SlotHeader, VmRecord, SLOT_BYTES};
+use s2dump_abi::slot::{
+    encoding, slot_flags, table_features, vm_flags, FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES,
+};
 use s2dump_abi::target::Target;
-use s2dump_hyp::platform::{Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
+use s2dump_hyp::platform::{FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -34,6 +36,8 @@ pub(crate) struct Hypervisor {
     /// The tables that are no guest's.
     pub(crate) host: Option<Tables>,
     pub(crate) hyp: Option<Tables>,
+    /// Memory: first address, frames, and what is kept about each, if anything is.
+    pub(crate) memory: Vec<(u64, u64, Option<Vec<AtomicU64>>)>,
     /// In place of the VTCR_EL2 of the tables.
     pub(crate) vtcr: Option<u64>,
     page: Vec<AtomicU64>,
@@ -54,6 +58,7 @@ impl Hypervisor {
             vms: vms.into_iter().collect(),
             host: None,
             hyp: None,
+            memory: Vec::new(),
             vtcr: None,
             page: (0..SLOT_WORDS).map(|_| AtomicU64::new(STALE)).collect(),
             pinned: Cell::new(0),
@@ -129,6 +134,10 @@ impl Answer {
         self.items()
     }
 
+    pub(crate) fn frames(&self) -> Vec<FrameRecord> {
+        self.items()
+    }
+
     fn items<T: FromBytes>(&self) -> Vec<T> {
         let header = self.header().expect("a slot");
         assert_eq!(usize::from(header.record_bytes), size_of::<T>());
@@ -179,9 +188,32 @@ impl Drop for Locked<'_> {
     }
 }
 
+pub(crate) struct Frames<'p>(&'p Hypervisor);
+
+impl FrameMemory for Frames<'_> {
+    fn region(&self, pa: PhysAddr) -> Option<Region<'_>> {
+        let end = |start: u64, frames: u64| start + (frames << FRAME_SHIFT);
+        let (start, frames, states) =
+            self.0.memory.iter().find(|(start, frames, _)| end(*start, *frames) > pa.get())?;
+        let skip = (pa.get().max(*start) - start) >> FRAME_SHIFT;
+        Some(Region {
+            start: PhysAddr::new(end(*start, skip)),
+            frames: frames - skip,
+            states: states.as_ref().map(|states| &states[usize::try_from(skip).unwrap()..]),
+        })
+    }
+}
+
+impl Drop for Frames<'_> {
+    fn drop(&mut self) {
+        self.0.locked.set(self.0.locked.get() - 1);
+    }
+}
+
 impl Platform for Hypervisor {
     type Slot<'p> = Pinned<'p>;
     type Guard<'p> = Locked<'p>;
+    type Frames<'p> = Frames<'p>;
 
     fn permitted(&self) -> Permitted {
         self.permitted
@@ -213,6 +245,17 @@ impl Platform for Hypervisor {
         self.locked.set(1);
         self.locks.set(self.locks.get() + 1);
         Ok((Locked(self, tables), self.registers(target, tables)))
+    }
+
+    fn encoding(&self) -> u16 {
+        encoding::PKVM_7_2
+    }
+
+    fn lock_frames(&self) -> Frames<'_> {
+        assert_eq!(self.locked.get(), 0, "frames locked under a table");
+        self.locked.set(1);
+        self.locks.set(self.locks.get() + 1);
+        Frames(self)
     }
 
     fn vm_info(&self, handle: u16) -> Option<VmInfo> {

@@ -23,6 +23,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("hyp_unpin_shared_mem", "gives the slot page back before the call returns"),
     ("hyp_physvirt_offset", "from physical to EL2 addresses"),
     ("__hyp_vmemmap", "page states: which pages EL2 owns alone"),
+    ("hyp_memory", "the regions of memory"),
+    ("hyp_memblock_nr", "how many regions there are"),
     ("addr_is_memory", "whether an address a table names is RAM"),
     ("memcpy", "what the compiler makes of copying a struct; no bound of ours to check"),
     ("memset", "what the compiler makes of clearing a struct"),
