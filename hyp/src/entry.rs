@@ -34,51 +34,72 @@ pub fn handle<P: Platform>(registers: &[u64; 8], platform: &P) -> [u64; 3] {
 
 #[inline(always)]
 fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted, hello: [u64; 2]) -> Answer {
-    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
     if !permitted.calls {
         return Err(Status::NOT_PERMITTED);
     }
-    let flags = DumpFlags((op >> 32) as u32);
-    let op = Op((op & 0xffff_ffff) as u32);
-    match op {
-        Op::HELLO => {
-            expect_zero(u64::from(flags.0) | x3 | x4 | x5 | x6 | x7)?;
-            let version = u32::try_from(x2).map_err(|_| Status::UNKNOWN_FLAG)?;
-            if !ABI_VERSION.can_speak_to(AbiVersion::from_bits(version)) {
-                return Err(Status::VERSION_MISMATCH);
-            }
-            Ok(hello)
-        }
-        Op::LIST => {
-            expect_zero(u64::from(flags.0) | x3 | x5)?;
-            list::list(platform, &ListCall { slot_pfn: x2, first: x4, looks: x6, sequence: x7 })
-        }
-        Op::DUMP => {
-            expect_zero(u64::from(flags.0 & !DumpFlags::KNOWN.0))?;
-            if flags.contains(DumpFlags::ATOMIC) && !permitted.atomic {
-                return Err(Status::ATOMIC_NOT_PERMITTED);
-            }
-            let target = permitted_target(x3, permitted)?;
-            let call = DumpCall { slot_pfn: x2, target, flags, cursor: x4, end: x5, budget: x6, sequence: x7 };
-            dump::dump(platform, &call)
-        }
-        Op::WALK => {
-            expect_zero(u64::from(flags.0) | x5 | x6)?;
-            let target = permitted_target(x3, permitted)?;
-            walk::walk(platform, &WalkCall { slot_pfn: x2, target, address: x4, sequence: x7 })
-        }
+    let [_, op, ..] = *registers;
+    match Op((op & 0xffff_ffff) as u32) {
+        Op::HELLO => dispatch_hello(registers, hello),
+        Op::LIST => dispatch_list(registers, platform),
+        Op::DUMP => dispatch_dump(registers, platform, permitted),
+        Op::WALK => dispatch_walk(registers, platform, permitted),
         Op::FRAMES => dispatch_frames(registers, platform),
         _ => Err(Status::UNKNOWN_OP),
     }
 }
 
-// Each of those below has the stack to itself.
+#[inline(always)]
+fn dispatch_hello(registers: &[u64; 8], hello: [u64; 2]) -> Answer {
+    let [_, op, version, x3, x4, x5, x6, x7] = *registers;
+    expect_zero(u64::from(flags_of(op).0) | x3 | x4 | x5 | x6 | x7)?;
+    let version = u32::try_from(version).map_err(|_| Status::UNKNOWN_FLAG)?;
+    if !ABI_VERSION.can_speak_to(AbiVersion::from_bits(version)) {
+        return Err(Status::VERSION_MISMATCH);
+    }
+    Ok(hello)
+}
+
+// Those below are not inlined: so each has the stack to itself.
+
+#[inline(never)]
+fn dispatch_list<P: Platform>(registers: &[u64; 8], platform: &P) -> Answer {
+    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+    expect_zero(u64::from(flags_of(op).0) | x3 | x5)?;
+    list::list(platform, &ListCall { slot_pfn: x2, first: x4, looks: x6, sequence: x7 })
+}
+
+#[inline(never)]
+fn dispatch_dump<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted) -> Answer {
+    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+    let flags = flags_of(op);
+    expect_zero(u64::from(flags.0 & !DumpFlags::KNOWN.0))?;
+    if flags.contains(DumpFlags::ATOMIC) && !permitted.atomic {
+        return Err(Status::ATOMIC_NOT_PERMITTED);
+    }
+    let target = permitted_target(x3, permitted)?;
+    let call = DumpCall { slot_pfn: x2, target, flags, cursor: x4, end: x5, budget: x6, sequence: x7 };
+    dump::dump(platform, &call)
+}
+
+#[inline(never)]
+fn dispatch_walk<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted) -> Answer {
+    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+    expect_zero(u64::from(flags_of(op).0) | x5 | x6)?;
+    let target = permitted_target(x3, permitted)?;
+    walk::walk(platform, &WalkCall { slot_pfn: x2, target, address: x4, sequence: x7 })
+}
 
 #[inline(never)]
 fn dispatch_frames<P: Platform>(registers: &[u64; 8], platform: &P) -> Answer {
     let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
-    expect_zero(op >> 32 | x3)?;
+    expect_zero(u64::from(flags_of(op).0) | x3)?;
     frames::frames(platform, &FramesCall { slot_pfn: x2, cursor: x4, end: x5, budget: x6, sequence: x7 })
+}
+
+/// Returns the flags in x1.
+#[inline(always)]
+fn flags_of(op: u64) -> DumpFlags {
+    DumpFlags((op >> 32) as u32)
 }
 
 /// Refuses reserved bits that are set: a later version may give them a meaning.

@@ -86,7 +86,7 @@ extern "C" {
     fn s2dump_pkvm_vm_info(handle: u16, out: *mut CVm) -> bool;
 }
 
-/// Answers one call of `__pkvm_s2dump`: the host's x0 to x7 come in, x1 to x3 go out.
+/// Answers one call of `__pkvm_s2dump`: of the host's x0 to x7, x1 to x3 become the answer.
 ///
 /// # Safety
 ///
@@ -94,7 +94,7 @@ extern "C" {
 #[no_mangle]
 pub unsafe extern "C" fn s2dump_el2_handle(registers: *mut [u64; 8]) {
     // SAFETY:
-    // - Valid, aligned and not aliased: promised by the caller, whose array is on its stack.
+    // - Valid, aligned and not aliased: promised by the caller. They are what this CPU saved when it left the host.
     let registers = unsafe { &mut *registers };
     let results = entry::handle(registers, &Hypervisor);
     let [_, x1, x2, x3, ..] = registers;
