@@ -158,7 +158,7 @@ pub(crate) fn encoding_name(encoding: Encoding) -> Word {
 }
 
 /// Takes the alarm out of a word: the table shouts, JSON and options do not.
-pub(crate) fn bare(word: &'static str) -> &'static str {
+pub(crate) fn bare(word: &str) -> &str {
     match word {
         "LOCKED!" => "locked",
         word => word.strip_suffix('!').unwrap_or(word),

@@ -405,6 +405,27 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "stat",
+        &[
+            "stat -i machine.s2d",
+            "stat -i machine.s2d host --owner guest -n",
+            "stat -i machine.s2d vm:0x1000 --json",
+            "stat -i two.s2d vm:0x1001",
+            "stat -i folded.s2d",
+            "stat -i odd.s2d --range 2G+1M",
+            "stat -i gone.s2d",
+            "stat -i two.s2d host",
+            "stat -i list.s2d",
+            "stat --ram whole.ram@0x40000000 --vtcr 0x80023558 --vttbr 0x40000000 --xnx",
+            "stat -i two.s2d --budget 7",
+            "stat --help",
+            "dump -i machine.s2d all -n -o range,state --level 3",
+            "dump -i reused.s2d all --format ndjson --summary",
+            "dump -i gone.s2d all --summary",
+            "walk -i two.s2d all 0",
+        ],
+    ),
+    (
         "filters",
         &[
             "dump -i machine.s2d host --state donated -o range,state",

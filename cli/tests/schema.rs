@@ -108,6 +108,8 @@ fn output_is_what_the_schema_says() {
     commands.extend(["", "--summary", "--state owned"].map(|more| format!("frames -i machine.s2d --json {more}")));
     commands.push("dump -i machine.s2d host --format json --state donated --owner vm:0x1000,hyp --level 3".into());
     commands.push("dump -i machine.s2d host --format json --rights rwx --summary".into());
+    commands.extend(["host", "hyp", "vm:0x1000"].map(|name| format!("stat -i machine.s2d {name} --json")));
+    commands.extend(["odd.s2d", "folded.s2d", "gone.s2d"].map(|name| format!("stat -i {name} --json")));
     for format in
         ["--granule 4k --xnx --encoding pkvm-7.2", "--granule 64k --lpa", "--granule 4k --stage 1", "--level 7"]
     {
@@ -137,6 +139,8 @@ fn output_is_what_the_schema_says() {
         String::from_utf8(output.stderr).unwrap().lines().for_each(|line| check(line, &command));
     }
     std::fs::remove_dir_all(directory).unwrap();
-    let all = ["decode", "document", "error", "frames", "header", "list", "note", "probe", "range", "trailer", "walk"];
+    let all = [
+        "decode", "document", "error", "frames", "header", "list", "note", "probe", "range", "stat", "trailer", "walk",
+    ];
     assert_eq!(types.into_iter().collect::<Vec<_>>(), all, "a type was never seen");
 }

@@ -247,7 +247,7 @@ fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
 /// Reads the list of VMs that says which table `selector` means: none for a table of no VM.
 fn list_for(selector: &Selector, device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
     match selector {
-        Selector::Host | Selector::Hyp => Ok(Vec::new()),
+        Selector::Host | Selector::Hyp | Selector::All => Ok(Vec::new()),
         Selector::Handle(_) | Selector::Pid(_) | Selector::Id(_) => list_vms(device),
     }
 }
@@ -255,7 +255,7 @@ fn list_for(selector: &Selector, device: &mut Device) -> Result<Vec<VmRecord>, F
 /// Returns the table `selector` names among `vms`.
 fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRecord>), Failure> {
     let matches = |vm: &&VmRecord| match selector {
-        Selector::Host | Selector::Hyp => false,
+        Selector::Host | Selector::Hyp | Selector::All => false,
         Selector::Handle(handle) => vm.handle == *handle,
         Selector::Pid(pid) => vm.pid == *pid,
         Selector::Id(id) => vm_name(vm) == Some(id),
@@ -264,6 +264,7 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
     match (selector, found.as_slice()) {
         (Selector::Host, _) => Ok((Target::HOST, None)),
         (Selector::Hyp, _) => Ok((Target::HYP, None)),
+        (Selector::All, _) => Err(Failure::new(ExitCode::UsageOrIo, "all: one table is wanted here").hint("name it")),
         (Selector::Handle(handle), found) => Ok((Target::guest(*handle), found.first().map(|vm| **vm))),
         (_, [vm]) => Ok((Target::guest(vm.handle), Some(**vm))),
         (_, []) => {
