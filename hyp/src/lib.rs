@@ -16,7 +16,6 @@ pub mod coalescer;
 pub mod digest;
 mod dump;
 pub mod entry;
-mod frames;
 mod header;
 mod list;
 pub mod platform;

@@ -4,10 +4,8 @@
 mod common;
 mod entry;
 mod fake;
-mod frames;
 mod hostile;
 mod merging;
 mod properties;
 mod random;
-mod targets;
 mod walker;

@@ -105,9 +105,8 @@ struct HeaderJson {
     filter: serde_json::Map<String, serde_json::Value>,
 }
 
-/// How a table ended.
 #[derive(Serialize)]
-pub(super) struct TrailerJson {
+struct TrailerJson {
     r#type: &'static str,
     ranges: u64,
     records: u64,
@@ -137,8 +136,7 @@ struct ChangesJson {
 }
 
 impl TrailerJson {
-    /// Describes `trailer`.
-    pub(super) fn new(trailer: &Trailer) -> Self {
+    fn new(trailer: &Trailer) -> Self {
         let outcome = &trailer.outcome;
         let (verify, second_digest) = match trailer.verified {
             None => ("not-asked", None),
