@@ -30,18 +30,10 @@
  */
 u32 s2dump_permitted __ro_after_init;
 
+/* What this CPU saved of the host is this call's alone: no copy on the stack. */
 void handle___pkvm_s2dump(struct kvm_cpu_context *host_ctxt)
 {
-	u64 regs[8];
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(regs); i++)
-		regs[i] = cpu_reg(host_ctxt, i);
-
-	s2dump_el2_handle(regs);
-
-	for (i = 1; i <= 3; i++)
-		cpu_reg(host_ctxt, i) = regs[i];
+	s2dump_el2_handle(&cpu_reg(host_ctxt, 0));
 }
 
 u32 s2dump_el2_permitted(void)

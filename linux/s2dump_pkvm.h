@@ -13,6 +13,7 @@
 #include <linux/types.h>
 
 struct kvm;
+struct s2dump_el2_region;
 struct s2dump_el2_table;
 struct s2dump_el2_vm;
 
@@ -42,6 +43,24 @@ void s2dump_pkvm_table_unlock(void *owner);
  * or a page like one. Called under the lock of the table that names it.
  */
 bool s2dump_pkvm_is_counted(u64 pa);
+
+/* Returns S2DUMP_ENCODING_*: of tables, and of what is kept about page frames. */
+u16 s2dump_pkvm_encoding(void);
+
+/*
+ * Locks what pKVM keeps about page frames: while it is locked, no page changes
+ * hands. Called with no lock held.
+ */
+void s2dump_pkvm_frames_lock(void);
+void s2dump_pkvm_frames_unlock(void);
+
+/*
+ * Describes the rest of the region of memory that the page at @pa is in, or
+ * the first region behind it; returns false if there is none. A region whose
+ * states are given has them mapped, all of them. Called with the lock held;
+ * @pa may have any value.
+ */
+bool s2dump_pkvm_region(u64 pa, struct s2dump_el2_region *out);
 
 /*
  * Describes a VM, dying or not, or returns false if no VM has @handle. Called

@@ -39,7 +39,8 @@
 	 BIT_ULL(S2DUMP_BAD_RANGE) | BIT_ULL(S2DUMP_SLOT_NOT_SHARED) |	\
 	 BIT_ULL(S2DUMP_TOO_BIG) | BIT_ULL(S2DUMP_VERSION_MISMATCH) |	\
 	 BIT_ULL(S2DUMP_BAD_GEOMETRY) |					\
-	 BIT_ULL(S2DUMP_ATOMIC_NOT_PERMITTED))
+	 BIT_ULL(S2DUMP_ATOMIC_NOT_PERMITTED) |				\
+	 BIT_ULL(S2DUMP_HYP_NOT_PERMITTED))
 
 /* Shared and unshared at any moment, by all who run this at once. */
 static struct page *s2dump_contested;

@@ -75,6 +75,7 @@ fn good_twins_assert_the_same() {
     for (header, c, source, rust) in [
         (EL2_H, "s2dump_el2_table", EL2_RS, "CTable"),
         (EL2_H, "s2dump_el2_vm", EL2_RS, "CVm"),
+        (EL2_H, "s2dump_el2_region", EL2_RS, "CRegion"),
         (EL1_H, "s2dump_el1_vm", HOST_RS, "HostVm"),
     ] {
         assert_eq!(of_c(header, c), of_rust(source, rust), "struct {c} left, {rust} right");
@@ -83,7 +84,11 @@ fn good_twins_assert_the_same() {
 
 #[test]
 fn good_words_of_the_gate() {
-    for (c, rust) in [("CALLS\tBIT(0)", "CALLS: u32 = 1 << 0;"), ("ATOMIC\tBIT(1)", "ATOMIC: u32 = 1 << 1;")] {
+    for (c, rust) in [
+        ("CALLS\tBIT(0)", "CALLS: u32 = 1 << 0;"),
+        ("ATOMIC\tBIT(1)", "ATOMIC: u32 = 1 << 1;"),
+        ("HYP\tBIT(2)", "HYP: u32 = 1 << 2;"),
+    ] {
         assert!(EL2_H.contains(&format!("#define S2DUMP_PERMIT_{c}")), "{c}");
         assert!(EL2_RS.contains(&format!("const PERMIT_{rust}")), "{rust}");
     }

@@ -18,7 +18,7 @@ use s2dump_host_driver::error::SessionError;
 use s2dump_host_driver::host::{Host, HostVm};
 use s2dump_host_driver::session::Session;
 use s2dump_hyp::entry;
-use s2dump_hyp::platform::{Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
+use s2dump_hyp::platform::{FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -66,8 +66,19 @@ impl TableMemory for Table<'_> {
     }
 }
 
+/// Memory of which nothing is kept: the guest's, and one page far behind it.
+impl FrameMemory for Table<'_> {
+    fn region(&self, pa: PhysAddr) -> Option<Region<'_>> {
+        let ends = [(PA, PA + 0x10_0000), (PA << 4, (PA << 4) + 0x1000)];
+        let (start, end) = ends.into_iter().find(|(_, end)| *end > pa.get())?;
+        let start = start.max(pa.get());
+        Some(Region { start: PhysAddr::new(start), frames: (end - start) >> FRAME_SHIFT, states: None })
+    }
+}
+
 const REGISTERS: TableRegisters = TableRegisters {
     vtcr: VTCR,
+    mair: 0,
     root: ROOT,
     table_features: 0,
     vmid: 1,
@@ -78,6 +89,7 @@ const REGISTERS: TableRegisters = TableRegisters {
 impl Platform for Machine {
     type Slot<'p> = Slot<'p>;
     type Guard<'p> = Table<'p>;
+    type Frames<'p> = Table<'p>;
 
     fn permitted(&self) -> Permitted {
         self.permitted
@@ -99,6 +111,14 @@ impl Platform for Machine {
     fn lock_table(&self, target: Target) -> Result<(Table<'_>, TableRegisters), Status> {
         let handle = target.guest_handle().ok_or(Status::UNKNOWN_TARGET)?;
         (handle == HANDLE).then_some((Table(self), REGISTERS)).ok_or(Status::NO_SUCH_VM)
+    }
+
+    fn encoding(&self) -> u16 {
+        encoding::PKVM_7_2
+    }
+
+    fn lock_frames(&self) -> Table<'_> {
+        Table(self)
     }
 
     fn vm_info(&self, handle: u16) -> Option<VmInfo> {
@@ -182,7 +202,7 @@ impl Machine {
             tables,
             // No stale byte may get out: see `read_all`.
             slots: (0..SLOTS).map(|_| [const { AtomicU64::new(0xaaaa_aaaa_aaaa_aaaa) }; SLOT_WORDS]).collect(),
-            permitted: Permitted { calls: true, atomic: true },
+            permitted: Permitted { calls: true, atomic: true, hyp: true },
             is_shared: true,
             host_vms: vec![host_vm(HANDLE, 42, vm_flags::CREATED), host_vm(HANDLE + 1, 43, 0)],
             calls: 0,

@@ -36,3 +36,15 @@ pub(crate) struct ListCall {
     pub(crate) looks: u64,
     pub(crate) sequence: u64,
 }
+
+/// The registers of a FRAMES call.
+pub(crate) struct FramesCall {
+    pub(crate) slot_pfn: u64,
+    /// First physical address.
+    pub(crate) cursor: u64,
+    /// End, exclusive.
+    pub(crate) end: u64,
+    /// The most page frames to look at; 0 means the default.
+    pub(crate) budget: u64,
+    pub(crate) sequence: u64,
+}

@@ -20,7 +20,7 @@ const _: () = assert!(MIN_BUDGET == walker::MIN_BUDGET);
 /// held. A descriptor takes four times as long with a digest, so default and cap are a quarter then. An atomic dump has a
 /// cap of its own, which is also its default.
 #[inline(always)]
-fn budget_in_force(asked: u64, flags: DumpFlags) -> u32 {
+pub(crate) fn budget_in_force(asked: u64, flags: DumpFlags) -> u32 {
     let shift = digest_shift(flags);
     let (default, cap) = if flags.contains(DumpFlags::ATOMIC) {
         (ATOMIC_BUDGET, ATOMIC_BUDGET)
@@ -46,7 +46,7 @@ fn digest_shift(flags: DumpFlags) -> u32 {
 
 /// What a record costs, in descriptors read without a digest: that of ending a run and of finding the next one, measured
 /// where runs are short (`cargo xtask bench`, dense and exact). A digest adds nothing to it.
-const RECORD_COST: u16 = 52;
+pub(crate) const RECORD_COST: u16 = 52;
 
 #[inline(always)]
 pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {

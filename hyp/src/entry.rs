@@ -4,21 +4,24 @@
 //! The host may put anything into any register, and may call from several CPUs at once. The handler keeps nothing
 //! between calls. `s2dump_abi::hypercall` says what each operation takes and returns.
 
-use crate::call::{Answer, DumpCall, ListCall, WalkCall};
+use crate::call::{Answer, DumpCall, FramesCall, ListCall, WalkCall};
 use crate::platform::{Permitted, Platform};
-use crate::{dump, list, walk};
+use crate::{dump, frames, list, walk};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
-use s2dump_abi::target::Target;
+use s2dump_abi::target::{Target, TargetKind};
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 
 /// The features of this handler that need no permission of their own at boot.
-const FEATURES: u64 = features::EXACT | features::DIGEST | features::GUEST_STAGE2;
+const FEATURES: u64 =
+    features::EXACT | features::DIGEST | features::FRAMES | features::GUEST_STAGE2 | features::HOST_STAGE2;
 
 /// Handles one call: `registers` are the host's x0 to x7; returns what goes into its x1 to x3.
 #[inline]
 pub fn handle<P: Platform>(registers: &[u64; 8], platform: &P) -> [u64; 3] {
     let permitted = platform.permitted();
-    let features = FEATURES | if permitted.atomic { features::ATOMIC } else { 0 };
+    let features = FEATURES
+        | if permitted.atomic { features::ATOMIC } else { 0 }
+        | if permitted.hyp { features::HYP_STAGE1 } else { 0 };
     // VERSION_MISMATCH returns this too, so that a host of another version learns which version this is.
     let hello = [u64::from(ABI_VERSION.to_bits()) | u64::from(DEFAULT_BUDGET) << 32, features];
     let (status, [x2, x3]) = match dispatch(registers, platform, permitted, hello) {
@@ -31,40 +34,72 @@ pub fn handle<P: Platform>(registers: &[u64; 8], platform: &P) -> [u64; 3] {
 
 #[inline(always)]
 fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted, hello: [u64; 2]) -> Answer {
-    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
     if !permitted.calls {
         return Err(Status::NOT_PERMITTED);
     }
-    let flags = DumpFlags((op >> 32) as u32);
-    let op = Op((op & 0xffff_ffff) as u32);
-    match op {
-        Op::HELLO => {
-            expect_zero(u64::from(flags.0) | x3 | x4 | x5 | x6 | x7)?;
-            let version = u32::try_from(x2).map_err(|_| Status::UNKNOWN_FLAG)?;
-            if !ABI_VERSION.can_speak_to(AbiVersion::from_bits(version)) {
-                return Err(Status::VERSION_MISMATCH);
-            }
-            Ok(hello)
-        }
-        Op::LIST => {
-            expect_zero(u64::from(flags.0) | x3 | x5)?;
-            list::list(platform, &ListCall { slot_pfn: x2, first: x4, looks: x6, sequence: x7 })
-        }
-        Op::DUMP => {
-            expect_zero(u64::from(flags.0 & !DumpFlags::KNOWN.0))?;
-            if flags.contains(DumpFlags::ATOMIC) && !permitted.atomic {
-                return Err(Status::ATOMIC_NOT_PERMITTED);
-            }
-            let target = Target(x3);
-            let call = DumpCall { slot_pfn: x2, target, flags, cursor: x4, end: x5, budget: x6, sequence: x7 };
-            dump::dump(platform, &call)
-        }
-        Op::WALK => {
-            expect_zero(u64::from(flags.0) | x5 | x6)?;
-            walk::walk(platform, &WalkCall { slot_pfn: x2, target: Target(x3), address: x4, sequence: x7 })
-        }
+    let [_, op, ..] = *registers;
+    match Op((op & 0xffff_ffff) as u32) {
+        Op::HELLO => dispatch_hello(registers, hello),
+        Op::LIST => dispatch_list(registers, platform),
+        Op::DUMP => dispatch_dump(registers, platform, permitted),
+        Op::WALK => dispatch_walk(registers, platform, permitted),
+        Op::FRAMES => dispatch_frames(registers, platform),
         _ => Err(Status::UNKNOWN_OP),
     }
+}
+
+#[inline(always)]
+fn dispatch_hello(registers: &[u64; 8], hello: [u64; 2]) -> Answer {
+    let [_, op, version, x3, x4, x5, x6, x7] = *registers;
+    expect_zero(u64::from(flags_of(op).0) | x3 | x4 | x5 | x6 | x7)?;
+    let version = u32::try_from(version).map_err(|_| Status::UNKNOWN_FLAG)?;
+    if !ABI_VERSION.can_speak_to(AbiVersion::from_bits(version)) {
+        return Err(Status::VERSION_MISMATCH);
+    }
+    Ok(hello)
+}
+
+// Those below are not inlined: so each has the stack to itself.
+
+#[inline(never)]
+fn dispatch_list<P: Platform>(registers: &[u64; 8], platform: &P) -> Answer {
+    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+    expect_zero(u64::from(flags_of(op).0) | x3 | x5)?;
+    list::list(platform, &ListCall { slot_pfn: x2, first: x4, looks: x6, sequence: x7 })
+}
+
+#[inline(never)]
+fn dispatch_dump<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted) -> Answer {
+    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+    let flags = flags_of(op);
+    expect_zero(u64::from(flags.0 & !DumpFlags::KNOWN.0))?;
+    if flags.contains(DumpFlags::ATOMIC) && !permitted.atomic {
+        return Err(Status::ATOMIC_NOT_PERMITTED);
+    }
+    let target = permitted_target(x3, permitted)?;
+    let call = DumpCall { slot_pfn: x2, target, flags, cursor: x4, end: x5, budget: x6, sequence: x7 };
+    dump::dump(platform, &call)
+}
+
+#[inline(never)]
+fn dispatch_walk<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted) -> Answer {
+    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+    expect_zero(u64::from(flags_of(op).0) | x5 | x6)?;
+    let target = permitted_target(x3, permitted)?;
+    walk::walk(platform, &WalkCall { slot_pfn: x2, target, address: x4, sequence: x7 })
+}
+
+#[inline(never)]
+fn dispatch_frames<P: Platform>(registers: &[u64; 8], platform: &P) -> Answer {
+    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+    expect_zero(u64::from(flags_of(op).0) | x3)?;
+    frames::frames(platform, &FramesCall { slot_pfn: x2, cursor: x4, end: x5, budget: x6, sequence: x7 })
+}
+
+/// Returns the flags in x1.
+#[inline(always)]
+fn flags_of(op: u64) -> DumpFlags {
+    DumpFlags((op >> 32) as u32)
 }
 
 /// Refuses reserved bits that are set: a later version may give them a meaning.
@@ -75,4 +110,14 @@ fn expect_zero(reserved: u64) -> Result<(), Status> {
     } else {
         Err(Status::UNKNOWN_FLAG)
     }
+}
+
+/// Refuses the table of EL2 unless the boot allowed it. The target may still be none.
+#[inline(always)]
+fn permitted_target(target: u64, permitted: Permitted) -> Result<Target, Status> {
+    let target = Target(target);
+    if target.kind() == TargetKind::HYP_STAGE1 && !permitted.hyp {
+        return Err(Status::HYP_NOT_PERMITTED);
+    }
+    Ok(target)
 }

@@ -33,6 +33,7 @@ pub(crate) fn with_table(header: SlotHeader, registers: &TableRegisters, geometr
         pa_bits: geometry.pa_bits(),
         encoding: registers.encoding,
         vmid: registers.vmid,
+        mair: registers.mair,
         ..header
     }
 }
@@ -46,15 +47,21 @@ pub(crate) fn with_table(header: SlotHeader, registers: &TableRegisters, geometr
 /// registers.
 #[inline(always)]
 pub(crate) fn root_of(kind: TargetKind, registers: &TableRegisters) -> Result<Root, Status> {
-    if kind != TargetKind::GUEST_STAGE2 {
-        return Err(Status::UNKNOWN_TARGET);
-    }
+    let register = registers.vtcr;
     let has = |bit| registers.table_features & bit != 0;
-    let features = Features {
-        lpa2: has(table_features::LPA2),
-        ..Features::of_kvm(registers.vtcr, has(table_features::FWB), has(table_features::XNX))
-    };
-    let geometry = Geometry::from_vtcr(registers.vtcr, features).map_err(|_| Status::BAD_GEOMETRY)?;
+    let lpa2 = has(table_features::LPA2);
+    let geometry = match kind {
+        TargetKind::GUEST_STAGE2 | TargetKind::HOST_STAGE2 => {
+            let of_kvm = Features::of_kvm(register, has(table_features::FWB), has(table_features::XNX));
+            Geometry::from_vtcr(register, Features { lpa2, ..of_kvm })
+        }
+        TargetKind::HYP_STAGE1 => {
+            let e2h = has(table_features::HVHE);
+            Geometry::from_tcr_el2(register, e2h, Features::of_kvm_el2(register, e2h, lpa2))
+        }
+        _ => return Err(Status::UNKNOWN_TARGET),
+    }
+    .map_err(|_| Status::BAD_GEOMETRY)?;
     Root::try_new(geometry, PhysAddr::new(registers.root)).map_err(|_| Status::BAD_GEOMETRY)
 }
 

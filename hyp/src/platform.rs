@@ -15,12 +15,15 @@
 //! - A call that looks at two tables therefore needs a function of its own, which takes the VM table's lock first and
 //!   then the tables in the order above. Two calls of `lock_table` would deadlock EL2.
 //! - [`Platform::vm_info`] takes and drops the VM table's lock: it may not be called while any table is locked.
+//! - [`Platform::lock_frames`] takes the host's lock, which guards the states of page frames.
 
 use crate::slot_writer::SlotPage;
 use crate::table_memory::TableMemory;
+use core::sync::atomic::AtomicU64;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
+use s2dump_vmsa::PhysAddr;
 
 /// The hypervisor, as the handler sees it.
 pub trait Platform {
@@ -30,6 +33,10 @@ pub trait Platform {
         Self: 'p;
     /// A table, locked until dropped: while it lives, nobody but the MMU writes the table.
     type Guard<'p>: TableMemory
+    where
+        Self: 'p;
+    /// The states of page frames, locked until dropped: while it lives, no page changes hands.
+    type Frames<'p>: FrameMemory
     where
         Self: 'p;
 
@@ -52,6 +59,13 @@ pub trait Platform {
     /// The status to answer with. No lock is held then.
     fn lock_table(&self, target: Target) -> Result<(Self::Guard<'_>, TableRegisters), Status>;
 
+    /// Returns the [`encoding`](s2dump_abi::slot::encoding) of this kernel: of its tables and of what it keeps about page
+    /// frames.
+    fn encoding(&self) -> u16;
+
+    /// Locks what the hypervisor keeps about page frames.
+    fn lock_frames(&self) -> Self::Frames<'_>;
+
     /// Describes the VM with `handle`, if there is one. `handle` may be any number. The caller fills in `ia_bits` and
     /// `start_level`.
     fn vm_info(&self, handle: u16) -> Option<VmInfo>;
@@ -65,6 +79,8 @@ pub struct Permitted {
     /// [`ATOMIC`](s2dump_abi::hypercall::DumpFlags::ATOMIC) dumps (`kvm-arm.s2dump=on,atomic`). They may hold a lock
     /// much longer than other calls.
     pub atomic: bool,
+    /// EL2's own table, and facts about its input addresses (`kvm-arm.s2dump=on,hyp`). They show the layout of EL2.
+    pub hyp: bool,
 }
 
 /// A VM, as it was under the lock of the VM table.
@@ -78,6 +94,28 @@ pub struct VmInfo {
     pub held_ticks: u32,
 }
 
+/// What the hypervisor keeps about page frames.
+pub trait FrameMemory {
+    /// Returns the rest of the region of memory that the page frame at `pa` is in, or the first region behind it, if there
+    /// is one. `pa` may be any number.
+    fn region(&self, pa: PhysAddr) -> Option<Region<'_>>;
+}
+
+/// Neighboring page frames of memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Region<'m> {
+    /// The physical address of the first: that which was asked for, or behind it.
+    pub start: PhysAddr,
+    /// How many there are, not 0.
+    pub frames: u64,
+    /// What is kept about each, as many as there are frames; `None` if nothing is. Other CPUs may write them: some parts
+    /// have another lock than the rest.
+    pub states: Option<&'m [AtomicU64]>,
+}
+
+/// Bytes of a page frame, as a shift.
+pub const FRAME_SHIFT: u32 = 12;
+
 /// A page that the host shares with EL2, and cannot take back while this lives.
 pub trait PinnedSlot {
     /// Returns the page to write.
@@ -87,8 +125,10 @@ pub trait PinnedSlot {
 /// What the hypervisor knows about a table. It goes into the slot header as it is.
 #[derive(Clone, Copy, Debug)]
 pub struct TableRegisters {
-    /// VTCR_EL2.
+    /// VTCR_EL2; of EL2's stage 1, TCR_EL2.
     pub vtcr: u64,
+    /// MAIR_EL2 of EL2's stage 1, else 0.
+    pub mair: u64,
     /// Physical address of the root table.
     pub root: u64,
     /// [`table_features`](s2dump_abi::slot::table_features).

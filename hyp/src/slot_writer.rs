@@ -7,13 +7,14 @@
 
 use crate::coalescer::RecordOut;
 use core::sync::atomic::{AtomicU64, Ordering};
-use s2dump_abi::slot::{Record, SlotHeader, VmRecord, SLOT_BYTES, SLOT_RECORDS, SLOT_VMS};
+use s2dump_abi::slot::{FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES, SLOT_RECORDS, SLOT_VMS};
 
 /// 64-bit words of a slot.
 pub const SLOT_WORDS: usize = SLOT_BYTES / 8;
 
 const HEADER_WORDS: usize = size_of::<SlotHeader>() / 8;
 const RECORD_WORDS: usize = size_of::<Record>() / 8;
+const FRAME_WORDS: usize = size_of::<FrameRecord>() / 8;
 const VM_WORDS: usize = size_of::<VmRecord>() / 8;
 
 /// A page to write a slot into. The host may read and write it at any moment.
@@ -71,6 +72,21 @@ impl<'p> SlotWriter<'p> {
     pub fn put_vm(&mut self, vm: &VmRecord) {
         let words: &[u64; VM_WORDS] = zerocopy::transmute_ref!(vm);
         self.page.write(HEADER_WORDS + self.records * VM_WORDS, words);
+        self.records += 1;
+    }
+
+    /// Returns whether another [`FrameRecord`] fits, if all records of this slot are of that type.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_room_for_frames(&self) -> bool {
+        HEADER_WORDS + (self.records + 1) * FRAME_WORDS <= self.page.0.len()
+    }
+
+    /// Appends `frames`. A slot holds records of one type only.
+    #[inline(always)]
+    pub fn put_frames(&mut self, frames: &FrameRecord) {
+        let words: &[u64; FRAME_WORDS] = zerocopy::transmute_ref!(frames);
+        self.page.write(HEADER_WORDS + self.records * FRAME_WORDS, words);
         self.records += 1;
     }
 

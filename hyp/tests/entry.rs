@@ -47,7 +47,7 @@ fn good_hello() {
     let answer = hypervisor(|_| ()).call([0, ABI_VERSION.to_bits().into(), 0, 0, 0, 0, 0]);
     assert_status(&answer, Status::OK);
     assert_eq!(answer.x2, u64::from(ABI_VERSION.to_bits()) | u64::from(DEFAULT_BUDGET) << 32);
-    assert_eq!(answer.x3, 0x107);
+    assert_eq!(answer.x3, 0x727);
     answer.assert_untouched();
 }
 
@@ -68,7 +68,7 @@ fn bad_hello_other_major_tells_ours() {
 fn bad_gate_shut() {
     let mut hypervisor = hypervisor(|_| ());
     hypervisor.permitted = Permitted::default();
-    for op in 0..6 {
+    for op in 0..8 {
         let answer = hypervisor.call([op, SLOT_PFN, VM, 0, 1 << 40, 0, 0]);
         assert_status(&answer, Status::NOT_PERMITTED);
         assert_eq!((answer.x2, answer.x3), (0, 0));
@@ -84,7 +84,7 @@ fn bad_gate_shut() {
 
 #[test]
 fn bad_op() {
-    for op in [4, 5, 0xffff_ffff] {
+    for op in [7, 8, 0xffff_ffff] {
         assert_status(&hypervisor(|_| ()).call([op, SLOT_PFN, VM, 0, 0, 0, 0]), Status::UNKNOWN_OP);
     }
 }
@@ -93,11 +93,12 @@ fn bad_op() {
 #[test]
 fn bad_reserved_arguments() {
     let hello = u64::from(ABI_VERSION.to_bits());
-    let good: [(Op, [u64; 6], &[usize]); 4] = [
+    let good: [(Op, [u64; 6], &[usize]); 5] = [
         (Op::HELLO, [hello, 0, 0, 0, 0, 0], &[3, 4, 5, 6, 7]),
         (Op::LIST, [SLOT_PFN, 0, 0, 0, 0, 0], &[3, 5]),
         (Op::DUMP, [SLOT_PFN, VM, 0, 1 << 40, 0, 0], &[]),
         (Op::WALK, [SLOT_PFN, VM, 0, 0, 0, 0], &[5, 6]),
+        (Op::FRAMES, [SLOT_PFN, 0, 0, 0x1000, 0, 0], &[3]),
     ];
     let hypervisor = hypervisor(|_| ());
     for (op, rest, reserved) in good {
@@ -127,7 +128,7 @@ fn bad_hello_version_of_more_than_32_bits() {
 
 #[test]
 fn bad_target() {
-    for target in [1 << 56, 0xff << 56, VM | 1 << 16, VM | 1 << 55] {
+    for target in [3 << 56, 0xff << 56, 1 << 56 | 1, 2 << 56 | 1, VM | 1 << 16, VM | 1 << 55] {
         for op in [Op::DUMP, Op::WALK] {
             let x5 = if op == Op::DUMP { 1 << 40 } else { 0 };
             let answer = hypervisor(|_| ()).call([op.0.into(), SLOT_PFN, target, 0, x5, 0, 0]);
@@ -580,7 +581,7 @@ fn register() -> impl Strategy<Value = u64> {
         1 => Just(1 << 40),
         1 => (0..64_u32).prop_map(|n| 1 << n),
         1 => any::<u64>(),
-        2 => (0..8_u64, 0..5_u64).prop_map(|(flags, op)| flags << 32 | op),
+        2 => (0..8_u64, 0..8_u64).prop_map(|(flags, op)| flags << 32 | op),
         2 => any::<u32>().prop_map(|page| u64::from(page) << 12),
     ]
 }
@@ -602,7 +603,11 @@ proptest! {
                     prop_assert_eq!(unpack_counts(answer.x3), (header.record_count, header.visited));
                     prop_assert!(header.visited <= ATOMIC_BUDGET);
                     prop_assert_eq!(header.reserved, 0);
-                    if header.kind == SlotKind::VMS.0 { answer.vms(); } else { answer.records(); }
+                    match SlotKind(header.kind) {
+                        SlotKind::VMS => drop(answer.vms()),
+                        SlotKind::FRAMES => drop(answer.frames()),
+                        _ => drop(answer.records()),
+                    }
                 }
                 // A hello fills none.
                 None => prop_assert!(answer.status != 0 || call[0] == 0),

@@ -4,8 +4,10 @@
 mod common;
 mod entry;
 mod fake;
+mod frames;
 mod hostile;
 mod merging;
 mod properties;
 mod random;
+mod targets;
 mod walker;

@@ -19,7 +19,7 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
 use s2dump_hyp::entry;
-use s2dump_hyp::platform::{Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
+use s2dump_hyp::platform::{FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -32,6 +32,7 @@ const TABLE_ENTRIES: usize = 512;
 struct CTable {
     owner: *mut c_void,
     vtcr: u64,
+    mair: u64,
     root: u64,
     table_features: u32,
     vmid: u16,
@@ -40,9 +41,9 @@ struct CTable {
     pad: [u16; 3],
 }
 
-const _: () = assert!(size_of::<CTable>() == 40 && offset_of!(CTable, owner) == 0 && offset_of!(CTable, vtcr) == 8 && offset_of!(CTable, root) == 16);
-const _: () = assert!(offset_of!(CTable, table_features) == 24 && offset_of!(CTable, vmid) == 28);
-const _: () = assert!(offset_of!(CTable, encoding) == 30 && offset_of!(CTable, flags) == 32);
+const _: () = assert!(size_of::<CTable>() == 48 && offset_of!(CTable, owner) == 0 && offset_of!(CTable, vtcr) == 8 && offset_of!(CTable, mair) == 16);
+const _: () = assert!(offset_of!(CTable, root) == 24 && offset_of!(CTable, table_features) == 32 && offset_of!(CTable, vmid) == 36);
+const _: () = assert!(offset_of!(CTable, encoding) == 38 && offset_of!(CTable, flags) == 40);
 
 /// `struct s2dump_el2_vm`.
 #[repr(C)]
@@ -54,9 +55,20 @@ struct CVm {
 
 const _: () = assert!(size_of::<CVm>() == 72 && offset_of!(CVm, record) == 0 && offset_of!(CVm, looked_at) == 64 && offset_of!(CVm, held_ticks) == 68);
 
-/// `S2DUMP_PERMIT_CALLS` and `S2DUMP_PERMIT_ATOMIC`.
+/// `struct s2dump_el2_region`.
+#[repr(C)]
+struct CRegion {
+    start: u64,
+    frames: u64,
+    states: *const u64,
+}
+
+const _: () = assert!(size_of::<CRegion>() == 24 && offset_of!(CRegion, start) == 0 && offset_of!(CRegion, frames) == 8 && offset_of!(CRegion, states) == 16);
+
+/// `S2DUMP_PERMIT_CALLS`, `S2DUMP_PERMIT_ATOMIC` and `S2DUMP_PERMIT_HYP`.
 const PERMIT_CALLS: u32 = 1 << 0;
 const PERMIT_ATOMIC: u32 = 1 << 1;
+const PERMIT_HYP: u32 = 1 << 2;
 
 extern "C" {
     fn s2dump_el2_permitted() -> u32;
@@ -67,10 +79,14 @@ extern "C" {
     fn s2dump_el2_table_page(pa: u64) -> *const u64;
     fn s2dump_pkvm_table_lock(target: u64, table: *mut CTable) -> u32;
     fn s2dump_pkvm_table_unlock(owner: *mut c_void);
+    fn s2dump_pkvm_encoding() -> u16;
+    fn s2dump_pkvm_frames_lock();
+    fn s2dump_pkvm_frames_unlock();
+    fn s2dump_pkvm_region(pa: u64, out: *mut CRegion) -> bool;
     fn s2dump_pkvm_vm_info(handle: u16, out: *mut CVm) -> bool;
 }
 
-/// Answers one call of `__pkvm_s2dump`: the host's x0 to x7 come in, x1 to x3 go out.
+/// Answers one call of `__pkvm_s2dump`: of the host's x0 to x7, x1 to x3 become the answer.
 ///
 /// # Safety
 ///
@@ -78,7 +94,7 @@ extern "C" {
 #[no_mangle]
 pub unsafe extern "C" fn s2dump_el2_handle(registers: *mut [u64; 8]) {
     // SAFETY:
-    // - Valid, aligned and not aliased: promised by the caller, whose array is on its stack.
+    // - Valid, aligned and not aliased: promised by the caller. They are what this CPU saved when it left the host.
     let registers = unsafe { &mut *registers };
     let results = entry::handle(registers, &Hypervisor);
     let [_, x1, x2, x3, ..] = registers;
@@ -102,15 +118,24 @@ struct Slot(NonNull<u64>);
 /// The owner that `s2dump_pkvm_table_lock` returned. Only `drop` unlocks it.
 struct Guard(*mut c_void);
 
+/// What is kept about page frames, locked.
+///
+/// # Invariants
+///
+/// Exists only while `s2dump_pkvm_frames_lock` holds. Only `drop` unlocks.
+struct Frames(());
+
 impl Platform for Hypervisor {
     type Slot<'p> = Slot;
     type Guard<'p> = Guard;
+    type Frames<'p> = Frames;
 
     #[inline]
     fn permitted(&self) -> Permitted {
         // SAFETY: has no obligation.
         let words = unsafe { s2dump_el2_permitted() };
-        Permitted { calls: words & PERMIT_CALLS != 0, atomic: words & PERMIT_ATOMIC != 0 }
+        let has = |word| words & word != 0;
+        Permitted { calls: has(PERMIT_CALLS), atomic: has(PERMIT_ATOMIC), hyp: has(PERMIT_HYP) }
     }
 
     #[inline]
@@ -148,9 +173,24 @@ impl Platform for Hypervisor {
         }
         // SAFETY:
         // - C fills the whole struct before it returns OK.
-        let CTable { owner, vtcr, root, table_features, vmid, encoding, flags, .. } = unsafe { table.assume_init() };
+        let CTable { owner, vtcr, mair, root, table_features, vmid, encoding, flags, .. } = unsafe { table.assume_init() };
         // INVARIANT: as C told it.
-        Ok((Guard(owner), TableRegisters { vtcr, root, table_features, vmid, encoding, flags }))
+        Ok((Guard(owner), TableRegisters { vtcr, mair, root, table_features, vmid, encoding, flags }))
+    }
+
+    #[inline]
+    fn encoding(&self) -> u16 {
+        // SAFETY: has no obligation.
+        unsafe { s2dump_pkvm_encoding() }
+    }
+
+    #[inline]
+    fn lock_frames(&self) -> Frames {
+        // SAFETY:
+        // - No lock is held, as above.
+        unsafe { s2dump_pkvm_frames_lock() };
+        // INVARIANT: just locked.
+        Frames(())
     }
 
     #[inline]
@@ -215,4 +255,47 @@ impl Drop for Guard {
         // - Locked by `lock_table`, unlocked nowhere else.
         unsafe { s2dump_pkvm_table_unlock(self.0) }
     }
+}
+
+impl FrameMemory for Frames {
+    #[inline]
+    fn region(&self, pa: PhysAddr) -> Option<Region<'_>> {
+        // SAFETY:
+        // - The lock is held while `self` lives.
+        unsafe { region(pa) }
+    }
+}
+
+impl Drop for Frames {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY:
+        // - Locked by `lock_frames`, unlocked nowhere else.
+        unsafe { s2dump_pkvm_frames_unlock() }
+    }
+}
+
+/// Returns the rest of the region of memory that `pa` is in, or the first one behind it.
+///
+/// # Safety
+///
+/// The host's lock is held for `'m`.
+#[inline]
+unsafe fn region<'m>(pa: PhysAddr) -> Option<Region<'m>> {
+    let mut region = MaybeUninit::uninit();
+    // SAFETY:
+    // - Takes any number.
+    // - The pointer is to memory of the struct's size, to write.
+    // - The lock is held, as the caller promises.
+    let found = unsafe { s2dump_pkvm_region(pa.get(), region.as_mut_ptr()) };
+    // SAFETY:
+    // - C fills the whole struct, which has no padding, before it returns true.
+    let CRegion { start, frames, states } = found.then(|| unsafe { region.assume_init() })?;
+    let states = (!states.is_null()).then(|| {
+        // SAFETY:
+        // - 8 bytes for each frame, in an array that EL2 has mapped for all of the region, and never unmaps.
+        // - Other CPUs at EL2 may write what another lock guards (counts of references): atomics are made for that.
+        unsafe { core::slice::from_raw_parts(states.cast::<AtomicU64>(), frames as usize) }
+    });
+    Some(Region { start: PhysAddr::new(start), frames, states })
 }

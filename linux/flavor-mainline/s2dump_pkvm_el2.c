@@ -2,7 +2,7 @@
 /*
  * s2dump at EL2: the part that is particular to mainline trees since Linux 7.2.
  *
- * The lock order is pKVM's: VM table, then VM.
+ * The lock order is pKVM's: VM table, host, hypervisor, VM.
  */
 #include <asm/arch_timer.h>
 #include <asm/kvm_asm.h>
@@ -13,6 +13,7 @@
 
 #include <nvhe/mem_protect.h>
 #include <nvhe/memory.h>
+#include <nvhe/mm.h>
 #include <nvhe/pkvm.h>
 #include <nvhe/spinlock.h>
 
@@ -47,6 +48,11 @@ static_assert((int)__KVM_HOST_SMCCC_FUNC___pkvm_s2dump >=
 bool s2dump_pkvm_is_final(void)
 {
 	return true;
+}
+
+u16 s2dump_pkvm_encoding(void)
+{
+	return S2DUMP_ENCODING_PKVM_7_2;
 }
 
 /*
@@ -103,12 +109,12 @@ static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
 
 	mmu = &vm->kvm.arch.mmu;
 	*table = (struct s2dump_el2_table) {
-		.owner		= vm,
+		.owner		= &vm->lock,
 		.vtcr		= mmu->vtcr,
 		.root		= hyp_virt_to_phys(vm->pgt.pgd),
 		.table_features	= s2dump_table_features(),
 		.vmid		= atomic64_read(&mmu->vmid.id),
-		.encoding	= S2DUMP_ENCODING_PKVM_7_2,
+		.encoding	= s2dump_pkvm_encoding(),
 	};
 	if (vm->kvm.arch.pkvm.is_protected)
 		table->flags |= S2DUMP_SLOT_PROTECTED;
@@ -118,23 +124,56 @@ static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
 	return S2DUMP_OK;
 }
 
+static u32 s2dump_host_lock(struct s2dump_el2_table *table)
+{
+	struct kvm_s2_mmu *mmu = &host_mmu.arch.mmu;
+
+	hyp_spin_lock(&host_mmu.lock);
+	*table = (struct s2dump_el2_table) {
+		.owner		= &host_mmu.lock,
+		.vtcr		= mmu->vtcr,
+		.root		= hyp_virt_to_phys(host_mmu.pgt.pgd),
+		.table_features	= s2dump_table_features(),
+		.vmid		= atomic64_read(&mmu->vmid.id),
+		.encoding	= s2dump_pkvm_encoding(),
+	};
+
+	return S2DUMP_OK;
+}
+
+static u32 s2dump_hyp_lock(struct s2dump_el2_table *table)
+{
+	hyp_spin_lock(&pkvm_pgd_lock);
+	*table = (struct s2dump_el2_table) {
+		.owner		= &pkvm_pgd_lock,
+		.vtcr		= read_sysreg(tcr_el2),
+		.mair		= read_sysreg(mair_el2),
+		.root		= hyp_virt_to_phys(pkvm_pgtable.pgd),
+		.table_features	= s2dump_table_features(),
+		.encoding	= s2dump_pkvm_encoding(),
+	};
+
+	return S2DUMP_OK;
+}
+
 u32 s2dump_pkvm_table_lock(u64 target, struct s2dump_el2_table *table)
 {
 	u64 name = target & (BIT_ULL(S2DUMP_TARGET_KIND_SHIFT) - 1);
+	u64 kind = target >> S2DUMP_TARGET_KIND_SHIFT;
 
-	switch (target >> S2DUMP_TARGET_KIND_SHIFT) {
-	case S2DUMP_TARGET_GUEST_STAGE2:
-		if (name > U16_MAX)
-			return S2DUMP_UNKNOWN_TARGET;
+	if (kind == S2DUMP_TARGET_GUEST_STAGE2 && name <= U16_MAX)
 		return s2dump_guest_lock(name, table);
-	default:
-		return S2DUMP_UNKNOWN_TARGET;
-	}
+	if (kind == S2DUMP_TARGET_HOST_STAGE2 && !name)
+		return s2dump_host_lock(table);
+	if (kind == S2DUMP_TARGET_HYP_STAGE1 && !name)
+		return s2dump_hyp_lock(table);
+
+	return S2DUMP_UNKNOWN_TARGET;
 }
 
 void s2dump_pkvm_table_unlock(void *owner)
 {
-	hyp_spin_unlock(&((struct pkvm_hyp_vm *)owner)->lock);
+	hyp_spin_unlock(owner);
 }
 
 /*
@@ -146,6 +185,59 @@ bool s2dump_pkvm_is_counted(u64 pa)
 	struct hyp_page *page = hyp_phys_to_page(pa);
 
 	return get_hyp_state(page) == PKVM_PAGE_OWNED && page->refcount;
+}
+
+void s2dump_pkvm_frames_lock(void)
+{
+	hyp_spin_lock(&host_mmu.lock);
+}
+
+void s2dump_pkvm_frames_unlock(void)
+{
+	hyp_spin_unlock(&host_mmu.lock);
+}
+
+/*
+ * The array of states is backed for the pages of all regions, but pKVM never
+ * writes those of NOMAP regions: their zeros would say that the host owns them.
+ * A page is memory if all of it is.
+ */
+bool s2dump_pkvm_region(u64 pa, struct s2dump_el2_region *out)
+{
+	unsigned int left = 0, right = min_t(unsigned int, hyp_memblock_nr, HYP_MEMBLOCK_REGIONS);
+	const struct memblock_region *reg;
+
+	/* The regions are sorted: look for the first that ends behind @pa. */
+	while (left < right) {
+		unsigned int middle = (left + right) / 2;
+
+		reg = &hyp_memory[middle];
+		if (ALIGN_DOWN(reg->base + reg->size, PAGE_SIZE) <= pa)
+			left = middle + 1;
+		else
+			right = middle;
+	}
+
+	for (; left < min_t(unsigned int, hyp_memblock_nr, HYP_MEMBLOCK_REGIONS); left++) {
+		u64 start, end;
+
+		reg = &hyp_memory[left];
+		start = max_t(u64, PAGE_ALIGN(reg->base), ALIGN_DOWN(pa, PAGE_SIZE));
+		end = ALIGN_DOWN(reg->base + reg->size, PAGE_SIZE);
+		if (start >= end)
+			continue;
+
+		*out = (struct s2dump_el2_region) {
+			.start	= start,
+			.frames	= (end - start) >> PAGE_SHIFT,
+			.states	= reg->flags & MEMBLOCK_NOMAP ? NULL :
+				  (const u64 *)hyp_phys_to_page(start),
+		};
+
+		return true;
+	}
+
+	return false;
 }
 
 /*

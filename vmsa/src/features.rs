@@ -2,7 +2,6 @@
 //! What decoding depends on and no register of a table says: the CPU's features.
 
 use crate::bits;
-use crate::tcr::el2_ps_bits;
 
 /// Features of the CPU that walks a table. A register field whose feature is absent is taken as zero, which is what the
 /// architecture does with it.
@@ -84,13 +83,6 @@ impl Features {
             the: true,
             aie: false,
         }
-    }
-
-    /// Returns the features for EL2's own table with this TCR_EL2, as KVM sets it up; `e2h` is HCR_EL2.E2H, which decides its
-    /// form. KVM sets PS to what the CPU has, DS and a T0SZ only as the CPU takes them (`cpu_init_hyp_mode`).
-    #[must_use]
-    pub const fn of_kvm_el2(tcr: u64, e2h: bool, lpa2: bool) -> Self {
-        Self { pa_max_bits: el2_ps_bits(tcr, e2h), lpa2, ..Self::of_kvm(0, false, false) }
     }
 }
 

@@ -30,6 +30,15 @@ pub(crate) const fn el2_ps_bits(tcr: u64, e2h: bool) -> u8 {
     ps_bits(bits(tcr, ps + 2, ps))
 }
 
+impl Features {
+    /// Returns the features for EL2's own table with this TCR_EL2, as KVM sets it up; `e2h` is HCR_EL2.E2H, which decides its
+    /// form. KVM sets PS to what the CPU has, DS and a T0SZ only as the CPU takes them (`cpu_init_hyp_mode`).
+    #[must_use]
+    pub const fn of_kvm_el2(tcr: u64, e2h: bool, lpa2: bool) -> Self {
+        Self { pa_max_bits: el2_ps_bits(tcr, e2h), lpa2, ..Self::of_kvm(0, false, false) }
+    }
+}
+
 impl Geometry {
     /// Decodes `tcr`; `e2h` is HCR_EL2.E2H, which decides its form.
     ///

@@ -26,7 +26,7 @@ pub(crate) struct Image {
     /// VTTBR_EL2, which tells where the table is, and its VMID.
     #[arg(long, value_parser = parse_number, value_name = "VALUE")]
     pub(crate) vttbr: Option<u64>,
-    /// TCR_EL2, in place of --vtcr, for EL2's own table (stage 1). It goes with --format table only.
+    /// TCR_EL2, in place of --vtcr, for EL2's own table (stage 1). It does not go with --format ptdump.
     ///
     /// What these fields say is taken as it is: PS, DS, T0SZ, HA, HD, HPD, HWU59 to HWU62. TCR2_EL2.AIE is taken as clear.
     #[arg(long, value_parser = parse_number, value_name = "VALUE")]

@@ -3,7 +3,6 @@
 
 pub(crate) mod decode;
 pub(crate) mod image;
-pub(crate) mod machine;
 
 use crate::filter::{Filter, OwnedBy, Rights, STATES};
 use crate::numbers::{self, parse_number, parse_range, AddressRange};
@@ -24,7 +23,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
     /// When to use color; auto also honors NO_COLOR, CLICOLOR and TERM.
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", display_order = 900)]
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub(crate) color: Color,
 }
 
@@ -59,12 +58,10 @@ pub(crate) enum Verb {
     Dump(Dump),
     /// Show what pKVM keeps about each page frame: whose it is, and with whom it is shared.
     Frames(Frames),
+    /// Add up tables: bytes by level, rights, memory type and state, table pages and their cost, scattered output.
+    Stat(Stat),
     /// Show the descriptor of each level for one input address.
     Walk(Walk),
-    /// Show every table that maps physical memory, or says whose it is.
-    Rmap(machine::Rmap),
-    /// Ask whether isolation is intact: what the tables and states of all pages say about each other.
-    Audit(machine::Audit),
     /// Write the list of VMs and their tables to a file, which -i reads on any machine.
     Capture(Capture),
     /// Explain descriptors from a log or a register dump, bit by bit.
@@ -97,7 +94,8 @@ pub(crate) struct List {
 #[derive(Args, Debug)]
 #[command(after_help = DUMP_HELP)]
 pub(crate) struct Dump {
-    /// The table: host, hyp (EL2's own), or of a VM vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name).
+    /// The table: host, hyp (EL2's own), or of a VM vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name);
+    /// all for one after the other.
     ///
     /// hyp shows how EL2 lays out its memory, so the kernel must have been booted with kvm-arm.s2dump=on,hyp.
     ///
@@ -224,6 +222,47 @@ pub(crate) enum FormatName {
     Ndjson,
 }
 
+const STAT_HELP: &str = "\
+OF says by what is added up: the level, rights (RWX), memory type and pKVM state of pages and blocks, with their share of what is
+mapped; entry: what entries say that map nothing (owners, poison, ...); tables: table pages by their level, the root included.
+A run of output addresses is a piece in which both input and output addresses go on, whatever the size of the entries. The more
+runs, the more a guest is scattered over memory.
+
+Examples:
+  s2dump stat
+  s2dump stat vm:0x1000 --range 2G+1G
+  s2dump stat host --owner guest
+  s2dump stat -i machine.s2d vm:0x1000 --json | jq .scatter";
+
+/// Arguments of `stat`.
+#[derive(Args, Debug)]
+#[command(after_help = STAT_HELP)]
+pub(crate) struct Stat {
+    /// The table, as for dump; without one, all of the device or the capture.
+    pub(crate) target: Option<Selector>,
+    /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Only these input addresses: A..B, A.., ..B or A+LENGTH.
+    #[arg(long, value_parser = parse_range, value_name = "RANGE")]
+    pub(crate) range: Option<AddressRange>,
+    /// Which rows.
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// The most descriptors that EL2 reads in one call [default: as EL2 chooses].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) budget: Option<u32>,
+    /// Print one JSON object for each table; errors are JSON too, on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave out headings and the comment lines around the table.
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) no_headings: bool,
+    /// In place of the device.
+    #[command(flatten)]
+    pub(crate) image: image::Image,
+}
+
 const FRAMES_HELP: &str = "\
 HOST and HYP are the states in which the host and the hypervisor have the frame: owned, shared-owned (shared with another),
 shared-borrowed (another's), no-page. A frame that is no page of either is a protected guest's; `s2dump dump host` names it.
@@ -305,6 +344,8 @@ pub(crate) enum Selector {
     Host,
     /// EL2's own stage 1.
     Hyp,
+    /// All tables there are.
+    All,
     /// pKVM handle: 0x...
     Handle(u16),
     /// Process that made the VM: decimal.
@@ -318,6 +359,7 @@ impl std::fmt::Display for Selector {
         match self {
             Self::Host => f.write_str("host"),
             Self::Hyp => f.write_str("hyp"),
+            Self::All => f.write_str("all"),
             Self::Handle(handle) => write!(f, "vm:{handle:#x}"),
             Self::Pid(pid) => write!(f, "vm:{pid}"),
             Self::Id(id) => write!(f, "vm:{id}"),
@@ -329,7 +371,7 @@ impl std::fmt::Display for Selector {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SelectorError {
     /// No table has such a name.
-    #[error("a target is host, hyp, vm:0x1000 (handle), vm:4242 (pid) or vm:4242-11 (debugfs name)")]
+    #[error("a target is host, hyp, all, vm:0x1000 (handle), vm:4242 (pid) or vm:4242-11 (debugfs name)")]
     NotATarget,
     /// Not a number of 16 bits.
     #[error("`{0}` is not a pKVM handle ({first:#x} to {last:#x})", first = FIRST_HANDLE, last = END_HANDLE - 1)]
@@ -343,6 +385,7 @@ impl FromStr for Selector {
         match text {
             "host" => return Ok(Self::Host),
             "hyp" => return Ok(Self::Hyp),
+            "all" => return Ok(Self::All),
             _ => {}
         }
         let name = text.strip_prefix("vm:").ok_or(SelectorError::NotATarget)?;
@@ -377,6 +420,7 @@ mod tests {
         let cases = [
             ("host", Selector::Host),
             ("hyp", Selector::Hyp),
+            ("all", Selector::All),
             ("vm:0x1000", Selector::Handle(0x1000)),
             ("vm:4242", Selector::Pid(4242)),
             ("vm:4242-11", Selector::Id("4242-11".into())),

@@ -105,8 +105,9 @@ struct HeaderJson {
     filter: serde_json::Map<String, serde_json::Value>,
 }
 
+/// How a table ended.
 #[derive(Serialize)]
-struct TrailerJson {
+pub(super) struct TrailerJson {
     r#type: &'static str,
     ranges: u64,
     records: u64,
@@ -136,7 +137,8 @@ struct ChangesJson {
 }
 
 impl TrailerJson {
-    fn new(trailer: &Trailer) -> Self {
+    /// Describes `trailer`.
+    pub(super) fn new(trailer: &Trailer) -> Self {
         let outcome = &trailer.outcome;
         let (verify, second_digest) = match trailer.verified {
             None => ("not-asked", None),

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rows to bytes. Formats are pure and streaming: each writes a row as it comes and keeps nothing that grows with the dump.
 
-pub(crate) mod audit;
 pub(crate) mod columns;
 pub(crate) mod frames;
 pub(crate) mod hex;
 pub(crate) mod json;
 pub(crate) mod json_row;
 pub(crate) mod ptdump;
-pub(crate) mod rmap;
+pub(crate) mod stat;
 pub(crate) mod table;
 pub(crate) mod vms;
 pub(crate) mod walk;
@@ -170,6 +169,10 @@ pub(crate) trait Format {
     fn begin(&mut self, out: &mut dyn Write, heading: &Heading) -> io::Result<()>;
     /// Writes a row.
     fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()>;
+    /// Takes a table page, by the entry that leads to it. It comes before the rows of that page, and may come twice in a row.
+    fn table_page(&mut self, _: &Row) {}
+    /// Is told that table pages are told, all but the root.
+    fn tells_tables(&mut self) {}
     /// Writes what comes after the rows.
     fn end(&mut self, out: &mut dyn Write, trailer: &Trailer) -> io::Result<()>;
     /// Returns whether [`Self::end`] tells the consistency. If not, a note on standard error does.

@@ -3,11 +3,9 @@
 
 pub(crate) mod decode;
 pub(crate) mod input;
-pub(crate) mod machine;
 
 use self::decode::DecodePlan;
 use self::input::Input;
-use self::machine::{AuditPlan, RmapPlan};
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -16,6 +14,7 @@ use crate::format::columns::{parse_columns, usual, Column};
 use crate::format::frames::FramesFormat;
 use crate::format::json::{Framing, Json};
 use crate::format::ptdump::{Dialect, Ptdump};
+use crate::format::stat::Stat;
 use crate::format::table::TableFormat;
 use crate::format::Format;
 use crate::numbers::AddressRange;
@@ -44,15 +43,6 @@ pub(crate) enum Plan {
     Frames(FramesPlan),
     /// Walk for one address.
     Walk(WalkPlan),
-    /// Show who uses physical memory.
-    Rmap(RmapPlan),
-    /// Ask whether isolation is intact.
-    Audit(AuditPlan),
-    /// List the rules of an audit.
-    Rules {
-        /// As JSON.
-        json: bool,
-    },
     /// Write a capture.
     Capture {
         /// Which VMs; all if empty.
@@ -145,6 +135,8 @@ pub(crate) struct DumpPlan {
     pub(crate) verify: bool,
     /// All in one call.
     pub(crate) atomic: bool,
+    /// With table pages, if they can be told.
+    pub(crate) tables: bool,
     /// Descriptors per call, 0 for the default.
     pub(crate) budget: u32,
     /// Which rows.
@@ -168,15 +160,29 @@ pub(crate) enum Style {
     Ptdump(Dialect),
     /// JSON.
     Json(Framing),
+    /// Sums in place of rows.
+    Stat {
+        /// As JSON.
+        json: bool,
+    },
 }
 
 impl Style {
+    /// Returns whether an empty line helps between two tables.
+    pub(crate) fn is_for_people(&self) -> bool {
+        match self {
+            Self::Json(_) | Self::Stat { json: true } => false,
+            Self::Table(_) | Self::Ptdump(_) | Self::Stat { json: false } => true,
+        }
+    }
+
     /// Makes the writer.
     pub(crate) fn writer(&self) -> Box<dyn Format> {
         match self {
             Self::Table(columns) => Box::new(TableFormat::new(columns.clone())),
             Self::Ptdump(dialect) => Box::new(Ptdump::new(*dialect)),
             Self::Json(framing) => Box::new(Json::new(*framing)),
+            Self::Stat { json } => Box::new(Stat::new(*json)),
         }
     }
 }
@@ -188,14 +194,12 @@ impl Plan {
             Verb::Probe(probe) => Self::Probe { json: probe.json },
             Verb::List(list) => Self::List { input: list.input, json: list.json, headings: !list.no_headings },
             Verb::Dump(dump) => Self::Dump(DumpPlan::new(dump, cli.color)?),
+            Verb::Stat(stat) => Self::Dump(DumpPlan::of_stat(stat, cli.color)?),
             Verb::Walk(walk) => {
                 let input = Input::new(walk.target, walk.input, walk.image, "walk")?;
                 Self::Walk(WalkPlan { input, address: walk.address, json: walk.json })
             }
             Verb::Frames(frames) => Self::Frames(FramesPlan::new(frames)?),
-            Verb::Rmap(rmap) => Self::Rmap(RmapPlan::new(rmap)),
-            Verb::Audit(audit) if audit.list => Self::Rules { json: audit.json },
-            Verb::Audit(audit) => Self::Audit(AuditPlan::new(audit)?),
             Verb::Capture(capture) => {
                 let output = Output::new(capture.output);
                 Self::Capture { targets: capture.targets, output, budget: capture.budget.unwrap_or(0) }
@@ -207,17 +211,40 @@ impl Plan {
     /// Returns whether errors are to be JSON too.
     pub(crate) fn is_json(&self) -> bool {
         match self {
-            Self::Rmap(RmapPlan { json, .. }) | Self::Audit(AuditPlan { json, .. }) | Self::Rules { json } => *json,
             Self::Probe { json } | Self::List { json, .. } | Self::Walk(WalkPlan { json, .. }) => *json,
             Self::Frames(frames) => matches!(frames.format, FramesFormat::Json { .. }),
             Self::Decode(decode) => decode.json,
-            Self::Dump(dump) => matches!(dump.style, Style::Json(_)),
+            Self::Dump(dump) => matches!(dump.style, Style::Json(_) | Style::Stat { json: true }),
             Self::Capture { .. } => false,
         }
     }
 }
 
 impl DumpPlan {
+    /// Adds up what a dump reads.
+    fn of_stat(stat: args::Stat, color: Color) -> Result<Self, Failure> {
+        let instead = [("-i FILE", stat.input.is_some()), ("--ram", !stat.image.ram.is_empty())];
+        if let (Some((instead, _)), true) = (instead.iter().find(|(_, given)| *given), stat.budget.is_some()) {
+            let message = format_args!("--budget asks EL2: it does not go with {instead}");
+            return Err(Failure::new(ExitCode::UsageOrIo, message));
+        }
+        let target = stat.target.or(stat.image.ram.is_empty().then_some(Selector::All));
+        Ok(Self {
+            input: Input::new(target, stat.input, stat.image, "add up")?,
+            range: stat.range.unwrap_or(AddressRange::ALL),
+            exact: true,
+            verify: false,
+            atomic: false,
+            tables: true,
+            budget: stat.budget.unwrap_or(0),
+            filter: stat.filters.into(),
+            rows: true,
+            style: Style::Stat { json: stat.json },
+            headings: !stat.no_headings,
+            color,
+        })
+    }
+
     fn new(dump: args::Dump, color: Color) -> Result<Self, Failure> {
         let usage = |message: &str| Err(Failure::new(ExitCode::UsageOrIo, message));
         let instead = match (&dump.input, dump.image.ram.is_empty()) {
@@ -247,7 +274,7 @@ impl DumpPlan {
             (FormatName::Ndjson, None) => Style::Json(Framing::Lines),
         };
         match &style {
-            Style::Table(_) | Style::Json(_) => {}
+            Style::Table(_) | Style::Json(_) | Style::Stat { .. } => {}
             Style::Ptdump(Dialect::V7_3) => input.check_stage2("--format ptdump")?,
             Style::Ptdump(Dialect::V10) => input.check_stage2("--format ptdump-v10")?,
         }
@@ -263,6 +290,7 @@ impl DumpPlan {
             exact: dump.exact,
             verify: dump.verify,
             atomic: dump.atomic,
+            tables: false,
             budget: dump.budget.unwrap_or(0),
             filter: dump.filters.into(),
             rows: !dump.summary,

@@ -672,3 +672,51 @@ fn frames_ask_for_what_was_typed() {
     let ran = run(&Script { facts: Ok(half), ..script }, "frames");
     assert_eq!(ran.code, ExitCode::UsageOrIo, "half of the facts are none: {}", ran.err);
 }
+
+/// The host's table, EL2's and each VM's that ran, each as if it had been asked for alone.
+#[test]
+fn dump_of_all_is_one_after_the_other() {
+    let of = |header, records: &[_]| Ok(Capture::default().dump(header, records, 100, Status::OK).clone());
+    let ordinary = SlotHeader { flags: slot_flags::EXACT, ..dump_header(0x1001, VTCR_40) };
+    let starts = vec![
+        of(machine::host_header(), &machine::host_table()),
+        of(machine::hyp_header(true), &machine::hyp_table(true)),
+        of(dump_header(0x1000, VTCR_40), &protected_table()),
+        of(ordinary, &ordinary_table()),
+    ];
+    let script =
+        Script { features: features::FACTS | features::HOST_STAGE2 | features::HYP_STAGE1, starts, ..host_script() };
+    let ran = run(&script, "dump all --summary");
+    assert_eq!((ran.code, ran.err.as_str()), (ExitCode::Ok, ""));
+    let names: Vec<&str> = ran.out.split("\n\n").map(|table| table.split([',', ' ']).nth(1).unwrap()).collect();
+    assert_eq!(names, ["host", "hyp", "vm:0x1000", "vm:0x1001"], "{}", ran.out);
+
+    // Without the word for EL2's table it is left out, and one that cannot be read does not spoil the others.
+    let mut script = Script { features: features::HOST_STAGE2, ..script };
+    drop(script.starts.remove(1));
+    script.starts[1] = Err(Status::VM_DYING.into());
+    let ran = run(&script, "dump all --summary --format ndjson");
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+    assert!(ran.err.contains("hyp is left out") && ran.err.contains("kvm-arm.s2dump=on,hyp"), "{}", ran.err);
+    assert!(ran.err.contains("vm:0x1000: INCOMPLETE"), "{}", ran.err);
+    let targets = ["host", "vm:0x1001"].map(|name| format!("\"target\":\"{name}\""));
+    assert_eq!(ran.out.lines().count(), 4, "{}", ran.out);
+    assert!(targets.iter().all(|target| ran.out.contains(target)), "{}", ran.out);
+
+    let old = Script { features: 0, starts: script.starts.split_off(2), ..script };
+    let ran = run(&old, "stat");
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+    assert!(ran.err.matches("EL2 of this kernel cannot dump this kind of table").count() == 2, "{}", ran.err);
+}
+
+/// Table pages are asked for where EL2 tells them.
+#[test]
+fn stat_asks_for_table_pages() {
+    for (feature, expected) in [(0, DumpFlags::EXACT), (features::TABLES, DumpFlags::EXACT.union(DumpFlags::TABLES))] {
+        let script = Script { features: feature, ..Script::new(list(), exact(100)) };
+        let ran = run(&script, "stat vm:0x1000 --range 2G+2M --budget 7");
+        assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+        let start = script.started.borrow()[1];
+        assert_eq!((start.flags, start.budget, start.start), (expected.0, 7, 2 << 30));
+    }
+}

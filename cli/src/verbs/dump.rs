@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
-use super::identity::{is_as_listed, listed_table};
-use super::pass::Pass;
-use super::{address_in, list_for, open_image, outside_space, read_facts, Context, Stop};
+use super::identity::{is_as_listed, listed_table, listed_tables};
+use super::pass::{Known, Pass};
+use super::{address_in, list_for, list_vms, open_image, outside_space, read_facts, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -17,34 +17,113 @@ use crate::source::device::{Device, Query};
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::target::Target;
+use s2dump_abi::version::features;
 use s2dump_vmsa::Ipa;
 use std::path::Path;
 
 /// Dumps from a capture, the device or an image of memory.
 pub(super) fn run(plan: &DumpPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     let mut writer = plan.style.writer();
-    let mut is_no_table = false;
-    let (trailer, failure) = match &plan.input {
-        Input::Capture(path, target) => (from_file(plan, path, target.as_ref(), writer.as_mut(), context)?, None),
-        Input::Device(target) => from_device(plan, target, writer.as_mut(), context)?,
-        Input::Image(image) => {
-            let trailer = from_image(plan, image, writer.as_mut(), &mut is_no_table, context)?;
-            (trailer, None)
+    let writer = writer.as_mut();
+    match &plan.input {
+        Input::Capture(path, Some(Selector::All)) => all_of_file(plan, path, context),
+        Input::Device(Selector::All) => all_of_device(plan, context),
+        Input::Capture(path, target) => {
+            let trailer = from_file(plan, path, target.as_ref(), writer, context)?;
+            finish(&trailer, writer.tells_consistency(), context)
         }
-    };
-    context.out.flush()?;
+        Input::Device(target) => {
+            let mut device = context.device().map_err(|error| error.into_failure(&target.to_string()))?;
+            one_of_device(plan, &mut device, target, context)
+        }
+        Input::Image(image) => {
+            let mut is_no_table = false;
+            let trailer = from_image(plan, image, writer, &mut is_no_table, context)?;
+            let code = finish(&trailer, writer.tells_consistency(), context)?;
+            // What was found out is that there is nothing to be found in it.
+            Ok(if is_no_table { code.max(ExitCode::Finding) } else { code })
+        }
+    }
+}
+
+fn one_of_device(
+    plan: &DumpPlan,
+    device: &mut Device,
+    target: &Selector,
+    context: &mut Context<'_>,
+) -> Result<ExitCode, Stop> {
+    let mut writer = plan.style.writer();
+    let (trailer, failure) = from_device(plan, device, target, writer.as_mut(), context)?;
     let code = finish(&trailer, writer.tells_consistency(), context)?;
     match failure {
         // The rows are there; that they were verified is not.
         Some(failure) => Err(Failure { code: ExitCode::Partial, ..failure }.into()),
-        // What was found out is that there is nothing to be found in it.
-        None if is_no_table => Ok(code.max(ExitCode::Finding)),
         None => Ok(code),
     }
 }
 
+/// Dumps the host's table, EL2's and those of all VMs that ran, one after the other. One that cannot be read does not spoil the
+/// others: it is told, and the exit code says that there is more.
+fn all_of_device(plan: &DumpPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
+    let mut device = context.device().map_err(|error| error.into_failure("all"))?;
+    let vms = list_vms(&mut device)?;
+    let mut code = ExitCode::Ok;
+    let mut selectors = Vec::new();
+    for (selector, feature, status) in [
+        (Selector::Host, features::HOST_STAGE2, Status::UNKNOWN_TARGET),
+        (Selector::Hyp, features::HYP_STAGE1, Status::HYP_NOT_PERMITTED),
+    ] {
+        if device.has(feature) {
+            selectors.push(selector);
+        } else {
+            // EL2 tells the feature only if the boot allowed it; without the host's table it is too old for both.
+            let status = if selectors.is_empty() { Status::UNKNOWN_TARGET } else { status };
+            let Failure { message, hint, .. } = Failure::from_status(status, &selector.to_string());
+            context.note(format_args!("{selector} is left out: {message} ({})", hint.unwrap_or_default()));
+            code = ExitCode::Partial;
+        }
+    }
+    selectors.extend(listed_tables(&vms).iter().filter_map(|table| table.target.guest_handle()).map(Selector::Handle));
+    for (at, selector) in selectors.iter().enumerate() {
+        if at > 0 && plan.style.is_for_people() {
+            writeln!(context.out)?;
+        }
+        code = code.max(match one_of_device(plan, &mut device, selector, context) {
+            Err(Stop::Failure(failure)) => {
+                context.note(failure);
+                ExitCode::Partial
+            }
+            other => other?,
+        });
+    }
+    Ok(code)
+}
+
+/// Dumps all tables of a capture, in its order; what it has of one a second time is left out.
+fn all_of_file(plan: &DumpPlan, path: &Path, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
+    let mut reader = context.capture(path)?;
+    let (mut known, mut code) = (Known::default(), None);
+    loop {
+        let mut writer = plan.style.writer();
+        let mut pass = Pass::new(plan, writer.as_mut(), None).after(known);
+        let Some(trailer) = pass.run_on(&mut reader, None, context)? else { break };
+        pass.end(&trailer, context)?;
+        known = pass.into_known();
+        let finished = match finish(&trailer, writer.tells_consistency(), context) {
+            Err(Stop::Failure(failure)) => {
+                context.note(failure);
+                ExitCode::Partial
+            }
+            other => other?,
+        };
+        code = Some(code.unwrap_or(ExitCode::Ok).max(finished));
+    }
+    code.ok_or_else(|| Failure::new(ExitCode::UsageOrIo, "the capture holds no table").into())
+}
+
 /// Tells what the output could not, and returns the exit code.
 fn finish(trailer: &Trailer, is_told: bool, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
+    context.out.flush()?;
     if !is_told {
         match trailer.outcome.hold.text() {
             Some(hold) => context.note(format_args!("{}; {hold}", trailer.consistency())),
@@ -78,21 +157,22 @@ fn finish(trailer: &Trailer, is_told: bool, context: &mut Context<'_>) -> Result
 /// Writes the dump; returns its trailer, and why a second pass failed if one did.
 fn from_device(
     plan: &DumpPlan,
+    device: &mut Device,
     selector: &Selector,
     writer: &mut dyn Format,
     context: &mut Context<'_>,
 ) -> Result<(Trailer, Option<Failure>), Stop> {
     let name = selector.to_string();
     let fail = |error: SourceError| error.into_failure(&name);
-    let mut device = context.device().map_err(fail)?;
-    let vms = list_for(selector, &mut device)?;
+    let vms = list_for(selector, device)?;
     let (table, vm) = listed_table(selector, &vms)?;
     // Facts tell which addresses are what they are by themselves; a guest's are its own.
-    let facts = if vm.is_none() { read_facts(&mut device)? } else { Vec::new() };
+    let facts = if vm.is_none() { read_facts(device)? } else { Vec::new() };
     let flag = |wanted: bool, flag: DumpFlags| if wanted { flag } else { DumpFlags::default() };
     let flags = flag(plan.exact, DumpFlags::EXACT)
         .union(flag(plan.atomic, DumpFlags::ATOMIC))
         .union(flag(plan.verify, DumpFlags::DIGEST));
+    let flags = flags.union(flag(plan.tables && device.has(features::TABLES), DumpFlags::TABLES));
     let query = Query::Dump { table, flags, start: plan.range.start, end: plan.range.end, budget: plan.budget };
 
     let start = plan.range.start;
@@ -102,8 +182,8 @@ fn from_device(
     let mut failure = None;
     if plan.verify && trailer.incomplete().is_none() {
         // The driver held the VM up to the last call of the first pass.
-        let again = list_for(selector, &mut device).and_then(|again| match is_as_listed(table, &vms, &again) {
-            true => second_pass(&mut device, query, &name, trailer.outcome.digest, context),
+        let again = list_for(selector, device).and_then(|again| match is_as_listed(table, &vms, &again) {
+            true => second_pass(device, query, &name, trailer.outcome.digest, context),
             false => Err(Failure::from_status(Status::VM_GONE, &name)),
         });
         trailer.verified = Some(match again {

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The verbs: plan -> source -> reader -> format.
 
-pub(crate) mod audit;
 pub(crate) mod capture;
 pub(crate) mod decode;
 pub(crate) mod dump;
 pub(crate) mod frames;
 mod identity;
 pub(crate) mod list;
-mod machine;
 mod pass;
 pub(crate) mod probe;
-pub(crate) mod rmap;
 mod suspicion;
 pub(crate) mod walk;
 
@@ -98,9 +95,6 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::Dump(dump) => dump::run(dump, context),
         Plan::Frames(frames) => frames::run(frames, context),
         Plan::Walk(walk) => walk::run(walk, context),
-        Plan::Rmap(plan) => rmap::run(plan, context),
-        Plan::Audit(plan) => audit::run(plan, context),
-        Plan::Rules { json } => audit::list(*json, context),
         Plan::Decode(plan) => decode::run(plan, context),
         Plan::Capture { targets, output, budget } => capture::run(targets, output, *budget, context),
     }
@@ -253,7 +247,7 @@ fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
 /// Reads the list of VMs that says which table `selector` means: none for a table of no VM.
 fn list_for(selector: &Selector, device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
     match selector {
-        Selector::Host | Selector::Hyp => Ok(Vec::new()),
+        Selector::Host | Selector::Hyp | Selector::All => Ok(Vec::new()),
         Selector::Handle(_) | Selector::Pid(_) | Selector::Id(_) => list_vms(device),
     }
 }
@@ -261,7 +255,7 @@ fn list_for(selector: &Selector, device: &mut Device) -> Result<Vec<VmRecord>, F
 /// Returns the table `selector` names among `vms`.
 fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRecord>), Failure> {
     let matches = |vm: &&VmRecord| match selector {
-        Selector::Host | Selector::Hyp => false,
+        Selector::Host | Selector::Hyp | Selector::All => false,
         Selector::Handle(handle) => vm.handle == *handle,
         Selector::Pid(pid) => vm.pid == *pid,
         Selector::Id(id) => vm_name(vm) == Some(id),
@@ -270,6 +264,7 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
     match (selector, found.as_slice()) {
         (Selector::Host, _) => Ok((Target::HOST, None)),
         (Selector::Hyp, _) => Ok((Target::HYP, None)),
+        (Selector::All, _) => Err(Failure::new(ExitCode::UsageOrIo, "all: one table is wanted here").hint("name it")),
         (Selector::Handle(handle), found) => Ok((Target::guest(*handle), found.first().map(|vm| **vm))),
         (_, [vm]) => Ok((Target::guest(vm.handle), Some(**vm))),
         (_, []) => {

@@ -22,12 +22,14 @@ use crate::source::ram::RamDump;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, Fact, RecordKind, SlotKind, VmRecord};
-use s2dump_abi::target::Target;
+use s2dump_abi::target::{Identity, Target};
 use s2dump_vmsa::fault::Fault;
 
 /// One pass over slots, from the first row to the trailer.
 pub(super) struct Pass<'a> {
     plan: &'a DumpPlan,
+    /// Tables that were dumped before.
+    seen: Vec<Identity>,
     /// The name of the table in a capture.
     selector: Option<&'a Selector>,
     writer: &'a mut dyn Format,
@@ -44,6 +46,14 @@ pub(super) struct Pass<'a> {
     marks: Marks,
     issues: u64,
     cause: Option<String>,
+}
+
+/// What a pass over one table of an input learned for the next.
+#[derive(Default)]
+pub(super) struct Known {
+    vms: Vec<VmRecord>,
+    facts: Vec<Fact>,
+    seen: Vec<Identity>,
 }
 
 /// Entries that not every format can show, by what they are.
@@ -86,6 +96,7 @@ impl<'a> Pass<'a> {
     pub(super) fn new(plan: &'a DumpPlan, writer: &'a mut dyn Format, vm: Option<VmRecord>) -> Self {
         Self {
             plan,
+            seen: Vec::new(),
             selector: None,
             writer,
             vms: Vec::new(),
@@ -109,6 +120,18 @@ impl<'a> Pass<'a> {
         Self { selector, ..self }
     }
 
+    /// Goes on in the input where another pass ended, to another table.
+    pub(super) fn after(self, Known { vms, facts, seen }: Known) -> Self {
+        Self { vms, facts, seen, ..self }
+    }
+
+    /// Returns what it learned beside rows.
+    pub(super) fn into_known(self) -> Known {
+        let Self { vms, facts, mut seen, dumping, .. } = self;
+        seen.extend(dumping.map(|table| Identity { target: table.target, root: table.root }));
+        Known { vms, facts, seen }
+    }
+
     /// Takes facts, as a capture may have them too.
     pub(super) fn knowing(self, facts: Vec<Fact>) -> Self {
         Self { facts, ..self }
@@ -121,6 +144,19 @@ impl<'a> Pass<'a> {
         target: Option<Target>,
         context: &mut Context<'_>,
     ) -> Result<Trailer, Stop> {
+        match self.run_on(reader, target, context)? {
+            Some(trailer) => Ok(trailer),
+            None => Err(self.nothing(target).into()),
+        }
+    }
+
+    /// As [`Self::run`], but `None` if there is no such table.
+    pub(super) fn run_on<S: SlotSource>(
+        &mut self,
+        reader: &mut Reader<S>,
+        target: Option<Target>,
+        context: &mut Context<'_>,
+    ) -> Result<Option<Trailer>, Stop> {
         let mut progress = Progress::new(context.shows_progress);
         let mut wanted = target;
         loop {
@@ -137,7 +173,8 @@ impl<'a> Pass<'a> {
                         Some(target) => target,
                         None => self.choose(table.target)?,
                     };
-                    if table.target == chosen && self.dumping.is_none() {
+                    let is_seen = self.seen.contains(&Identity { target: table.target, root: table.root });
+                    if table.target == chosen && self.dumping.is_none() && !is_seen {
                         wanted = Some(chosen);
                         check_listed(&table, &self.vms)?;
                         self.begin(table, context)?;
@@ -161,7 +198,7 @@ impl<'a> Pass<'a> {
                         }
                         self.cause = Some(error.into_failure("capture").message);
                     }
-                    return self.last_rows(outcome, context);
+                    return self.last_rows(outcome, context).map(Some);
                 }
                 Some(Event::End(SlotKind::END, outcome)) => {
                     if let Some(status) = outcome.status.filter(|&status| status != Status::OK) {
@@ -173,7 +210,7 @@ impl<'a> Pass<'a> {
                     }
                 }
                 Some(_) => {}
-                None => return Err(self.nothing(wanted).into()),
+                None => return Ok(None),
             }
             if let (Some(_), Some(slot)) = (&self.dumping, reader.position()) {
                 progress.tick_slot(context.err, slot);
@@ -245,6 +282,12 @@ impl<'a> Pass<'a> {
             rows: self.plan.rows,
         };
         self.merger = Some(Merger::of_table(&table, self.plan.exact));
+        if table.has(slot_flags::TABLES) {
+            self.writer.tells_tables();
+        }
+        if !self.seen.is_empty() && self.plan.style.is_for_people() {
+            writeln!(context.out)?;
+        }
         self.marks = Marks::of_table(&self.facts, table.target);
         self.dumping = Some(table);
         Ok(self.writer.begin(context.out, &heading)?)

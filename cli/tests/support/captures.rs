@@ -93,6 +93,7 @@ pub fn save_all(directory: &Path) {
         hole(0xf_ffff_ffff_f000, 3, 1),
     ];
     save("hyp-52.s2d", empty().dump(machine::hyp_52_header(), &hyp_52, 200, Status::OK));
+    save("list.s2d", empty().list(&three_vms()));
     save("odd.s2d", empty().dump(protected(), &odd_table()[1..], 200, Status::OK));
     save(
         "untyped.s2d",
@@ -177,18 +178,6 @@ pub fn save_all(directory: &Path) {
     let mut unknown = protected_table();
     unknown[3].kind = 77;
     save("unknown-record.s2d", empty().dump(protected(), &unknown, 200, Status::OK));
-    let in_order = pkvm::machine();
-    save("pkvm.s2d", &in_order.capture());
-    let mut broken = in_order.clone();
-    broken.host().map(pkvm::PROTECTED_PA, 3, 1, pkvm::PROTECTED_PA, PAGE);
-    broken.frame(pkvm::MULTI_PA, 1, pkvm::lent(3));
-    save("broken.s2d", &broken.capture());
-    let mut moving = broken.clone();
-    moving.trees.iter_mut().for_each(|tree| tree.at_rest = false);
-    save("moving.s2d", &moving.capture());
-    let mut without_hyp = in_order;
-    without_hyp.trees.remove(1);
-    save("without-hyp.s2d", &without_hyp.capture());
     save("empty.s2d", &empty());
     save("text.s2d", &Capture { bytes: b"---[ Guest IPA ]---\n".to_vec() });
 }

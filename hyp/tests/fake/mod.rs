@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A hypervisor of no substance: it counts what is held and checks the order in which it is taken.
 
-use crate::common::Tables;
+use crate::common::{Stage, Tables};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{encoding, slot_flags, table_features, vm_flags, Record, SlotHeader, VmRecord, SLOT_BYTES};
+use s2dump_abi::slot::{
+    encoding, slot_flags, table_features, vm_flags, FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES,
+};
 use s2dump_abi::target::Target;
-use s2dump_hyp::platform::{Permitted, PinnedSlot, Platform, TableRegisters, VmInfo};
+use s2dump_hyp::platform::{FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -19,6 +21,9 @@ pub(crate) const SLOT_PFN: u64 = 0x4_2042;
 /// What the page holds before a call.
 pub(crate) const STALE: u64 = 0xaaaa_aaaa_aaaa_aaaa;
 
+/// MAIR_EL2.
+pub(crate) const MAIR: u64 = 0x44ff;
+
 pub(crate) struct Hypervisor {
     pub(crate) permitted: Permitted,
     /// Whether all VMs are being torn down.
@@ -28,6 +33,11 @@ pub(crate) struct Hypervisor {
     /// Counts reads of the system counter: each advances it by 100.
     ticks: Cell<u64>,
     pub(crate) vms: BTreeMap<u16, Tables>,
+    /// The tables that are no guest's.
+    pub(crate) host: Option<Tables>,
+    pub(crate) hyp: Option<Tables>,
+    /// Memory: first address, frames, and what is kept about each, if anything is.
+    pub(crate) memory: Vec<(u64, u64, Option<Vec<AtomicU64>>)>,
     /// In place of the VTCR_EL2 of the tables.
     pub(crate) vtcr: Option<u64>,
     page: Vec<AtomicU64>,
@@ -41,11 +51,14 @@ pub(crate) struct Hypervisor {
 impl Hypervisor {
     pub(crate) fn new(vms: impl IntoIterator<Item = (u16, Tables)>) -> Self {
         Self {
-            permitted: Permitted { calls: true, atomic: true },
+            permitted: Permitted { calls: true, atomic: true, hyp: true },
             dying: false,
             vcpus: 2,
             ticks: Cell::new(u64::MAX - 250),
             vms: vms.into_iter().collect(),
+            host: None,
+            hyp: None,
+            memory: Vec::new(),
             vtcr: None,
             page: (0..SLOT_WORDS).map(|_| AtomicU64::new(STALE)).collect(),
             pinned: Cell::new(0),
@@ -71,14 +84,29 @@ impl Hypervisor {
         Answer { status, x2, x3, page: words.as_bytes().to_vec() }
     }
 
-    fn registers(&self, tables: &Tables) -> TableRegisters {
+    fn registers(&self, target: Target, tables: &Tables) -> TableRegisters {
+        let dying = if self.dying { slot_flags::DYING } else { 0 };
+        let (vmid, flags) = if target.guest_handle().is_some() { (7, slot_flags::PROTECTED | dying) } else { (0, 0) };
         TableRegisters {
             vtcr: self.vtcr.unwrap_or(tables.shape.register()),
+            mair: if tables.shape.stage == Stage::Two { 0 } else { MAIR },
             root: tables.root_pa(),
-            table_features: table_features::FWB | if tables.shape.lpa2 { table_features::LPA2 } else { 0 },
-            vmid: 7,
+            table_features: table_features::FWB
+                | if tables.shape.lpa2 { table_features::LPA2 } else { 0 }
+                | if tables.shape.stage == Stage::El2And0 { table_features::HVHE } else { 0 },
+            vmid,
             encoding: encoding::PKVM_7_2,
-            flags: slot_flags::PROTECTED | if self.dying { slot_flags::DYING } else { 0 },
+            flags,
+        }
+    }
+
+    /// The table that `target` names, if there is one.
+    fn table_of(&self, target: Target) -> Result<&Tables, Status> {
+        match (target, target.guest_handle()) {
+            (_, Some(handle)) => self.vms.get(&handle).ok_or(Status::NO_SUCH_VM),
+            (Target::HOST, _) => self.host.as_ref().ok_or(Status::UNKNOWN_TARGET),
+            (Target::HYP, _) => self.hyp.as_ref().ok_or(Status::UNKNOWN_TARGET),
+            _ => Err(Status::UNKNOWN_TARGET),
         }
     }
 }
@@ -103,6 +131,10 @@ impl Answer {
     }
 
     pub(crate) fn vms(&self) -> Vec<VmRecord> {
+        self.items()
+    }
+
+    pub(crate) fn frames(&self) -> Vec<FrameRecord> {
         self.items()
     }
 
@@ -156,9 +188,32 @@ impl Drop for Locked<'_> {
     }
 }
 
+pub(crate) struct Frames<'p>(&'p Hypervisor);
+
+impl FrameMemory for Frames<'_> {
+    fn region(&self, pa: PhysAddr) -> Option<Region<'_>> {
+        let end = |start: u64, frames: u64| start + (frames << FRAME_SHIFT);
+        let (start, frames, states) =
+            self.0.memory.iter().find(|(start, frames, _)| end(*start, *frames) > pa.get())?;
+        let skip = (pa.get().max(*start) - start) >> FRAME_SHIFT;
+        Some(Region {
+            start: PhysAddr::new(end(*start, skip)),
+            frames: frames - skip,
+            states: states.as_ref().map(|states| &states[usize::try_from(skip).unwrap()..]),
+        })
+    }
+}
+
+impl Drop for Frames<'_> {
+    fn drop(&mut self) {
+        self.0.locked.set(self.0.locked.get() - 1);
+    }
+}
+
 impl Platform for Hypervisor {
     type Slot<'p> = Pinned<'p>;
     type Guard<'p> = Locked<'p>;
+    type Frames<'p> = Frames<'p>;
 
     fn permitted(&self) -> Permitted {
         self.permitted
@@ -186,18 +241,26 @@ impl Platform for Hypervisor {
 
     fn lock_table(&self, target: Target) -> Result<(Locked<'_>, TableRegisters), Status> {
         assert_eq!(self.locked.get(), 0, "two tables");
-        let handle = target.guest_handle().ok_or(Status::UNKNOWN_TARGET)?;
-        let found = self.vms.get(&handle).map(|tables| {
-            self.locked.set(1);
-            self.locks.set(self.locks.get() + 1);
-            (Locked(self, tables), self.registers(tables))
-        });
-        found.ok_or(Status::NO_SUCH_VM)
+        let tables = self.table_of(target)?;
+        self.locked.set(1);
+        self.locks.set(self.locks.get() + 1);
+        Ok((Locked(self, tables), self.registers(target, tables)))
+    }
+
+    fn encoding(&self) -> u16 {
+        encoding::PKVM_7_2
+    }
+
+    fn lock_frames(&self) -> Frames<'_> {
+        assert_eq!(self.locked.get(), 0, "frames locked under a table");
+        self.locked.set(1);
+        self.locks.set(self.locks.get() + 1);
+        Frames(self)
     }
 
     fn vm_info(&self, handle: u16) -> Option<VmInfo> {
         assert_eq!(self.locked.get(), 0, "VM table locked under a VM");
-        let registers = self.registers(self.vms.get(&handle)?);
+        let registers = self.registers(Target::guest(handle), self.vms.get(&handle)?);
         let record = VmRecord {
             vtcr: registers.vtcr,
             root: registers.root,

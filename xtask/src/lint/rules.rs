@@ -10,16 +10,21 @@ pub(crate) const ENTRY: &str = "handle___pkvm_s2dump";
 /// A quarter of the hypervisor's one-page stack, shared with everything that leads to the handler.
 const STACK_BYTES: u64 = 1024;
 /// Text and read-only data.
-const IMAGE_BYTES: u64 = 12 * 1024;
+const IMAGE_BYTES: u64 = 16 * 1024;
 
 /// What the kernel's EL2 object provides that we may call or read, and why.
 const ALLOWED: &[(&str, &str)] = &[
     ("vm_table_lock", "guards the table of VMs while one is looked up"),
     ("get_vm_by_handle", "looks a VM up without taking a reference"),
+    ("host_mmu", "the host's table, its registers and its lock"),
+    ("pkvm_pgtable", "EL2's own table"),
+    ("pkvm_pgd_lock", "guards EL2's own table"),
     ("hyp_pin_shared_mem", "proves that the host shares the slot page, and keeps it so"),
     ("hyp_unpin_shared_mem", "gives the slot page back before the call returns"),
     ("hyp_physvirt_offset", "from physical to EL2 addresses"),
     ("__hyp_vmemmap", "page states: which pages EL2 owns alone"),
+    ("hyp_memory", "the regions of memory"),
+    ("hyp_memblock_nr", "how many regions there are"),
     ("addr_is_memory", "whether an address a table names is RAM"),
     ("memcpy", "what the compiler makes of copying a struct; no bound of ours to check"),
     ("memset", "what the compiler makes of clearing a struct"),

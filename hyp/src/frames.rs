@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! FRAMES: what the hypervisor keeps about page frames outside of tables, neighbors that are alike folded.
+//!
+//! Only memory that the hypervisor knows is looked at, region by region. Where it keeps nothing, nothing is read.
+
+use crate::call::{Answer, FramesCall};
+use crate::dump::{budget_in_force, RECORD_COST};
+use crate::header;
+use crate::platform::{FrameMemory, PinnedSlot, Platform, FRAME_SHIFT};
+use crate::run::{shorten, Same};
+use crate::slot_writer::SlotWriter;
+use core::sync::atomic::Ordering;
+use s2dump_abi::hypercall::{pack_counts, DumpFlags, Status};
+use s2dump_abi::slot::{frame_flags, FrameRecord, SlotHeader, SlotKind};
+use s2dump_vmsa::PhysAddr;
+
+/// The end of all physical addresses.
+const SPACE_END: u64 = 1 << 52;
+
+#[inline(always)]
+pub(crate) fn frames<P: Platform>(platform: &P, call: &FramesCall) -> Answer {
+    // A state takes as long to read as a descriptor, and a record as long to write, so the same bound holds the lock no
+    // longer.
+    let budget = budget_in_force(call.budget, DumpFlags::default());
+    let (cursor, end) = (call.cursor, u64::min(call.end, SPACE_END));
+    if cursor >= end || (cursor | end) & ((1 << FRAME_SHIFT) - 1) != 0 {
+        return Err(Status::BAD_RANGE);
+    }
+
+    let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
+    let frames = platform.lock_frames();
+    let locked_at = platform.counter();
+    let mut writer = SlotWriter::begin(slot.page());
+    let (mut next, mut left, mut visited) = (cursor, budget, 0);
+    // Each turn makes a record. All but the first cost as much as those of a dump; that includes the look for a region.
+    // The last one takes all that is left.
+    while next < end && left != 0 && writer.has_room_for_frames() {
+        let region = frames.region(PhysAddr::new(next)).filter(|region| region.start.get() < end);
+        let Some(region) = region else {
+            next = end;
+            break;
+        };
+        if writer.records() != 0 {
+            left = left.saturating_sub(RECORD_COST.into());
+        }
+        let pa = region.start.get();
+        let frames = u64::min(region.frames, (end - pa) >> FRAME_SHIFT);
+        let first = region.states.and_then(<[_]>::split_first);
+        let (raw, count, flags) = match first {
+            Some((first, rest)) => {
+                let raw = first.load(Ordering::Relaxed);
+                let more = u64::min(frames, left.into()).saturating_sub(1); // One is always taken.
+                let count = 1 + Same { expected: raw, step: 0, mask: u64::MAX }.count(shorten(rest, more)) as u32;
+                left = left.saturating_sub(count);
+                visited += count;
+                (raw, count, 0)
+            }
+            None => (0, u32::try_from(frames).unwrap_or(u32::MAX), frame_flags::NO_STATE),
+        };
+        writer.put_frames(&FrameRecord { pa, raw, count, flags, reserved: 0 });
+        next = pa + (u64::from(count) << FRAME_SHIFT);
+    }
+    let held_ticks = header::ticks(platform.counter().wrapping_sub(locked_at));
+    drop(frames);
+
+    let counts = pack_counts(header::narrow(writer.records()), visited);
+    let header = SlotHeader {
+        record_bytes: size_of::<FrameRecord>() as u16,
+        start: cursor,
+        next,
+        end,
+        page_shift: FRAME_SHIFT as u8,
+        encoding: platform.encoding(),
+        budget,
+        held_ticks,
+        tick_hz: platform.counter_hz(),
+        ..header::of_slot(SlotKind::FRAMES, call.sequence, counts)
+    };
+    writer.finish(&header);
+    Ok([next, counts])
+}
