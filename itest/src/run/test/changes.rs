@@ -4,6 +4,7 @@
 //!
 //! Provoked step by step, where it happens each time; and by a guest and a VMM at work, where it is counted.
 
+use super::ndjson::Printed;
 use super::support::handle_of;
 use super::{tests, Outcome};
 use crate::device::{dump_request, Device};
@@ -16,7 +17,6 @@ use anyhow::{ensure, Context as _, Result};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::RecordKind;
-use serde::Deserialize;
 use std::time::{Duration, Instant};
 
 tests!(On:
@@ -124,43 +124,20 @@ fn dumps_while_tables_come_and_go(machine: &Machine) -> Outcome {
 }
 
 fn rows_while_tables_come_and_go(machine: &Machine) -> Outcome {
-    #[derive(Deserialize)]
-    struct Row {
-        #[serde(rename = "type")]
-        kind: String,
-        #[serde(default)]
-        start: String,
-        #[serde(default)]
-        end: String,
-        #[serde(default)]
-        changed_before: bool,
-        #[serde(default)]
-        skipped_bytes: u64,
-        complete: Option<bool>,
-        changes: Option<Changes>,
-    }
-    #[derive(Deserialize)]
-    struct Changes {
-        places: usize,
-    }
-
     at_work(machine, &AT_WORK, 10, |vmm| {
         let target = format!("vm:{}", vmm.expected.pid);
         let text = program::run(&["dump", &target, "--format", "ndjson", "--budget", "64"])?.ok()?;
-        let rows = text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned()));
-        let rows = rows.collect::<Result<Vec<Row>>>()?;
-        let mut at = format!("{:#x}", 0);
-        let mut changes = 0;
-        for row in rows.iter().filter(|row| row.kind == "range") {
-            ensure!(row.start == at, "after {at} comes {}", row.start);
-            ensure!(row.skipped_bytes == 0 || row.changed_before, "{} begins within an entry", row.start);
+        let dump = Printed::parse(&text)?;
+        let (mut at, mut changes) = (0, 0);
+        for row in &dump.rows {
+            ensure!(row.start == at, "after {at:#x} comes {:#x}", row.start);
+            ensure!(row.skipped_bytes == 0 || row.changed_before, "{:#x} begins within an entry", row.start);
             changes += usize::from(row.changed_before);
-            at.clone_from(&row.end);
+            at = row.end;
         }
-        let (end, last) = (format!("{:#x}", 1_u64 << vmm.expected.ipa_bits), rows.last().context("no rows")?);
-        ensure!(at == end, "the rows end at {at}, not {end}");
-        ensure!(last.complete == Some(true), "not complete: {text}");
-        let told = last.changes.as_ref().map_or(0, |changes| changes.places);
+        ensure!(at == 1 << vmm.expected.ipa_bits, "the rows end at {at:#x}");
+        ensure!(dump.trailer.complete, "not complete: {text}");
+        let told = dump.changes();
         ensure!(told == changes, "{changes} rows after a change, but the last line tells of {told}");
         Ok(changes)
     })

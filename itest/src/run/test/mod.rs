@@ -18,6 +18,7 @@ pub(super) mod kernel_log;
 mod leaves;
 mod lifetime;
 mod listing;
+mod ndjson;
 mod ptdump;
 mod rows;
 mod support;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The program's rows, walks and captures say what the VMM says.
 
+use super::ndjson::{maybe_hex, Printed, Row};
 use super::support::handle_of;
 use super::{tests, Outcome};
-use crate::expect::{Entry, LeafMap, Run, State};
+use crate::expect::{LeafMap, Run, State};
 use crate::machine::Machine;
 use crate::program::{self, exit};
 use crate::vmm_process::VmmProcess;
@@ -21,74 +22,9 @@ tests!(On: rows_are_the_leaves, rows_of_a_range, rows_of_a_capture, damaged_capt
 const GUEST: &str =
     "protected --physical touch:16 share:4 unshare:0x80001000+1 poison:0x80008000+2 touch-share:0x80200000+3";
 
-/// A line of `--format ndjson`, or a step of a walk: what the tests look at.
-#[derive(Debug, Deserialize)]
-struct Row {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    start: String,
-    #[serde(default)]
-    end: String,
-    #[serde(default)]
-    count: u64,
-    #[serde(default)]
-    level: i8,
-    output: Option<String>,
-    attributes: Option<Attributes>,
-    state: Option<State>,
-    annotation: Option<String>,
-    complete: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Attributes {
-    read: bool,
-    write: bool,
-    execute: Option<String>,
-}
-
-fn hex(text: &str) -> Result<u64> {
-    let digits = text.strip_prefix("0x").with_context(|| format!("{text:?} has no 0x"))?;
-    u64::from_str_radix(digits, 16).with_context(|| format!("{text:?}"))
-}
-
-impl Row {
-    /// The run a row stands for; none for a hole.
-    fn run(&self) -> Result<Option<Run>> {
-        let (level, ia, count) = (self.level, hex(&self.start)?, self.count);
-        let entry = match (&self.attributes, self.annotation.as_deref()) {
-            (None, None) => return Ok(None),
-            (None, Some("poisoned")) => {
-                Entry { level, read: false, write: false, execute: false, state: State::Poisoned, oa: None }
-            }
-            (Some(attributes), None) => Entry {
-                level,
-                read: attributes.read,
-                write: attributes.write,
-                execute: attributes.execute.as_deref() == Some("el1+el0"),
-                state: self.state.context("a leaf without state")?,
-                oa: self.output.as_deref().map(hex).transpose()?,
-            },
-            other => anyhow::bail!("a row that makes no sense: {other:?}"),
-        };
-        ensure!(hex(&self.end)? - ia == count * entry.size_bytes(), "{self:?} has another size");
-        Ok(Some(Run { ia, count, entry }))
-    }
-}
-
-fn rows(text: &str) -> Result<Vec<Row>> {
-    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
-}
-
-/// Unfolds the rows of an ndjson dump that must be complete.
+/// Unfolds the rows of a dump that must be complete.
 fn leaves(text: &str) -> Result<LeafMap> {
-    let rows = rows(text)?;
-    let kinds = [rows.first(), rows.last()].map(|row| row.map(|row| row.kind.as_str()));
-    ensure!(kinds == [Some("header"), Some("trailer")], "begins and ends with {kinds:?}");
-    ensure!(rows.last().is_some_and(|row| row.complete == Some(true)), "not complete: {:?}", rows.last());
-    let runs = rows.iter().filter(|row| row.kind == "range").filter_map(|row| row.run().transpose());
-    Ok(LeafMap::from_runs(&runs.collect::<Result<Vec<_>>>()?))
+    Printed::parse(text)?.leaves()
 }
 
 fn same(expected: &LeafMap, actual: &LeafMap) -> Outcome {
@@ -228,7 +164,8 @@ fn walk_finds_each_leaf(_: &Machine) -> Outcome {
     #[derive(Deserialize)]
     struct Walk {
         mapped: bool,
-        output: Option<String>,
+        #[serde(deserialize_with = "maybe_hex")]
+        output: Option<u64>,
         steps: Vec<Row>,
     }
     let vmm = VmmProcess::start(GUEST)?;
@@ -241,24 +178,24 @@ fn walk_finds_each_leaf(_: &Machine) -> Outcome {
         let leaf = walk.steps.last().context("no steps")?;
         let found = leaf.run()?.with_context(|| format!("{run:x?} is a hole: {leaf:?}"))?;
         ensure!(found == Run { ia: run.ia, count: 1, entry: run.entry }, "{run:x?}: walk found {found:x?}");
-        let output = walk.output.as_deref().map(hex).transpose()?;
         let exact = run.entry.oa.map(|oa| oa + 0x123);
-        ensure!(output == exact, "{run:x?}: leads to {output:x?}");
+        ensure!(walk.output == exact, "{run:x?}: leads to {:x?}", walk.output);
     }
     vmm.end()
 }
 
 fn verify_and_atomic(machine: &Machine) -> Outcome {
     let vmm = VmmProcess::start(GUEST)?;
-    let options: &[(&str, &str)] = match machine.atomic {
-        true => &[("--verify", "\"verify\":\"same\""), ("--atomic", "\"consistency\":\"atomic\"")],
-        false => &[("--verify", "\"verify\":\"same\"")],
-    };
-    for (option, said) in options {
+    let options: &[&str] = if machine.atomic { &["--verify", "--atomic"] } else { &["--verify"] };
+    for option in options {
         let text = program::run(&["dump", &target(&vmm), "--exact", "--format", "ndjson", option])?.ok()?;
-        same(&LeafMap::from_runs(&vmm.expected.runs), &leaves(&text)?).context(*option)?;
-        let last = text.lines().last().unwrap_or_default();
-        ensure!(last.contains(said), "{option}: the last line lacks {said}: {last}");
+        let dump = Printed::parse(&text)?;
+        same(&LeafMap::from_runs(&vmm.expected.runs), &dump.leaves()?).context(*option)?;
+        let is_said = match *option {
+            "--verify" => dump.trailer.verify == "same",
+            _ => dump.trailer.consistency == "atomic",
+        };
+        ensure!(is_said, "{option}: the trailer says {:?}", dump.trailer);
     }
     vmm.end()
 }
@@ -270,10 +207,10 @@ fn verify_of_a_guest_at_work(machine: &Machine) -> Outcome {
     let mut changed = 0;
     for number in 0..machine.fewer(TIMES) {
         let ran = program::run(&["dump", &target(&vmm), "--format", "ndjson", "--verify"])?;
-        let last = ran.stdout.lines().last().unwrap_or_default();
-        let said = if ran.code == exit::FINDING { "\"verify\":\"changed\"" } else { "\"verify\":\"same\"" };
         ensure!(matches!(ran.code, 0 | exit::FINDING), "time {number}: {ran:?}");
-        ensure!(last.contains(said), "time {number}: exit code {}, but {last}", ran.code);
+        let said = Printed::parse(&ran.stdout)?.trailer.verify;
+        let wanted = if ran.code == exit::FINDING { "changed" } else { "same" };
+        ensure!(said == wanted, "time {number}: exit code {}, but {said}", ran.code);
         changed += usize::from(ran.code == exit::FINDING);
     }
     ensure!(changed > 0, "no change was found");
