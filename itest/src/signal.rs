@@ -41,7 +41,7 @@ impl Living {
         Life { living: self, thread }
     }
 
-    /// Sends the signal to the `number`th thread, counted around; returns whether there was one.
+    /// Sends the signal to the `number`th thread, counted around; returns whether there was one to take it.
     fn interrupt(&self, number: usize) -> bool {
         self.with(|threads| {
             let thread = threads.get(number % threads.len().max(1));
@@ -59,12 +59,12 @@ impl Drop for Life<'_> {
 }
 
 /// Runs each of `workers` in a thread, interrupts one after the other by a signal, with `pause` in between, until all have
-/// ended, and returns what they returned.
+/// ended, and returns what they returned and how many signals were sent.
 ///
 /// # Panics
 ///
 /// If one of them does.
-pub fn run_interrupted<R: Send>(workers: Vec<impl FnOnce() -> R + Send>, pause: Duration) -> Vec<R> {
+pub fn run_interrupted<R: Send>(workers: Vec<impl FnOnce() -> R + Send>, pause: Duration) -> (Vec<R>, u32) {
     // SAFETY: the handler touches nothing, so it may run at any moment.
     unsafe { signal(SIGNAL, handler) };
     let living = Living::default();
@@ -79,14 +79,16 @@ pub fn run_interrupted<R: Send>(workers: Vec<impl FnOnce() -> R + Send>, pause: 
                 })
             })
             .collect();
+        let mut sent = 0;
         for number in 0.. {
             if threads.iter().all(std::thread::ScopedJoinHandle::is_finished) {
                 break;
             }
-            living.interrupt(number);
+            sent += u32::from(living.interrupt(number));
             std::thread::sleep(pause);
         }
-        threads.into_iter().map(|thread| thread.join().expect("a worker does not panic")).collect()
+        let results = threads.into_iter().map(|thread| thread.join().expect("a worker does not panic"));
+        (results.collect(), sent)
     })
 }
 
@@ -105,6 +107,9 @@ mod tests {
                 (number, begin.elapsed() >= Duration::from_millis(20))
             }
         };
-        assert_eq!(run_interrupted(vec![work(1), work(2)], Duration::from_millis(1)), [(1, true), (2, true)]);
+        let (results, sent) = run_interrupted(vec![work(1), work(2)], Duration::from_millis(1));
+        assert_eq!(results, [(1, true), (2, true)]);
+        assert!(sent > 0);
+        assert_eq!(run_interrupted(Vec::<fn()>::new(), Duration::ZERO), (vec![], 0));
     }
 }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::mm::{MprotectFlags, ProtFlags};
 use s2dump_abi::hypercall::Op;
 use s2dump_abi::ioctl::{Advance, Hello, Start, ADVANCE, HELLO, START};
+use s2dump_abi::target::{END_HANDLE, FIRST_HANDLE, HANDLES};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -41,12 +42,13 @@ fn refused(what: &str, result: Result<(), Errno>, errno: Errno) -> Result<()> {
 fn unknown_handle(machine: &Machine) -> Outcome {
     let device = Device::open()?;
     // Below, in, and above the range of handles; the last one of them.
-    for handle in [0, 1, 0xfff, 0x1000, 0x10fe, 0x10ff, 0xffff] {
+    for handle in [0, 1, FIRST_HANDLE - 1, FIRST_HANDLE, END_HANDLE - 1, END_HANDLE, u16::MAX] {
         refused(&format!("handle {handle:#x}"), device.start(&dump_request(handle)), Errno::NOENT)?;
     }
-    program::run(&["dump", "vm:0x1042"])?.fails(exit::NO_SUCH_VM, &["0x1042"])?;
+    let name = format!("vm:{:#x}", FIRST_HANDLE + HANDLES / 2);
+    program::run(&["dump", &name])?.fails(exit::NO_SUCH_VM, &[&name])?;
     program::run(&["dump", "vm:999999"])?.fails(exit::NO_SUCH_VM, &["999999"])?;
-    program::run(&["walk", "vm:0x1042", "0x80000000"])?.fails(exit::NO_SUCH_VM, &["0x1042"])?;
+    program::run(&["walk", &name, "0x80000000"])?.fails(exit::NO_SUCH_VM, &[&name])?;
     check_nothing_broken(machine)
 }
 
