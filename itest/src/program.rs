@@ -2,8 +2,9 @@
 //! The `s2dump` program, run as its users do.
 
 use anyhow::{ensure, Context as _, Result};
+use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// The program, found in `PATH`.
 pub const PROGRAM: &str = "s2dump";
@@ -91,10 +92,64 @@ pub fn run_as_nobody(arguments: &[&str]) -> Result<Ran> {
 }
 
 fn finish(command: &mut Command) -> Result<Ran> {
-    let output = command.output().with_context(|| format!("starting {PROGRAM}"))?;
-    Ok(Ran {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    Ok(command.output().with_context(|| format!("starting {PROGRAM}"))?.into())
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// A run whose output nobody reads: it comes no further than a pipe and its own buffer hold.
+#[derive(Debug)]
+pub struct Stuck {
+    child: Child,
+    first: Vec<u8>,
+}
+
+/// What a pipe holds.
+const PIPE_BYTES: usize = 1 << 16;
+
+impl Stuck {
+    /// Starts the program and waits for its first bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started, or ends without output.
+    pub fn start(arguments: &[&str]) -> Result<Self> {
+        let mut command = command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context(PROGRAM)?;
+        let mut first = vec![0; 64];
+        let stdout = child.stdout.as_mut().context("no standard output")?;
+        stdout.read_exact(&mut first).context("the program wrote nothing")?;
+        Ok(Self { child, first })
+    }
+
+    /// Kills it, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended already.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Reads its output to the end.
+    ///
+    /// # Errors
+    ///
+    /// If that fails, or if all its output fits into a pipe: then it was never stuck.
+    pub fn finish(self) -> Result<Output> {
+        let output = self.child.wait_with_output()?;
+        ensure!(output.stdout.len() > PIPE_BYTES, "{} bytes of output: it was not stuck", output.stdout.len());
+        let stdout = [self.first, output.stdout].concat();
+        Ok(Output { stdout, ..output })
+    }
 }

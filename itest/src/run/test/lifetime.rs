@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Ends in the middle: of the VM, of the dumper, of sessions by the thousand. Nothing leaks, nothing warns.
 
+use super::ndjson::Printed;
 use super::support::{check_nothing_broken, handle_of};
 use super::{tests, Outcome};
 use crate::device::{dump_request, Device};
 use crate::machine::{unaccounted_kib, Machine};
-use crate::program;
+use crate::program::{exit, Ran, Stuck};
 use crate::selftest::shared_pages;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_BYTES};
-use std::io::Read as _;
-use std::process::Stdio;
 use zerocopy::FromBytes as _;
 
 tests!(On:
@@ -78,26 +77,22 @@ fn vm_replaced_mid_dump(machine: &Machine) -> Outcome {
     check_nothing_broken(machine)
 }
 
-/// Starts a dump of the program whose output nobody reads yet, and waits for its first bytes.
-fn stuck_program(vmm: &VmmProcess) -> Result<std::process::Child> {
+/// Starts a dump of the program that comes no further than its first slots.
+fn stuck_dump(vmm: &VmmProcess) -> Result<Stuck> {
     let target = format!("vm:{}", vmm.expected.pid);
-    let mut command = program::command(&["dump", &target, "--format", "ndjson", "--exact", "--budget", "4"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context(program::PROGRAM)?;
-    let mut first = [0; 64];
-    child.stdout.as_mut().context("no standard output")?.read_exact(&mut first).context("the program wrote nothing")?;
-    Ok(child)
+    Stuck::start(&["dump", &target, "--format", "ndjson", "--exact", "--budget", "4"])
 }
 
 fn program_tells_of_a_vm_destroyed_mid_dump(machine: &Machine) -> Outcome {
     let vmm = checkered()?;
-    let child = stuck_program(&vmm)?;
+    let stuck = stuck_dump(&vmm)?;
     vmm.end()?;
-    let output = child.wait_with_output()?;
-    let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.code() == Some(program::exit::PARTIAL), "{}: {said}", output.status);
-    ensure!(text.lines().count() > 10, "no partial results: {text}");
-    let last = text.lines().last().unwrap_or_default();
-    ensure!(last.contains("\"complete\":false"), "the last line is {last}");
+    let ran = Ran::from(stuck.finish()?);
+    ran.fails(exit::PARTIAL, &[])?;
+    ensure!(ran.stderr.contains("INCOMPLETE"), "said to a person: {}", ran.stderr);
+    let dump = Printed::parse(&ran.stdout)?;
+    ensure!(dump.rows.len() > 10, "no partial results: {dump:?}");
+    ensure!(!dump.trailer.complete && dump.trailer.consistency == "dying", "the trailer says {:?}", dump.trailer);
     check_nothing_broken(machine)
 }
 
@@ -105,10 +100,9 @@ fn dumper_killed_mid_dump(machine: &Machine) -> Outcome {
     const TIMES: usize = 100;
     let vmm = checkered()?;
     for number in 0..machine.fewer(TIMES) {
-        let mut child = stuck_program(&vmm)?;
+        let stuck = stuck_dump(&vmm)?;
         ensure!(shared_pages()? > 0, "time {number}: the dumper shares no page: the test is wrong");
-        child.kill()?;
-        child.wait()?;
+        stuck.kill()?;
         // The kernel closes the files of a process before its end can be waited for.
         let left = shared_pages()?;
         ensure!(left == 0, "time {number}: {left} pages are shared after the end of the dumper");
