@@ -2,16 +2,17 @@
 //! A VM ends while it is looked at. The host takes its pages back one by one while EL2 still has its table: what is told
 //! meanwhile says that it may lack pages, and what does not say so lacks none.
 
+use super::ndjson::Printed;
 use super::support::{check_nothing_broken, handle_of, list};
 use super::{tests, Outcome};
 use crate::device::{dump_request, Device, StartRefused};
 use crate::dump::{entry_bytes, Dump};
 use crate::machine::Machine;
-use crate::program::{self, exit};
+use crate::program::{self, exit, Ran};
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
 use rustix::io::Errno;
-use s2dump_abi::hypercall::{Op, Status};
+use s2dump_abi::hypercall::{Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::{slot_flags, vm_flags, RecordKind};
 use std::fs::File;
@@ -96,42 +97,57 @@ fn dump_until_gone(request: &Start, bytes: u64) -> Result<Ends> {
 }
 
 /// Runs the program likewise.
-fn program_until_gone(target: &str, bytes: u64) -> Result<Ends> {
+fn program_until_gone(target: &str, budget: u32, bytes: u64) -> Result<Ends> {
     let mut ends = Ends::default();
+    let budget = budget.to_string();
     loop {
-        let ran = program::run(&["dump", target, "--format", "ndjson"])?;
-        let last: serde_json::Value = match ran.stdout.lines().last() {
-            Some(line) => serde_json::from_str(line).with_context(|| line.to_owned())?,
-            None => serde_json::Value::Null,
-        };
+        let ran = program::run(&["dump", target, "--format", "ndjson", "--budget", &budget])?;
         match ran.code {
             0 => {
-                ensure!(last["complete"] == true, "exit code 0, but {last}");
-                let is_leaf = |row: &serde_json::Value| row["kind"] == "page" || row["kind"] == "block";
-                let rows =
-                    ran.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>()?;
-                let sizes = rows.iter().filter(|row| is_leaf(row)).filter_map(|row| row["size_bytes"].as_u64());
-                let found: u64 = sizes.sum();
+                let dump = Printed::parse(&ran.stdout)?;
+                let (trailer, found) = (&dump.trailer, dump.mapped_bytes());
+                ensure!(trailer.complete && trailer.consistency != "dying", "exit code 0, but {trailer:?}");
                 ensure!(found == bytes, "exit code 0 with {found:#x} of {bytes:#x} bytes");
                 ends.whole += 1;
             }
-            // Gone or dying before the first slot: said on standard error only.
+            // Before the first slot: said on standard error only.
             exit::PARTIAL if ran.stdout.is_empty() => {
-                ends.dying += 1;
+                match (ran.stderr.contains(TORN_DOWN), ran.stderr.contains("went away")) {
+                    (true, false) => ends.dying += 1,
+                    (false, true) => ends.gone += 1,
+                    _ => bail!("exit code {}, and it says: {}", exit::PARTIAL, ran.stderr.trim()),
+                }
                 return Ok(ends);
             }
             exit::PARTIAL => {
-                ensure!(last["complete"] == false, "exit code {}, but {last}", exit::PARTIAL);
-                ends.cut += 1;
+                if is_told_as_dying(&ran)? == 1 {
+                    ends.dying += 1;
+                } else {
+                    ends.cut += 1;
+                }
                 return Ok(ends);
             }
             exit::NO_SUCH_VM => {
+                ran.fails(exit::NO_SUCH_VM, &["no such VM"])?;
                 ends.gone += 1;
                 return Ok(ends);
             }
             code => bail!("exit code {code}: {}", ran.stderr.trim()),
         }
     }
+}
+
+/// What the program says of a VM that is dying.
+const TORN_DOWN: &str = "the VM is being torn down, so pages that it had may be missing";
+
+/// Checks that an ndjson dump says so where a program looks, and where a person does; returns in how many calls it was read.
+fn is_told_as_dying(ran: &Ran) -> Result<u64> {
+    ran.fails(exit::PARTIAL, &[])?;
+    let trailer = Printed::parse(&ran.stdout)?.trailer;
+    let said = (trailer.complete, trailer.incomplete_reason.as_deref(), trailer.consistency.as_str());
+    ensure!(said == (false, Some(TORN_DOWN), "dying"), "the trailer says {trailer:?}");
+    ensure!(ran.stderr.contains(TORN_DOWN), "said to a person: {}", ran.stderr.trim());
+    Ok(trailer.calls)
 }
 
 /// A VMM with 256 MiB mapped is killed in the middle of a dump, many times, at other moments each.
@@ -148,11 +164,11 @@ fn killed_mid_dump(machine: &Machine) -> Outcome {
         let mut vmm = VmmProcess::start(if is_slow { &by_page } else { &by_block })?;
         let bytes = BYTES + 4096;
         // Few descriptors at a time where there are few, so that a dump has many calls.
-        let request = Start { budget: if is_slow { 0 } else { 64 }, ..dump_request(handle_of(&vmm)?) };
-        let target = format!("vm:{:#x}", handle_of(&vmm)?);
+        let request = Start { budget: if is_slow { DEFAULT_BUDGET } else { 64 }, ..dump_request(handle_of(&vmm)?) };
+        let (target, budget) = (format!("vm:{:#x}", handle_of(&vmm)?), request.budget);
         let dumper = std::thread::spawn(move || dump_until_gone(&request, bytes));
         // The program too, every other time: it makes the dumps of both slower.
-        let runner = (number % 2 == 0).then(|| std::thread::spawn(move || program_until_gone(&target, bytes)));
+        let runner = (number % 2 == 0).then(|| std::thread::spawn(move || program_until_gone(&target, budget, bytes)));
         std::thread::sleep(if runner.is_some() { delay * 5 } else { delay });
         vmm.kill();
         dumps.add(&dumper.join().expect("the thread returns its panics as errors")?);
@@ -162,9 +178,11 @@ fn killed_mid_dump(machine: &Machine) -> Outcome {
     }
     println!("  dumps: {dumps:?}");
     println!("  the program: {runs:?}");
-    ensure!(dumps.whole >= KILLS, "hardly a whole dump: {dumps:?}");
-    ensure!(dumps.cut >= 2 && dumps.cut + dumps.dying + dumps.gone >= KILLS, "hardly a dump was cut: {dumps:?}");
-    ensure!(runs.whole >= 1 && runs.cut + runs.dying >= 1, "the program: {runs:?}");
+    // A kill meets a dump or falls between two; the program spends less of its time in one. Where other work takes most of
+    // the processors, 7 of 12 kills met a dump, and 2 of 6 the program, which had 5 whole runs. With calls so large that a
+    // dump is one of them, none does.
+    ensure!(dumps.whole >= KILLS && dumps.cut >= KILLS / 4, "hardly a test: {dumps:?}");
+    ensure!(runs.whole >= 2 && runs.cut >= 1, "hardly a test of the program: {runs:?}");
     check_nothing_broken(machine)
 }
 
@@ -188,11 +206,23 @@ fn dying_is_told(machine: &Machine) -> Outcome {
             ensure!(flags == [true], "{op:?}: slots say dying {flags:?}");
         }
         let target = format!("vm:{handle:#x}");
-        program::run(&["dump", &target])?.fails(exit::PARTIAL, &["INCOMPLETE"])?;
-        program::run(&["dump", &target, "--verify"])?.fails(exit::PARTIAL, &["INCOMPLETE"])?;
-        program::run(&["walk", &target, "0x80000000"])?.fails(exit::PARTIAL, &[])?;
+        let incomplete = format!("INCOMPLETE: {TORN_DOWN}");
+        for command in [&["dump", &target][..], &["dump", &target, "--verify"], &["walk", &target, "0x80000000"]] {
+            let ran = program::run(command)?;
+            ran.fails(exit::PARTIAL, &[])?;
+            // Whoever keeps one of the two keeps the warning.
+            let said = [&ran.stdout, &ran.stderr].map(|text| text.contains(&incomplete));
+            ensure!(said == [true, true], "{command:?}: said on standard output and error: {said:?}: {ran:?}");
+        }
+        let calls = is_told_as_dying(&program::run(&["dump", &target, "--format", "ndjson"])?)?;
+        ensure!(calls == 1, "{calls} calls for a dying VM");
+        let walk = program::run(&["walk", &target, "0x80000000", "--json"])?;
+        walk.fails(exit::PARTIAL, &[TORN_DOWN])?;
+        let walk: serde_json::Value = serde_json::from_str(&walk.stdout).with_context(|| walk.stdout.clone())?;
+        ensure!(walk["dying"] == true, "the walk says {walk}");
         let listed = program::run(&["list"])?.ok()?;
-        ensure!(listed.contains("dying"), "the list says nothing of it: {listed}");
+        let line = listed.lines().find(|line| line.contains(&target)).context("not listed by the program")?;
+        ensure!(line.contains("dying"), "the list says nothing of it: {line}");
         drop(held);
     }
     check_nothing_broken(machine)
