@@ -25,7 +25,7 @@ const EL2_AND_0: Fields = Fields { regime: Regime::El2And0, ps: 32, ha: 39, hd: 
 const EPD0: u32 = 7;
 
 /// Returns how many output-address bits TCR_EL2 says, in the form that `e2h` decides.
-pub(crate) const fn el2_ps_bits(tcr: u64, e2h: bool) -> u8 {
+const fn el2_ps_bits(tcr: u64, e2h: bool) -> u8 {
     let ps = if e2h { EL2_AND_0.ps } else { EL2.ps };
     ps_bits(bits(tcr, ps + 2, ps))
 }
