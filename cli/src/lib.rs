@@ -8,6 +8,7 @@
 //! A program, not a library to build on: [`main`] is all of it, and [`run_on_capture`] is for fuzz targets.
 
 mod args;
+mod audit;
 mod decode;
 mod exit_code;
 mod failure;
@@ -15,6 +16,7 @@ mod filter;
 mod format;
 mod frame;
 mod leaf;
+mod machine;
 mod marks;
 mod meaning;
 mod merge;

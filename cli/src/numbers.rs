@@ -150,6 +150,15 @@ pub(crate) fn parse_range(text: &str) -> Result<AddressRange, NumberError> {
     }
 }
 
+/// Reads a range, or one address, which stands for its page.
+pub(crate) fn parse_pa_span(text: &str) -> Result<AddressRange, NumberError> {
+    if text.contains("..") || text.contains('+') {
+        return parse_range(text);
+    }
+    let start = parse_number(text)? & !0xfff;
+    Ok(AddressRange { start, end: start.saturating_add(0x1000) })
+}
+
 /// Shows bytes in the largest unit that keeps them exact, or to one decimal where that would take five digits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size(pub(crate) u64);

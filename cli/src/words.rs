@@ -5,7 +5,7 @@ use crate::model::Mark;
 use s2dump_abi::slot::RecordKind;
 use s2dump_vmsa::attrs::{Cacheability, Device, MemAttr, Shareability, Xn};
 use s2dump_vmsa::fault::Fault;
-use s2dump_vmsa::pkvm::{Encoding, InvalidKind, Owner, PageState};
+use s2dump_vmsa::pkvm::{Encoding, Frame, InvalidKind, Owner, PageState};
 use s2dump_vmsa::{Geometry, Regime, TableAttrs};
 use std::borrow::Cow;
 
@@ -80,6 +80,23 @@ pub(crate) fn page_state_of(state: PageState) -> &'static str {
         PageState::SharedBorrowed => "shared-borrowed",
         PageState::NoPage => "no-page!",
     }
+}
+
+/// Returns the word for the state of a frame on one side; that it is no page there is of no alarm.
+pub(crate) fn frame_state(state: Option<PageState>) -> &'static str {
+    match state {
+        Some(PageState::NoPage) => "no-page",
+        Some(state) => page_state_of(state),
+        None => "unknown!",
+    }
+}
+
+/// Returns what pKVM keeps about a frame.
+pub(crate) fn frame(frame: Option<Frame>) -> String {
+    let Some(Frame { host, hyp, refcount, share_count, .. }) = frame else { return "unknown!".into() };
+    let (host, hyp) = (frame_state(host), frame_state(hyp));
+    let number = |count: u64, word: &str| if count == 0 { String::new() } else { format!(" {word}={count}") };
+    format!("host={host} hyp={hyp}{}{}", number(refcount.into(), "refs"), number(share_count.into(), "shares"))
 }
 
 /// Returns the word for what an invalid entry of pKVM's says, and whether that says it all; `None` if it is zero.

@@ -105,6 +105,10 @@ fn output_is_what_the_schema_says() {
         }
     }
     commands.extend(["hyp-nvhe.s2d", "hyp-52.s2d"].map(|name| format!("dump -i {name} --format json")));
+    commands.extend(["rmap -i pkvm.s2d 0x40800000+64K --json".into(), "rmap -i two.s2d 0x42000000 --json".into()]);
+    commands
+        .extend(["pkvm", "broken", "moving", "without-hyp", "two"].map(|name| format!("audit -i {name}.s2d --json")));
+    commands.push("audit --list --json".into());
     commands.extend(["", "--summary", "--state owned"].map(|more| format!("frames -i machine.s2d --json {more}")));
     commands.push("dump -i machine.s2d host --format json --state donated --owner vm:0x1000,hyp --level 3".into());
     commands.push("dump -i machine.s2d host --format json --rights rwx --summary".into());
@@ -131,7 +135,7 @@ fn output_is_what_the_schema_says() {
             .output()
             .unwrap();
         let out = String::from_utf8(output.stdout).unwrap();
-        if command.contains("ndjson") || command.starts_with("decode") {
+        if command.contains("ndjson") || command.starts_with("decode") || command.starts_with("audit") {
             out.lines().for_each(|line| check(line, &command));
         } else if !out.is_empty() {
             check(&out, &command);
@@ -140,7 +144,23 @@ fn output_is_what_the_schema_says() {
     }
     std::fs::remove_dir_all(directory).unwrap();
     let all = [
-        "decode", "document", "error", "frames", "header", "list", "note", "probe", "range", "stat", "trailer", "walk",
+        "audit",
+        "decode",
+        "document",
+        "error",
+        "finding",
+        "frames",
+        "header",
+        "list",
+        "note",
+        "probe",
+        "range",
+        "rmap",
+        "rule",
+        "stat",
+        "trailer",
+        "unsettled",
+        "walk",
     ];
     assert_eq!(types.into_iter().collect::<Vec<_>>(), all, "a type was never seen");
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod decode;
 pub(crate) mod image;
+pub(crate) mod machine;
 
 use crate::filter::{Filter, OwnedBy, Rights, STATES};
 use crate::numbers::{self, parse_number, parse_range, AddressRange};
@@ -23,7 +24,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
     /// When to use color; auto also honors NO_COLOR, CLICOLOR and TERM.
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", display_order = 900)]
     pub(crate) color: Color,
 }
 
@@ -62,6 +63,10 @@ pub(crate) enum Verb {
     Stat(Stat),
     /// Show the descriptor of each level for one input address.
     Walk(Walk),
+    /// Show every table that maps physical memory, or says whose it is.
+    Rmap(machine::Rmap),
+    /// Ask whether isolation is intact: what the tables and states of all pages say about each other.
+    Audit(machine::Audit),
     /// Write the list of VMs and their tables to a file, which -i reads on any machine.
     Capture(Capture),
     /// Explain descriptors from a log or a register dump, bit by bit.

@@ -54,15 +54,6 @@ impl FrameRow {
     }
 }
 
-/// Returns the word for a state; the frame that is no page of one side is of no alarm.
-pub(crate) fn state(state: Option<PageState>) -> &'static str {
-    match state {
-        Some(PageState::NoPage) => "no-page",
-        Some(state) => words::page_state_of(state),
-        None => "unknown!",
-    }
-}
-
 /// Returns the note of a row: what else there is to say, or that there is nothing.
 fn note(row: &FrameRow, frame: Option<Frame>) -> Word {
     let unknown = frame.is_none_or(|frame| frame.host.is_none() || frame.hyp.is_none());
@@ -161,7 +152,7 @@ impl FramesWriter {
         match frame {
             _ if row.is_nomap => self.nomap_bytes += bytes,
             Some(frame) => {
-                let states = (state(frame.host), state(frame.hyp));
+                let states = (words::frame_state(frame.host), words::frame_state(frame.hyp));
                 match self.totals.iter_mut().find(|(known, _)| *known == states) {
                     Some((_, sum)) => *sum += bytes,
                     None => self.totals.push((states, bytes)),
@@ -184,8 +175,8 @@ impl FramesWriter {
             row.start,
             row.end.wrapping_sub(1),
             Size(row.end - row.start).to_string(),
-            cell(|frame| state(frame.host).into()),
-            cell(|frame| state(frame.hyp).into()),
+            cell(|frame| words::frame_state(frame.host).into()),
+            cell(|frame| words::frame_state(frame.hyp).into()),
             cell(|frame| frame.refcount.to_string().into()),
             cell(|frame| frame.order.to_string().into()),
             cell(|frame| frame.share_count.to_string().into()),
@@ -211,7 +202,7 @@ impl FramesWriter {
             mark: Option<&'static str>,
         }
         let bytes = row.end - row.start;
-        let known = |of: Option<PageState>| of.map(|of| state(Some(of)));
+        let known = |of: Option<PageState>| of.map(|of| words::frame_state(Some(of)));
         let object = RowJson {
             start: Hex(row.start),
             end: Hex(row.end),

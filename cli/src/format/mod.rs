@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rows to bytes. Formats are pure and streaming: each writes a row as it comes and keeps nothing that grows with the dump.
 
+pub(crate) mod audit;
 pub(crate) mod columns;
 pub(crate) mod frames;
 pub(crate) mod hex;
 pub(crate) mod json;
 pub(crate) mod json_row;
 pub(crate) mod ptdump;
+pub(crate) mod rmap;
 pub(crate) mod stat;
 pub(crate) mod table;
 pub(crate) mod vms;

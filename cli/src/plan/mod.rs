@@ -3,9 +3,11 @@
 
 pub(crate) mod decode;
 pub(crate) mod input;
+pub(crate) mod machine;
 
 use self::decode::DecodePlan;
 use self::input::Input;
+use self::machine::{AuditPlan, RmapPlan};
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -43,6 +45,15 @@ pub(crate) enum Plan {
     Frames(FramesPlan),
     /// Walk for one address.
     Walk(WalkPlan),
+    /// Show who uses physical memory.
+    Rmap(RmapPlan),
+    /// Ask whether isolation is intact.
+    Audit(AuditPlan),
+    /// List the rules of an audit.
+    Rules {
+        /// As JSON.
+        json: bool,
+    },
     /// Write a capture.
     Capture {
         /// Which VMs; all if empty.
@@ -200,6 +211,9 @@ impl Plan {
                 Self::Walk(WalkPlan { input, address: walk.address, json: walk.json })
             }
             Verb::Frames(frames) => Self::Frames(FramesPlan::new(frames)?),
+            Verb::Rmap(rmap) => Self::Rmap(RmapPlan::new(rmap)),
+            Verb::Audit(audit) if audit.list => Self::Rules { json: audit.json },
+            Verb::Audit(audit) => Self::Audit(AuditPlan::new(audit)?),
             Verb::Capture(capture) => {
                 let output = Output::new(capture.output);
                 Self::Capture { targets: capture.targets, output, budget: capture.budget.unwrap_or(0) }
@@ -211,6 +225,7 @@ impl Plan {
     /// Returns whether errors are to be JSON too.
     pub(crate) fn is_json(&self) -> bool {
         match self {
+            Self::Rmap(RmapPlan { json, .. }) | Self::Audit(AuditPlan { json, .. }) | Self::Rules { json } => *json,
             Self::Probe { json } | Self::List { json, .. } | Self::Walk(WalkPlan { json, .. }) => *json,
             Self::Frames(frames) => matches!(frames.format, FramesFormat::Json { .. }),
             Self::Decode(decode) => decode.json,

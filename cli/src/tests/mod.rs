@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests of the whole program in one process: command lines in, bytes and exit codes out, with a fake device.
 
+mod audit;
 mod capture;
 mod decode;
 mod device;

@@ -4,7 +4,7 @@
 use super::{read_facts, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::format::frames::{state, FrameRow, FramesWriter};
+use crate::format::frames::{FrameRow, FramesWriter};
 use crate::format::{Changes, Trailer};
 use crate::marks::Marks;
 use crate::model::{Missing, Outcome};
@@ -13,6 +13,7 @@ use crate::plan::FramesPlan;
 use crate::reader::{Event, Reader};
 use crate::source::device::Query;
 use crate::source::{SlotSource, SourceError};
+use crate::words::frame_state;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{Fact, SlotHeader, SlotKind};
 use s2dump_abi::version::features;
@@ -81,7 +82,7 @@ impl Shown<'_> {
         let Some(states) = &self.plan.states else { return true };
         let is_one = |word: &str| states.iter().any(|state| state == word);
         match row.decode(Encoding(self.slot.encoding)) {
-            Some(frame) => is_one(state(frame.host)) || is_one(state(frame.hyp)),
+            Some(frame) => is_one(frame_state(frame.host)) || is_one(frame_state(frame.hyp)),
             None => row.is_nomap && is_one("nomap"),
         }
     }

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The verbs: plan -> source -> reader -> format.
 
+pub(crate) mod audit;
 pub(crate) mod capture;
 pub(crate) mod decode;
 pub(crate) mod dump;
 pub(crate) mod frames;
 mod identity;
 pub(crate) mod list;
+mod machine;
 mod pass;
 pub(crate) mod probe;
+pub(crate) mod rmap;
 mod suspicion;
 pub(crate) mod walk;
 
@@ -95,6 +98,9 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::Dump(dump) => dump::run(dump, context),
         Plan::Frames(frames) => frames::run(frames, context),
         Plan::Walk(walk) => walk::run(walk, context),
+        Plan::Rmap(plan) => rmap::run(plan, context),
+        Plan::Audit(plan) => audit::run(plan, context),
+        Plan::Rules { json } => audit::list(*json, context),
         Plan::Decode(plan) => decode::run(plan, context),
         Plan::Capture { targets, output, budget } => capture::run(targets, output, *budget, context),
     }

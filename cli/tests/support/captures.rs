@@ -178,6 +178,18 @@ pub fn save_all(directory: &Path) {
     let mut unknown = protected_table();
     unknown[3].kind = 77;
     save("unknown-record.s2d", empty().dump(protected(), &unknown, 200, Status::OK));
+    let in_order = pkvm::machine();
+    save("pkvm.s2d", &in_order.capture());
+    let mut broken = in_order.clone();
+    broken.host().map(pkvm::PROTECTED_PA, 3, 1, pkvm::PROTECTED_PA, PAGE);
+    broken.frame(pkvm::MULTI_PA, 1, pkvm::lent(3));
+    save("broken.s2d", &broken.capture());
+    let mut moving = broken.clone();
+    moving.trees.iter_mut().for_each(|tree| tree.at_rest = false);
+    save("moving.s2d", &moving.capture());
+    let mut without_hyp = in_order;
+    without_hyp.trees.remove(1);
+    save("without-hyp.s2d", &without_hyp.capture());
     save("empty.s2d", &empty());
     save("text.s2d", &Capture { bytes: b"---[ Guest IPA ]---\n".to_vec() });
 }

@@ -4,6 +4,7 @@
 pub mod captures;
 pub mod images;
 pub mod machine;
+pub mod pkvm;
 
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Arguments of the verbs that look at a whole machine.
+
+use crate::numbers::{parse_pa_span, AddressRange};
+use clap::Args;
+use std::path::PathBuf;
+
+const RMAP_HELP: &str = "\
+The exit code is 6 if a table could not be read, because then what maps the page is not all known: without
+kvm-arm.s2dump=on,hyp that is EL2's own.
+
+Examples:
+  s2dump rmap 0x48a1_2000
+  s2dump rmap 0x4000_0000+2M --json
+  s2dump rmap -i machine.s2d 0x48a1_2000";
+
+/// Arguments of `rmap`.
+#[derive(Args, Debug)]
+#[command(after_help = RMAP_HELP)]
+pub(crate) struct Rmap {
+    /// The physical address, or a range of them: A, A..B or A+LENGTH; see `s2dump --help` for numbers.
+    #[arg(value_parser = parse_pa_span, value_name = "PA|RANGE")]
+    pub(crate) span: AddressRange,
+    /// Read a capture (a file or a pipe, made by capture --all) instead of the device; `-` is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Print one JSON object; errors are JSON too, on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const AUDIT_HELP: &str = "\
+What looks wrong is looked at again, at one moment at EL2, before it is a finding. What cannot be is unsettled: counted, and
+no finding. A capture of capture --all holds the second looks.
+The exit code is 1 if there is a finding, 6 if there is none but a rule could not be asked, else 0.
+
+Examples:
+  s2dump audit
+  s2dump audit --list
+  s2dump audit --except hyp-mapping --except frame-pinned
+  s2dump audit -i machine.s2d --rule owned-donated --json";
+
+/// Arguments of `audit`.
+#[derive(Args, Debug)]
+#[command(after_help = AUDIT_HELP)]
+pub(crate) struct Audit {
+    /// Read a capture (a file or a pipe, made by capture --all) instead of the device; `-` is standard input.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "list")]
+    pub(crate) input: Option<PathBuf>,
+    /// Ask only this rule; may be given several times.
+    #[arg(long, value_name = "RULE", value_delimiter = ',', conflicts_with = "except")]
+    pub(crate) rule: Vec<String>,
+    /// Do not ask this rule; may be given several times.
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    pub(crate) except: Vec<String>,
+    /// List the rules, each with a line of what holds.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Print JSON, one object in each line; errors are JSON too, on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whether isolation is intact: rules over a machine, and what they find.
+//!
+//! A rule looks at a [`Sight`](sight::Sight): a page frame with what tables say of it. [`scan`] makes the sights of a whole
+//! machine, in which different parts were read at different times. So what breaks a rule there is a suspect only. [`settle`]
+//! has the same sight seen again, at one moment, and asks the same rule again.
+
+mod cut;
+pub(crate) mod finding;
+mod pairs;
+pub(crate) mod rules;
+mod scan;
+pub(crate) mod settle;
+pub(crate) mod sight;
+
+use crate::machine::Machine;
+use finding::{Finding, Unsettled};
+use rules::{Need, Rule, Scope};
+use settle::{Again, Settled};
+use sight::Sight;
+
+/// Why a rule was not asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotRun {
+    /// The kernel's encoding is none it holds for.
+    NotApplicable,
+    /// Something it needs was not read.
+    Lacks(Need),
+}
+
+/// What an audit came to.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// The rules that were asked.
+    pub(crate) asked: Vec<&'static Rule>,
+    /// Those that were not, and why.
+    pub(crate) not_run: Vec<(&'static Rule, NotRun)>,
+    /// What is wrong.
+    pub(crate) findings: Vec<Finding>,
+    /// What looked wrong, and could not be seen at one moment.
+    pub(crate) unsettled: Vec<Unsettled>,
+    /// How many more there were.
+    pub(crate) more_unsettled: u64,
+    /// Suspects that a second look did not confirm.
+    pub(crate) dismissed: u64,
+}
+
+/// What breaks a rule, as far as parts that were read at different times tell.
+#[derive(Clone, Debug)]
+pub(crate) struct Suspect {
+    /// The rule.
+    pub(crate) rule: &'static Rule,
+    /// What was seen.
+    pub(crate) sight: Sight,
+}
+
+/// The suspects of a machine.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects {
+    /// The first of them.
+    pub(crate) list: Vec<Suspect>,
+    /// How many there are beside them.
+    pub(crate) more: u64,
+}
+
+/// The most suspects that are looked at again: a machine that moves has a few, a broken one needs no more to be seen.
+const MOST_SUSPECTS: usize = 4096;
+
+impl Suspects {
+    fn add(&mut self, suspect: Suspect) {
+        if self.list.len() < MOST_SUSPECTS {
+            self.list.push(suspect);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// Decides which of `rules` can be asked about `machine`.
+pub(crate) fn select(rules: &[&'static Rule], machine: &Machine) -> Report {
+    let mut report = Report::default();
+    let encodings = machine.encodings();
+    for &rule in rules {
+        let holds = |number: &u16| match rule.scope {
+            Scope::Any => true,
+            Scope::Encodings(known) => known.iter().any(|encoding| encoding.0 == *number),
+        };
+        let lacks = rule.needs.iter().copied().find(|need| !need.is_met(machine));
+        match lacks {
+            _ if !encodings.iter().all(holds) => report.not_run.push((rule, NotRun::NotApplicable)),
+            Some(need) => report.not_run.push((rule, NotRun::Lacks(need))),
+            None => report.asked.push(rule),
+        }
+    }
+    report
+}
+
+/// Returns what breaks one of `rules`.
+pub(crate) fn suspects(rules: &[&'static Rule], machine: &Machine) -> Suspects {
+    let mut suspects = Suspects::default();
+    scan::scan(rules, machine, &mut |rule, sight| suspects.add(Suspect { rule, sight: sight.clone() }));
+    suspects
+}
+
+/// Asks `rules` about `machine`, and has suspects seen again by `again`.
+pub(crate) fn audit(rules: &[&'static Rule], machine: &Machine, again: &mut dyn Again) -> Report {
+    let mut report = select(rules, machine);
+    let suspects = suspects(&report.asked, machine);
+    report.more_unsettled = suspects.more;
+    for (suspect, settled) in settle::settle(suspects.list, machine, again) {
+        match settled {
+            Settled::Broken(why, sight) => report.findings.push(Finding::new(suspect.rule, why, &sight, machine)),
+            Settled::Holds => report.dismissed += 1,
+            Settled::Unknown(why) => report.unsettled.push(Unsettled::new(suspect.rule, why, &suspect.sight, machine)),
+        }
+    }
+    finding::tidy(&mut report.findings);
+    report
+}

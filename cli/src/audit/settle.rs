@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A suspect becomes a finding when the same rule breaks on what was seen at one moment.
+//!
+//! With `vm_table_lock`, `host_mmu.lock` and `pkvm_pgd_lock` held, no page changes hands, so what one examination tells of a
+//! frame and its places is true at once. How many entries map a frame takes scans: two of them that are equal, between two
+//! equal readings of the frame.
+
+use super::sight::{Sight, What};
+use super::Suspect;
+use crate::machine::moment::Moment;
+use crate::machine::tree::SecondPass;
+use crate::machine::Machine;
+use s2dump_abi::hypercall::Status;
+use s2dump_abi::slot::VmRecord;
+use s2dump_abi::target::Target;
+use s2dump_vmsa::pkvm::Frame;
+
+/// What became of a suspect.
+#[derive(Clone, Debug)]
+pub(crate) enum Settled {
+    /// The rule does not hold, as was seen at one moment.
+    Broken(String, Box<Sight>),
+    /// It does.
+    Holds,
+    /// That could not be seen.
+    Unknown(String),
+}
+
+/// A second look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// At one moment.
+    At(Moment),
+    /// None was needed: the trees did not change while all was read.
+    AtRest,
+}
+
+/// Who looks again.
+pub(crate) trait Again {
+    /// Looks at a frame and places.
+    ///
+    /// # Errors
+    ///
+    /// Why that is not possible.
+    fn look(&mut self, pa: u64, places: &[(Target, u64)], machine: &Machine) -> Result<Seen, String>;
+
+    /// Counts again who maps the frames of `sights`, and returns for each what is seen, or why that is not known.
+    fn recount(&mut self, sights: &[Sight], machine: &Machine) -> Vec<Result<Sight, String>>;
+
+    /// Lists VMs again.
+    ///
+    /// # Errors
+    ///
+    /// Why that is not possible.
+    fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String>;
+}
+
+/// Has each suspect seen again.
+pub(super) fn settle(suspects: Vec<Suspect>, machine: &Machine, again: &mut dyn Again) -> Vec<(Suspect, Settled)> {
+    let counted: Vec<Sight> =
+        suspects.iter().map(|suspect| &suspect.sight).filter(|sight| sight.shares.is_some()).cloned().collect();
+    let counted = if counted.is_empty() { Vec::new() } else { again.recount(&counted, machine) };
+    let mut counted = counted.into_iter();
+    let mut listed = None;
+    let mut settled = Vec::with_capacity(suspects.len());
+    for suspect in suspects {
+        let result = if suspect.sight.shares.is_some() {
+            let sight = counted.next().unwrap_or_else(|| Err("it was not counted again".into()));
+            match sight {
+                Ok(sight) => judge(&suspect, sight, machine),
+                Err(why) => Settled::Unknown(why),
+            }
+        } else if suspect.sight.vm.is_some() {
+            let listed = listed.get_or_insert_with(|| again.list(machine));
+            judge_vm(&suspect, listed)
+        } else {
+            look_again(&suspect, machine, again)
+        };
+        settled.push((suspect, result));
+    }
+    settled
+}
+
+fn judge(suspect: &Suspect, sight: Sight, machine: &Machine) -> Settled {
+    match (suspect.rule.check)(&sight, machine) {
+        Some(why) => Settled::Broken(why, Box::new(sight)),
+        None => Settled::Holds,
+    }
+}
+
+fn judge_vm(suspect: &Suspect, listed: &Result<Vec<VmRecord>, String>) -> Settled {
+    let vms = match listed {
+        Ok(vms) => vms.clone(),
+        Err(why) => return Settled::Unknown(why.clone()),
+    };
+    let is_it =
+        |vm: &&VmRecord| suspect.sight.vm.is_some_and(|before| (before.handle, before.root) == (vm.handle, vm.root));
+    let Some(vm) = vms.iter().find(is_it).copied() else { return Settled::Holds };
+    let sight = Sight { vm: Some(vm), ..suspect.sight.clone() };
+    judge(suspect, sight, &Machine::listing(vms))
+}
+
+fn look_again(suspect: &Suspect, machine: &Machine, again: &mut dyn Again) -> Settled {
+    let moment = match again.look(suspect.sight.pa, &suspect.sight.places(), machine) {
+        Ok(Seen::AtRest) => return judge(suspect, suspect.sight.clone(), machine),
+        Ok(Seen::At(moment)) => moment,
+        Err(why) => return Settled::Unknown(why),
+    };
+    let Some(sight) = suspect.sight.again(&moment, machine) else {
+        return Settled::Unknown("a table changed its root meanwhile, or was not looked at".into());
+    };
+    let is_unread = |what: &What| matches!(what, What::Gone(status) if *status != Status::NO_SUCH_VM);
+    let held = [&sight.first, &sight.second];
+    if held.into_iter().flatten().any(|held| is_unread(&held.what)) {
+        return Settled::Unknown("a table could not be read".into());
+    }
+    if !sight.is_about(&suspect.sight) {
+        return Settled::Holds;
+    }
+    judge(suspect, sight, machine)
+}
+
+/// What a capture says of second looks.
+pub(crate) struct Stored;
+
+impl Again for Stored {
+    fn look(&mut self, pa: u64, places: &[(Target, u64)], machine: &Machine) -> Result<Seen, String> {
+        let has =
+            |moment: &&Moment| moment.pa == pa && places.iter().all(|&(target, ia)| moment.look(target, ia).is_some());
+        if let Some(moment) = machine.moments.iter().find(has) {
+            return Ok(Seen::At(moment.clone()));
+        }
+        let is_at_rest = |&(target, _): &(Target, u64)| match machine.tree(target) {
+            Some(tree) => tree.is_complete && tree.second == SecondPass::Same,
+            // A VM that no list has has no table.
+            None => target.guest_handle().is_some_and(|handle| machine.is_listed && machine.vm(handle).is_none()),
+        };
+        match places.iter().all(is_at_rest) {
+            true => Ok(Seen::AtRest),
+            false => Err("the tables were not at rest, and the capture has no second look at it".into()),
+        }
+    }
+
+    fn recount(&mut self, sights: &[Sight], machine: &Machine) -> Vec<Result<Sight, String>> {
+        let recount = |sight: &Sight| {
+            if !machine.are_guests_at_rest() {
+                return Err("guests changed while they were read".into());
+            }
+            let moment = machine.moments.iter().find(|moment| moment.pa == sight.pa);
+            match moment {
+                Some(moment) if !is_same_share(machine, moment.frame, sight.frame) => {
+                    Err("the frame changed while guests were read".into())
+                }
+                _ => Ok(sight.clone()),
+            }
+        };
+        sights.iter().map(recount).collect()
+    }
+
+    fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String> {
+        Ok(machine.vms.clone())
+    }
+}
+
+/// Returns whether two readings of a frame say the same of who shares it.
+pub(crate) fn is_same_share(machine: &Machine, one: Option<u64>, other: Option<u64>) -> bool {
+    let share = |raw: Option<u64>| {
+        let frame: Option<Frame> = raw.and_then(|raw| machine.frames.decode(raw));
+        frame.map(|frame| (frame.host, frame.hyp, frame.share_count))
+    };
+    share(one) == share(other)
+}

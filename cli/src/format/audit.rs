@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What an audit found, for people and as JSON.
+
+use super::hex::Hex;
+use super::json::FORMAT_VERSION;
+use crate::audit::finding::{Finding, Site, Unsettled};
+use crate::audit::rules::{Rule, RULES};
+use crate::audit::{NotRun, Report};
+use crate::numbers::Size;
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// What no audit looks at.
+const NOT_EXAMINED: &str = "DMA (tables of SMMUs), the secure world (FF-A), caches and TLBs";
+
+/// Unsettled suspects that are told to people; all are counted, and JSON has them.
+const MOST_TOLD: usize = 20;
+
+/// Lists all rules for people.
+pub(crate) fn write_rules(out: &mut dyn Write) -> io::Result<()> {
+    let width = RULES.iter().map(|rule| rule.id.len()).max().unwrap_or(0);
+    RULES.iter().try_for_each(|rule| writeln!(out, "{:<width$}  {}", rule.id, rule.meaning))
+}
+
+/// Lists all rules as JSON, one in each line.
+pub(crate) fn write_rules_json(out: &mut dyn Write) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Line {
+        r#type: &'static str,
+        rule: &'static str,
+        meaning: &'static str,
+        broken: &'static str,
+    }
+    for rule in RULES {
+        let line = Line { r#type: "rule", rule: rule.id, meaning: rule.meaning, broken: rule.broken };
+        serde_json::to_writer(&mut *out, &line)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// Writes `report` for people; `unread` are tables of which not all was read.
+pub(crate) fn write_text(out: &mut dyn Write, report: &Report, unread: &[String]) -> io::Result<()> {
+    for Finding { rule, why, site } in &report.findings {
+        writeln!(out, "FINDING {}: {why}", rule.id)?;
+        write_site(out, site)?;
+        writeln!(out, "  rule   {}", rule.meaning)?;
+        writeln!(out, "  means  {}", rule.broken)?;
+    }
+    for Unsettled { rule, why, site } in report.unsettled.iter().take(MOST_TOLD) {
+        writeln!(out, "unsettled {} at {:#x}: {why}", rule.id, site.pa)?;
+    }
+    let unsettled = report.unsettled.len() as u64 + report.more_unsettled;
+    if unsettled > MOST_TOLD as u64 {
+        writeln!(out, "unsettled: {} more", unsettled - MOST_TOLD as u64)?;
+    }
+    let mut reasons: Vec<&NotRun> = Vec::new();
+    for (_, why) in &report.not_run {
+        if !reasons.contains(&why) {
+            reasons.push(why);
+        }
+    }
+    for why in reasons {
+        let rules = report.not_run.iter().filter(|(_, other)| other == why).map(|(rule, _)| rule.id);
+        let rules = rules.collect::<Vec<_>>().join(", ");
+        match why {
+            NotRun::NotApplicable => writeln!(out, "not applicable to this kernel: {rules}")?,
+            NotRun::Lacks(need) => writeln!(out, "not asked, for want of {}: {rules}", need.words())?,
+        }
+    }
+    if !unread.is_empty() {
+        writeln!(out, "not read, or not all: {}", unread.join(", "))?;
+    }
+    writeln!(
+        out,
+        "rules asked: {}, not: {}; findings: {}, unsettled: {unsettled}, settled by a second look: {}",
+        report.asked.len(),
+        report.not_run.len(),
+        report.findings.len(),
+        report.dismissed
+    )?;
+    writeln!(out, "not examined: {NOT_EXAMINED}")
+}
+
+fn write_site(out: &mut dyn Write, site: &Site) -> io::Result<()> {
+    if site.bytes > 0 {
+        let ring = if site.is_ring { ", shared by s2dump itself" } else { "" };
+        writeln!(out, "  page   {:#x}, {}{ring}", site.pa, Size(site.bytes))?;
+    }
+    if let Some((raw, words)) = &site.frame {
+        writeln!(out, "  frame  {raw:#018x} {words}")?;
+    }
+    for entry in &site.evidence {
+        let level = entry.level.map_or("-".into(), |level| format!("L{level}"));
+        let (table, ia, raw, text) = (entry.table(), entry.ia, entry.raw, &entry.text);
+        writeln!(out, "  entry  {table} {ia:#x} {level} {raw:#018x} {text}")?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct EntryJson<'a> {
+    target: String,
+    ia: Hex,
+    level: Option<i8>,
+    raw: Hex,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct SiteJson<'a> {
+    r#type: &'static str,
+    rule: &'static str,
+    meaning: &'static str,
+    broken: &'static str,
+    why: &'a str,
+    pa: Hex,
+    size_bytes: u64,
+    frame: Option<Hex>,
+    frame_state: Option<&'a str>,
+    is_ring: bool,
+    entries: Vec<EntryJson<'a>>,
+}
+
+impl<'a> SiteJson<'a> {
+    fn new(r#type: &'static str, rule: &'static Rule, why: &'a str, site: &'a Site) -> Self {
+        let entries = site.evidence.iter().map(|entry| EntryJson {
+            target: entry.table(),
+            ia: Hex(entry.ia),
+            level: entry.level,
+            raw: Hex(entry.raw),
+            text: &entry.text,
+        });
+        Self {
+            r#type,
+            rule: rule.id,
+            meaning: rule.meaning,
+            broken: rule.broken,
+            why,
+            pa: Hex(site.pa),
+            size_bytes: site.bytes,
+            frame: site.frame.as_ref().map(|(raw, _)| Hex(*raw)),
+            frame_state: site.frame.as_ref().map(|(_, words)| words.as_str()),
+            is_ring: site.is_ring,
+            entries: entries.collect(),
+        }
+    }
+}
+
+/// Writes `report` as JSON: a line for each finding and each unsettled suspect, and one in the end.
+pub(crate) fn write_json(out: &mut dyn Write, report: &Report, unread: &[String]) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct NotRunJson {
+        rule: &'static str,
+        why: &'static str,
+    }
+    #[derive(Serialize)]
+    struct Summary<'a> {
+        r#type: &'static str,
+        format: &'static str,
+        version: &'static str,
+        asked: Vec<&'static str>,
+        not_run: Vec<NotRunJson>,
+        findings: usize,
+        unsettled: u64,
+        settled: u64,
+        unread: &'a [String],
+        not_examined: &'static str,
+    }
+    let findings = report.findings.iter().map(|f| SiteJson::new("finding", f.rule, &f.why, &f.site));
+    let unsettled = report.unsettled.iter().map(|u| SiteJson::new("unsettled", u.rule, &u.why, &u.site));
+    for line in findings.chain(unsettled) {
+        serde_json::to_writer(&mut *out, &line)?;
+        writeln!(out)?;
+    }
+    let not_run = report.not_run.iter().map(|(rule, why)| NotRunJson {
+        rule: rule.id,
+        why: match why {
+            NotRun::NotApplicable => "not applicable to this kernel",
+            NotRun::Lacks(need) => need.words(),
+        },
+    });
+    let summary = Summary {
+        r#type: "audit",
+        format: "s2dump.audit",
+        version: FORMAT_VERSION,
+        asked: report.asked.iter().map(|rule| rule.id).collect(),
+        not_run: not_run.collect(),
+        findings: report.findings.len(),
+        unsettled: report.unsettled.len() as u64 + report.more_unsettled,
+        settled: report.dismissed,
+        unread,
+        not_examined: NOT_EXAMINED,
+    };
+    serde_json::to_writer(&mut *out, &summary)?;
+    writeln!(out)
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is known of a whole machine at about one time: VMs, trees, page frames and facts, in compact form.
+//!
+//! A capture and the device give the same events, and [`Machine::take`] makes the same of both. Nothing here judges: that is
+//! what `audit` does.
+
+pub(crate) mod frames;
+pub(crate) mod known;
+pub(crate) mod moment;
+pub(crate) mod tree;
+pub(crate) mod uses;
+
+use crate::model::TableFacts;
+use crate::reader::Event;
+use frames::Frames;
+use known::Known;
+use moment::Moment;
+use s2dump_abi::slot::{vm_flags, SlotKind, VmRecord};
+use s2dump_abi::target::{Target, TargetKind};
+use s2dump_vmsa::pkvm::Encoding;
+use std::collections::BTreeSet;
+use tree::{SecondPass, Tree};
+
+/// A machine, as far as it was read.
+#[derive(Default)]
+pub(crate) struct Machine {
+    /// The VMs of the first list.
+    pub(crate) vms: Vec<VmRecord>,
+    /// Whether there was a list, and it was whole.
+    pub(crate) is_listed: bool,
+    /// The trees, each once.
+    pub(crate) trees: Vec<Tree>,
+    /// What pKVM keeps about page frames.
+    pub(crate) frames: Frames,
+    /// Facts about memory and EL2.
+    pub(crate) known: Known,
+    /// Frames and places that were looked at again at one moment.
+    pub(crate) moments: Vec<Moment>,
+    /// What is being read.
+    open: Open,
+}
+
+/// Where the rows that come belong.
+#[derive(Default)]
+enum Open {
+    #[default]
+    Nothing,
+    /// To the last of the trees.
+    Tree,
+    /// To the second pass over a tree, of which only the digest counts.
+    Again,
+    /// To a walk.
+    Walk,
+}
+
+impl Machine {
+    /// Makes one of which only the list of VMs is known.
+    pub(crate) fn listing(vms: Vec<VmRecord>) -> Self {
+        Self { vms, is_listed: true, ..Self::default() }
+    }
+
+    /// Takes what a reader found. Captures may stand one behind the other: what the first says of a table counts.
+    pub(crate) fn take(&mut self, event: Event) {
+        match event {
+            Event::Vm(vm) if !self.is_listed && !self.vms.iter().any(|known| known.handle == vm.handle) => {
+                self.vms.push(vm);
+            }
+            Event::Vm(_) => {}
+            Event::Dump(table) => self.open = self.begin(table),
+            Event::Walk(_) => self.open = Open::Walk,
+            Event::Row(row) => {
+                if let (Open::Tree, Some(tree)) = (&self.open, self.trees.last_mut()) {
+                    tree.push(row);
+                }
+            }
+            Event::Frames(slot) => self.frames.begin(&slot),
+            Event::Frame(frame) => self.frames.push(&frame),
+            Event::Fact(fact) => self.known.push(&fact),
+            Event::Examined(header) => self.moments.push(Moment::new(&header)),
+            Event::Sighted(record) => {
+                if let Some(moment) = self.moments.last_mut() {
+                    moment.push(&record);
+                }
+            }
+            Event::End(kind, outcome) => match kind {
+                SlotKind::VMS => self.is_listed |= outcome.is_complete(),
+                SlotKind::FRAMES => self.frames.end(&outcome),
+                SlotKind::FACTS => self.known.is_whole |= outcome.is_complete(),
+                SlotKind::RANGES => {
+                    let tree = match self.open {
+                        Open::Tree => self.trees.last_mut().map(|tree| (tree, false)),
+                        Open::Again => self.tree_mut(outcome.target).map(|tree| (tree, true)),
+                        _ => None,
+                    };
+                    match tree {
+                        Some((tree, true)) => tree.end_again(&outcome),
+                        Some((tree, false)) => tree.end(&outcome),
+                        None => {}
+                    }
+                    self.open = Open::Nothing;
+                }
+                _ => self.open = Open::Nothing,
+            },
+        }
+    }
+
+    fn begin(&mut self, table: TableFacts) -> Open {
+        match self.trees.iter().find(|tree| tree.table.target == table.target) {
+            Some(tree) if tree.table.root == table.root => Open::Again,
+            // Another VM got the handle meanwhile.
+            Some(_) => Open::Nothing,
+            None => {
+                self.trees.push(Tree::new(table));
+                Open::Tree
+            }
+        }
+    }
+
+    fn tree_mut(&mut self, target: Target) -> Option<&mut Tree> {
+        self.trees.iter_mut().find(|tree| tree.table.target == target)
+    }
+
+    /// Returns the tree of `target`, if it was read.
+    pub(crate) fn tree(&self, target: Target) -> Option<&Tree> {
+        self.trees.iter().find(|tree| tree.table.target == target)
+    }
+
+    /// Returns the trees of guests.
+    pub(crate) fn guests(&self) -> impl Iterator<Item = &Tree> {
+        self.trees.iter().filter(|tree| tree.table.target.kind() == TargetKind::GUEST_STAGE2)
+    }
+
+    /// Returns the VM with `handle`.
+    pub(crate) fn vm(&self, handle: u16) -> Option<&VmRecord> {
+        self.vms.iter().find(|vm| vm.handle == handle)
+    }
+
+    /// Returns whether the guest of `target` is protected, as its tree or the list says.
+    pub(crate) fn is_protected(&self, target: Target) -> bool {
+        let listed = || target.guest_handle().and_then(|handle| self.vm(handle));
+        match self.tree(target) {
+            Some(tree) => tree.table.is_protected(),
+            None => listed().is_some_and(|vm| vm.flags & vm_flags::PROTECTED != 0),
+        }
+    }
+
+    /// Returns the encodings of all that was read.
+    pub(crate) fn encodings(&self) -> BTreeSet<u16> {
+        let frames = (!self.frames.is_empty()).then_some(self.frames.encoding);
+        self.trees.iter().map(|tree| tree.table.encoding).chain(frames).map(|Encoding(number)| number).collect()
+    }
+
+    /// Returns the VMs that have a table of which not all was read.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = &VmRecord> {
+        let is_read = |vm: &VmRecord| self.tree(Target::guest(vm.handle)).is_some_and(|tree| tree.is_complete);
+        self.vms.iter().filter(move |vm| vm.flags & vm_flags::CREATED != 0 && !is_read(vm))
+    }
+
+    /// Returns whether the trees of all guests were read twice and found unchanged, and there is no guest beside them.
+    pub(crate) fn are_guests_at_rest(&self) -> bool {
+        self.is_listed && self.unread().next().is_none() && self.guests().all(|tree| tree.second == SecondPass::Same)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::machine::tree::Run;
+
+    /// A machine of 2 GiB with four guests of 128 MiB, scattered page by page, is 20 MB or so: 32,768 runs for each guest, and
+    /// as many for its pages in the host's tree.
+    #[test]
+    fn what_is_kept_for_each_page_is_small() {
+        assert_eq!(size_of::<Run>(), 24);
+        assert!(8 * 32_768 * size_of::<Run>() < 8 << 20);
+    }
+}

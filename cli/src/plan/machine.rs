@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What will be done with a whole machine.
+
+use crate::args::machine::{Audit, Rmap};
+use crate::audit::rules::{find, Rule, RULES};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::numbers::AddressRange;
+use std::path::PathBuf;
+
+/// How to look for who uses memory.
+#[derive(Debug)]
+pub(crate) struct RmapPlan {
+    /// Which memory.
+    pub(crate) span: AddressRange,
+    /// A capture, else the device.
+    pub(crate) input: Option<PathBuf>,
+    /// As JSON.
+    pub(crate) json: bool,
+}
+
+impl RmapPlan {
+    /// Decides what `rmap` asks for.
+    pub(super) fn new(rmap: Rmap) -> Self {
+        Self { span: rmap.span, input: rmap.input, json: rmap.json }
+    }
+}
+
+/// How to audit.
+#[derive(Debug)]
+pub(crate) struct AuditPlan {
+    /// A capture, else the device.
+    pub(crate) input: Option<PathBuf>,
+    /// The rules to ask.
+    pub(crate) rules: Vec<&'static Rule>,
+    /// As JSON.
+    pub(crate) json: bool,
+}
+
+impl AuditPlan {
+    /// Decides what `audit` asks for.
+    pub(super) fn new(audit: Audit) -> Result<Self, Failure> {
+        let rules = |ids: &[String]| ids.iter().map(|id| rule(id)).collect::<Result<Vec<_>, Failure>>();
+        let (only, except) = (rules(&audit.rule)?, rules(&audit.except)?);
+        let is_wanted = |rule: &&Rule| (only.is_empty() || only.contains(rule)) && !except.contains(rule);
+        let rules: Vec<_> = RULES.iter().copied().filter(is_wanted).collect();
+        if rules.is_empty() {
+            return Err(Failure::new(ExitCode::UsageOrIo, "no rule is left to ask"));
+        }
+        Ok(Self { input: audit.input, rules, json: audit.json })
+    }
+}
+
+fn rule(id: &str) -> Result<&'static Rule, Failure> {
+    let unknown =
+        || Failure::new(ExitCode::UsageOrIo, format_args!("`{id}` is no rule")).hint("see `s2dump audit --list`");
+    find(id).ok_or_else(unknown)
+}

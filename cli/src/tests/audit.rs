@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Each rule can fail: one change of a machine in order, and exactly that rule says so.
+
+use super::support::pkvm::{self, *};
+use super::support::*;
+use crate::audit::rules::RULES;
+use crate::audit::settle::Stored;
+use crate::audit::{self, Report};
+use crate::machine::Machine;
+use crate::reader::Reader;
+use crate::source::file::FileSource;
+use s2dump_abi::slot::{vm_flags, Record, RecordKind};
+use s2dump_abi::target::Target;
+use std::collections::BTreeSet;
+use std::io::Cursor;
+
+/// Reads a machine as a verb does.
+fn read(machine: &pkvm::Machine) -> Machine {
+    let source = FileSource::new(Box::new(Cursor::new(machine.capture().bytes)), "test".into());
+    let mut reader = Reader::new(source);
+    let mut read = Machine::default();
+    while let Some(event) = reader.next_event().unwrap() {
+        assert_eq!(reader.next_issue(), None);
+        read.take(event);
+    }
+    read
+}
+
+fn audit(machine: &pkvm::Machine) -> Report {
+    audit::audit(RULES, &read(machine), &mut Stored)
+}
+
+/// The rules that findings name, each once.
+fn found(report: &Report) -> Vec<&'static str> {
+    let mut ids: Vec<&'static str> = report.findings.iter().map(|finding| finding.rule.id).collect();
+    ids.dedup();
+    ids
+}
+
+#[test]
+fn good_machine_has_no_findings() {
+    let report = audit(&machine());
+    let told: Vec<_> = report.findings.iter().map(|finding| (finding.rule.id, &finding.why, &finding.site)).collect();
+    assert!(told.is_empty(), "{told:#x?}");
+    let tables = if TELLS_TABLES { 0 } else { 3 };
+    assert_eq!(report.not_run.len(), tables, "{:?}", report.not_run);
+    assert_eq!((report.unsettled.len(), report.dismissed, report.asked.len()), (0, 0, RULES.len() - tables));
+}
+
+/// What was removed was there.
+fn remove(entry: Option<Entry>) {
+    assert!(entry.is_some());
+}
+
+/// What is done to a machine, and which rule says so.
+type Case = (&'static str, &'static str, fn(&mut pkvm::Machine));
+
+const BAD: &[Case] = &[
+    ("host-identity", "a page leads to its neighbor", |m| m.host().map(PLAIN, 3, 1, PLAIN + 0x8000, PAGE)),
+    ("host-rights", "memory that is read-only", |m| m.host().map(PLAIN, 3, 1, PLAIN, PAGE & !(1 << 7))),
+    ("host-rights", "a device that is executable", |m| m.host().map(0x0900_0000, 3, 1, 0x0900_0000, PAGE)),
+    ("host-rights", "memory that is device", |m| m.host().map(PLAIN, 3, 1, PLAIN, PAGE & !(0xf << 2) | 1 << 2)),
+    ("host-border", "a block of memory and devices", |m| {
+        m.host().entries.remove(&RAM_END);
+        m.host().map(RAM_END, 2, 1, RAM_END, BLOCK);
+        m.host().tables.retain(|table| table.ia != RAM_END);
+    }),
+    ("host-annotation-memory", "a device is donated", |m| m.host().annotate(0x0900_0000, 1, HYP_OWNED)),
+    ("host-annotation-memory", "memory without states is donated", |m| m.host().annotate(RAM_END, 1, HYP_OWNED)),
+    ("host-annotation-owner", "an owner that is none", |m| m.host().annotate(POOL + 0x8_0000, 1, 2 << 60 | 5 << 1)),
+    ("host-annotation-owner", "the hypervisor with metadata", |m| {
+        m.host().annotate(POOL + 0x8_0000, 1, HYP_OWNED | 16)
+    }),
+    ("hyp-text-read-only", "EL2's code is writable", |m| m.host().map(TEXT, 3, 1, TEXT, PAGE)),
+    ("hyp-text-read-only", "EL2's code is a hole", |m| remove(m.host().entries.remove(&TEXT))),
+    ("guest-exclusive", "the host maps a guest's page", |m| m.host().map(PROTECTED_PA, 3, 1, PROTECTED_PA, PAGE)),
+    ("guest-exclusive", "EL2 maps a guest's page", |m| {
+        m.hyp().map(HYP_BASE + PROTECTED_PA, 3, 1, PROTECTED_PA, HYP_RW);
+    }),
+    ("guest-exclusive", "an ordinary guest maps it", |m| {
+        m.guest(0x1003).map(MULTI_IA + 0x8000, 3, 1, PROTECTED_PA, PAGE | SHARED_BORROWED);
+    }),
+    ("guest-exclusive", "another protected guest maps what one shares", |m| {
+        m.guest(0x1001).map(PROTECTED_IA + 0x8000, 3, 1, PROTECTED_PA + 0x1000, PAGE | SHARED_OWNED);
+    }),
+    ("owned-donated", "the host has a hole there", |m| remove(m.host().entries.remove(&PROTECTED_PA))),
+    ("owned-donated", "it is donated to the hypervisor", |m| m.host().annotate(PROTECTED_PA, 1, HYP_OWNED)),
+    ("donation-backed", "the guest has a hole there", |m| {
+        m.guest(0x1000).entries.remove(&PROTECTED_IA);
+    }),
+    ("donation-backed", "there is no such guest", |m| {
+        m.host().annotate(PLAIN, 1, donated(0x1042, 0));
+        m.frame(PLAIN, 1, FRAME_GUEST);
+    }),
+    ("donation-backed", "the guest is ordinary", |m| {
+        m.host().annotate(PLAIN, 1, donated(0x1002, 0x9000_0000));
+        m.frame(PLAIN, 1, FRAME_GUEST);
+    }),
+    ("protected-leaf", "it is read-only", |m| {
+        m.guest(0x1000).map(PROTECTED_IA, 3, 1, PROTECTED_PA, PAGE & !(1 << 7));
+    }),
+    ("protected-leaf", "it is borrowed", |m| {
+        m.guest(0x1000).map(PROTECTED_IA + 0x8000, 3, 1, PROTECTED_PA + 0x1000, PAGE | SHARED_BORROWED);
+        m.frame(PROTECTED_PA + 0x1000, 1, 0);
+    }),
+    ("ordinary-borrowed", "it is owned", |m| m.guest(0x1003).map(MULTI_IA, 3, 1, MULTI_PA, PAGE)),
+    ("ordinary-donated", "a page of EL2's pool", |m| {
+        m.guest(0x1003).map(MULTI_IA + 0x8000, 3, 1, POOL + 0x8_0000, PAGE | SHARED_BORROWED);
+    }),
+    ("guest-memory", "a device", |m| {
+        m.guest(0x1003).map(MULTI_IA + 0x8000, 3, 1, 0x0900_0000, PAGE | SHARED_BORROWED);
+    }),
+    ("guest-memory", "memory without states", |m| {
+        m.guest(0x1003).map(MULTI_IA + 0x8000, 3, 1, RAM_END, PAGE | SHARED_BORROWED);
+    }),
+    ("guest-poison", "in an ordinary guest", |m| m.guest(0x1003).annotate(MULTI_IA + 0x8000, 1, POISONED)),
+    ("guest-poison", "an annotation of the host's", |m| m.guest(0x1000).annotate(PROTECTED_IA + 0xa000, 1, HYP_OWNED)),
+    ("table-owned", "the host may map it", |m| {
+        let table = m.guest(0x1000).tables[0].pa;
+        m.host().entries.remove(&table);
+    }),
+    ("table-owned", "EL2 does not own it", |m| {
+        let table = m.guest(0x1000).tables[0].pa;
+        m.frame(table, 1, FRAME_GUEST);
+        m.hyp().entries.remove(&(HYP_BASE + table));
+    }),
+    ("table-once", "two guests have it", |m| m.guest(0x1003).tables[0].pa = m.guest(0x1002).tables[0].pa),
+    ("table-once", "a guest has it twice", |m| m.guest(0x1002).tables[0].pa = m.guest(0x1002).tables[1].pa),
+    ("table-in-guest", "an ordinary guest maps one of the host's", |m| {
+        let table = m.host().tables[0].pa;
+        m.guest(0x1003).map(MULTI_IA + 0x8000, 3, 1, table, PAGE | SHARED_BORROWED);
+    }),
+    ("table-in-guest", "a protected guest maps its own root", |m| {
+        let root = m.guest(0x1000).header.root;
+        m.guest(0x1000).map(PROTECTED_IA + 0xa000, 3, 1, root, PAGE);
+    }),
+    ("hyp-write-execute", "of the pool", |m| {
+        m.hyp().map(HYP_BASE + POOL + 0x8_0000, 3, 1, POOL + 0x8_0000, HYP_RW & !(1 << 54));
+    }),
+    ("hyp-mapping", "a page of the host's", |m| m.hyp().map(HYP_BASE + PLAIN, 3, 1, PLAIN, HYP_RW)),
+    ("frame-donated", "the host maps what is not its", |m| m.frame(PLAIN, 1, FRAME_GUEST)),
+    ("frame-donated", "a hole where the frame is not its", |m| m.frame(PLAIN + 0x8000, 1, FRAME_GUEST)),
+    ("frame-donated", "an annotation where the frame is its", |m| m.frame(POOL + 0x8_0000, 1, 0x3000_0001)),
+    ("frame-hyp-owned", "it is a guest's", |m| m.frame(PROTECTED_PA, 1, FRAME_HYP)),
+    ("frame-hyp-owned", "EL2 does not own it", |m| m.frame(POOL + 0x8_0000, 1, FRAME_GUEST)),
+    ("frame-shares", "EL2 borrows what the host does not share", |m| m.frame(SHARED + 0x1000, 1, 0x1000_0000)),
+    ("frame-shares", "shared with EL2 and a guest", |m| {
+        m.frame(MULTI_PA + 0x3000, 1, FRAME_HYP_SHARED | lent(1));
+    }),
+    ("frame-shares", "a state that there is not", |m| m.frame(PLAIN, 1, 0x0400_0000)),
+    ("frame-pinned", "references, and EL2 does not map it", |m| m.frame(SHARED + 0x1000, 1, FRAME_HYP_SHARED | 1)),
+    ("frame-pinned", "a hole in EL2's table", |m| remove(m.hyp().entries.remove(&(HYP_BASE + SHARED)))),
+    ("frame-borrowed", "the host owns what a guest shares", |m| m.frame(PROTECTED_PA + 0x1000, 1, 0)),
+    ("frame-lent", "the host owns what a guest borrows", |m| m.frame(MULTI_PA + 0x2000, 1, 0)),
+    ("share-count", "one too many", |m| m.frame(MULTI_PA, 1, lent(3))),
+    ("share-count", "of a block's page", |m| m.frame(BLOCK_PA + 0x5000, 1, lent(2))),
+    ("share-count", "nobody maps it", |m| m.frame(PLAIN, 1, lent(1))),
+    ("borrowed-lender", "nobody shares it", |m| m.frame(PLAIN, 1, FRAME_BORROWED)),
+    ("entry-locked", "of the host", |m| m.host().annotate(PLAIN, 1, 1 << 60)),
+    ("entry-locked", "of a guest", |m| m.guest(0x1000).annotate(PROTECTED_IA + 0xa000, 1, 1 << 60)),
+    ("entry-reserved", "of the host", |m| m.host().put(PLAIN, 3, RecordKind::RESERVED, PLAIN | 0b01)),
+    ("entry-reserved", "of EL2", |m| m.hyp().put(HYP_BASE + PLAIN, 3, RecordKind::RESERVED, PLAIN | 0b01)),
+    ("entry-outside", "of a guest", |m| {
+        m.guest(0x1003).put(0x6000_0000, 2, RecordKind::TABLE_OUTSIDE, 0x0900_0003);
+    }),
+    ("entry-outside", "a loop", |m| m.guest(0x1003).put(0x6000_0000, 2, RecordKind::TABLE_LOOP, 0x4040_0003)),
+    ("vm-vmid", "another", |m| m.vms[3].vmid = 9),
+    ("vm-vmid", "that of the host", |m| m.vms[3].vmid = 0),
+    ("vm-unique", "one root of two VMs", |m| {
+        m.vms.push(vm(0x1005, "430-13", vm_flags::CREATED));
+        m.vms[5].root = m.vms[3].root;
+    }),
+];
+
+#[test]
+fn bad_machines_break_the_rule_and_no_other() {
+    for (rule, name, change) in BAD.iter().filter(|(rule, ..)| TELLS_TABLES || !rule.starts_with("table-")) {
+        let mut changed = machine();
+        change(&mut changed);
+        let report = audit(&changed);
+        let told: Vec<_> = report.findings.iter().map(|finding| (finding.rule.id, &finding.why)).collect();
+        assert_eq!(found(&report), [*rule], "{name}: {told:?}, unsettled {:?}", report.unsettled);
+    }
+}
+
+#[test]
+fn each_rule_has_a_machine_that_breaks_it() {
+    let broken: BTreeSet<&str> = BAD.iter().map(|(rule, ..)| *rule).collect();
+    let all: BTreeSet<&str> = RULES.iter().map(|rule| rule.id).collect();
+    assert_eq!(broken, all);
+    assert_eq!(all.len(), RULES.len(), "ids are different");
+    for rule in RULES {
+        assert!(rule.id.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", rule.id);
+        for other in rule.yields_to {
+            assert!(all.contains(other) && *other != rule.id, "{} yields to {other}", rule.id);
+        }
+    }
+}
+
+/// A change that is not there any more at a second look is no finding, and one of which there is none is unsettled.
+#[test]
+fn good_what_moves_is_no_finding() {
+    let mut moved = machine();
+    moved.host().entries.remove(&PROTECTED_PA);
+    moved.host().at_rest = false;
+    let report = audit(&moved);
+    let unsettled: Vec<_> = report.unsettled.iter().map(|unsettled| unsettled.rule.id).collect();
+    assert_eq!((found(&report), unsettled), (vec![], vec!["frame-donated", "owned-donated"]));
+
+    let step = |ia, raw| {
+        run(ia, 3, 1, if raw & 1 == 1 { RecordKind::LEAF } else { RecordKind::INVALID }, raw & 0xffff_f000, raw, 1)
+    };
+    let see = |host: u64, frame: u64| {
+        let mut seen = moved.clone();
+        let guest = step(PROTECTED_IA, PROTECTED_PA | PAGE);
+        let places: [(Target, u64, &[Record]); 2] = [
+            (Target::HOST, PROTECTED_PA, &[step(PROTECTED_PA, host)]),
+            (Target::guest(0x1000), PROTECTED_IA, &[guest]),
+        ];
+        seen.look(PROTECTED_PA, frame, &places);
+        audit(&seen)
+    };
+    let report = see(donated(0x1000, PROTECTED_IA), FRAME_GUEST);
+    assert_eq!((found(&report), report.unsettled.len(), report.dismissed), (vec![], 0, 2));
+    let report = see(0, FRAME_GUEST);
+    assert_eq!((found(&report), report.unsettled.len()), (vec!["owned-donated"], 0));
+}
+
+/// A count is settled by guests at rest between two equal readings.
+#[test]
+fn good_counts_that_move_are_unsettled() {
+    let mut counted = machine();
+    counted.frame(MULTI_PA, 1, lent(3));
+    counted.look(MULTI_PA, lent(3), &[]);
+    assert_eq!(found(&audit(&counted)), ["share-count"]);
+    let mut other = machine();
+    other.frame(MULTI_PA, 1, lent(3));
+    other.look(MULTI_PA, lent(2), &[]);
+    let report = audit(&other);
+    assert_eq!((found(&report), report.unsettled.len()), (vec![], 1), "the second reading differs");
+    counted.guest(0x1003).at_rest = false;
+    let report = audit(&counted);
+    assert_eq!((found(&report), report.unsettled.len()), (vec![], 1), "a guest moved");
+}
+
+/// Of another kernel nothing is claimed but what holds for any.
+#[test]
+fn good_other_encodings_are_not_judged() {
+    let mut other = machine();
+    other.trees.iter_mut().for_each(|tree| tree.header.encoding = 77);
+    let report = audit(&other);
+    let asked: Vec<_> = report.asked.iter().map(|rule| rule.id).collect();
+    assert_eq!(asked, ["host-identity", "hyp-write-execute", "entry-reserved", "entry-outside"]);
+    assert!(report.not_run.iter().all(|(_, why)| *why == audit::NotRun::NotApplicable));
+    assert_eq!(found(&report), Vec::<&str>::new());
+}
+
+/// Without EL2's table, the rules that need it are named.
+#[test]
+fn good_rules_that_cannot_run_are_named() {
+    let mut without = machine();
+    without.trees.remove(1);
+    let report = audit(&without);
+    let not_run = report.not_run.iter().map(|(rule, _)| rule.id).filter(|id| !id.starts_with("table-"));
+    let not_run: Vec<_> = not_run.collect();
+    assert_eq!((found(&report), not_run), (vec![], vec!["hyp-write-execute", "hyp-mapping", "frame-pinned"]));
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reading a whole machine, from a capture or the device.
+
+use super::{Context, Stop};
+use crate::machine::Machine;
+use crate::model::target_name;
+use s2dump_abi::target::Target;
+use std::path::Path;
+
+/// Reads a machine from a capture; also returns how many problems there were.
+pub(super) fn from_capture(path: &Path, context: &mut Context<'_>) -> Result<(Machine, u64), Stop> {
+    let mut reader = context.capture(path)?;
+    let (mut machine, mut issues) = (Machine::default(), 0);
+    loop {
+        let event = reader.next_event();
+        context.tell_issues(&mut reader, &mut issues);
+        match event.map_err(|error| error.into_failure("capture"))? {
+            Some(event) => machine.take(event),
+            None => return Ok((machine, issues)),
+        }
+    }
+}
+
+/// Returns the names of tables of which not all was read.
+pub(super) fn unread(machine: &Machine) -> Vec<String> {
+    let is_read = |target: &Target| machine.tree(*target).is_some_and(|tree| tree.is_complete && tree.is_exact);
+    let always = [Target::HOST, Target::HYP].into_iter().filter(|target| !is_read(target)).map(target_name);
+    always.chain(machine.unread().map(|vm| target_name(Target::guest(vm.handle)))).collect()
+}
