@@ -142,7 +142,7 @@ impl Walk {
             leaf.memory(&self.table),
             words::shareability(leaf.shareability()),
             if leaf.access_flag() { "af" } else { "no-af" },
-            leaf.page_state(&self.table).unwrap_or("-"),
+            meaning::state(step, &self.table),
         );
         if leaf.contiguous() {
             text.push_str(" contiguous");

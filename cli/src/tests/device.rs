@@ -720,3 +720,33 @@ fn stat_asks_for_table_pages() {
         assert_eq!((start.flags, start.budget, start.start), (expected.0, 7, 2 << 30));
     }
 }
+
+/// A capture of the host tells what addresses are by themselves, so that it is read as the device was.
+#[test]
+fn capture_of_the_host_has_facts() {
+    let file = TempFile::new("host", b"");
+    let script = host_script();
+    let ran = run(&script, &format!("capture host -O {}", file.path()));
+    assert_eq!((ran.code, ran.err.as_str()), (ExitCode::Ok, ""));
+    let ops: Vec<u32> = script.started.borrow().iter().map(|start| start.op).collect();
+    assert_eq!(ops[..3], [Op::LIST.0, Op::LIST.0, Op::FACTS.0]);
+    let (live, saved) = (run(&script, "dump host"), run_without_device(&format!("dump -i {} host", file.path())));
+    assert_eq!((saved.code, saved.out), (live.code, live.out));
+}
+
+/// The page of EL2's that a walk ends in may be a slot of the fixmap.
+#[test]
+fn walk_marks_what_an_address_is() {
+    let steps = [
+        run_of(0x8080_0000_0000, 0, RecordKind::TABLE, 0x4201_0000, 0x4201_0003),
+        run_of(0x8080_0000_0000, 1, RecordKind::TABLE, 0x4202_0000, 0x4202_0003),
+        run_of(0x8080_0000_0000, 2, RecordKind::TABLE, 0x4203_0000, 0x4203_0003),
+        annotated(0x8080_0000_1000, 3, 1, 0x60_0000_4021_5702),
+    ];
+    let header = SlotHeader { kind: SlotKind::WALK.0, record_count: 4, ..machine::hyp_header(true) };
+    let walk = Capture::default().slot(header, &steps).end(header.target, 1, Status::OK).clone();
+    let script = Script { starts: vec![Ok(walk)], ..host_script() };
+    let ran = run(&script, "walk hyp 0x808000001234");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    assert!(ran.out.contains("invalid: fixmap,idle=0x60000040215702\n"), "{}", ran.out);
+}

@@ -2,10 +2,11 @@
 //! `probe` says what is there, and the next step.
 
 use super::fake::Script;
-use super::support::{three_vms, Capture};
+use super::support::{machine, three_vms, Capture};
 use super::{run_with, run_without_device};
 use crate::exit_code::ExitCode;
 use s2dump_abi::hypercall::Status;
+use s2dump_abi::version::features;
 
 #[test]
 fn ready() {
@@ -42,4 +43,24 @@ fn a_kernel_without_it_is_told_the_next_step() {
     let ran = run_without_device("probe");
     assert_eq!(ran.code, ExitCode::Unsupported);
     assert!(ran.out.contains("next: "), "{}", ran.out);
+}
+
+#[test]
+fn memory_is_told() {
+    let list = Capture::default().list(&three_vms()).clone();
+    let facts = Ok(machine::machine_facts_capture());
+    let script = Script { facts, features: features::FACTS, ..Script::new(list, Capture::default()) };
+    let ran = run_with("probe", &|| Ok(script.open()));
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    let lines: Vec<String> =
+        ran.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for expected in [
+        "memory 0x40000000-0x407fffff (8MiB)",
+        "memory 0x70000000-0x700fffff (1MiB, nomap: not mapped by the host)",
+        "code of EL2 0x40000000-0x40003fff (16KiB)",
+    ] {
+        assert!(lines.iter().any(|line| line == expected), "{expected}: {}", ran.out);
+    }
+    let ran = run_with("probe --json", &|| Ok(script.open()));
+    assert!(ran.out.contains(r#""hyp_text":[{"start":"0x40000000","end":"0x40004000"}]"#), "{}", ran.out);
 }

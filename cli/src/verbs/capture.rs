@@ -16,6 +16,7 @@ use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_BYTES};
 use s2dump_abi::target::Identity;
+use s2dump_abi::version::features;
 use std::io::{self, Write};
 use zerocopy::FromBytes;
 
@@ -56,7 +57,10 @@ pub(super) fn run(
             Query::Dump { table, flags: DumpFlags::EXACT, start: 0, end: u64::MAX, budget },
         )
     });
-    for (name, query) in std::iter::once(("list".to_owned(), Query::List)).chain(dumps) {
+    // What addresses are by themselves counts for tables of no VM.
+    let is_of_machine = chosen.iter().any(|table| table.target.guest_handle().is_none());
+    let facts = (is_of_machine && device.has(features::FACTS)).then(|| ("facts".to_owned(), Query::Facts));
+    for (name, query) in std::iter::once(("list".to_owned(), Query::List)).chain(facts).chain(dumps) {
         let as_listed = match query {
             Query::Dump { table, .. } => list_vms(&mut device).map(|again| is_as_listed(table, &vms, &again)),
             _ => Ok(true),

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump probe`: what this kernel and CPU support, and the exact next step when something is missing.
 
-use super::{list_vms, Context, Stop};
+use super::{list_vms, read_facts, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::format::hex::Hex;
 use crate::format::json::FORMAT_VERSION;
+use crate::numbers::Size;
 use crate::source::device::{say_hello, Device};
 use crate::source::system::{self, Setting, System};
 use crate::source::SourceError;
 use s2dump_abi::ioctl::Hello;
+use s2dump_abi::slot::{fact_flags, Fact, FactKind};
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 use serde::Serialize;
+use std::fmt;
 use std::io::{self, Write};
 
 /// What was found, in the order of the checks.
@@ -28,6 +32,8 @@ pub(crate) struct Report {
     device: String,
     driver: Option<Driver>,
     vms: Option<usize>,
+    memory: Vec<Region>,
+    hyp_text: Vec<Region>,
     ready: bool,
     next_step: Option<String>,
 }
@@ -39,6 +45,35 @@ struct Driver {
     features: Vec<&'static str>,
     default_budget: u32,
     ring_slots: u32,
+}
+
+/// Physical addresses that EL2 knows.
+#[derive(Debug, Serialize)]
+struct Region {
+    start: Hex,
+    end: Hex,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    nomap: bool,
+}
+
+impl Region {
+    /// Returns those of `kind` among `facts`.
+    fn of(kind: FactKind, facts: &[Fact]) -> Vec<Self> {
+        let region = |fact: &Fact| Self {
+            start: Hex(fact.start),
+            end: Hex(fact.start.saturating_add(fact.size)),
+            nomap: kind == FactKind::MEMORY && fact.flags & fact_flags::NOMAP != 0,
+        };
+        facts.iter().filter(|fact| fact.kind == kind.0).map(region).collect()
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Hex(start), Hex(end)) = (self.start, self.end);
+        let nomap = if self.nomap { ", nomap: not mapped by the host" } else { "" };
+        write!(f, "{start:#x}-{:#x} ({}{nomap})", end.wrapping_sub(1), Size(end - start))
+    }
 }
 
 /// Looks at everything and prints what it found.
@@ -72,6 +107,8 @@ fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
         device: String::new(),
         driver: None,
         vms: None,
+        memory: Vec::new(),
+        hyp_text: Vec::new(),
         ready: false,
         next_step: None,
     };
@@ -83,10 +120,12 @@ fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
                 Ok(hello) => {
                     report.driver = Some(Driver::new(&hello));
                     let device = Device::new(session).map_err(|error| error.into_failure("probe"));
-                    let vms = device.and_then(|mut device| list_vms(&mut device));
-                    match vms {
-                        Ok(vms) => {
+                    let found = device.and_then(|mut device| Ok((list_vms(&mut device)?, read_facts(&mut device)?)));
+                    match found {
+                        Ok((vms, facts)) => {
                             report.vms = Some(vms.len());
+                            report.memory = Region::of(FactKind::MEMORY, &facts);
+                            report.hyp_text = Region::of(FactKind::HYP_TEXT, &facts);
                             report.ready = true;
                             ExitCode::Ok
                         }
@@ -194,6 +233,12 @@ fn write_text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     }
     if let Some(vms) = report.vms {
         line("VMs", &vms.to_string())?;
+    }
+    for region in &report.memory {
+        line("memory", &region.to_string())?;
+    }
+    for region in &report.hyp_text {
+        line("code of EL2", &region.to_string())?;
     }
     match (&report.next_step, report.ready) {
         (Some(step), _) => writeln!(out, "\nnext: {step}"),

@@ -5,12 +5,13 @@
 
 use super::identity::{check_listed, listed_table};
 use super::suspicion::Suspicion;
-use super::{address_in, beyond, list_for, open_image, outside_space, remember};
+use super::{address_in, beyond, list_for, open_image, outside_space, read_facts, remember, MOST_FACTS};
 use super::{resolve_captured, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::walk::Walk;
+use crate::marks::Marks;
 use crate::model::{Row, TableFacts};
 use crate::plan::input::{ImagePlan, Input};
 use crate::plan::WalkPlan;
@@ -18,7 +19,8 @@ use crate::reader::{Event, Reader};
 use crate::source::device::Query;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{SlotKind, VmRecord};
+use s2dump_abi::slot::{Fact, SlotKind, VmRecord};
+use std::convert::Infallible;
 use std::path::Path;
 
 /// Walks on the device, a capture or an image.
@@ -66,9 +68,25 @@ fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> 
     let mut device = context.device().map_err(fail)?;
     let vms = list_for(selector, &mut device)?;
     let (table, vm) = listed_table(selector, &vms)?;
+    let facts = if vm.is_none() { read_facts(&mut device)? } else { Vec::new() };
     let slots = device.start(Query::Walk { table, address });
     let slots = slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?;
-    read(&mut Reader::new(slots), vm, address, &name, context)
+    let (mut walk, issues) = read(&mut Reader::new(slots), vm, address, &name, context)?;
+    mark(&mut walk, &facts);
+    Ok((walk, issues))
+}
+
+/// Marks the last step, if its entry is something by its address.
+fn mark(walk: &mut Walk, facts: &[Fact]) {
+    let Some(step) = walk.steps.last_mut() else { return };
+    let marks = Marks::of_table(facts, walk.table.target);
+    let address = walk.address;
+    let Ok(()) = marks.cut_row::<Infallible>(*step, &walk.table.geometry, |part| {
+        if (part.ia..part.end()).contains(&address) {
+            step.mark = part.mark;
+        }
+        Ok(())
+    });
 }
 
 /// Reads the walk of `address` in the table `name`; returns it, and how many issues there were.
@@ -107,6 +125,7 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
     let mut reader = context.capture(path)?;
     let mut vms: Vec<VmRecord> = Vec::new();
     let mut vm = None;
+    let mut facts: Vec<Fact> = Vec::new();
     // The table that was asked for, once it has begun, and the entry of the address.
     let mut wanted: Option<TableFacts> = None;
     let mut found: Option<Row> = None;
@@ -116,6 +135,7 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
         context.tell_issues(&mut reader, &mut issues);
         match event.map_err(|error| error.into_failure("capture"))? {
             Some(Event::Vm(listed)) => remember(&mut vms, listed),
+            Some(Event::Fact(fact)) if facts.len() < MOST_FACTS => facts.push(fact),
             Some(Event::Dump(table)) => {
                 let (target, listed) = resolve_captured(selector, &vms)?;
                 if table.target == target {
@@ -139,7 +159,9 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
         }
     }
     if let (Some(table), Some(entry)) = (wanted, found) {
-        return Ok((Walk { table, vm, address, steps: vec![entry], from_leaves: true, is_dying }, issues));
+        let mut walk = Walk { table, vm, address, steps: vec![entry], from_leaves: true, is_dying };
+        mark(&mut walk, &facts);
+        return Ok((walk, issues));
     }
     Err(match wanted {
         None => Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: the capture holds no table of it")),
