@@ -13,6 +13,7 @@ use crate::numbers::Size;
 use crate::words::{self, Word};
 use s2dump_abi::slot::VmRecord;
 use serde::Serialize;
+use std::cmp::Reverse;
 use std::io::{self, Write};
 
 /// Entries and the bytes of input addresses that they cover.
@@ -47,7 +48,7 @@ impl By {
 
     /// Puts the most bytes first.
     fn sort_by_bytes(&mut self) {
-        self.0.sort_by(|(_, a), (_, b)| b.bytes.cmp(&a.bytes));
+        self.0.sort_by_key(|(_, sum)| Reverse(sum.bytes));
     }
 }
 
