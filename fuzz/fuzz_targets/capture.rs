@@ -19,7 +19,7 @@ const MOST_BYTES: usize = 512 << 10;
 /// How often a capture is repeated, to see that memory does not grow with it.
 const REPEATED: usize = 32;
 
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 16] = [
     &["s2dump", "dump", "-i", "-", "--format", "table"],
     &["s2dump", "dump", "-i", "-", "--format", "ptdump"],
     &["s2dump", "dump", "-i", "-", "--format", "ptdump-v10"],
@@ -28,6 +28,14 @@ const COMMANDS: [&[&str]; 8] = [
     &["s2dump", "list", "-i", "-", "--json"],
     &["s2dump", "walk", "-i", "-", "vm:0x1000", "0x80000000"],
     &["s2dump", "walk", "-i", "-", "vm:0x1000", "0x80000000", "--json"],
+    &["s2dump", "dump", "-i", "-", "all", "--format", "ndjson"],
+    &["s2dump", "dump", "-i", "-", "host", "--state", "donated,ring", "--owner", "guest"],
+    &["s2dump", "dump", "-i", "-", "hyp", "--rights", ".w.", "-o", "+ext,raw"],
+    &["s2dump", "walk", "-i", "-", "hyp", "0x808000001000"],
+    &["s2dump", "stat", "-i", "-"],
+    &["s2dump", "stat", "-i", "-", "--json"],
+    &["s2dump", "frames", "-i", "-"],
+    &["s2dump", "frames", "-i", "-", "--json", "--range", "1G.."],
 ];
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -2,7 +2,7 @@
 //! Makes captures with a few things wrong, by editing a good one or by writing one slot by slot. So fuzzing does not
 //! have to find the magic number first.
 
-use crate::support::{dump_header, slot_header, two_vms, vm, Capture, BLOCK, PAGE, VTCR_40, VTCR_48, VTCR_52};
+use crate::support::{dump_header, machine, slot_header, two_vms, vm, Capture, BLOCK, PAGE, VTCR_40, VTCR_48, VTCR_52};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, table_features, Record, SlotHeader, SlotKind};
 use zerocopy::{FromBytes, IntoBytes};
@@ -20,8 +20,8 @@ impl Source<'_> {
 
 /// Returns a good capture with bytes and words overwritten as `bytes` tell.
 pub(crate) fn edited(bytes: &[u8]) -> Vec<u8> {
-    let mut capture = two_vms().bytes;
     let mut source = Source(bytes);
+    let mut capture = if source.number(1) & 1 == 0 { two_vms() } else { machine::machine() }.bytes;
     while !source.0.is_empty() {
         let (at, length) = (source.number(2) as usize % capture.len(), source.number(1) as usize);
         let value = source.number(8).to_le_bytes();

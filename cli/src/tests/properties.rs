@@ -10,6 +10,8 @@ use proptest::prelude::*;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, Record, RecordKind, SlotHeader};
 use s2dump_hyp::coalescer::Fold;
+use s2dump_vmsa::pkvm::{self, Encoding, InvalidKind, Owner};
+use s2dump_vmsa::{Features, Geometry, RawDescriptor};
 use std::io::Cursor;
 
 /// Reads `bytes` as a capture to its end; returns the events, and how many issues there were.
@@ -165,6 +167,79 @@ proptest! {
         let (events, _) = read(bytes);
         check_rows(&events);
         write_all(&events);
+    }
+
+    /// A whole machine, damaged, by every verb that reads captures.
+    #[test]
+    fn mutated_machines_do_no_harm(
+        words in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>()), 1..6),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    ) {
+        let mut bytes = machine::machine().bytes;
+        for (at, word) in words {
+            let at = at.index(bytes.len() / 8) * 8;
+            bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        for command in [
+            "dump -i - all",
+            "dump -i - all --format ndjson --exact",
+            "dump -i - host --owner guest --state donated",
+            "dump -i - hyp --rights .w. -o +ext,raw",
+            "walk -i - hyp 0x808000001000",
+            "walk -i - host 0x40200000 --json",
+            "stat -i -",
+            "stat -i - --json",
+            "frames -i -",
+            "frames -i - --json --range 1G+1M",
+        ] {
+            let arguments: Vec<&str> = std::iter::once("s2dump").chain(command.split(' ')).collect();
+            let code = crate::run_on_capture(&arguments, &bytes, &mut Vec::new());
+            prop_assert!(code <= 6 && code != 1, "{command}: {code}");
+        }
+    }
+
+    /// Rows of pages that guests own tell each page's owner, as the entries did; and no two rows could be one.
+    #[test]
+    fn folded_owners_are_those_of_the_entries(steps in prop::collection::vec((0..3_u64, 0..3_u64, 0..4_u8), 1..64), exact: bool) {
+        let (mut gfn, mut entries) = (0x8_0000, Vec::new());
+        for (page, (handle, jump, kind)) in steps.into_iter().enumerate() {
+            gfn += jump;
+            let raw = match kind {
+                0 => machine::GIVEN_TO_HYP,
+                1 => 0,
+                _ => machine::given_to(0x1000 + handle, gfn),
+            };
+            entries.push((0x4020_0000 + ((page as u64) << 12), raw));
+        }
+        let geometry = Geometry::from_vtcr(VTCR_40, Features::of_kvm(VTCR_40, false, true)).unwrap();
+        let record = |&(ia, raw): &(u64, u64)| Row::of_record(&annotated(ia, 3, 1, raw), &geometry).unwrap();
+        let header = SlotHeader { page_shift: 12, ..machine::host_header() };
+        let table = TableFacts::try_new(&header).unwrap();
+        let mut merger = Merger::of_table(&table, exact);
+        let mut rows = Vec::new();
+        for entry in entries.iter().map(record) {
+            rows.extend(merger.push(entry));
+        }
+        rows.extend(merger.finish());
+
+        let mut expanded = Vec::new();
+        for row in &rows {
+            let step = match pkvm::decode(Encoding::PKVM_7_2, RawDescriptor::from_bits(row.raw)).invalid() {
+                Some(InvalidKind::HostDonation { owner: Owner::Guest { .. } }) if row.linear => 1_u64 << 20,
+                _ => 0,
+            };
+            expanded.extend((0..row.count).map(|page| (row.ia + (page << 12), row.raw + page * step)));
+        }
+        prop_assert_eq!(expanded, entries);
+        let could_join = |pair: &[Row]| {
+            let mut merger = Merger::of_table(&table, exact);
+            merger.push(pair[0]).is_none() && merger.push(pair[1]).is_none()
+        };
+        prop_assert!(!rows.windows(2).any(could_join), "{rows:?}");
     }
 
     #[test]

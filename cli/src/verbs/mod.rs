@@ -191,7 +191,7 @@ fn remember(vms: &mut Vec<VmRecord>, vm: VmRecord) {
 }
 
 /// So many facts are kept. EL2 has 128 regions of memory and a slot of the fixmap for each CPU; the ring has its pages.
-const MOST_FACTS: usize = 65536;
+const MOST_FACTS: usize = 4096;
 
 /// Reads facts about memory and EL2 from the device; none if EL2 does not tell them.
 ///
