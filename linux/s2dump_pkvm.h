@@ -62,6 +62,23 @@ void s2dump_pkvm_frames_unlock(void);
  */
 bool s2dump_pkvm_region(u64 pa, struct s2dump_el2_region *out);
 
+/* Returns S2DUMP_TABLE_*: the same for all tables. */
+u32 s2dump_pkvm_table_features(void);
+
+/*
+ * Locks, in this order, the table of VMs, the host's table and EL2's own: while
+ * they are locked, no page changes hands. Called with no lock held.
+ */
+void s2dump_pkvm_all_lock(void);
+void s2dump_pkvm_all_unlock(void);
+
+/*
+ * As s2dump_pkvm_table_lock(), but with all of the above locked. So it locks
+ * only a guest's table, and only then is an owner to be unlocked. The caller
+ * unlocks one before it asks for another.
+ */
+u32 s2dump_pkvm_all_table(u64 target, struct s2dump_el2_table *table);
+
 /*
  * Describes a VM, dying or not, or returns false if no VM has @handle. Called
  * with no lock held. The work under the VM table's lock is bounded, whatever

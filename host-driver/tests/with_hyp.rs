@@ -18,7 +18,9 @@ use s2dump_host_driver::error::SessionError;
 use s2dump_host_driver::host::{Host, HostVm};
 use s2dump_host_driver::session::Session;
 use s2dump_hyp::entry;
-use s2dump_hyp::platform::{FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT};
+use s2dump_hyp::platform::{
+    Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT,
+};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -76,6 +78,17 @@ impl FrameMemory for Table<'_> {
     }
 }
 
+impl Everything for Table<'_> {
+    type Table<'a>
+        = Table<'a>
+    where
+        Self: 'a;
+
+    fn table(&mut self, target: Target) -> Result<(Table<'_>, TableRegisters), Status> {
+        self.0.lock_table(target)
+    }
+}
+
 const REGISTERS: TableRegisters = TableRegisters {
     vtcr: VTCR,
     mair: 0,
@@ -90,6 +103,7 @@ impl Platform for Machine {
     type Slot<'p> = Slot<'p>;
     type Guard<'p> = Table<'p>;
     type Frames<'p> = Table<'p>;
+    type All<'p> = Table<'p>;
 
     fn permitted(&self) -> Permitted {
         self.permitted
@@ -115,6 +129,14 @@ impl Platform for Machine {
 
     fn encoding(&self) -> u16 {
         encoding::PKVM_7_2
+    }
+
+    fn table_features(&self) -> u32 {
+        0
+    }
+
+    fn lock_all(&self) -> Table<'_> {
+        Table(self)
     }
 
     fn lock_frames(&self) -> Table<'_> {

@@ -2,7 +2,7 @@
 //! The arguments of each call, and its answer. `s2dump_abi::hypercall` says what each register means.
 
 use s2dump_abi::hypercall::{DumpFlags, Status};
-use s2dump_abi::target::Target;
+use s2dump_abi::target::{Place, Target, PLACES};
 
 /// What a successful call returns in x2 and x3.
 pub(crate) type Answer = Result<[u64; 2], Status>;
@@ -46,5 +46,15 @@ pub(crate) struct FramesCall {
     pub(crate) end: u64,
     /// The most page frames to look at; 0 means the default.
     pub(crate) budget: u64,
+    pub(crate) sequence: u64,
+}
+
+/// The registers of an EXAMINE call.
+pub(crate) struct ExamineCall {
+    pub(crate) slot_pfn: u64,
+    /// Physical address of the page frame.
+    pub(crate) frame: u64,
+    /// Places to look at, too.
+    pub(crate) places: [Place; PLACES],
     pub(crate) sequence: u64,
 }

@@ -4,16 +4,20 @@
 //! The host may put anything into any register, and may call from several CPUs at once. The handler keeps nothing
 //! between calls. `s2dump_abi::hypercall` says what each operation takes and returns.
 
-use crate::call::{Answer, DumpCall, FramesCall, ListCall, WalkCall};
+use crate::call::{Answer, DumpCall, ExamineCall, FramesCall, ListCall, WalkCall};
 use crate::platform::{Permitted, Platform};
-use crate::{dump, frames, list, walk};
+use crate::{dump, examine, frames, list, walk};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
-use s2dump_abi::target::{Target, TargetKind};
+use s2dump_abi::target::{Place, Target, TargetKind};
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 
 /// The features of this handler that need no permission of their own at boot.
-const FEATURES: u64 =
-    features::EXACT | features::DIGEST | features::FRAMES | features::GUEST_STAGE2 | features::HOST_STAGE2;
+const FEATURES: u64 = features::EXACT
+    | features::DIGEST
+    | features::FRAMES
+    | features::EXAMINE
+    | features::GUEST_STAGE2
+    | features::HOST_STAGE2;
 
 /// Handles one call: `registers` are the host's x0 to x7; returns what goes into its x1 to x3.
 #[inline]
@@ -44,6 +48,7 @@ fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitte
         Op::DUMP => dispatch_dump(registers, platform, permitted),
         Op::WALK => dispatch_walk(registers, platform, permitted),
         Op::FRAMES => dispatch_frames(registers, platform),
+        Op::EXAMINE => dispatch_examine(registers, platform, permitted),
         _ => Err(Status::UNKNOWN_OP),
     }
 }
@@ -94,6 +99,20 @@ fn dispatch_frames<P: Platform>(registers: &[u64; 8], platform: &P) -> Answer {
     let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
     expect_zero(u64::from(flags_of(op).0) | x3)?;
     frames::frames(platform, &FramesCall { slot_pfn: x2, cursor: x4, end: x5, budget: x6, sequence: x7 })
+}
+
+#[inline(never)]
+fn dispatch_examine<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted) -> Answer {
+    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+    expect_zero(flags_of(op).0.into())?;
+    let places = [Place(x4), Place(x5), Place(x6)];
+    for place in places {
+        let target = permitted_target(place.target().0, permitted)?;
+        if target.guest_handle().is_none() && target != Target::HOST && target != Target::HYP {
+            return Err(Status::UNKNOWN_TARGET);
+        }
+    }
+    examine::examine(platform, &ExamineCall { slot_pfn: x2, frame: x3, places, sequence: x7 })
 }
 
 /// Returns the flags in x1.

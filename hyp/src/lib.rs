@@ -16,6 +16,7 @@ pub mod coalescer;
 pub mod digest;
 mod dump;
 pub mod entry;
+mod examine;
 mod frames;
 mod header;
 mod list;

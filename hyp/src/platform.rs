@@ -13,7 +13,9 @@
 //!   may not be called while any table is locked: not a guest's, and not the host's or EL2's either, since their locks
 //!   come after the VM table's.
 //! - A call that looks at two tables therefore needs a function of its own, which takes the VM table's lock first and
-//!   then the tables in the order above. Two calls of `lock_table` would deadlock EL2.
+//!   then the tables in the order above: [`Platform::lock_all`]. Two calls of `lock_table` would deadlock EL2.
+//! - [`Everything::table`] of a guest takes that guest's lock with the other three held. It borrows what holds them for
+//!   as long as the table stays locked, so there are never two guests locked.
 //! - [`Platform::vm_info`] takes and drops the VM table's lock: it may not be called while any table is locked.
 //! - [`Platform::lock_frames`] takes the host's lock, which guards the states of page frames.
 
@@ -40,6 +42,12 @@ pub trait Platform {
     where
         Self: 'p;
 
+    /// All that says who owns a page, locked until dropped: while it lives, no page changes hands. Only rights and access
+    /// flags in tables of ordinary guests may change.
+    type All<'p>: Everything
+    where
+        Self: 'p;
+
     /// Returns what was allowed at boot.
     fn permitted(&self) -> Permitted;
 
@@ -63,8 +71,14 @@ pub trait Platform {
     /// frames.
     fn encoding(&self) -> u16;
 
+    /// Returns the [`table_features`](s2dump_abi::slot::table_features) of this kernel, which are those of all its tables.
+    fn table_features(&self) -> u32;
+
     /// Locks what the hypervisor keeps about page frames.
     fn lock_frames(&self) -> Self::Frames<'_>;
+
+    /// Locks, in their order, the VM table, the host's table with the states of page frames, and EL2's own table.
+    fn lock_all(&self) -> Self::All<'_>;
 
     /// Describes the VM with `handle`, if there is one. `handle` may be any number. The caller fills in `ia_bits` and
     /// `start_level`.
@@ -99,6 +113,21 @@ pub trait FrameMemory {
     /// Returns the rest of the region of memory that the page frame at `pa` is in, or the first region behind it, if there
     /// is one. `pa` may be any number.
     fn region(&self, pa: PhysAddr) -> Option<Region<'_>>;
+}
+
+/// The VM table, the host's table and EL2's, all locked.
+pub trait Everything: FrameMemory {
+    /// A table, a guest's locked until dropped.
+    type Table<'a>: TableMemory
+    where
+        Self: 'a;
+
+    /// Returns the table that `target` names, and its registers. `target` may be any number.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::lock_table`].
+    fn table(&mut self, target: Target) -> Result<(Self::Table<'_>, TableRegisters), Status>;
 }
 
 /// Neighboring page frames of memory.

@@ -90,6 +90,13 @@ impl<'p> SlotWriter<'p> {
         self.records += 1;
     }
 
+    /// Writes `record` in place of the one that was put as number `at`, if all records of this slot are of that type.
+    #[inline(always)]
+    pub fn put_again(&mut self, at: usize, record: &Record) {
+        let words: &[u64; RECORD_WORDS] = zerocopy::transmute_ref!(record);
+        self.page.write(HEADER_WORDS + at * RECORD_WORDS, words);
+    }
+
     /// Writes the header, the word with the magic number last.
     #[inline(always)]
     pub fn finish(self, header: &SlotHeader) {

@@ -4,12 +4,14 @@
 use crate::call::{Answer, WalkCall};
 use crate::coalescer::{single, RecordOut};
 use crate::header;
-use crate::platform::{PinnedSlot, Platform};
+use crate::platform::{PinnedSlot, Platform, TableRegisters};
 use crate::slot_writer::SlotWriter;
+use crate::table_memory::TableMemory;
 use crate::walker::{walk_address, MIN_BUDGET};
 use s2dump_abi::hypercall::{pack_counts, Status};
 use s2dump_abi::slot::{SlotHeader, SlotKind};
-use s2dump_vmsa::Ipa;
+use s2dump_abi::target::Target;
+use s2dump_vmsa::{Geometry, Ipa};
 
 #[inline(always)]
 pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
@@ -18,20 +20,8 @@ pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
     let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
     let (table, registers) = platform.lock_table(call.target)?;
     let locked_at = platform.counter();
-    let root = header::root_of(call.target.kind(), &registers)?;
-    let geometry = root.geometry();
-    if address.get() >= geometry.ia_end() {
-        return Err(Status::BAD_RANGE);
-    }
-
     let mut writer = SlotWriter::begin(slot.page());
-    // The answer holds for all addresses that the last entry covers.
-    let mut end = 0;
-    walk_address(&table, &root, address, |entry| {
-        end = entry.ia + (1 << geometry.granule().entry_shift(entry.level));
-        writer.put(&single(entry));
-    })
-    .map_err(|_| Status::BAD_GEOMETRY)?;
+    let (geometry, end) = tell(&table, call.target, &registers, address, &mut writer)?;
     let held_ticks = header::ticks(platform.counter().wrapping_sub(locked_at));
     drop(table);
 
@@ -47,6 +37,35 @@ pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
         tick_hz: platform.counter_hz(),
         ..header::of_slot(SlotKind::WALK, call.sequence, counts)
     };
-    writer.finish(&header::with_table(header, &registers, geometry));
+    writer.finish(&header::with_table(header, &registers, &geometry));
     Ok([0, counts])
+}
+
+/// Writes a record for the entry of each level that translates `address`. Returns the table's geometry, and the end of what
+/// the last entry covers: the answer holds for all addresses up to there.
+///
+/// # Errors
+///
+/// The status of a table or an address that cannot be walked. Nothing is written then.
+// Not inlined: two operations have it.
+#[inline(never)]
+pub(crate) fn tell<M: TableMemory>(
+    table: &M,
+    target: Target,
+    registers: &TableRegisters,
+    address: Ipa,
+    writer: &mut SlotWriter<'_>,
+) -> Result<(Geometry, u64), Status> {
+    let root = header::root_of(target.kind(), registers)?;
+    let geometry = root.geometry();
+    if address.get() >= geometry.ia_end() {
+        return Err(Status::BAD_RANGE);
+    }
+    let mut end = 0;
+    walk_address(table, &root, address, |entry| {
+        end = entry.ia + (1 << geometry.granule().entry_shift(entry.level));
+        writer.put(&single(entry));
+    })
+    .map_err(|_| Status::BAD_GEOMETRY)?;
+    Ok((*geometry, end))
 }

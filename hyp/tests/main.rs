@@ -3,6 +3,7 @@
 
 mod common;
 mod entry;
+mod examine;
 mod fake;
 mod frames;
 mod hostile;

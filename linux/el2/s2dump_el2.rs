@@ -11,6 +11,7 @@
 #![expect(unsafe_code)]
 
 use core::ffi::c_void;
+use core::marker::PhantomData;
 use core::mem::{offset_of, MaybeUninit};
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
@@ -19,7 +20,7 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
 use s2dump_hyp::entry;
-use s2dump_hyp::platform::{FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo};
+use s2dump_hyp::platform::{Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -80,6 +81,10 @@ extern "C" {
     fn s2dump_pkvm_table_lock(target: u64, table: *mut CTable) -> u32;
     fn s2dump_pkvm_table_unlock(owner: *mut c_void);
     fn s2dump_pkvm_encoding() -> u16;
+    fn s2dump_pkvm_table_features() -> u32;
+    fn s2dump_pkvm_all_lock();
+    fn s2dump_pkvm_all_unlock();
+    fn s2dump_pkvm_all_table(target: u64, table: *mut CTable) -> u32;
     fn s2dump_pkvm_frames_lock();
     fn s2dump_pkvm_frames_unlock();
     fn s2dump_pkvm_region(pa: u64, out: *mut CRegion) -> bool;
@@ -115,8 +120,16 @@ struct Slot(NonNull<u64>);
 ///
 /// # Invariants
 ///
-/// The owner that `s2dump_pkvm_table_lock` returned. Only `drop` unlocks it.
-struct Guard(*mut c_void);
+/// The owner that `s2dump_pkvm_table_lock` or `s2dump_pkvm_all_table` returned: only `drop` unlocks it. Null if the [`All`]
+/// that is borrowed holds the lock.
+struct Guard<'a>(*mut c_void, PhantomData<&'a mut All>);
+
+/// All locked but guests.
+///
+/// # Invariants
+///
+/// Exists only while `s2dump_pkvm_all_lock` holds. Only `drop` unlocks.
+struct All(());
 
 /// What is kept about page frames, locked.
 ///
@@ -127,8 +140,9 @@ struct Frames(());
 
 impl Platform for Hypervisor {
     type Slot<'p> = Slot;
-    type Guard<'p> = Guard;
+    type Guard<'p> = Guard<'p>;
     type Frames<'p> = Frames;
+    type All<'p> = All;
 
     #[inline]
     fn permitted(&self) -> Permitted {
@@ -161,27 +175,36 @@ impl Platform for Hypervisor {
     }
 
     #[inline]
-    fn lock_table(&self, target: Target) -> Result<(Guard, TableRegisters), Status> {
+    fn lock_table(&self, target: Target) -> Result<(Guard<'_>, TableRegisters), Status> {
         let mut table = MaybeUninit::uninit();
         // SAFETY:
         // - Takes any target.
         // - The pointer is to memory of the struct's size, to write.
         // - No lock is held, as above.
         let status = unsafe { s2dump_pkvm_table_lock(target.0, table.as_mut_ptr()) };
-        if Status(status) != Status::OK {
-            return Err(Status(status));
-        }
-        // SAFETY:
-        // - C fills the whole struct before it returns OK.
-        let CTable { owner, vtcr, mair, root, table_features, vmid, encoding, flags, .. } = unsafe { table.assume_init() };
-        // INVARIANT: as C told it.
-        Ok((Guard(owner), TableRegisters { vtcr, mair, root, table_features, vmid, encoding, flags }))
+        // SAFETY: as C returned and filled it.
+        unsafe { locked(status, table) }
     }
 
     #[inline]
     fn encoding(&self) -> u16 {
         // SAFETY: has no obligation.
         unsafe { s2dump_pkvm_encoding() }
+    }
+
+    #[inline]
+    fn table_features(&self) -> u32 {
+        // SAFETY: has no obligation.
+        unsafe { s2dump_pkvm_table_features() }
+    }
+
+    #[inline]
+    fn lock_all(&self) -> All {
+        // SAFETY:
+        // - No lock is held, as above.
+        unsafe { s2dump_pkvm_all_lock() };
+        // INVARIANT: just locked.
+        All(())
     }
 
     #[inline]
@@ -228,7 +251,7 @@ impl Drop for Slot {
     }
 }
 
-impl TableMemory for Guard {
+impl TableMemory for Guard<'_> {
     #[inline]
     fn table(&self, table: PhysAddr, granule: Granule) -> Result<&[AtomicU64], OutsideMemory> {
         let outside = OutsideMemory { table };
@@ -248,12 +271,70 @@ impl TableMemory for Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY:
+            // - Locked by who made this, unlocked nowhere else.
+            unsafe { s2dump_pkvm_table_unlock(self.0) }
+        }
+    }
+}
+
+/// Returns the table that C locked and described, if it did.
+///
+/// # Errors
+///
+/// `status`, unless that is OK.
+///
+/// # Safety
+///
+/// C returned `status`. If that is OK, it filled `table`, and its owner is unlocked nowhere else. If the owner is null, an
+/// [`All`] is borrowed for `'a`.
+#[inline]
+unsafe fn locked<'a>(status: u32, table: MaybeUninit<CTable>) -> Result<(Guard<'a>, TableRegisters), Status> {
+    if Status(status) != Status::OK {
+        return Err(Status(status));
+    }
+    // SAFETY:
+    // - Filled, as the caller promises.
+    let CTable { owner, vtcr, mair, root, table_features, vmid, encoding, flags, .. } = unsafe { table.assume_init() };
+    // INVARIANT: as C told it.
+    Ok((Guard(owner, PhantomData), TableRegisters { vtcr, mair, root, table_features, vmid, encoding, flags }))
+}
+
+impl Everything for All {
+    type Table<'a> = Guard<'a>;
+
+    #[inline]
+    fn table(&mut self, target: Target) -> Result<(Guard<'_>, TableRegisters), Status> {
+        let mut table = MaybeUninit::uninit();
+        // SAFETY:
+        // - Takes any target.
+        // - The pointer is to memory of the struct's size, to write.
+        // - All is locked but guests: what locks one borrows `self` until it is unlocked.
+        let status = unsafe { s2dump_pkvm_all_table(target.0, table.as_mut_ptr()) };
+        // SAFETY: as C returned and filled it.
+        unsafe { locked(status, table) }
+    }
+}
+
+impl FrameMemory for All {
+    #[inline]
+    fn region(&self, pa: PhysAddr) -> Option<Region<'_>> {
+        // SAFETY:
+        // - All is locked while `self` lives, the host's lock too.
+        unsafe { region(pa) }
+    }
+}
+
+impl Drop for All {
     #[inline]
     fn drop(&mut self) {
         // SAFETY:
-        // - Locked by `lock_table`, unlocked nowhere else.
-        unsafe { s2dump_pkvm_table_unlock(self.0) }
+        // - Locked by `lock_all`, unlocked nowhere else.
+        unsafe { s2dump_pkvm_all_unlock() }
     }
 }
 

@@ -60,7 +60,7 @@ u16 s2dump_pkvm_encoding(void)
  * for the time before capabilities are final, and s2dump must have no panic
  * path at EL2. When this can run, they have long been final.
  */
-static u32 s2dump_table_features(void)
+u32 s2dump_pkvm_table_features(void)
 {
 	u32 features = 0;
 
@@ -81,27 +81,20 @@ static u32 s2dump_table_features(void)
  * before it frees anything. So a VM that is found and locked here stays until
  * it is unlocked.
  *
- * vm_table_lock guards is_dying. It is read with the VM's lock held as well,
- * because pKVM takes a page of the guest back under that lock, and only after
- * it set is_dying. So if it is not set now, the table is whole until unlock.
+ * vm_table_lock is held, which guards is_dying. It is read with the VM's lock
+ * held as well, because pKVM takes a page of the guest back under that lock, and
+ * only after it set is_dying. So if it is not set now, the table is whole until
+ * unlock.
  */
 static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
 {
-	struct pkvm_hyp_vm *vm;
+	struct pkvm_hyp_vm *vm = get_vm_by_handle(handle);
 	struct kvm_s2_mmu *mmu;
-	bool is_dying = false;
-
-	hyp_spin_lock(&vm_table_lock);
-	vm = get_vm_by_handle(handle);
-	if (vm) {
-		hyp_spin_lock(&vm->lock);
-		is_dying = vm->kvm.arch.pkvm.is_dying;
-	}
-	hyp_spin_unlock(&vm_table_lock);
 
 	if (!vm)
 		return S2DUMP_NO_SUCH_VM;
 
+	hyp_spin_lock(&vm->lock);
 	if (!vm->pgt.pgd) {
 		hyp_spin_unlock(&vm->lock);
 		return S2DUMP_NO_SUCH_VM;
@@ -112,28 +105,26 @@ static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
 		.owner		= &vm->lock,
 		.vtcr		= mmu->vtcr,
 		.root		= hyp_virt_to_phys(vm->pgt.pgd),
-		.table_features	= s2dump_table_features(),
+		.table_features	= s2dump_pkvm_table_features(),
 		.vmid		= atomic64_read(&mmu->vmid.id),
 		.encoding	= s2dump_pkvm_encoding(),
 	};
 	if (vm->kvm.arch.pkvm.is_protected)
 		table->flags |= S2DUMP_SLOT_PROTECTED;
-	if (is_dying)
+	if (vm->kvm.arch.pkvm.is_dying)
 		table->flags |= S2DUMP_SLOT_DYING;
 
 	return S2DUMP_OK;
 }
 
-static u32 s2dump_host_lock(struct s2dump_el2_table *table)
+static u32 s2dump_host_describe(struct s2dump_el2_table *table)
 {
 	struct kvm_s2_mmu *mmu = &host_mmu.arch.mmu;
 
-	hyp_spin_lock(&host_mmu.lock);
 	*table = (struct s2dump_el2_table) {
-		.owner		= &host_mmu.lock,
 		.vtcr		= mmu->vtcr,
 		.root		= hyp_virt_to_phys(host_mmu.pgt.pgd),
-		.table_features	= s2dump_table_features(),
+		.table_features	= s2dump_pkvm_table_features(),
 		.vmid		= atomic64_read(&mmu->vmid.id),
 		.encoding	= s2dump_pkvm_encoding(),
 	};
@@ -141,22 +132,21 @@ static u32 s2dump_host_lock(struct s2dump_el2_table *table)
 	return S2DUMP_OK;
 }
 
-static u32 s2dump_hyp_lock(struct s2dump_el2_table *table)
+static u32 s2dump_hyp_describe(struct s2dump_el2_table *table)
 {
-	hyp_spin_lock(&pkvm_pgd_lock);
 	*table = (struct s2dump_el2_table) {
-		.owner		= &pkvm_pgd_lock,
 		.vtcr		= read_sysreg(tcr_el2),
 		.mair		= read_sysreg(mair_el2),
 		.root		= hyp_virt_to_phys(pkvm_pgtable.pgd),
-		.table_features	= s2dump_table_features(),
+		.table_features	= s2dump_pkvm_table_features(),
 		.encoding	= s2dump_pkvm_encoding(),
 	};
 
 	return S2DUMP_OK;
 }
 
-u32 s2dump_pkvm_table_lock(u64 target, struct s2dump_el2_table *table)
+/* The lock of the table is held, or of a guest the one it is found under. */
+u32 s2dump_pkvm_all_table(u64 target, struct s2dump_el2_table *table)
 {
 	u64 name = target & (BIT_ULL(S2DUMP_TARGET_KIND_SHIFT) - 1);
 	u64 kind = target >> S2DUMP_TARGET_KIND_SHIFT;
@@ -164,16 +154,58 @@ u32 s2dump_pkvm_table_lock(u64 target, struct s2dump_el2_table *table)
 	if (kind == S2DUMP_TARGET_GUEST_STAGE2 && name <= U16_MAX)
 		return s2dump_guest_lock(name, table);
 	if (kind == S2DUMP_TARGET_HOST_STAGE2 && !name)
-		return s2dump_host_lock(table);
+		return s2dump_host_describe(table);
 	if (kind == S2DUMP_TARGET_HYP_STAGE1 && !name)
-		return s2dump_hyp_lock(table);
+		return s2dump_hyp_describe(table);
 
 	return S2DUMP_UNKNOWN_TARGET;
+}
+
+/* The lock of the table, but for a guest's: for that, the lock it is found under. */
+static hyp_spinlock_t *s2dump_lock_of(u64 target)
+{
+	switch (target >> S2DUMP_TARGET_KIND_SHIFT) {
+	case S2DUMP_TARGET_HOST_STAGE2:
+		return &host_mmu.lock;
+	case S2DUMP_TARGET_HYP_STAGE1:
+		return &pkvm_pgd_lock;
+	default:
+		return &vm_table_lock;
+	}
+}
+
+u32 s2dump_pkvm_table_lock(u64 target, struct s2dump_el2_table *table)
+{
+	hyp_spinlock_t *lock = s2dump_lock_of(target);
+	u32 status;
+
+	hyp_spin_lock(lock);
+	status = s2dump_pkvm_all_table(target, table);
+	if (status == S2DUMP_OK && !table->owner)
+		table->owner = lock;
+	else
+		hyp_spin_unlock(lock);
+
+	return status;
 }
 
 void s2dump_pkvm_table_unlock(void *owner)
 {
 	hyp_spin_unlock(owner);
+}
+
+void s2dump_pkvm_all_lock(void)
+{
+	hyp_spin_lock(&vm_table_lock);
+	hyp_spin_lock(&host_mmu.lock);
+	hyp_spin_lock(&pkvm_pgd_lock);
+}
+
+void s2dump_pkvm_all_unlock(void)
+{
+	hyp_spin_unlock(&pkvm_pgd_lock);
+	hyp_spin_unlock(&host_mmu.lock);
+	hyp_spin_unlock(&vm_table_lock);
 }
 
 /*

@@ -7,7 +7,9 @@ use s2dump_abi::slot::{
     encoding, slot_flags, table_features, vm_flags, FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES,
 };
 use s2dump_abi::target::Target;
-use s2dump_hyp::platform::{FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT};
+use s2dump_hyp::platform::{
+    Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT,
+};
 use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
@@ -21,6 +23,8 @@ pub(crate) const SLOT_PFN: u64 = 0x4_2042;
 /// What the page holds before a call.
 pub(crate) const STALE: u64 = 0xaaaa_aaaa_aaaa_aaaa;
 
+/// The locks that are held when all is locked but guests.
+const ALL: u32 = 3;
 /// MAIR_EL2.
 pub(crate) const MAIR: u64 = 0x44ff;
 
@@ -192,16 +196,21 @@ pub(crate) struct Frames<'p>(&'p Hypervisor);
 
 impl FrameMemory for Frames<'_> {
     fn region(&self, pa: PhysAddr) -> Option<Region<'_>> {
-        let end = |start: u64, frames: u64| start + (frames << FRAME_SHIFT);
-        let (start, frames, states) =
-            self.0.memory.iter().find(|(start, frames, _)| end(*start, *frames) > pa.get())?;
-        let skip = (pa.get().max(*start) - start) >> FRAME_SHIFT;
-        Some(Region {
-            start: PhysAddr::new(end(*start, skip)),
-            frames: frames - skip,
-            states: states.as_ref().map(|states| &states[usize::try_from(skip).unwrap()..]),
-        })
+        region_of(self.0, pa)
     }
+}
+
+/// The rest of the region that `pa` is in, or the next.
+fn region_of(hypervisor: &Hypervisor, pa: PhysAddr) -> Option<Region<'_>> {
+    let end = |start: u64, frames: u64| start + (frames << FRAME_SHIFT);
+    let (start, frames, states) =
+        hypervisor.memory.iter().find(|(start, frames, _)| end(*start, *frames) > pa.get())?;
+    let skip = (pa.get().max(*start) - start) >> FRAME_SHIFT;
+    Some(Region {
+        start: PhysAddr::new(end(*start, skip)),
+        frames: frames - skip,
+        states: states.as_ref().map(|states| &states[usize::try_from(skip).unwrap()..]),
+    })
 }
 
 impl Drop for Frames<'_> {
@@ -210,17 +219,63 @@ impl Drop for Frames<'_> {
     }
 }
 
+/// Everything locked; a guest's table counts apart.
+pub(crate) struct All<'p>(&'p Hypervisor);
+
+pub(crate) struct OneOfAll<'a>(&'a Hypervisor, &'a Tables, u32);
+
+impl FrameMemory for All<'_> {
+    fn region(&self, pa: PhysAddr) -> Option<Region<'_>> {
+        region_of(self.0, pa)
+    }
+}
+
+impl Everything for All<'_> {
+    type Table<'a>
+        = OneOfAll<'a>
+    where
+        Self: 'a;
+
+    fn table(&mut self, target: Target) -> Result<(OneOfAll<'_>, TableRegisters), Status> {
+        assert_eq!(self.0.locked.get(), ALL, "a guest, with all but guests locked");
+        let tables = self.0.table_of(target)?;
+        let guests = u32::from(target.guest_handle().is_some());
+        self.0.locked.set(ALL + guests);
+        self.0.locks.set(self.0.locks.get() + guests);
+        Ok((OneOfAll(self.0, tables, guests), self.0.registers(target, tables)))
+    }
+}
+
+impl TableMemory for OneOfAll<'_> {
+    fn table(&self, table: PhysAddr, granule: Granule) -> Result<&[AtomicU64], OutsideMemory> {
+        self.1.table(table, granule)
+    }
+}
+
+impl Drop for OneOfAll<'_> {
+    fn drop(&mut self) {
+        self.0.locked.set(self.0.locked.get() - self.2);
+    }
+}
+
+impl Drop for All<'_> {
+    fn drop(&mut self) {
+        self.0.locked.set(self.0.locked.get() - ALL);
+    }
+}
+
 impl Platform for Hypervisor {
     type Slot<'p> = Pinned<'p>;
     type Guard<'p> = Locked<'p>;
     type Frames<'p> = Frames<'p>;
+    type All<'p> = All<'p>;
 
     fn permitted(&self) -> Permitted {
         self.permitted
     }
 
     fn counter(&self) -> u64 {
-        assert_eq!(self.locked.get(), 1, "what is timed is the hold");
+        assert!([1, ALL].contains(&self.locked.get()), "what is timed is the hold");
         self.ticks.set(self.ticks.get().wrapping_add(100));
         self.ticks.get()
     }
@@ -249,6 +304,17 @@ impl Platform for Hypervisor {
 
     fn encoding(&self) -> u16 {
         encoding::PKVM_7_2
+    }
+
+    fn table_features(&self) -> u32 {
+        table_features::FWB
+    }
+
+    fn lock_all(&self) -> All<'_> {
+        assert_eq!(self.locked.get(), 0, "all locked under a table");
+        self.locked.set(ALL);
+        self.locks.set(self.locks.get() + 1);
+        All(self)
     }
 
     fn lock_frames(&self) -> Frames<'_> {
