@@ -422,6 +422,7 @@ const CASES: &[(&str, &[&str])] = &[
             "dump -i machine.s2d all -n -o range,state --level 3",
             "dump -i reused.s2d all --format ndjson --summary",
             "dump -i gone.s2d all --summary",
+            "dump -i twice.s2d all --summary",
             "walk -i two.s2d all 0",
         ],
     ),

@@ -93,6 +93,9 @@ pub fn save_all(directory: &Path) {
         hole(0xf_ffff_ffff_f000, 3, 1),
     ];
     save("hyp-52.s2d", empty().dump(machine::hyp_52_header(), &hyp_52, 200, Status::OK));
+    let mut twice = whole.clone();
+    twice.bytes.extend(&whole.bytes);
+    save("twice.s2d", &twice);
     save("list.s2d", empty().list(&three_vms()));
     save("odd.s2d", empty().dump(protected(), &odd_table()[1..], 200, Status::OK));
     save(
