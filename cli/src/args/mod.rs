@@ -331,6 +331,11 @@ pub(crate) struct Walk {
 pub(crate) struct Capture {
     /// The tables to capture, as for dump; without any, those of all VMs that ever ran.
     pub(crate) targets: Vec<Selector>,
+    /// Capture the whole machine: host, EL2, all VMs, page frames and facts, so that -i FILE audits it anywhere.
+    ///
+    /// Each table is read twice, to tell whether it was at rest, and what looks wrong is looked at again.
+    #[arg(long, conflicts_with = "targets")]
+    pub(crate) all: bool,
     /// The file to write; `-` is standard output.
     ///
     /// A regular file appears, or is replaced, only when it is complete. If FILE is a symbolic link, its target is replaced.

@@ -15,6 +15,7 @@ pub(crate) mod sight;
 
 use crate::machine::Machine;
 use finding::{Finding, Unsettled};
+pub(crate) use pairs::shares_at;
 use rules::{Need, Rule, Scope};
 use settle::{Again, Settled};
 use sight::Sight;

@@ -10,6 +10,7 @@ use crate::model::Row;
 use s2dump_abi::slot::RecordKind;
 use s2dump_abi::target::Target;
 use s2dump_vmsa::pkvm::PageState;
+use std::collections::BTreeMap;
 
 /// Something that has frames from `pa` to before `end`.
 #[derive(Clone, Copy)]
@@ -168,4 +169,18 @@ pub(super) fn counts(machine: &Machine, see: &mut See<'_>) {
             at = end;
         }
     }
+}
+
+/// Returns for each of `pages`, physical addresses, how many guests map it.
+pub(crate) fn shares_at(machine: &Machine, pages: &[u64]) -> Vec<Shares> {
+    let mut shares: BTreeMap<u64, Shares> = pages.iter().map(|&pa| (pa, Shares::default())).collect();
+    for used in uses(machine, |kind| matches!(kind, Kind::Ordinary | Kind::Lender)) {
+        for (_, shares) in shares.range_mut(used.pa..used.end) {
+            match used.kind {
+                Kind::Ordinary => shares.ordinary += 1,
+                _ => shares.lenders += 1,
+            }
+        }
+    }
+    pages.iter().map(|pa| shares.get(pa).copied().unwrap_or_default()).collect()
 }

@@ -63,6 +63,13 @@ pub(crate) enum Plan {
         /// Descriptors per call, 0 for the default.
         budget: u32,
     },
+    /// Write a capture of the whole machine.
+    CaptureAll {
+        /// Where to.
+        output: Output,
+        /// Descriptors per call, 0 for the default.
+        budget: u32,
+    },
     /// Explain descriptors.
     Decode(DecodePlan),
 }
@@ -216,6 +223,9 @@ impl Plan {
             Verb::Audit(audit) => Self::Audit(AuditPlan::new(audit)?),
             Verb::Capture(capture) => {
                 let output = Output::new(capture.output);
+                if capture.all {
+                    return Ok(Self::CaptureAll { output, budget: capture.budget.unwrap_or(0) });
+                }
                 Self::Capture { targets: capture.targets, output, budget: capture.budget.unwrap_or(0) }
             }
             Verb::Decode(decode) => Self::Decode(DecodePlan::new(&decode)?),
@@ -230,7 +240,7 @@ impl Plan {
             Self::Frames(frames) => matches!(frames.format, FramesFormat::Json { .. }),
             Self::Decode(decode) => decode.json,
             Self::Dump(dump) => matches!(dump.style, Style::Json(_) | Style::Stat { json: true }),
-            Self::Capture { .. } => false,
+            Self::Capture { .. } | Self::CaptureAll { .. } => false,
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::frame::{self, SlotBuffer};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::{SlotKind, SLOT_BYTES};
-use s2dump_abi::target::{Identity, Target, PLACES};
+use s2dump_abi::target::{Identity, Place, Target, PLACES};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use std::io;
 
@@ -57,6 +57,13 @@ pub(crate) enum Query {
     },
     /// Facts about memory and EL2.
     Facts,
+    /// A frame and places, at one moment.
+    Examine {
+        /// Physical address of the frame.
+        pa: u64,
+        /// The places.
+        places: [Place; PLACES],
+    },
     /// A walk.
     Walk {
         /// Which table, as a list told it; with the root 0 whichever has this name.
@@ -88,6 +95,9 @@ impl Query {
                 Start { op: Op::FRAMES.0, start: first, end, budget, ..start }
             }
             Self::Facts => Start { op: Op::FACTS.0, ..start },
+            Self::Examine { pa, places } => {
+                Start { op: Op::EXAMINE.0, start: pa, places: places.map(|place| place.0), ..start }
+            }
             Self::Dump { table: Identity { target, root }, flags, start: first, end, budget } => {
                 Start { op: Op::DUMP.0, flags: flags.0, target: target.0, root, start: first, end, budget, ..start }
             }
@@ -100,7 +110,7 @@ impl Query {
     /// Returns which table it is about.
     fn table(self) -> Option<Identity> {
         match self {
-            Self::List | Self::Frames { .. } | Self::Facts => None,
+            Self::List | Self::Frames { .. } | Self::Facts | Self::Examine { .. } => None,
             Self::Dump { table, .. } | Self::Walk { table, .. } => Some(table),
         }
     }

@@ -38,9 +38,14 @@ pub(super) struct Script {
     pub(super) features: u64,
     /// Slots, or refusal, of facts.
     pub(super) facts: Result<Capture, Refusal>,
+    /// Answers a start before all else does, if it answers it.
+    pub(super) answer: Option<Answer>,
     /// What was started.
     pub(super) started: Rc<RefCell<Vec<Start>>>,
 }
+
+/// Answers a start by slots or a refusal.
+pub(super) type Answer = Rc<dyn Fn(&Start) -> Option<Result<Capture, Refusal>>>;
 
 /// How an ioctl is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +88,7 @@ impl Script {
             spoil: |_| (),
             features: 0,
             facts: Err(Status::UNKNOWN_OP.into()),
+            answer: None,
             started: Rc::default(),
         }
     }
@@ -157,7 +163,10 @@ impl Session for Fake {
         assert_eq!((start.size as usize, start.version), (size_of::<Start>(), ABI_VERSION.to_bits()));
         assert_eq!((start.status, start.reserved), (0, [0; 2]));
         self.script.started.borrow_mut().push(*start);
-        let answer = if start.op == Op::LIST.0 {
+        let scripted = self.script.answer.as_ref().and_then(|answer| answer(start));
+        let answer = if let Some(answer) = &scripted {
+            answer
+        } else if start.op == Op::LIST.0 {
             self.lists_started += 1;
             let again = self.lists_started.checked_sub(2).and_then(|nth| self.script.lists_again.get(nth));
             again.unwrap_or(&self.script.list)

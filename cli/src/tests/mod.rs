@@ -8,6 +8,7 @@ mod device;
 mod fake;
 mod image;
 mod kinds;
+mod live;
 mod probe;
 mod properties;
 mod ptdump;

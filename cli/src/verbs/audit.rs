@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump audit`: whether isolation is intact.
 
-use super::machine::{from_capture, unread};
+use super::machine::{from_capture, gather, survey, unread};
+use super::survey::Live;
 use super::{Context, Stop};
 use crate::audit::settle::Stored;
 use crate::audit::{audit, NotRun};
 use crate::exit_code::ExitCode;
-use crate::failure::Failure;
 use crate::format::audit as format;
 use crate::plan::machine::AuditPlan;
 
 /// Audits the device or a capture.
 pub(super) fn run(plan: &AuditPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
-    let (machine, issues) = match &plan.input {
-        Some(path) => from_capture(path, context)?,
-        None => return Err(Failure::new(ExitCode::UsageOrIo, "audit reads captures only: -i FILE").into()),
+    let (report, machine, issues) = match &plan.input {
+        Some(path) => {
+            let (machine, issues) = from_capture(path, context)?;
+            (audit(&plan.rules, &machine, &mut Stored), machine, issues)
+        }
+        None => {
+            let mut survey = survey("audit", context)?;
+            gather(&mut survey, context)?;
+            let machine = std::mem::take(&mut survey.machine);
+            (audit(&plan.rules, &machine, &mut Live(&mut survey)), machine, 0)
+        }
     };
-    let report = audit(&plan.rules, &machine, &mut Stored);
     let unread = unread(&machine);
     match plan.json {
         true => format::write_json(context.out, &report, &unread)?,

@@ -27,10 +27,7 @@ pub(super) fn run(
     budget: u32,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, Stop> {
-    if *output == Output::Stdout && context.out_is_terminal {
-        let failure = Failure::new(ExitCode::UsageOrIo, "a capture is not written to a terminal: it is binary");
-        return Err(failure.hint("name a file with -O FILE, or pipe the capture into another program").into());
-    }
+    check_output(output, context)?;
     let fail = |error: SourceError| error.into_failure("capture");
     let mut device = context.device().map_err(fail)?;
     let vms = list_vms(&mut device)?;
@@ -40,16 +37,8 @@ pub(super) fn run(
         targets.iter().map(|selector| Ok(listed_table(selector, &vms)?.0)).collect::<Result<_, Failure>>()?
     };
 
-    let fail = |error: io::Error| -> Stop {
-        match output {
-            Output::Stdout => error.into(),
-            Output::File(path) => Failure::io(path.display(), &error).into(),
-        }
-    };
-    let mut file = match output {
-        Output::Stdout => None,
-        Output::File(path) => Some(OutputFile::create(path).map_err(fail)?),
-    };
+    let fail = |error: io::Error| output_failed(output, error);
+    let mut file = create(output)?;
     let mut code = ExitCode::Ok;
     let dumps = chosen.iter().map(|&table| {
         (
@@ -92,6 +81,31 @@ pub(super) fn run(
     }
     file.map_or(Ok(()), OutputFile::keep).map_err(fail)?;
     Ok(code)
+}
+
+/// Refuses to write to a terminal.
+pub(super) fn check_output(output: &Output, context: &Context<'_>) -> Result<(), Failure> {
+    if *output == Output::Stdout && context.out_is_terminal {
+        let failure = Failure::new(ExitCode::UsageOrIo, "a capture is not written to a terminal: it is binary");
+        return Err(failure.hint("name a file with -O FILE, or pipe the capture into another program"));
+    }
+    Ok(())
+}
+
+/// Opens the file of `output`; none for standard output.
+pub(super) fn create(output: &Output) -> Result<Option<OutputFile>, Stop> {
+    match output {
+        Output::Stdout => Ok(None),
+        Output::File(path) => OutputFile::create(path).map(Some).map_err(|error| output_failed(output, error)),
+    }
+}
+
+/// Says that writing to `output` failed.
+pub(super) fn output_failed(output: &Output, error: io::Error) -> Stop {
+    match output {
+        Output::Stdout => error.into(),
+        Output::File(path) => Failure::io(path.display(), &error).into(),
+    }
 }
 
 /// Why a table was not copied, or not whole.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reading a whole machine, from a capture or the device.
+//! A whole machine, from a capture or the device.
 
+use super::survey::{Halt, Survey};
 use super::{Context, Stop};
 use crate::machine::Machine;
 use crate::model::target_name;
@@ -18,6 +19,27 @@ pub(super) fn from_capture(path: &Path, context: &mut Context<'_>) -> Result<(Ma
             Some(event) => machine.take(event),
             None => return Ok((machine, issues)),
         }
+    }
+}
+
+/// Begins a survey of the machine that this runs on, called `verb` in messages.
+pub(super) fn survey(verb: &str, context: &Context<'_>) -> Result<Survey<'static>, Stop> {
+    let device = context.device().map_err(|error| error.into_failure(verb))?;
+    Ok(Survey::new(device, 0, None))
+}
+
+/// Reads all that a survey reads, and tells what was not there.
+pub(super) fn gather(survey: &mut Survey<'_>, context: &mut Context<'_>) -> Result<(), Stop> {
+    let gathered = survey.gather(false);
+    survey.notes.drain(..).for_each(|note| context.note(note));
+    gathered.map_err(stop)
+}
+
+/// Returns why a verb stops if its survey does.
+pub(super) fn stop(halt: Halt) -> Stop {
+    match halt {
+        Halt::Failed(failure) => failure.into(),
+        Halt::Output(error) => error.into(),
     }
 }
 

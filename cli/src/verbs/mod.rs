@@ -3,6 +3,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod capture;
+mod capture_all;
 pub(crate) mod decode;
 pub(crate) mod dump;
 pub(crate) mod frames;
@@ -12,6 +13,7 @@ mod machine;
 mod pass;
 pub(crate) mod probe;
 pub(crate) mod rmap;
+mod survey;
 mod suspicion;
 pub(crate) mod walk;
 
@@ -102,6 +104,7 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::Audit(plan) => audit::run(plan, context),
         Plan::Rules { json } => audit::list(*json, context),
         Plan::Decode(plan) => decode::run(plan, context),
+        Plan::CaptureAll { output, budget } => capture_all::run(output, *budget, context),
         Plan::Capture { targets, output, budget } => capture::run(targets, output, *budget, context),
     }
 }

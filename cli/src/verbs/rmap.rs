@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump rmap PA|RANGE`: every tree that maps or annotates physical memory, and what pKVM keeps about it.
 
-use super::machine::{from_capture, unread};
+use super::machine::{from_capture, gather, survey, unread};
 use super::{Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -13,10 +13,14 @@ use crate::plan::machine::RmapPlan;
 pub(super) fn run(plan: &RmapPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     let (machine, issues) = match &plan.input {
         Some(path) => from_capture(path, context)?,
-        None => return Err(Failure::new(ExitCode::UsageOrIo, "rmap reads captures only: -i FILE").into()),
+        None => {
+            let mut survey = survey("rmap", context)?;
+            gather(&mut survey, context)?;
+            (survey.machine, 0)
+        }
     };
     if machine.trees.is_empty() {
-        return Err(Failure::new(ExitCode::UsageOrIo, "the capture holds no table").into());
+        return Err(Failure::new(ExitCode::UsageOrIo, "no table was read").into());
     }
     let (uses, unread) = (uses(&machine, plan.span.start, plan.span.end), unread(&machine));
     match plan.json {

@@ -4,6 +4,7 @@
 
 use super::*;
 use s2dump_abi::slot::{fact_flags, frame_flags, Fact, FactKind, FrameRecord};
+use s2dump_abi::target::Place;
 use std::collections::BTreeMap;
 
 /// Memory, with states.
@@ -242,37 +243,80 @@ impl Machine {
     /// Returns a capture of it, as `capture --all` writes one.
     pub fn capture(&self) -> Capture {
         let mut capture = Capture::default();
-        capture.list(&self.vms);
+        let mut add = |stream: Capture| capture.bytes.extend(stream.bytes);
+        add(self.list());
+        add(self.facts());
+        add(self.frames());
+        for tree in &self.trees {
+            let tables = if TELLS_TABLES { slot_flags::TABLES } else { 0 };
+            add(self.dump(tree, slot_flags::EXACT | tables | slot_flags::DIGEST));
+        }
+        for tree in &self.trees {
+            add(self.dump(tree, slot_flags::DIGEST));
+        }
+        for (pa, records) in &self.moments {
+            add(examination(*pa, records));
+        }
+        capture
+    }
+
+    /// Returns the list of VMs.
+    pub fn list(&self) -> Capture {
+        Capture::default().list(&self.vms).clone()
+    }
+
+    /// Returns the facts.
+    pub fn facts(&self) -> Capture {
         let facts = SlotHeader {
             record_bytes: size_of::<Fact>() as u16,
             record_count: self.facts.len() as u32,
             ..slot_header(SlotKind::FACTS)
         };
-        capture.slot(facts, &self.facts).end(0, 1, Status::OK);
+        Capture::default().slot(facts, &self.facts).end(0, 1, Status::OK).clone()
+    }
+
+    /// Returns what is kept about frames.
+    pub fn frames(&self) -> Capture {
+        let mut capture = Capture::default();
         self.add_frames(&mut capture);
-        for tree in &self.trees {
-            let tables = if TELLS_TABLES { slot_flags::TABLES } else { 0 };
-            let flags = tree.header.flags | tables | slot_flags::DIGEST;
-            let header = SlotHeader { flags, digest: 7, ..tree.header };
-            dump(&mut capture, header, &tree.records(TELLS_TABLES));
-        }
-        for tree in &self.trees {
-            let digest = if tree.at_rest { 7 } else { 8 };
-            let header = SlotHeader { flags: tree.header.flags | slot_flags::DIGEST, digest, ..tree.header };
-            dump(&mut capture, header, &tree.records(false));
-        }
-        for (pa, records) in &self.moments {
-            let record_count = records.len() as u32;
-            let header = SlotHeader {
-                start: *pa,
-                record_count,
-                encoding: encoding::PKVM_7_2,
-                page_shift: 12,
-                ..slot_header(SlotKind::EXAMINE)
-            };
-            capture.slot(header, records).end(0, 1, Status::OK);
-        }
         capture
+    }
+
+    /// Returns a dump of `tree`. Without `EXACT` it is a second pass, which differs unless the tree is at rest.
+    pub fn dump(&self, tree: &Tree, flags: u16) -> Capture {
+        let is_first = flags & slot_flags::EXACT != 0;
+        let digest = if is_first || tree.at_rest { 7 } else { 8 };
+        let digest = if flags & slot_flags::DIGEST != 0 { digest } else { 0 };
+        let kept = tree.header.flags & !slot_flags::EXACT;
+        let mut capture = Capture::default();
+        let records = tree.records(flags & slot_flags::TABLES != 0);
+        dump(&mut capture, SlotHeader { flags: kept | flags, digest, ..tree.header }, &records);
+        capture
+    }
+
+    /// Returns what an examination of the frame at `pa` and of `places` finds.
+    pub fn examine(&self, pa: u64, places: &[Place]) -> Capture {
+        let mut records = Vec::new();
+        if (RAM..RAM_END).contains(&pa) {
+            let raw = self.frames.get(&pa).copied().unwrap_or(0);
+            records.push(run(pa, 0, 1, RecordKind::FRAME, 0, raw, 1));
+        }
+        for place in places.iter().filter(|place| **place != Place::NONE) {
+            let (target, ia) = (place.target(), place.address());
+            let Some(tree) = self.trees.iter().find(|tree| tree.header.target == target.0) else {
+                records.push(run(ia, 0, Status::NO_SUCH_VM.0, RecordKind::PLACE, 0, target.0, 1));
+                continue;
+            };
+            records.push(run(ia, 0, Status::OK.0, RecordKind::PLACE, tree.header.root, target.0, 1));
+            for table in tree.tables.iter().filter(|table| ia & !(bytes_of(table.level - 1) - 1) == table.ia) {
+                let (at, level) = (table.ia, table.level - 1);
+                records.push(run(at, level, 1, RecordKind::TABLE, table.pa, table.pa | 0b11, 1));
+            }
+            let end = |entry: &Record| entry.ia + u64::from(entry.count) * bytes_of(entry.level);
+            let found = tree.records(false).into_iter().find(|entry| (entry.ia..end(entry)).contains(&ia)).unwrap();
+            records.push(Record { ia: ia & !(bytes_of(found.level) - 1), count: 1, ..found });
+        }
+        examination(pa, &records)
     }
 
     fn add_frames(&self, capture: &mut Capture) {
@@ -303,6 +347,17 @@ impl Machine {
         }
         capture.end(0, records.chunks(100).len() as u64, Status::OK);
     }
+}
+
+fn examination(pa: u64, records: &[Record]) -> Capture {
+    let header = SlotHeader {
+        start: pa,
+        record_count: records.len() as u32,
+        encoding: encoding::PKVM_7_2,
+        page_shift: 12,
+        ..slot_header(SlotKind::EXAMINE)
+    };
+    Capture::default().slot(header, records).end(0, 1, Status::OK).clone()
 }
 
 /// Appends a dump; only its first slot has the digest, as they add up.

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Audits of a device: what a dump tells and a second look does not is no finding.
+
+use super::fake::{Refusal, Script};
+use super::support::pkvm::{self, *};
+use super::support::*;
+use super::{run_with, run_without_device, Ran, TempFile};
+use crate::exit_code::ExitCode;
+use s2dump_abi::hypercall::{DumpFlags, Op, Status};
+use s2dump_abi::ioctl::Start;
+use s2dump_abi::slot::{slot_flags, SlotHeader};
+use s2dump_abi::target::{Place, Target};
+use s2dump_abi::version::features;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Answers as `machine` would, and examinations, of which it is told the number, as `looked_at`.
+fn script(machine: pkvm::Machine, looked_at: impl Fn(u32) -> pkvm::Machine + 'static) -> Script {
+    let looks = Cell::new(0);
+    let answer = move |start: &Start| -> Option<Result<Capture, Refusal>> {
+        Some(Ok(match Op(start.op) {
+            Op::LIST => machine.list(),
+            Op::FACTS => machine.facts(),
+            Op::FRAMES => machine.frames(),
+            Op::DUMP => {
+                let Some(tree) = machine.trees.iter().find(|tree| tree.header.target == start.target) else {
+                    return Some(Err(Status::HYP_NOT_PERMITTED.into()));
+                };
+                assert!(start.root == 0 || start.root == tree.header.root);
+                let wants = DumpFlags(start.flags);
+                let flag = |wanted, flag| if wants.contains(wanted) { flag } else { 0 };
+                let flags = flag(DumpFlags::EXACT, slot_flags::EXACT) | flag(DumpFlags::DIGEST, slot_flags::DIGEST);
+                machine.dump(tree, flags)
+            }
+            Op::EXAMINE => {
+                looks.set(looks.get() + 1);
+                looked_at(looks.get()).examine(start.start, &start.places.map(Place))
+            }
+            _ => return None,
+        }))
+    };
+    let features =
+        features::FACTS | features::FRAMES | features::EXAMINE | features::HOST_STAGE2 | features::HYP_STAGE1;
+    Script { features, answer: Some(Rc::new(answer)), ..Script::new(Capture::default(), Capture::default()) }
+}
+
+fn run(script: &Script, command: &str) -> Ran {
+    run_with(command, &|| Ok(script.open()))
+}
+
+/// All rules that need no table pages, of which the fake tells none.
+const AUDIT: &str = "audit --except table-owned,table-once,table-in-guest";
+
+#[test]
+fn good_machine_audits_clean() {
+    let ran = run(&script(machine(), |_| panic!("nothing is suspect")), AUDIT);
+    assert_eq!((ran.code, ran.err.as_str()), (ExitCode::Ok, ""), "{}", ran.out);
+    assert!(ran.out.starts_with("rules asked: 29, not: 0; findings: 0, unsettled: 0, settled by a second look: 0\n"));
+    assert!(ran.out.ends_with("not examined: DMA (tables of SMMUs), the secure world (FF-A), caches and TLBs\n"));
+}
+
+/// The host's page of a protected guest: seen again, it is a finding, and otherwise not.
+#[test]
+fn suspects_are_looked_at_again() {
+    let broken = || {
+        let mut broken = machine();
+        broken.host().map(PROTECTED_PA, 3, 1, PROTECTED_PA, PAGE);
+        broken
+    };
+    let ran = run(&script(broken(), move |_| broken()), AUDIT);
+    assert_eq!(ran.code, ExitCode::Finding, "{}", ran.out);
+    assert!(ran.out.starts_with("FINDING guest-exclusive: the host maps it too\n"), "{}", ran.out);
+    let ran = run(&script(broken(), |_| machine()), AUDIT);
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.out);
+    assert!(ran.out.contains("findings: 0, unsettled: 0, settled by a second look: 3\n"), "{}", ran.out);
+}
+
+/// A VM that is gone, or whose handle another has, is not judged by what its table said.
+#[test]
+fn gone_guests_are_no_finding() {
+    let broken = || {
+        let mut broken = machine();
+        broken.guest(0x1000).map(PROTECTED_IA, 3, 1, PROTECTED_PA, PAGE & !(1 << 7));
+        broken
+    };
+    let gone = |_| {
+        let mut gone = machine();
+        gone.trees.retain(|tree| tree.header.target != Target::guest(0x1000).0);
+        gone
+    };
+    let ran = run(&script(broken(), gone), AUDIT);
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.out);
+    assert!(ran.out.contains("unsettled: 0, settled by a second look: 1\n"), "{}", ran.out);
+    let another = |_| {
+        let mut another = machine();
+        let root = another.guest(0x1000).header.root;
+        another.guest(0x1000).header = SlotHeader { root: root + 0x8000, ..another.guest(0x1000).header };
+        another
+    };
+    let ran = run(&script(broken(), another), AUDIT);
+    assert_eq!(ran.code, ExitCode::Ok, "unsettled alone: {}", ran.out);
+    assert!(ran.out.contains("findings: 0, unsettled: 1,"), "{}", ran.out);
+}
+
+/// Where EL2 cannot look again, there is no finding.
+#[test]
+fn what_cannot_be_looked_at_is_unsettled() {
+    let mut broken = machine();
+    broken.host().map(PROTECTED_PA, 3, 1, PROTECTED_PA, PAGE);
+    let mut script = script(broken, |_| machine());
+    script.features &= !features::EXAMINE;
+    let ran = run(&script, AUDIT);
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.out);
+    assert!(ran.out.contains("unsettled guest-exclusive at 0x40800000: EL2 cannot look"), "{}", ran.out);
+    assert!(ran.out.contains("findings: 0, unsettled: 3,"), "{}", ran.out);
+}
+
+/// A count is read, then the guests twice, then the count again.
+#[test]
+fn counts_are_settled_by_scans_between_readings() {
+    let counted = |count: u64| {
+        let mut counted = machine();
+        counted.frame(MULTI_PA, 1, FRAME_SHARED | count << 32);
+        counted
+    };
+    let script_of = script(counted(3), move |_| counted(3));
+    let ran = run(&script_of, AUDIT);
+    assert!(
+        ran.out.starts_with("FINDING share-count: the count is 3, and 2 entries of guests map it\n"),
+        "{}",
+        ran.out
+    );
+    let ops: Vec<u32> = script_of.started.borrow().iter().map(|start| start.op).collect();
+    let looks: Vec<usize> = (0..ops.len()).filter(|&at| ops[at] == Op::EXAMINE.0).collect();
+    let dumps = ops[looks[0]..looks[1]].iter().filter(|&&op| op == Op::DUMP.0).count();
+    assert_eq!((looks.len(), dumps), (2, 8), "four guests, twice, in between");
+    let ran = run(&script(counted(3), move |_| counted(2)), AUDIT);
+    assert!(ran.out.contains("findings: 0, unsettled: 0, settled by a second look: 1\n"), "{}", ran.out);
+    let ran = run(&script(counted(3), move |look| counted(if look == 1 { 3 } else { 2 })), AUDIT);
+    assert!(ran.out.contains("unsettled share-count at 0x40e00000: the frame changed while"), "{}", ran.out);
+    let mut moving = counted(3);
+    moving.guest(0x1003).at_rest = false;
+    let ran = run(&script(moving, move |_| counted(3)), AUDIT);
+    assert!(ran.out.contains("unsettled share-count at 0x40e00000: guests changed while"), "{}", ran.out);
+}
+
+/// Without the boot word, rules about EL2's table are named.
+#[test]
+fn rules_without_their_table_are_named() {
+    let mut without = machine();
+    without.trees.remove(1);
+    let ran = run(&script(without, |_| machine()), AUDIT);
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.out);
+    assert!(ran
+        .out
+        .contains("for want of EL2's table (boot with kvm-arm.s2dump=on,hyp): hyp-write-execute, hyp-mapping"));
+    assert!(ran.err.contains("its own table was not enabled at boot"), "{}", ran.err);
+}
+
+/// A capture of a whole machine audits as the machine does, also where that needs second looks.
+#[test]
+fn captures_audit_as_the_machine() {
+    let broken = || {
+        let mut broken = machine();
+        broken.host().map(PROTECTED_PA, 3, 1, PROTECTED_PA, PAGE);
+        broken.frame(MULTI_PA, 1, lent(3));
+        // The host's table moves all the time: only the second look tells.
+        broken.host().at_rest = false;
+        broken
+    };
+    for (looked_at, code, found) in [(true, ExitCode::Finding, "findings: 2, unsettled: 0"), (false, ExitCode::Ok, "")]
+    {
+        let file = TempFile::new("all", &[]);
+        let truth = move |_| if looked_at { broken() } else { machine() };
+        let ran = run(&script(broken(), truth), &format!("capture --all -O {}", file.path()));
+        assert_eq!((ran.code, ran.err.as_str()), (ExitCode::Ok, ""), "{}", ran.out);
+        let ran = run_without_device(&format!("{AUDIT} -i {}", file.path()));
+        assert_eq!(ran.code, code, "{}", ran.out);
+        assert!(ran.out.contains(found), "{}", ran.out);
+        let ran = run_without_device(&format!("dump -i {} vm:0x1000 --no-headings --range 2G+4K", file.path()));
+        assert_eq!((ran.code, ran.out.lines().count()), (ExitCode::Ok, 1), "{}", ran.out);
+    }
+}
+
+#[test]
+fn rmap_of_a_device() {
+    let ran = run(&script(machine(), |_| machine()), "rmap 0x40800000");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    assert!(ran.out.contains(" host       0x0000000040800000 L3 -   owner=vm:0x1000@0x80000000\n"), "{}", ran.out);
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reading a whole machine from the device, one stream after the other; what is read may be kept, slot for slot.
+
+use super::identity::{is_as_listed, listed_tables};
+use super::list_vms;
+use crate::audit::settle::{is_same_share, Again, Seen};
+use crate::audit::shares_at;
+use crate::audit::sight::Sight;
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
+use crate::frame::SlotBuffer;
+use crate::machine::moment::Moment;
+use crate::machine::Machine;
+use crate::model::target_name;
+use crate::reader::{Event, Reader};
+use crate::source::device::{Device, DeviceSlots, Query};
+use crate::source::{Fetched, SlotSource, SourceError};
+use s2dump_abi::hypercall::{DumpFlags, Status};
+use s2dump_abi::slot::VmRecord;
+use s2dump_abi::target::{Identity, Place, Target, PLACES};
+use s2dump_abi::version::features;
+use std::io;
+
+/// Where slots are kept.
+pub(super) type Keep<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
+/// Why a survey stopped.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// The device.
+    Failed(Failure),
+    /// Keeping slots.
+    Output(io::Error),
+}
+
+impl From<Failure> for Halt {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// A survey of the machine that this runs on.
+pub(super) struct Survey<'a> {
+    device: Device,
+    budget: u32,
+    keep: Option<&'a mut Keep<'a>>,
+    /// What was read so far.
+    pub(super) machine: Machine,
+    /// What went wrong and stopped nothing.
+    pub(super) notes: Vec<String>,
+}
+
+/// Slots that are kept as they pass.
+struct Kept<'d, 'k, 'a> {
+    slots: DeviceSlots<'d>,
+    keep: Option<&'k mut &'a mut Keep<'a>>,
+    failed: Option<io::Error>,
+}
+
+impl SlotSource for Kept<'_, '_, '_> {
+    fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError> {
+        let fetched = self.slots.fetch(into)?;
+        if let (Fetched::Slot(used), Some(keep)) = (&fetched, &mut self.keep) {
+            if let Err(error) = keep(into.get(..*used).unwrap_or(&into[..])) {
+                self.failed = Some(error);
+                return Ok(Fetched::End);
+            }
+        }
+        Ok(fetched)
+    }
+}
+
+impl<'a> Survey<'a> {
+    /// Begins; slots go to `keep`.
+    pub(super) fn new(device: Device, budget: u32, keep: Option<&'a mut Keep<'a>>) -> Self {
+        Self { device, budget, keep, machine: Machine::default(), notes: Vec::new() }
+    }
+
+    /// Reads the stream called `name`.
+    fn read(&mut self, query: Query, name: &str) -> Result<Status, Halt> {
+        let fail = |error: SourceError| Halt::Failed(error.into_failure(name));
+        let slots = self.device.start(query).map_err(fail)?;
+        let mut source = Kept { slots, keep: self.keep.as_mut(), failed: None };
+        let mut reader = Reader::new(&mut source);
+        let (mut status, mut failed) = (Status::OK, None);
+        loop {
+            match reader.next_event() {
+                Ok(Some(event)) => {
+                    if let Event::End(_, outcome) = &event {
+                        status = outcome.status.unwrap_or(Status::BAD_ANSWER);
+                    }
+                    self.machine.take(event);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    failed = Some(fail(error));
+                    break;
+                }
+            }
+        }
+        let issues = std::iter::from_fn(|| reader.next_issue());
+        self.notes.extend(issues.take(super::MOST_ISSUES as usize).map(|issue| issue.to_string()));
+        drop(reader);
+        match (source.failed, failed) {
+            (Some(error), _) => Err(Halt::Output(error)),
+            (None, Some(failure)) => Err(failure),
+            (None, None) => Ok(status),
+        }
+    }
+
+    /// Reads the stream called `name`; that it is not there, or not whole, is noted.
+    fn try_read(&mut self, query: Query, name: &str) -> Result<(), Halt> {
+        let failure = match self.read(query, name) {
+            Ok(Status::OK) => return Ok(()),
+            Ok(status) => Failure::from_status(status, name),
+            Err(Halt::Failed(failure)) => failure,
+            Err(halt) => return Err(halt),
+        };
+        self.notes.push(failure.message);
+        Ok(())
+    }
+
+    /// Reads all there is: list, facts, frames, and each tree, with table pages, and with digests if `digest`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no list. What else cannot be read is noted.
+    pub(super) fn gather(&mut self, digest: bool) -> Result<(), Halt> {
+        match self.read(Query::List, "list")? {
+            Status::OK => {}
+            status => return Err(Failure::from_status(status, "list").into()),
+        }
+        if self.device.has(features::FACTS) {
+            self.try_read(Query::Facts, "facts")?;
+        }
+        // Before the guests: what is counted there is read again after them.
+        if self.device.has(features::FRAMES) {
+            self.try_read(Query::Frames { start: 0, end: u64::MAX, budget: self.budget }, "frames")?;
+        }
+        let flag = |wanted: bool, flag: DumpFlags| if wanted { flag } else { DumpFlags::default() };
+        let flags = DumpFlags::EXACT
+            .union(flag(digest && self.device.has(features::DIGEST), DumpFlags::DIGEST))
+            .union(flag(self.device.has(features::TABLES), DumpFlags::TABLES));
+        let always = [(Target::HYP, features::HYP_STAGE1), (Target::HOST, features::HOST_STAGE2)];
+        for (target, feature) in always {
+            if self.device.has(feature) {
+                self.dump(Identity { target, root: 0 }, flags)?;
+            }
+        }
+        self.dump_guests(flags)
+    }
+
+    fn dump_guests(&mut self, flags: DumpFlags) -> Result<(), Halt> {
+        listed_tables(&self.machine.vms.clone()).into_iter().try_for_each(|table| self.dump(table, flags))
+    }
+
+    fn dump(&mut self, table: Identity, flags: DumpFlags) -> Result<(), Halt> {
+        let name = target_name(table.target);
+        if table.target.guest_handle().is_some() {
+            let again = list_vms(&mut self.device)?;
+            if !is_as_listed(table, &self.machine.vms, &again) {
+                self.notes.push(Failure::from_status(Status::VM_GONE, &name).message);
+                return Ok(());
+            }
+        }
+        self.try_read(Query::Dump { table, flags, start: 0, end: u64::MAX, budget: self.budget }, &name)
+    }
+
+    /// Reads all trees again, for their digests.
+    pub(super) fn second_pass(&mut self) -> Result<(), Halt> {
+        let identity = |table: &crate::model::TableFacts| Identity { target: table.target, root: table.root };
+        let tables: Vec<Identity> = self.machine.trees.iter().map(|tree| identity(&tree.table)).collect();
+        tables.into_iter().try_for_each(|table| self.dump(table, DumpFlags::DIGEST))
+    }
+
+    /// Looks at a frame and places at one moment.
+    pub(super) fn look(&mut self, pa: u64, places: &[(Target, u64)]) -> Result<Moment, Halt> {
+        let not_possible = |why: &str| Halt::Failed(Failure::new(ExitCode::Unsupported, why));
+        if !self.device.has(features::EXAMINE) {
+            return Err(not_possible("EL2 cannot look at several tables at one moment"));
+        }
+        let mut named = [Place::NONE; PLACES];
+        for (at, &(target, ia)) in places.iter().enumerate() {
+            let place = named.get_mut(at).zip(Place::new(target, ia));
+            let (slot, place) = place.ok_or_else(|| not_possible("EL2 cannot look at these places"))?;
+            *slot = place;
+        }
+        let before = self.machine.moments.len();
+        match self.read(Query::Examine { pa: pa & !0xfff, places: named }, "examination")? {
+            Status::OK => {}
+            status => return Err(Failure::from_status(status, "examination").into()),
+        }
+        match self.machine.moments.get(before) {
+            Some(moment) => Ok(moment.clone()),
+            None => Err(not_possible("the examination has no answer")),
+        }
+    }
+}
+
+/// Looks again at the machine that this runs on.
+pub(super) struct Live<'s, 'a>(pub(super) &'s mut Survey<'a>);
+
+fn why(halt: Halt) -> String {
+    match halt {
+        Halt::Failed(failure) => failure.message,
+        Halt::Output(error) => error.to_string(),
+    }
+}
+
+impl Live<'_, '_> {
+    /// Counts who maps the frames at `pages`: two scans between two readings.
+    fn count(&mut self, pages: &[u64], machine: &Machine) -> Result<Vec<Result<Sight, String>>, Halt> {
+        let survey = &mut *self.0;
+        let before: Vec<Moment> = pages.iter().map(|&pa| survey.look(pa, &[])).collect::<Result<_, _>>()?;
+        survey.machine = Machine::listing(list_vms(&mut survey.device)?);
+        survey.dump_guests(DumpFlags::EXACT.union(DumpFlags::DIGEST))?;
+        survey.second_pass()?;
+        let again = list_vms(&mut survey.device)?;
+        let after: Vec<Moment> = pages.iter().map(|&pa| survey.look(pa, &[])).collect::<Result<_, _>>()?;
+        let scanned = std::mem::take(&mut survey.machine);
+        let is_same = listed_tables(&again) == listed_tables(&scanned.vms) && scanned.are_guests_at_rest();
+        let shares = shares_at(&scanned, pages);
+        let sights = before.iter().zip(&after).zip(shares);
+        Ok(sights
+            .map(|((before, after), shares)| match is_same {
+                false => Err("guests changed while they were read".into()),
+                true if !is_same_share(machine, before.frame, after.frame) => {
+                    Err("the frame changed while guests were read".into())
+                }
+                true => Ok(Sight { frame: after.frame, shares: Some(shares), ..Sight::of(after.pa, 0) }),
+            })
+            .collect())
+    }
+}
+
+impl Again for Live<'_, '_> {
+    fn look(&mut self, pa: u64, places: &[(Target, u64)], _: &Machine) -> Result<Seen, String> {
+        let moment = self.0.look(pa, places).map_err(why);
+        self.0.machine.moments.clear();
+        moment.map(Seen::At)
+    }
+
+    fn recount(&mut self, sights: &[Sight], machine: &Machine) -> Vec<Result<Sight, String>> {
+        let pages: Vec<u64> = sights.iter().map(|sight| sight.pa).collect();
+        match self.count(&pages, machine) {
+            Ok(counted) => {
+                let with_bytes = |(counted, sight): (Result<Sight, String>, &Sight)| {
+                    counted.map(|counted| Sight { bytes: sight.bytes, ..counted })
+                };
+                counted.into_iter().zip(sights).map(with_bytes).collect()
+            }
+            Err(halt) => {
+                let why = why(halt);
+                sights.iter().map(|_| Err(why.clone())).collect()
+            }
+        }
+    }
+
+    fn list(&mut self, _: &Machine) -> Result<Vec<VmRecord>, String> {
+        list_vms(&mut self.0.device).map_err(|failure| failure.message)
+    }
+}
