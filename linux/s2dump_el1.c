@@ -43,6 +43,7 @@ static const struct s2dump_word s2dump_words[] __initconst = {
 	{ "0",		0 },
 	{ "n",		0 },
 	{ "atomic",	S2DUMP_PERMIT_ATOMIC },
+	{ "hyp",	S2DUMP_PERMIT_HYP },
 };
 
 static int __init s2dump_early_word(const char *word, size_t len, u32 *permitted)
@@ -56,7 +57,8 @@ static int __init s2dump_early_word(const char *word, size_t len, u32 *permitted
 			return 0;
 		}
 	}
-	pr_warn("kvm-arm.s2dump: %.*s? Want on, off, or on,atomic\n", (int)len, word);
+	pr_warn("kvm-arm.s2dump: %.*s? Want off, or on with or without ,atomic and ,hyp\n",
+		(int)len, word);
 
 	return -EINVAL;
 }

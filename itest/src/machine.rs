@@ -31,6 +31,8 @@ pub struct Machine {
     pub boot: Boot,
     /// Atomic dumps allowed too (`kvm-arm.s2dump=on,atomic`).
     pub atomic: bool,
+    /// EL2's own table allowed too (`kvm-arm.s2dump=on,hyp`).
+    pub hyp: bool,
     /// The processor on which the long tests run too: the others run what depends on the processor.
     pub heavy: bool,
     /// How many times slower than usual the kernel is: 1, but for one that checks itself, or as `s2dump.slow=` says.
@@ -51,7 +53,8 @@ impl Machine {
         let iomem = fs::read_to_string("/proc/iomem").context("/proc/iomem")?;
         Ok(Self {
             boot: boot(&command_line),
-            atomic: last_word(&command_line, SWITCH) == Some("on,atomic"),
+            atomic: permits(&command_line, "atomic"),
+            hyp: permits(&command_line, "hyp"),
             heavy: is_neoverse_n1(&cpus),
             slow: slow(&command_line, CHECKING_ITSELF.iter().any(|path| fs::exists(path).unwrap_or(false)))?,
             ram: system_ram(&iomem),
@@ -89,10 +92,16 @@ fn slow(command_line: &str, is_checking_itself: bool) -> Result<u32> {
     }
 }
 
+/// Returns whether the words of the switch have `word` too. The tests give only words that the kernel knows.
+fn permits(command_line: &str, word: &str) -> bool {
+    last_word(command_line, SWITCH).is_some_and(|words| words.split(',').any(|one| one == word))
+}
+
 fn boot(command_line: &str) -> Boot {
-    match (last_word(command_line, "kvm-arm.mode="), last_word(command_line, SWITCH)) {
-        (Some("protected"), Some("on" | "1" | "y" | "on,atomic")) => Boot::On,
-        (Some("protected"), _) => Boot::Off,
+    let is_on = ["on", "1", "y"].iter().any(|word| permits(command_line, word));
+    match last_word(command_line, "kvm-arm.mode=") {
+        Some("protected") if is_on => Boot::On,
+        Some("protected") => Boot::Off,
         _ => Boot::NoPkvm,
     }
 }
@@ -149,7 +158,17 @@ mod tests {
         assert_eq!(boot("kvm-arm.mode=protected kvm-arm.s2dump=off"), Boot::Off);
         assert_eq!(boot("kvm-arm.mode=protected"), Boot::Off);
         assert_eq!(boot("kvm-arm.mode=nvhe kvm-arm.s2dump=on"), Boot::NoPkvm);
-        assert_eq!(boot("kvm-arm.mode=protected kvm-arm.s2dump=on,atomic"), Boot::On);
+        assert_eq!(boot("kvm-arm.mode=protected kvm-arm.s2dump=on,atomic,hyp"), Boot::On);
+    }
+
+    #[test]
+    fn words_of_the_switch() {
+        let words = |line| (permits(line, "atomic"), permits(line, "hyp"));
+        assert_eq!(words("kvm-arm.s2dump=on"), (false, false));
+        assert_eq!(words("kvm-arm.s2dump=on,atomic"), (true, false));
+        assert_eq!(words("kvm-arm.s2dump=on,hyp"), (false, true));
+        assert_eq!(words("kvm-arm.s2dump=on,atomic,hyp kvm-arm.mode=protected"), (true, true));
+        assert_eq!(words("atomic hyp"), (false, false));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::ctx::Ctx;
 use crate::kernel::Variant;
 use crate::process::command;
-use crate::qemu::{console_path, switch, Bootable, Machine};
+use crate::qemu::{console_path, switch, Bootable, Machine, WITHOUT_HYP};
 use crate::run::is_output;
 use crate::source::TESTED;
 use crate::step::{clock, Step};
@@ -19,7 +19,10 @@ const CPUS: [&str; 3] = ["neoverse-n1", "cortex-a53", "max"];
 /// The same on the debug kernel: the CPU that runs the long tests too, and the one with pointer authentication and BTI.
 const DEBUG_CPUS: [&str; 2] = ["neoverse-n1", "max"];
 /// How the in-VM tests boot: the guest knows by the kernel command line which tests apply.
-const BOOTS: [(Boot, &[&str]); 3] = [(Boot::On, &CPUS), (Boot::Off, &["neoverse-n1"]), (Boot::NoPkvm, &CPUS)];
+const BOOTS: [(Boot, &[&str]); 4] =
+    [(Boot::On, &CPUS), (Boot::WithoutHyp, &["neoverse-n1"]), (Boot::Off, &["neoverse-n1"]), (Boot::NoPkvm, &CPUS)];
+/// The tests of what the words of the switch permit: all that differs on [`Boot::WithoutHyp`].
+const OF_WORDS: &str = "test=words";
 /// Time one CPU's tests may take.
 const VM_TIMEOUT: Duration = Duration::from_secs(900);
 /// The same on the debug kernel, where a call costs some five times as much, and the boot alone takes up to 80 s.
@@ -40,6 +43,8 @@ const GUEST: [&str; 2] = ["s2dump", "s2dump-itest"];
 enum Boot {
     /// pKVM, and s2dump asked for.
     On,
+    /// The same, but for EL2's own table.
+    WithoutHyp,
     /// pKVM, and s2dump not asked for.
     Off,
     /// s2dump asked for, but KVM without protection.
@@ -63,6 +68,7 @@ fn vms(all: bool) -> Vec<Vm> {
         let kernel = if variant == Variant::Debug { ", debug kernel" } else { "" };
         let how = match boot {
             Boot::On => "",
+            Boot::WithoutHyp => ", without EL2's table",
             Boot::Off => ", s2dump off",
             Boot::NoPkvm => ", no pKVM",
         };
@@ -80,6 +86,7 @@ impl Vm {
         }
         match self.boot {
             Boot::On => machine.kernel_words = vec![switch(self.cpu).into()],
+            Boot::WithoutHyp => machine.kernel_words = vec![WITHOUT_HYP.into()],
             Boot::Off => machine.kernel_words.clear(),
             Boot::NoPkvm => machine.mode = "nvhe",
         }
@@ -90,6 +97,7 @@ impl Vm {
     fn check(&self, ctx: &Ctx, step: &Step, boot: &Bootable<'_>, run: &str) -> Result<()> {
         let name = &self.name;
         let console = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let run = if self.boot == Boot::WithoutHyp { OF_WORDS } else { run };
         let code = self.machine().boot(ctx, boot, run, &console, |line| {
             if is_output(line) {
                 step.detail(line);

@@ -57,11 +57,14 @@ const WITHOUT_ATOMIC: &str = "cortex-a53";
 /// Returns the word of the kernel command line that switches s2dump on.
 pub(crate) fn switch(cpu: &str) -> &'static str {
     if cpu == WITHOUT_ATOMIC {
-        "kvm-arm.s2dump=on"
+        "kvm-arm.s2dump=on,hyp"
     } else {
-        "kvm-arm.s2dump=on,atomic"
+        "kvm-arm.s2dump=on,atomic,hyp"
     }
 }
+
+/// The word that permits what [`switch`] does, but not EL2's own table.
+pub(crate) const WITHOUT_HYP: &str = "kvm-arm.s2dump=on,atomic";
 
 /// A kernel and a root file system, ready to boot.
 pub(crate) struct Bootable<'a> {

@@ -65,7 +65,7 @@ impl System {
         let arguments = self.cmdline.as_ref()?.split_whitespace();
         let last = arguments.filter_map(|argument| argument.strip_prefix("kvm-arm.s2dump=")).next_back();
         let mut words = last.unwrap_or("off").split(',');
-        let is_known = |word: &str| matches!(word, "on" | "1" | "y" | "off" | "0" | "n" | "atomic");
+        let is_known = |word: &str| matches!(word, "on" | "1" | "y" | "off" | "0" | "n" | "atomic" | "hyp");
         Some(words.clone().all(is_known) && words.any(|word| matches!(word, "on" | "1" | "y")))
     }
 }
@@ -112,8 +112,10 @@ mod tests {
         let booted = system("console=ttyAMA0 kvm-arm.mode=protected kvm-arm.s2dump=on");
         assert_eq!(booted.has_argument("kvm-arm.mode=protected"), Some(true));
         assert_eq!(booted.has_s2dump_argument(), Some(true));
-        assert_eq!(system("kvm-arm.s2dump=on,atomic").has_s2dump_argument(), Some(true));
-        for closed in ["off,atomic", "on,typo", "one", "On", "on,", "", "atomic"] {
+        for open in ["on,atomic", "on,hyp", "on,atomic,hyp", "hyp,on"] {
+            assert_eq!(system(&format!("kvm-arm.s2dump={open}")).has_s2dump_argument(), Some(true), "{open}");
+        }
+        for closed in ["off,atomic", "on,typo", "one", "On", "on,", "", "atomic", "hyp"] {
             assert_eq!(system(&format!("kvm-arm.s2dump={closed}")).has_s2dump_argument(), Some(false), "{closed}");
         }
         assert_eq!(system("kvm-arm.s2dump kvm-arm.s2dumpX=on").has_s2dump_argument(), Some(false));
