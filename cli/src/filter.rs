@@ -33,6 +33,9 @@ pub(crate) const STATES: [&str; 20] = [
     "partly-ring",
 ];
 
+/// The words that `--state` takes of page frames.
+pub(crate) const FRAME_STATES: [&str; 6] = ["owned", "shared-owned", "shared-borrowed", "no-page", "unknown", "nomap"];
+
 /// Rights as the column shows them; a dot stands for any letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rights(String);

@@ -488,6 +488,8 @@ const CASES: &[(&str, &[&str])] = &[
             "frames -i machine.s2d",
             "frames -i machine.s2d --range 0x40210000+16K -n",
             "frames -i machine.s2d --state shared-borrowed,nomap",
+            "frames -i machine.s2d --state unknown -n",
+            "frames -i machine.s2d --state shared",
             "frames -i machine.s2d --summary",
             "frames -i machine.s2d --json",
             "frames -i machine.s2d --json --summary --range ..1G",

@@ -5,7 +5,7 @@ pub(crate) mod decode;
 pub(crate) mod image;
 pub(crate) mod machine;
 
-use crate::filter::{Filter, OwnedBy, Rights, STATES};
+use crate::filter::{Filter, OwnedBy, Rights, FRAME_STATES, STATES};
 use crate::numbers::{self, parse_number, parse_range, AddressRange};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -284,9 +284,9 @@ pub(crate) struct Frames {
     /// Only these physical addresses: A..B, A.., ..B or A+LENGTH; whole pages.
     #[arg(long, value_parser = parse_range, value_name = "RANGE")]
     pub(crate) range: Option<AddressRange>,
-    /// Only frames that the host or the hypervisor has in one of these states: words of those columns, or nomap.
-    #[arg(long = "state", value_delimiter = ',', value_name = "LIST")]
-    pub(crate) states: Option<Vec<String>>,
+    /// Only frames that the host or the hypervisor has in one of these states: words of those columns, unknown, or nomap.
+    #[arg(long = "state", value_delimiter = ',', value_name = "LIST", value_parser = PossibleValuesParser::new(FRAME_STATES), hide_possible_values = true)]
+    pub(crate) states: Vec<String>,
     /// Leave out the rows: only what comes after them.
     #[arg(long)]
     pub(crate) summary: bool,

@@ -102,8 +102,8 @@ pub(crate) struct FramesPlan {
     pub(crate) input: Option<PathBuf>,
     /// Which physical addresses.
     pub(crate) range: AddressRange,
-    /// Only frames that the host or the hypervisor has in one of these states.
-    pub(crate) states: Option<Vec<String>>,
+    /// Only frames that the host or the hypervisor has in one of these states; all if empty.
+    pub(crate) states: Vec<String>,
     /// Frames per call, 0 for the default.
     pub(crate) budget: u32,
     /// How to write them.

@@ -13,6 +13,7 @@ use crate::plan::FramesPlan;
 use crate::reader::{Event, Reader};
 use crate::source::device::Query;
 use crate::source::{SlotSource, SourceError};
+use crate::words;
 use crate::words::frame_state;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{Fact, SlotHeader, SlotKind};
@@ -79,8 +80,11 @@ impl Shown<'_> {
 
     /// Returns whether one of its states was asked for.
     fn is_wanted(&self, row: &FrameRow) -> bool {
-        let Some(states) = &self.plan.states else { return true };
-        let is_one = |word: &str| states.iter().any(|state| state == word);
+        let states = &self.plan.states;
+        if states.is_empty() {
+            return true;
+        }
+        let is_one = |word: &'static str| states.iter().any(|state| state == words::bare(word));
         match row.decode(Encoding(self.slot.encoding)) {
             Some(frame) => is_one(frame_state(frame.host)) || is_one(frame_state(frame.hyp)),
             None => row.is_nomap && is_one("nomap"),
