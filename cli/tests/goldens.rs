@@ -467,6 +467,21 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "diff",
+        &[
+            "audit -i later.s2d",
+            "diff pkvm.s2d later.s2d",
+            "diff later.s2d pkvm.s2d",
+            "diff pkvm.s2d pkvm.s2d",
+            "diff pkvm.s2d later.s2d --json",
+            "diff without-hyp.s2d pkvm.s2d",
+            "diff pkvm.s2d",
+            "diff pkvm.s2d --live host",
+            "diff pkvm.s2d missing.s2d",
+            "diff --help",
+        ],
+    ),
+    (
         "rmap",
         &[
             "rmap -i pkvm.s2d 0x40800123",

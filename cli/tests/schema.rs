@@ -109,6 +109,7 @@ fn output_is_what_the_schema_says() {
     commands
         .extend(["pkvm", "broken", "moving", "without-hyp", "two"].map(|name| format!("audit -i {name}.s2d --json")));
     commands.push("audit --list --json".into());
+    commands.extend(["diff pkvm.s2d later.s2d --json".into(), "diff without-hyp.s2d pkvm.s2d --json".into()]);
     commands.extend(["", "--summary", "--state owned"].map(|more| format!("frames -i machine.s2d --json {more}")));
     commands.push("dump -i machine.s2d host --format json --state donated --owner vm:0x1000,hyp --level 3".into());
     commands.push("dump -i machine.s2d host --format json --rights rwx --summary".into());
@@ -135,7 +136,11 @@ fn output_is_what_the_schema_says() {
             .output()
             .unwrap();
         let out = String::from_utf8(output.stdout).unwrap();
-        if command.contains("ndjson") || command.starts_with("decode") || command.starts_with("audit") {
+        if command.contains("ndjson")
+            || command.starts_with("decode")
+            || command.starts_with("audit")
+            || command.starts_with("diff")
+        {
             out.lines().for_each(|line| check(line, &command));
         } else if !out.is_empty() {
             check(&out, &command);
@@ -145,7 +150,9 @@ fn output_is_what_the_schema_says() {
     std::fs::remove_dir_all(directory).unwrap();
     let all = [
         "audit",
+        "change",
         "decode",
+        "diff",
         "document",
         "error",
         "finding",

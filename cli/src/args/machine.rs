@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Arguments of the verbs that look at a whole machine.
 
+use super::Selector;
 use crate::numbers::{parse_pa_span, AddressRange};
 use clap::Args;
 use std::path::PathBuf;
@@ -56,6 +57,36 @@ pub(crate) struct Audit {
     /// List the rules, each with a line of what holds.
     #[arg(long)]
     pub(crate) list: bool,
+    /// Print JSON, one object in each line; errors are JSON too, on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const DIFF_HELP: &str = "\
+A line that begins with - is what was said first, one with + what is said now. That a block became pages that say the same is no
+difference, and neither are references of page frames.
+The exit code is 0 if the two say the same, 1 if not, as of diff(1), and 6 if a table could not be compared.
+
+Examples:
+  s2dump diff before.s2d after.s2d
+  s2dump diff before.s2d --live host
+  s2dump diff --live vm:0x1000 --wait 10";
+
+/// Arguments of `diff`.
+#[derive(Args, Debug)]
+#[command(after_help = DIFF_HELP)]
+pub(crate) struct Diff {
+    /// The capture that was made first.
+    pub(crate) old: Option<PathBuf>,
+    /// The capture that was made later.
+    #[arg(conflicts_with = "live")]
+    pub(crate) new: Option<PathBuf>,
+    /// Compare with this table of the machine now (host, hyp, vm:0x1000, ..., or all); without a capture, now and then.
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) live: Option<Selector>,
+    /// Seconds between two readings of the machine.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, requires = "live")]
+    pub(crate) wait: u32,
     /// Print JSON, one object in each line; errors are JSON too, on standard error.
     #[arg(long)]
     pub(crate) json: bool,

@@ -65,6 +65,8 @@ pub(crate) enum Verb {
     Walk(Walk),
     /// Show every table that maps physical memory, or says whose it is.
     Rmap(machine::Rmap),
+    /// Compare two captures, or one with the machine: what was added, removed or changed.
+    Diff(machine::Diff),
     /// Ask whether isolation is intact: what the tables and states of all pages say about each other.
     Audit(machine::Audit),
     /// Write the list of VMs and their tables to a file, which -i reads on any machine.

@@ -3,6 +3,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod columns;
+pub(crate) mod diff;
 pub(crate) mod frames;
 pub(crate) mod hex;
 pub(crate) mod json;

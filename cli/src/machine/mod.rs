@@ -4,6 +4,7 @@
 //! A capture and the device give the same events, and [`Machine::take`] makes the same of both. Nothing here judges: that is
 //! what `audit` does.
 
+pub(crate) mod differ;
 pub(crate) mod frames;
 pub(crate) mod known;
 pub(crate) mod moment;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What will be done with a whole machine.
 
-use crate::args::machine::{Audit, Rmap};
+use crate::args::machine::{Audit, Diff, Rmap};
+use crate::args::Selector;
 use crate::audit::rules::{find, Rule, RULES};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::numbers::AddressRange;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How to look for who uses memory.
 #[derive(Debug)]
@@ -48,6 +50,44 @@ impl AuditPlan {
             return Err(Failure::new(ExitCode::UsageOrIo, "no rule is left to ask"));
         }
         Ok(Self { input: audit.input, rules, json: audit.json })
+    }
+}
+
+/// Where a reading comes from.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    /// A capture.
+    Capture(PathBuf),
+    /// The machine, this table of it.
+    Live(Selector),
+}
+
+/// What to compare.
+#[derive(Debug)]
+pub(crate) struct DiffPlan {
+    /// The reading that came first.
+    pub(crate) old: Reading,
+    /// The later one.
+    pub(crate) new: Reading,
+    /// How long to wait between two readings of the machine.
+    pub(crate) wait: Duration,
+    /// As JSON.
+    pub(crate) json: bool,
+}
+
+impl DiffPlan {
+    /// Decides what `diff` asks for.
+    pub(super) fn new(diff: Diff) -> Result<Self, Failure> {
+        let (old, new) = match (diff.old, diff.new, diff.live) {
+            (Some(old), Some(new), None) => (Reading::Capture(old), Reading::Capture(new)),
+            (Some(old), None, Some(live)) => (Reading::Capture(old), Reading::Live(live)),
+            (None, None, Some(live)) => (Reading::Live(live.clone()), Reading::Live(live)),
+            _ => {
+                let failure = Failure::new(ExitCode::UsageOrIo, "diff compares two readings");
+                return Err(failure.hint("name two captures, or one and --live TARGET"));
+            }
+        };
+        Ok(Self { old, new, wait: Duration::from_secs(diff.wait.into()), json: diff.json })
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod machine;
 
 use self::decode::DecodePlan;
 use self::input::Input;
-use self::machine::{AuditPlan, RmapPlan};
+use self::machine::{AuditPlan, DiffPlan, RmapPlan};
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -47,6 +47,8 @@ pub(crate) enum Plan {
     Walk(WalkPlan),
     /// Show who uses physical memory.
     Rmap(RmapPlan),
+    /// Compare two readings.
+    Diff(DiffPlan),
     /// Ask whether isolation is intact.
     Audit(AuditPlan),
     /// List the rules of an audit.
@@ -219,6 +221,7 @@ impl Plan {
             }
             Verb::Frames(frames) => Self::Frames(FramesPlan::new(frames)?),
             Verb::Rmap(rmap) => Self::Rmap(RmapPlan::new(rmap)),
+            Verb::Diff(diff) => Self::Diff(DiffPlan::new(diff)?),
             Verb::Audit(audit) if audit.list => Self::Rules { json: audit.json },
             Verb::Audit(audit) => Self::Audit(AuditPlan::new(audit)?),
             Verb::Capture(capture) => {
@@ -235,6 +238,7 @@ impl Plan {
     /// Returns whether errors are to be JSON too.
     pub(crate) fn is_json(&self) -> bool {
         match self {
+            Self::Diff(DiffPlan { json, .. }) => *json,
             Self::Rmap(RmapPlan { json, .. }) | Self::Audit(AuditPlan { json, .. }) | Self::Rules { json } => *json,
             Self::Probe { json } | Self::List { json, .. } | Self::Walk(WalkPlan { json, .. }) => *json,
             Self::Frames(frames) => matches!(frames.format, FramesFormat::Json { .. }),

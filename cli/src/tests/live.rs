@@ -188,3 +188,23 @@ fn rmap_of_a_device() {
     assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
     assert!(ran.out.contains(" host       0x0000000040800000 L3 -   owner=vm:0x1000@0x80000000\n"), "{}", ran.out);
 }
+
+/// A capture and the machine later; and the machine twice.
+#[test]
+fn diff_with_a_device() {
+    let file = TempFile::new("diff", &machine().capture().bytes);
+    let later = script(pkvm::later(), |_| machine());
+    let ran = run(&later, &format!("diff {} --live vm:0x1003", file.path()));
+    assert_eq!(ran.code, ExitCode::Finding, "{}", ran.err);
+    let starts: Vec<&str> = ran.out.lines().map(|line| &line[..33]).collect();
+    assert_eq!(
+        starts,
+        ["- vm:0x1003  0x0000000050000000-0x", "+ vm:0x1003  0x0000000050000000-0x"].map(|line| &line[..33])
+    );
+    let ran = run(&later, &format!("diff {} --live vm:0x1000", file.path()));
+    assert_eq!((ran.code, ran.out.lines().count()), (ExitCode::Finding, 3), "{}", ran.out);
+    let ran = run(&later, "diff --live all --wait 0");
+    assert_eq!((ran.code, ran.out.as_str()), (ExitCode::Ok, ""), "{}", ran.err);
+    let ran = run(&later, &format!("diff {} --live vm:0x1001", file.path()));
+    assert_eq!(ran.code, ExitCode::NoSuchVm, "{}", ran.err);
+}

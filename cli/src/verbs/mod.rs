@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod capture;
 mod capture_all;
 pub(crate) mod decode;
+pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod frames;
 mod identity;
@@ -100,6 +101,7 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::Dump(dump) => dump::run(dump, context),
         Plan::Frames(frames) => frames::run(frames, context),
         Plan::Walk(walk) => walk::run(walk, context),
+        Plan::Diff(plan) => diff::run(plan, context),
         Plan::Rmap(plan) => rmap::run(plan, context),
         Plan::Audit(plan) => audit::run(plan, context),
         Plan::Rules { json } => audit::list(*json, context),

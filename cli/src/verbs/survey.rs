@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reading a whole machine from the device, one stream after the other; what is read may be kept, slot for slot.
 
-use super::identity::{is_as_listed, listed_tables};
+use super::identity::{is_as_listed, listed_table, listed_tables};
 use super::list_vms;
+use crate::args::Selector;
 use crate::audit::settle::{is_same_share, Again, Seen};
 use crate::audit::shares_at;
 use crate::audit::sight::Sight;
@@ -148,6 +149,23 @@ impl<'a> Survey<'a> {
             }
         }
         self.dump_guests(flags)
+    }
+
+    /// Reads the list of VMs, facts, and the table of `selector`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no list, or no such table in it.
+    pub(super) fn gather_one(&mut self, selector: &Selector) -> Result<(), Halt> {
+        match self.read(Query::List, "list")? {
+            Status::OK => {}
+            status => return Err(Failure::from_status(status, "list").into()),
+        }
+        if self.device.has(features::FACTS) {
+            self.try_read(Query::Facts, "facts")?;
+        }
+        let (table, _) = listed_table(selector, &self.machine.vms)?;
+        self.dump(table, DumpFlags::EXACT)
     }
 
     fn dump_guests(&mut self, flags: DumpFlags) -> Result<(), Halt> {

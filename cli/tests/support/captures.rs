@@ -190,6 +190,7 @@ pub fn save_all(directory: &Path) {
     let mut moving = broken.clone();
     moving.trees.iter_mut().for_each(|tree| tree.at_rest = false);
     save("moving.s2d", &moving.capture());
+    save("later.s2d", &pkvm::later().capture());
     let mut without_hyp = in_order;
     without_hyp.trees.remove(1);
     save("without-hyp.s2d", &without_hyp.capture());

@@ -443,6 +443,38 @@ pub fn machine() -> Machine {
     machine
 }
 
+/// Returns the machine some time later: a guest shares a page and has one more, another is gone, rights changed, a block
+/// became pages that say the same, and one of them is the hypervisor's.
+pub fn later() -> Machine {
+    let mut later = machine();
+    let (ia, pa) = (PROTECTED_IA, PROTECTED_PA);
+    later.guest(0x1000).map(ia, 3, 1, pa, PAGE | SHARED_OWNED);
+    later.host().map(pa, 3, 1, pa, PAGE);
+    later.frame(pa, 1, FRAME_BORROWED);
+    for page in [10, 11] {
+        let (ia, pa) = (PROTECTED_IA + page * 0x1000, PROTECTED_PA + page * 0x1000 + 0x1_0000);
+        later.guest(0x1000).map(ia, 3, 1, pa, PAGE);
+        later.host().annotate(pa, 1, donated(0x1000, ia));
+        later.frame(pa, 1, FRAME_GUEST);
+    }
+    later.guest(0x1003).map(MULTI_IA, 3, 1, MULTI_PA, PAGE & !(1 << 7) | XN | SHARED_BORROWED);
+    later.trees.retain(|tree| tree.header.target != Target::guest(0x1001).0);
+    later.vms.remove(1);
+    for page in 0..4 {
+        later.host().entries.remove(&(SECOND_PA + page * 0x1000));
+        later.frames.remove(&(SECOND_PA + page * 0x1000));
+    }
+    later.host().map(0x4100_0000, 3, 512, 0x4100_0000, PAGE);
+    later.host().tables.push(Table { ia: 0x4100_0000, level: 3, pa: POOL + 0xe_0000 });
+    later.host().tables.sort_by_key(|table| (table.ia, table.level));
+    later.host().annotate(0x4100_5000, 1, HYP_OWNED);
+    later.hyp().map(HYP_BASE + 0x4100_5000, 3, 1, 0x4100_5000, HYP_RW);
+    later.hyp().tables.push(Table { ia: HYP_BASE + 0x4100_0000, level: 3, pa: POOL + 0xe_1000 });
+    later.hyp().tables.sort_by_key(|table| (table.ia, table.level));
+    later.frame(0x4100_5000, 1, FRAME_HYP);
+    later
+}
+
 /// EL2's code, its pool, what the host shares with it, and a slot that looks at a guest's page.
 fn hypervisor(machine: &mut Machine) {
     machine.frame(TEXT, 4, FRAME_HYP);
