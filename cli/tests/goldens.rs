@@ -455,6 +455,7 @@ const CASES: &[(&str, &[&str])] = &[
             "audit -i pkvm.s2d",
             "audit -i broken.s2d",
             "audit -i broken.s2d --json",
+            "audit -i broken.s2d --rule guest-exclusive",
             "audit -i broken.s2d --rule owned-donated,frame-donated",
             "audit -i broken.s2d --except guest-exclusive --except share-count",
             "audit -i moving.s2d",
@@ -485,6 +486,7 @@ const CASES: &[(&str, &[&str])] = &[
         "rmap",
         &[
             "rmap -i pkvm.s2d 0x40800123",
+            "rmap -i broken.s2d 0x40800000",
             "rmap -i pkvm.s2d 0x40801000",
             "rmap -i pkvm.s2d 0x40e00000+16K",
             "rmap -i pkvm.s2d 0x40400000..0x40403000",

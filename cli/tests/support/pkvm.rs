@@ -321,20 +321,25 @@ impl Machine {
 
     fn add_frames(&self, capture: &mut Capture) {
         let mut records: Vec<FrameRecord> = Vec::new();
-        for pa in (RAM..RAM_END).step_by(0x1000) {
+        let ram_end = RAM + self.facts[0].size;
+        for pa in (RAM..ram_end).step_by(0x1000) {
             let raw = self.frames.get(&pa).copied().unwrap_or(0);
             match records.last_mut() {
                 Some(last) if last.raw == raw => last.count += 1,
                 _ => records.push(FrameRecord { pa, raw, count: 1, flags: 0, reserved: 0 }),
             }
         }
-        let count = ((NOMAP_END - RAM_END) >> 12) as u32;
-        records.push(FrameRecord { pa: RAM_END, raw: 0, count, flags: frame_flags::NO_STATE, reserved: 0 });
+        let nomap = self.facts.iter().find(|fact| fact.flags & fact_flags::NOMAP != 0);
+        let end = nomap.map_or(ram_end, |nomap| nomap.start + nomap.size);
+        records.extend(nomap.map(|nomap| {
+            let (pa, count) = (nomap.start, (nomap.size >> 12) as u32);
+            FrameRecord { pa, raw: 0, count, flags: frame_flags::NO_STATE, reserved: 0 }
+        }));
         let header = SlotHeader {
             record_bytes: size_of::<FrameRecord>() as u16,
             page_shift: 12,
             encoding: encoding::PKVM_7_2,
-            end: NOMAP_END,
+            end,
             ..slot_header(SlotKind::FRAMES)
         };
         let mut start = 0;
