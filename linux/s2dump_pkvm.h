@@ -5,7 +5,8 @@
  *
  * Each flavor implements this in two files of its directory (flavor-mainline/
  * and so on): s2dump_pkvm_el2.c for the hypervisor, and s2dump_pkvm_el1.c for
- * the host. No other C of s2dump depends on the tree.
+ * the host. What is static to a file of pKVM's is reached from a file of the
+ * flavor's that this file includes. No other C of s2dump depends on the tree.
  */
 #ifndef __ARM64_KVM_S2DUMP_PKVM_H
 #define __ARM64_KVM_S2DUMP_PKVM_H
@@ -16,6 +17,7 @@ struct kvm;
 struct s2dump_el2_region;
 struct s2dump_el2_table;
 struct s2dump_el2_vm;
+struct s2dump_fact;
 
 #ifdef __KVM_NVHE_HYPERVISOR__
 
@@ -43,6 +45,14 @@ void s2dump_pkvm_table_unlock(void *owner);
  * or a page like one. Called under the lock of the table that names it.
  */
 bool s2dump_pkvm_is_counted(u64 pa);
+
+/*
+ * Returns how many facts there are; those about input addresses of EL2's table
+ * are the last, and count only if @hyp. Then describes the one with @number,
+ * which is less. Needs no lock: facts do not change after boot.
+ */
+u64 s2dump_pkvm_facts(bool hyp);
+void s2dump_pkvm_fact(u64 number, struct s2dump_fact *out);
 
 /* Returns S2DUMP_ENCODING_*: of tables, and of what is kept about page frames. */
 u16 s2dump_pkvm_encoding(void);

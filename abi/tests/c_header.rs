@@ -5,7 +5,8 @@
 
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET};
 use s2dump_abi::slot::{
-    encoding, slot_flags, table_features, vm_flags, RecordKind, SlotHeader, SlotKind, SLOT_MAGIC, SLOT_RECORDS,
+    encoding, fact_flags, slot_flags, table_features, vm_flags, FactKind, RecordKind, SlotHeader, SlotKind, SLOT_MAGIC,
+    SLOT_RECORDS,
 };
 use s2dump_abi::target::{TargetKind, FIRST_HANDLE, HANDLES, KIND_SHIFT};
 
@@ -65,6 +66,17 @@ fn ours(name: &str) -> Option<u64> {
         "VM_PROTECTED" => vm_flags::PROTECTED.into(),
         "VM_CREATED" => vm_flags::CREATED.into(),
         "VM_DYING" => vm_flags::DYING.into(),
+        "FACT_MEMORY" => FactKind::MEMORY.0.into(),
+        "FACT_HYP_TEXT" => FactKind::HYP_TEXT.0.into(),
+        "FACT_FIXMAP" => FactKind::FIXMAP.0.into(),
+        "FACT_FIXBLOCK" => FactKind::FIXBLOCK.0.into(),
+        "FACT_HYP_PRIVATE" => FactKind::HYP_PRIVATE.0.into(),
+        "FACT_HYP_VMEMMAP" => FactKind::HYP_VMEMMAP.0.into(),
+        "FACT_HYP_LINEAR" => FactKind::HYP_LINEAR.0.into(),
+        "FACT_NOMAP" => fact_flags::NOMAP.into(),
+        "OP_FRAMES" => Op::FRAMES.0.into(),
+        "OP_FACTS" => Op::FACTS.0.into(),
+        "OP_EXAMINE" => Op::EXAMINE.0.into(),
         "RECORD_LEAF" => RecordKind::LEAF.0.into(),
         _ => return None,
     })

@@ -2,7 +2,7 @@
 //! Structs that C and Rust share have their fields at the same places: what each side asserts when it is built is compared
 //! here, so that one side cannot move a field, its own assertion with it, without the other.
 
-use s2dump_abi::slot::{Record, SlotHeader, VmRecord};
+use s2dump_abi::slot::{Fact, Record, SlotHeader, VmRecord};
 use std::collections::BTreeSet;
 use std::mem::offset_of;
 
@@ -68,6 +68,8 @@ fn good_records_of_c_are_those_of_rust() {
     let vm: Places =
         places!(VmRecord, vtcr, root, pid, vcpus, handle, flags, ia_bits, start_level, vmid, name, reserved);
     assert_eq!(of_c(EL2_H, "s2dump_vm_record"), vm);
+    let fact: Places = places!(Fact, start, size, value, kind, flags, reserved);
+    assert_eq!(of_c(EL2_H, "s2dump_fact"), fact);
 }
 
 #[test]

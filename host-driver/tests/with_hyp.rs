@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET};
 use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::{
-    encoding, slot_flags, vm_flags, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES,
+    encoding, slot_flags, vm_flags, Fact, FactKind, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES,
 };
 use s2dump_abi::target::{Target, HANDLES};
 use s2dump_abi::version::features;
@@ -125,6 +125,19 @@ impl Platform for Machine {
     fn lock_table(&self, target: Target) -> Result<(Table<'_>, TableRegisters), Status> {
         let handle = target.guest_handle().ok_or(Status::UNKNOWN_TARGET)?;
         (handle == HANDLE).then_some((Table(self), REGISTERS)).ok_or(Status::NO_SUCH_VM)
+    }
+
+    fn facts(&self, hyp: bool) -> u64 {
+        if hyp {
+            2
+        } else {
+            1
+        }
+    }
+
+    fn fact(&self, number: u64) -> Option<Fact> {
+        let kind = if number == 0 { FactKind::MEMORY } else { FactKind::HYP_LINEAR };
+        Some(Fact { start: PA, size: 0x10_0000, kind: kind.0, ..zerocopy::FromZeros::new_zeroed() })
     }
 
     fn encoding(&self) -> u16 {

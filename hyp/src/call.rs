@@ -58,3 +58,11 @@ pub(crate) struct ExamineCall {
     pub(crate) places: [Place; PLACES],
     pub(crate) sequence: u64,
 }
+
+/// The registers of a FACTS call.
+pub(crate) struct FactsCall {
+    pub(crate) slot_pfn: u64,
+    /// Number of the first fact.
+    pub(crate) first: u64,
+    pub(crate) sequence: u64,
+}

@@ -4,9 +4,9 @@
 //! The host may put anything into any register, and may call from several CPUs at once. The handler keeps nothing
 //! between calls. `s2dump_abi::hypercall` says what each operation takes and returns.
 
-use crate::call::{Answer, DumpCall, ExamineCall, FramesCall, ListCall, WalkCall};
+use crate::call::{Answer, DumpCall, ExamineCall, FactsCall, FramesCall, ListCall, WalkCall};
 use crate::platform::{Permitted, Platform};
-use crate::{dump, examine, frames, list, walk};
+use crate::{dump, examine, facts, frames, list, walk};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::target::{Place, Target, TargetKind};
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
@@ -15,6 +15,7 @@ use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 const FEATURES: u64 = features::EXACT
     | features::DIGEST
     | features::FRAMES
+    | features::FACTS
     | features::EXAMINE
     | features::GUEST_STAGE2
     | features::HOST_STAGE2;
@@ -48,6 +49,7 @@ fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitte
         Op::DUMP => dispatch_dump(registers, platform, permitted),
         Op::WALK => dispatch_walk(registers, platform, permitted),
         Op::FRAMES => dispatch_frames(registers, platform),
+        Op::FACTS => dispatch_facts(registers, platform, permitted),
         Op::EXAMINE => dispatch_examine(registers, platform, permitted),
         _ => Err(Status::UNKNOWN_OP),
     }
@@ -99,6 +101,13 @@ fn dispatch_frames<P: Platform>(registers: &[u64; 8], platform: &P) -> Answer {
     let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
     expect_zero(u64::from(flags_of(op).0) | x3)?;
     frames::frames(platform, &FramesCall { slot_pfn: x2, cursor: x4, end: x5, budget: x6, sequence: x7 })
+}
+
+#[inline(never)]
+fn dispatch_facts<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted) -> Answer {
+    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+    expect_zero(u64::from(flags_of(op).0) | x3 | x5 | x6)?;
+    facts::facts(platform, &FactsCall { slot_pfn: x2, first: x4, sequence: x7 }, permitted.hyp)
 }
 
 #[inline(never)]

@@ -17,6 +17,7 @@ pub mod digest;
 mod dump;
 pub mod entry;
 mod examine;
+mod facts;
 mod frames;
 mod header;
 mod list;

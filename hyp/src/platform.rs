@@ -23,7 +23,7 @@ use crate::slot_writer::SlotPage;
 use crate::table_memory::TableMemory;
 use core::sync::atomic::AtomicU64;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::VmRecord;
+use s2dump_abi::slot::{Fact, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_vmsa::PhysAddr;
 
@@ -66,6 +66,12 @@ pub trait Platform {
     ///
     /// The status to answer with. No lock is held then.
     fn lock_table(&self, target: Target) -> Result<(Self::Guard<'_>, TableRegisters), Status>;
+
+    /// Returns how many facts there are. Those about EL2's input addresses come last, and count only with `hyp`.
+    fn facts(&self, hyp: bool) -> u64;
+
+    /// Returns the fact with a number, if there is one; the first is 0. Whether it may be told is not checked.
+    fn fact(&self, number: u64) -> Option<Fact>;
 
     /// Returns the [`encoding`](s2dump_abi::slot::encoding) of this kernel: of its tables and of what it keeps about page
     /// frames.

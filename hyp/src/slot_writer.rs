@@ -7,13 +7,14 @@
 
 use crate::coalescer::RecordOut;
 use core::sync::atomic::{AtomicU64, Ordering};
-use s2dump_abi::slot::{FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES, SLOT_RECORDS, SLOT_VMS};
+use s2dump_abi::slot::{Fact, FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES, SLOT_RECORDS, SLOT_VMS};
 
 /// 64-bit words of a slot.
 pub const SLOT_WORDS: usize = SLOT_BYTES / 8;
 
 const HEADER_WORDS: usize = size_of::<SlotHeader>() / 8;
 const RECORD_WORDS: usize = size_of::<Record>() / 8;
+const FACT_WORDS: usize = size_of::<Fact>() / 8;
 const FRAME_WORDS: usize = size_of::<FrameRecord>() / 8;
 const VM_WORDS: usize = size_of::<VmRecord>() / 8;
 
@@ -28,11 +29,13 @@ impl<'p> SlotPage<'p> {
         Self(words)
     }
 
-    /// Writes `values` from word `first` on; what would be beyond the page is dropped.
+    /// Writes `values` from word `first` on, unless they would end beyond the page.
     #[inline(always)]
-    fn write(self, first: usize, values: &[u64]) {
-        for (word, value) in self.0.get(first..).unwrap_or_default().iter().zip(values) {
-            word.store(*value, Ordering::Relaxed);
+    fn write<const COUNT: usize>(self, first: usize, values: &[u64; COUNT]) {
+        if let Some(words) = self.0.get(first..).and_then(<[_]>::first_chunk::<COUNT>) {
+            for (word, value) in words.iter().zip(values) {
+                word.store(*value, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -72,6 +75,21 @@ impl<'p> SlotWriter<'p> {
     pub fn put_vm(&mut self, vm: &VmRecord) {
         let words: &[u64; VM_WORDS] = zerocopy::transmute_ref!(vm);
         self.page.write(HEADER_WORDS + self.records * VM_WORDS, words);
+        self.records += 1;
+    }
+
+    /// Returns whether another [`Fact`] fits, if all records of this slot are of that type.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_room_for_fact(&self) -> bool {
+        HEADER_WORDS + (self.records + 1) * FACT_WORDS <= self.page.0.len()
+    }
+
+    /// Appends `fact`. A slot holds records of one type only.
+    #[inline(always)]
+    pub fn put_fact(&mut self, fact: &Fact) {
+        let words: &[u64; FACT_WORDS] = zerocopy::transmute_ref!(fact);
+        self.page.write(HEADER_WORDS + self.records * FACT_WORDS, words);
         self.records += 1;
     }
 

@@ -47,7 +47,7 @@ fn good_hello() {
     let answer = hypervisor(|_| ()).call([0, ABI_VERSION.to_bits().into(), 0, 0, 0, 0, 0]);
     assert_status(&answer, Status::OK);
     assert_eq!(answer.x2, u64::from(ABI_VERSION.to_bits()) | u64::from(DEFAULT_BUDGET) << 32);
-    assert_eq!(answer.x3, 0x7a7);
+    assert_eq!(answer.x3, 0x7e7);
     answer.assert_untouched();
 }
 
@@ -93,12 +93,13 @@ fn bad_op() {
 #[test]
 fn bad_reserved_arguments() {
     let hello = u64::from(ABI_VERSION.to_bits());
-    let good: [(Op, [u64; 6], &[usize]); 6] = [
+    let good: [(Op, [u64; 6], &[usize]); 7] = [
         (Op::HELLO, [hello, 0, 0, 0, 0, 0], &[3, 4, 5, 6, 7]),
         (Op::LIST, [SLOT_PFN, 0, 0, 0, 0, 0], &[3, 5]),
         (Op::DUMP, [SLOT_PFN, VM, 0, 1 << 40, 0, 0], &[]),
         (Op::WALK, [SLOT_PFN, VM, 0, 0, 0, 0], &[5, 6]),
         (Op::FRAMES, [SLOT_PFN, 0, 0, 0x1000, 0, 0], &[3]),
+        (Op::FACTS, [SLOT_PFN, 0, 0, 0, 0, 0], &[3, 5, 6]),
         (Op::EXAMINE, [SLOT_PFN, 0, 0, 0, 0, 0], &[]),
     ];
     let hypervisor = hypervisor(|_| ());
@@ -607,6 +608,7 @@ proptest! {
                     match SlotKind(header.kind) {
                         SlotKind::VMS => drop(answer.vms()),
                         SlotKind::FRAMES => drop(answer.frames()),
+                        SlotKind::FACTS => drop(answer.facts()),
                         _ => drop(answer.records()),
                     }
                 }

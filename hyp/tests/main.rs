@@ -4,6 +4,7 @@
 mod common;
 mod entry;
 mod examine;
+mod facts;
 mod fake;
 mod frames;
 mod hostile;

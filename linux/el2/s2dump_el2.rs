@@ -17,7 +17,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::VmRecord;
+use s2dump_abi::slot::{Fact, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_hyp::entry;
 use s2dump_hyp::platform::{Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo};
@@ -80,6 +80,8 @@ extern "C" {
     fn s2dump_el2_table_page(pa: u64) -> *const u64;
     fn s2dump_pkvm_table_lock(target: u64, table: *mut CTable) -> u32;
     fn s2dump_pkvm_table_unlock(owner: *mut c_void);
+    fn s2dump_pkvm_facts(hyp: bool) -> u64;
+    fn s2dump_pkvm_fact(number: u64, out: *mut Fact);
     fn s2dump_pkvm_encoding() -> u16;
     fn s2dump_pkvm_table_features() -> u32;
     fn s2dump_pkvm_all_lock();
@@ -184,6 +186,28 @@ impl Platform for Hypervisor {
         let status = unsafe { s2dump_pkvm_table_lock(target.0, table.as_mut_ptr()) };
         // SAFETY: as C returned and filled it.
         unsafe { locked(status, table) }
+    }
+
+    #[inline]
+    fn facts(&self, hyp: bool) -> u64 {
+        // SAFETY: has no obligation.
+        unsafe { s2dump_pkvm_facts(hyp) }
+    }
+
+    #[inline]
+    fn fact(&self, number: u64) -> Option<Fact> {
+        // Facts with larger numbers may not be told, but there are none behind the last.
+        if number >= self.facts(true) {
+            return None;
+        }
+        let mut fact = MaybeUninit::uninit();
+        // SAFETY:
+        // - The number is less than that of facts, which never changes.
+        // - The pointer is to memory of the struct's size, to write. `abi/tests/twins.rs` compares the fields.
+        unsafe { s2dump_pkvm_fact(number, fact.as_mut_ptr()) };
+        // SAFETY:
+        // - C fills the whole struct, which has no padding.
+        Some(unsafe { fact.assume_init() })
     }
 
     #[inline]

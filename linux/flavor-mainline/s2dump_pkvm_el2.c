@@ -7,9 +7,11 @@
 #include <asm/arch_timer.h>
 #include <asm/kvm_asm.h>
 #include <asm/kvm_host.h>
+#include <asm/kvm_hyp.h>
 #include <asm/kvm_mmu.h>
 #include <asm/kvm_pgtable.h>
 #include <asm/kvm_pkvm.h>
+#include <asm/sections.h>
 
 #include <nvhe/mem_protect.h>
 #include <nvhe/memory.h>
@@ -20,6 +22,7 @@
 #include "s2dump_abi.h"
 #include "s2dump_el2.h"
 #include "s2dump_pkvm.h"
+#include "s2dump_pkvm_mm.h"
 
 /*
  * S2DUMP_ENCODING_PKVM_7_2, which vmsa/pkvm.rs decodes, and the ABI's range of
@@ -40,6 +43,15 @@ static_assert(KVM_HOST_INVALID_PTE_TYPE_DONATION == 2);
 static_assert(KVM_GUEST_INVALID_PTE_TYPE_POISONED == 3);
 static_assert(PKVM_ID_HOST == 0 && PKVM_ID_HYP == 1 && PKVM_ID_GUEST == 2);
 static_assert(KVM_MAX_PVMS == S2DUMP_HANDLES);
+
+/* What is kept about a page frame, as vmsa decodes it; bits 31:24 are below. */
+static_assert(sizeof(struct hyp_page) == sizeof(u64));
+static_assert(offsetof(struct hyp_page, refcount) == 0);
+static_assert(sizeof_field(struct hyp_page, refcount) == 2);
+static_assert(offsetof(struct hyp_page, order) == 2);
+static_assert(sizeof_field(struct hyp_page, order) == 1);
+static_assert(offsetof(struct hyp_page, host_share_guest_count) == 4);
+static_assert(sizeof_field(struct hyp_page, host_share_guest_count) == 4);
 
 /* Calls of this band exist only once the host is deprivileged. */
 static_assert((int)__KVM_HOST_SMCCC_FUNC___pkvm_s2dump >=
@@ -229,6 +241,20 @@ void s2dump_pkvm_frames_unlock(void)
 	hyp_spin_unlock(&host_mmu.lock);
 }
 
+/* What is kept of a page in these states; folded when this is compiled. */
+static __always_inline u64 s2dump_frame_of(int host_state, int hyp_state)
+{
+	union {
+		struct hyp_page	page;
+		u64		raw;
+	} frame = { .raw = 0 };
+
+	set_host_state(&frame.page, host_state);
+	set_hyp_state(&frame.page, hyp_state);
+
+	return frame.raw;
+}
+
 /*
  * The array of states is backed for the pages of all regions, but pKVM never
  * writes those of NOMAP regions: their zeros would say that the host owns them.
@@ -238,6 +264,10 @@ bool s2dump_pkvm_region(u64 pa, struct s2dump_el2_region *out)
 {
 	unsigned int left = 0, right = min_t(unsigned int, hyp_memblock_nr, HYP_MEMBLOCK_REGIONS);
 	const struct memblock_region *reg;
+
+	/* Four bits for the host's state, then four for the complement of EL2's. */
+	BUILD_BUG_ON(s2dump_frame_of(0xf, PKVM_NOPAGE) != GENMASK_ULL(27, 24));
+	BUILD_BUG_ON(s2dump_frame_of(0, 0xc) != GENMASK_ULL(31, 28));
 
 	/* The regions are sorted: look for the first that ends behind @pa. */
 	while (left < right) {
@@ -270,6 +300,64 @@ bool s2dump_pkvm_region(u64 pa, struct s2dump_el2_region *out)
 	}
 
 	return false;
+}
+
+/* The facts, in this order: those of memory, one that all may see, the others. */
+#define S2DUMP_HYP_FACTS	4
+
+u64 s2dump_pkvm_facts(bool hyp)
+{
+	return hyp_memblock_nr + 1 + (hyp ? S2DUMP_HYP_FACTS + hyp_nr_cpus : 0);
+}
+
+static void s2dump_hyp_fact(u64 number, struct s2dump_fact *out)
+{
+	switch (number) {
+	case 0:
+		out->kind = S2DUMP_FACT_HYP_PRIVATE;
+		out->start = s2dump_pkvm_private_base();
+		out->size = __hyp_vmemmap - out->start;
+		break;
+	case 1:
+		/* The upper half of the quarter that both share. */
+		out->kind = S2DUMP_FACT_HYP_VMEMMAP;
+		out->start = __hyp_vmemmap;
+		out->size = BIT_ULL(pkvm_pgtable.ia_bits - 3);
+		break;
+	case 2:
+		out->kind = S2DUMP_FACT_HYP_LINEAR;
+		out->value = hyp_physvirt_offset;
+		break;
+	case 3:
+		out->kind = S2DUMP_FACT_FIXBLOCK;
+		out->start = s2dump_pkvm_fixblock();
+		out->size = out->start ? PMD_SIZE : 0;
+		break;
+	default:
+		out->kind = S2DUMP_FACT_FIXMAP;
+		out->value = number - S2DUMP_HYP_FACTS;
+		out->start = s2dump_pkvm_fixmap(out->value);
+		out->size = PAGE_SIZE;
+	}
+}
+
+void s2dump_pkvm_fact(u64 number, struct s2dump_fact *out)
+{
+	*out = (struct s2dump_fact) {};
+	if (number < hyp_memblock_nr) {
+		const struct memblock_region *reg = &hyp_memory[number];
+
+		out->kind = S2DUMP_FACT_MEMORY;
+		out->start = reg->base;
+		out->size = reg->size;
+		out->flags = reg->flags & MEMBLOCK_NOMAP ? S2DUMP_FACT_NOMAP : 0;
+	} else if (number == hyp_memblock_nr) {
+		out->kind = S2DUMP_FACT_HYP_TEXT;
+		out->start = ALIGN_DOWN(__hyp_pa(__hyp_text_start), PAGE_SIZE);
+		out->size = PAGE_ALIGN(__hyp_pa(__hyp_text_end)) - out->start;
+	} else {
+		s2dump_hyp_fact(number - hyp_memblock_nr - 1, out);
+	}
 }
 
 /*

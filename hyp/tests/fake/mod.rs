@@ -4,7 +4,7 @@
 use crate::common::{Stage, Tables};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{
-    encoding, slot_flags, table_features, vm_flags, FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES,
+    encoding, slot_flags, table_features, vm_flags, Fact, FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES,
 };
 use s2dump_abi::target::Target;
 use s2dump_hyp::platform::{
@@ -42,6 +42,8 @@ pub(crate) struct Hypervisor {
     pub(crate) hyp: Option<Tables>,
     /// Memory: first address, frames, and what is kept about each, if anything is.
     pub(crate) memory: Vec<(u64, u64, Option<Vec<AtomicU64>>)>,
+    /// How many facts there are, without those about EL2's input addresses and with them.
+    pub(crate) facts: (u64, u64),
     /// In place of the VTCR_EL2 of the tables.
     pub(crate) vtcr: Option<u64>,
     page: Vec<AtomicU64>,
@@ -63,6 +65,7 @@ impl Hypervisor {
             host: None,
             hyp: None,
             memory: Vec::new(),
+            facts: (3, 8),
             vtcr: None,
             page: (0..SLOT_WORDS).map(|_| AtomicU64::new(STALE)).collect(),
             pinned: Cell::new(0),
@@ -135,6 +138,10 @@ impl Answer {
     }
 
     pub(crate) fn vms(&self) -> Vec<VmRecord> {
+        self.items()
+    }
+
+    pub(crate) fn facts(&self) -> Vec<Fact> {
         self.items()
     }
 
@@ -300,6 +307,19 @@ impl Platform for Hypervisor {
         self.locked.set(1);
         self.locks.set(self.locks.get() + 1);
         Ok((Locked(self, tables), self.registers(target, tables)))
+    }
+
+    fn facts(&self, hyp: bool) -> u64 {
+        if hyp {
+            self.facts.1
+        } else {
+            self.facts.0
+        }
+    }
+
+    fn fact(&self, number: u64) -> Option<Fact> {
+        assert!(number < self.facts(self.permitted.hyp), "a fact that is not, or may not be told");
+        Some(Fact { start: number << 12, size: 0x1000, value: number, ..Fact::new_zeroed() })
     }
 
     fn encoding(&self) -> u16 {

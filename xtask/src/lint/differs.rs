@@ -42,7 +42,7 @@ const fn change(
 const ASM: (&str, &str) = ("arch/arm64/include/asm/kvm_asm.h", "asm/kvm_asm.h");
 const PROTECT: (&str, &str) = ("arch/arm64/kvm/hyp/include/nvhe/mem_protect.h", "nvhe/mem_protect.h");
 
-const CHANGES: [Change; 14] = [
+const CHANGES: [Change; 20] = [
     change(
         PGTABLE,
         "\tKVM_GUEST_INVALID_PTE_TYPE_POISONED,",
@@ -81,6 +81,17 @@ const CHANGES: [Change; 14] = [
     ),
     change(MEMORY, "PKVM_NOPAGE\t\t\t= BIT(0) | BIT(1)", "PKVM_NOPAGE\t\t\t= BIT(3)", "PKVM_NOPAGE"),
     change(PKVM, "#define KVM_MAX_PVMS 255", "#define KVM_MAX_PVMS 511", "KVM_MAX_PVMS"),
+    change(MEMORY, "\tu16 refcount;", "\tu8 refcount;", "refcount"),
+    change(MEMORY, "\tu8 order;", "\tu8 other, order;", "order"),
+    change(MEMORY, "\tunsigned __host_state : 4;", "\tunsigned __host_state : 2;", "s2dump_frame_of"),
+    change(MEMORY, "\tunsigned __host_state : 4;", "\tunsigned other : 4, __host_state : 4;", "s2dump_frame_of"),
+    change(
+        MEMORY,
+        "__hyp_state_comp = state ^ PKVM_PAGE_STATE_VMEMMAP_MASK",
+        "__hyp_state_comp = state",
+        "s2dump_frame_of",
+    ),
+    change(MEMORY, "\tu32 host_share_guest_count;", "\tu16 host_share_guest_count;", "host_share_guest_count"),
     change(MEMORY, "PKVM_PAGE_SHARED_BORROWED\t= BIT(1)", "PKVM_PAGE_SHARED_BORROWED\t= BIT(2)", "SHARED_BORROWED"),
 ];
 
@@ -104,7 +115,8 @@ pub(crate) fn check(ctx: &Ctx, kernel: &Kernel) -> Result<()> {
         std::fs::create_dir_all(copy.parent().context("a directory")?)?;
         std::fs::write(&copy, header.replace(change.from, change.to))?;
         let errors = errors(ctx, kernel, compile, dir.path())?;
-        let is_noticed = errors.lines().any(|line| line.contains("static assertion") && line.contains(change.named));
+        let is_assertion = |line: &str| line.contains("static assertion") || line.contains("BUILD_BUG_ON failed");
+        let is_noticed = errors.lines().any(|line| is_assertion(line) && line.contains(change.named));
         ensure!(is_noticed, "{}: with `{}` our file still builds:\n{errors}", change.header, change.to);
         std::fs::remove_file(copy)?;
     }

@@ -120,6 +120,13 @@ const MAINLINE: &[Insertion] = &[
                 \tHANDLE_FUNC(__pkvm_s2dump),\n\
                 #endif /* CONFIG_PKVM_S2DUMP */\n",
     },
+    // Behind what is static in this file.
+    Insertion {
+        file: "arch/arm64/kvm/hyp/nvhe/mm.c",
+        anchor: "int hyp_create_fixmap(void)",
+        side: Side::Before,
+        lines: "#include \"../../s2dump/s2dump_pkvm_mm.c\"\n",
+    },
     // Before the list of objects is read.
     Insertion {
         file: "arch/arm64/kvm/hyp/nvhe/Makefile",

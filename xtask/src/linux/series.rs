@@ -41,6 +41,7 @@ const SERIES: &[Patch] = &[
                     || name.starts_with("s2dump_el2")
                     || matches!(&*name, "Kconfig" | "Makefile.hyp" | "s2dump_abi.h")
                     || matches!(&*name, "s2dump_pkvm.h" | "s2dump_pkvm_el2.c")
+                    || name.starts_with("s2dump_pkvm_mm")
             }
             None => !file.ends_with("kvm/Makefile") && !file.ends_with("ptdump.c"),
         },
