@@ -66,6 +66,8 @@ fn uses(machine: &Machine, wants: impl Fn(Kind) -> bool) -> Vec<Use> {
         for row in tree.rows(0, u64::MAX).filter(|row| row.kind == RecordKind::LEAF) {
             match target {
                 Target::HOST => break,
+                // A slot looks like any other entry.
+                Target::HYP if !machine.known.has_slots() => break,
                 Target::HYP => outside_slots(&marks, tree, row).iter().for_each(|part| add(part, Kind::Hyp)),
                 _ if !machine.is_protected(target) => add(&row, Kind::Ordinary),
                 _ if state_of(machine, target, &row) == Some(PageState::SharedOwned) => add(&row, Kind::Lender),

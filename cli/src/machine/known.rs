@@ -94,6 +94,11 @@ impl Known {
         self.text.iter().any(|span| span.has(pa))
     }
 
+    /// Returns whether it is known through which input addresses EL2 looks at any page for a moment.
+    pub(crate) fn has_slots(&self) -> bool {
+        self.facts.iter().any(|fact| fact.kind == FactKind::FIXMAP.0)
+    }
+
     /// Returns whether the page at `pa` is one that s2dump shares with EL2.
     pub(crate) fn is_ring(&self, pa: u64) -> bool {
         self.ring.iter().any(|span| span.has(pa))

@@ -321,7 +321,7 @@ impl Machine {
 
     fn add_frames(&self, capture: &mut Capture) {
         let mut records: Vec<FrameRecord> = Vec::new();
-        let ram_end = RAM + self.facts[0].size;
+        let ram_end = self.facts.first().map_or(RAM_END, |memory| RAM + memory.size);
         for pa in (RAM..ram_end).step_by(0x1000) {
             let raw = self.frames.get(&pa).copied().unwrap_or(0);
             match records.last_mut() {

@@ -18,7 +18,7 @@ pub(super) static DONATED: Rule = Rule {
     broken:
         "what the host may map and what pKVM takes to be its differ: it can get a page that is not its, or lose one",
     on: &[On::Host],
-    needs: &[Need::Host, Need::Frames],
+    needs: &[Need::Host, Need::Frames, Need::Text],
     scope: PKVM,
     yields_to: &[
         "guest-exclusive",
@@ -56,7 +56,7 @@ pub(super) static HYP_OWNED: Rule = Rule {
     meaning: "a frame is EL2's exactly where the host's table says that it was donated to it; EL2's code aside",
     broken: "EL2 uses a page that the host may get, or has one that it does not know to be its",
     on: &[On::Host],
-    needs: &[Need::Host, Need::Frames],
+    needs: &[Need::Host, Need::Frames, Need::Text],
     scope: PKVM,
     yields_to: &[
         "frame-donated",

@@ -75,7 +75,7 @@ pub(crate) enum Need {
     List,
     /// The host's tree.
     Host,
-    /// EL2's tree.
+    /// EL2's tree, and which of its entries are slots for any page.
     Hyp,
     /// States of page frames.
     Frames,
@@ -96,7 +96,7 @@ impl Need {
         match self {
             Self::List => machine.is_listed,
             Self::Host => has(Target::HOST),
-            Self::Hyp => has(Target::HYP),
+            Self::Hyp => has(Target::HYP) && machine.known.has_slots(),
             Self::Frames => machine.frames.is_complete,
             Self::Memory => !machine.known.memory.is_empty(),
             Self::Text => !machine.known.text.is_empty(),
