@@ -7,6 +7,9 @@
 //! faults, shares, pins. pKVM holds both locks itself while it shares the 512 pages of a 2 MiB block with an ordinary
 //! guest: that is the yardstick. It is measured as the guest's first touch of a block less its first touch of a page,
 //! with FWB, where no cache is cleaned in between: on most of today's machines pKVM holds them longer.
+//!
+//! A call that reads the host's table, frames, or one page everywhere holds the host's lock itself, and EL2's own table has
+//! a lock that only the host's holders take. The same waits follow, so the same goals hold.
 
 use super::{find, met, Figure};
 use anyhow::{Context, Result};

@@ -19,6 +19,7 @@ use anyhow::{ensure, Context as _, Result};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
 use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::SlotHeader;
+use s2dump_abi::target::{Place, Target};
 
 /// Tables to dump: one that folds into few rows; one in which no two neighbors are alike, as every other page is mapped;
 /// one of nearly empty tables, a page each.
@@ -65,7 +66,51 @@ pub(super) fn run(machine: &Machine) -> Result<()> {
         }
         vmm.end()?;
     }
-    Ok(())
+    whole_machine(machine, &device)
+}
+
+/// The host's table, EL2's own and page frames, with a guest whose pages are all records of their own in the host's table:
+/// each has another input address. Then a page of that guest, looked at everywhere at once.
+fn whole_machine(machine: &Machine, device: &Device) -> Result<()> {
+    let vmm = VmmProcess::start("protected --physical --mem 0x80000000+64M touch:8192*2")?;
+    let handle = handle_of(&vmm)?;
+    let tables = [("host", Target::HOST), ("hyp", Target::HYP)];
+    for (table, target) in tables.into_iter().filter(|(_, target)| *target != Target::HYP || machine.hyp) {
+        let request = Start { target: target.0, ..dump_request(handle) };
+        for (flags_name, flags) in FLAGS {
+            for (budget_name, budget) in BUDGETS {
+                let name = format!("{table}-{flags_name}-{budget_name}");
+                least_longest_hold(device, &Start { flags: flags.0, budget, ..request }, &name)?;
+            }
+        }
+    }
+    for (budget_name, budget) in BUDGETS {
+        let request = Start { op: Op::FRAMES.0, target: 0, budget, ..dump_request(handle) };
+        least_longest_hold(device, &request, &format!("frames-{budget_name}"))?;
+    }
+    let run = vmm.expected.runs.iter().find(|run| run.ia == 0x8000_0000).context("no page")?;
+    let pa = run.entry.oa.context("no physical address")?;
+    let third = if machine.hyp { Target::HYP } else { Target::HOST };
+    let places = [(Target::HOST, pa), (Target::guest(handle), run.ia), (third, pa)];
+    let places = places.map(|(target, address)| Place::new(target, address).map_or(0, |place| place.0));
+    let examine = Start { op: Op::EXAMINE.0, target: 0, start: pa, end: 0, places, ..dump_request(handle) };
+    longest_hold(device, &examine, "examine")?;
+    vmm.end()
+}
+
+/// As [`longest_hold`], of what changes under the measurement: the host's own faults map its memory. So the calls of one dump
+/// are not those of the next, and of each dump the longest hold counts, and of these the least.
+fn least_longest_hold(device: &Device, request: &Start, name: &str) -> Result<()> {
+    let mut least: Option<SlotHeader> = None;
+    for _ in 0..REPETITIONS {
+        let dump = device.run(request).with_context(|| name.to_owned())?;
+        ensure!(dump.status()? == Status::OK, "{name} ended with {:?}", dump.status()?);
+        let longest = dump.headers.into_iter().max_by_key(|call| call.held_ticks).context("no call")?;
+        if least.as_ref().is_none_or(|least| longest.held_ticks < least.held_ticks) {
+            least = Some(longest);
+        }
+    }
+    print_hold(&least.context("no repetition")?, name)
 }
 
 fn too_big(error: &anyhow::Error) -> bool {
@@ -88,10 +133,13 @@ fn longest_hold(device: &Device, request: &Start, name: &str) -> Result<()> {
             call.held_ticks = call.held_ticks.min(again.held_ticks);
         }
     }
-    let longest = calls.iter().max_by_key(|call| call.held_ticks).context("no call")?;
-    ensure!(longest.held_ticks > 0, "EL2 says that it held the lock for no time");
-    let hold = nanoseconds(longest.held_ticks.into(), longest.tick_hz.into());
-    print("hold", name, hold, u64::from(longest.visited.max(1)));
+    print_hold(calls.iter().max_by_key(|call| call.held_ticks).context("no call")?, name)
+}
+
+fn print_hold(call: &SlotHeader, name: &str) -> Result<()> {
+    ensure!(call.held_ticks > 0, "EL2 says that it held the lock for no time");
+    let hold = nanoseconds(call.held_ticks.into(), call.tick_hz.into());
+    print("hold", name, hold, u64::from(call.visited.max(1)));
     Ok(())
 }
 
