@@ -28,8 +28,11 @@
 #include "s2dump_el1.h"
 
 #define S2DUMP_PATTERN		0x5a
-#define S2DUMP_LAST_OP		S2DUMP_OP_WALK
+#define S2DUMP_LAST_OP		S2DUMP_OP_EXAMINE
 #define S2DUMP_STATUS_END	64
+/* of a table, and what one examination looks at */
+#define S2DUMP_MOST_LEVELS	5
+#define S2DUMP_PLACES		3
 
 /* What EL2 itself answers; the other statuses are the driver's. */
 #define S2DUMP_STATUSES_OF_EL2						\
@@ -54,6 +57,7 @@ struct s2dump_selftest {
 	struct page	*unshared;
 	struct rnd_state random;
 	u64		answers[S2DUMP_STATUS_END];
+	u64		done[S2DUMP_LAST_OP + 1];	/* operations */
 	unsigned int	failures;
 };
 
@@ -83,14 +87,24 @@ static bool s2dump_failed(struct s2dump_selftest *st, const char *what, const u6
 	return false;
 }
 
-/* Descriptors, or handles and vCPUs, that one call may look at. */
+/* Descriptors, handles and vCPUs, frames or facts that one call may look at. */
 static u32 s2dump_most_visited(const u64 args[8])
 {
-	if (lower_32_bits(args[1]) == S2DUMP_OP_DUMP)
+	switch (lower_32_bits(args[1])) {
+	case S2DUMP_OP_DUMP:
 		return upper_32_bits(args[1]) & S2DUMP_FLAG_ATOMIC ? S2DUMP_ATOMIC_BUDGET :
 								     S2DUMP_MAX_BUDGET;
-
-	return S2DUMP_LIST_BUDGET;
+	case S2DUMP_OP_FRAMES:
+		return S2DUMP_MAX_BUDGET;
+	case S2DUMP_OP_FACTS:
+		return S2DUMP_SLOT_RECORDS;
+	case S2DUMP_OP_WALK:
+		return S2DUMP_MOST_LEVELS;
+	case S2DUMP_OP_EXAMINE:
+		return S2DUMP_PLACES * S2DUMP_MOST_LEVELS;
+	default:
+		return S2DUMP_LIST_BUDGET;
+	}
 }
 
 /* Makes a call and checks the answer; returns false if that is not right. */
@@ -106,11 +120,13 @@ static bool s2dump_hostile_call(struct s2dump_selftest *st, const u64 args[8])
 	if (regs[1] >= S2DUMP_STATUS_END || !(BIT_ULL(regs[1]) & S2DUMP_STATUSES_OF_EL2))
 		return s2dump_failed(st, "a status EL2 does not give", args, regs);
 	st->answers[regs[1]]++;
+	if (regs[1] == S2DUMP_OK && op > S2DUMP_LAST_OP)
+		return s2dump_failed(st, "unknown operation done", args, regs);
+	if (regs[1] == S2DUMP_OK)
+		st->done[op]++;
 	if (regs[1] != S2DUMP_OK || op == S2DUMP_OP_HELLO)
 		return true;
 
-	if (op > S2DUMP_LAST_OP)
-		return s2dump_failed(st, "unknown operation done", args, regs);
 	if (args[2] != page_to_pfn(st->shared) && args[2] != page_to_pfn(s2dump_contested))
 		return s2dump_failed(st, "page not shared was used", args, regs);
 	if (upper_32_bits(regs[3]) > s2dump_most_visited(args))
@@ -165,7 +181,7 @@ static u64 s2dump_hostile_number(struct s2dump_selftest *st)
 {
 	u32 die = s2dump_random(st);
 
-	switch (die % 8) {
+	switch (die % 9) {
 	case 0:
 		return s2dump_random_u64(st);
 	case 1:
@@ -180,9 +196,55 @@ static u64 s2dump_hostile_number(struct s2dump_selftest *st)
 		return (s2dump_random_u64(st) & PAGE_MASK) >> (die >> 28);
 	case 6:
 		return (die >> 8) % 8;
+	case 7:
+		/* A kind of table, known or not, and perhaps more. */
+		return (u64)((die >> 8) % 4) << S2DUMP_TARGET_KIND_SHIFT | (die >> 31);
 	default:
 		return page_to_pfn(st->shared);
 	}
+}
+
+/* A table: mostly of the guest with @handle, else the host's or EL2's. */
+static u64 s2dump_some_target(struct s2dump_selftest *st, u64 handle)
+{
+	switch (s2dump_random_below(st, 8)) {
+	case 0:
+		return (u64)S2DUMP_TARGET_HOST_STAGE2 << S2DUMP_TARGET_KIND_SHIFT;
+	case 1:
+		return (u64)S2DUMP_TARGET_HYP_STAGE1 << S2DUMP_TARGET_KIND_SHIFT;
+	default:
+		return handle;
+	}
+}
+
+/* A page frame: a page of the test, of EL2, of the kernel, or what is no memory. */
+static u64 s2dump_some_frame(struct s2dump_selftest *st)
+{
+	switch (s2dump_random_below(st, 5)) {
+	case 0:
+		return PFN_PHYS(page_to_pfn(st->shared));
+	case 1:
+		return PFN_PHYS(page_to_pfn(s2dump_contested));
+	case 2:
+		return PAGE_ALIGN_DOWN(hyp_mem_base + s2dump_random(st) % hyp_mem_size);
+	case 3:
+		return __pa_symbol(_text) + PFN_PHYS(s2dump_random_below(st, 4096));
+	default:
+		return (s2dump_random_u64(st) >> (12 + s2dump_random_below(st, 24))) & PAGE_MASK;
+	}
+}
+
+/* An input address of some table, as an examination names it; or none. */
+static u64 s2dump_some_place(struct s2dump_selftest *st, u64 handle)
+{
+	u64 target = s2dump_some_target(st, handle), address = s2dump_some_frame(st);
+
+	if (s2dump_random_below(st, 4) == 0)
+		return 0;
+	if (target == handle)
+		target = handle << 40;
+
+	return target | (address >> PAGE_SHIFT & GENMASK_ULL(39, 0));
 }
 
 /* What an honest driver might say of pKVM's first four handles. */
@@ -194,7 +256,7 @@ static void s2dump_honest_call(struct s2dump_selftest *st, u64 args[8])
 	args[0] = 0;
 	args[1] = op;
 	args[2] = page_to_pfn(s2dump_random(st) & 1 ? st->shared : s2dump_contested);
-	args[3] = handle;
+	args[3] = s2dump_some_target(st, handle);
 	args[4] = (s2dump_random_u64(st) >> (24 + s2dump_random_below(st, 8))) & PAGE_MASK;
 	args[5] = 0;
 	args[6] = 0;
@@ -215,6 +277,19 @@ static void s2dump_honest_call(struct s2dump_selftest *st, u64 args[8])
 			args[1] |= S2DUMP_FLAG_ATOMIC << 32;
 		args[5] = U64_MAX;
 		args[6] = s2dump_random(st) >> (16 + s2dump_random_below(st, 16));
+	} else if (op == S2DUMP_OP_FRAMES) {
+		args[3] = 0;
+		args[4] = s2dump_some_frame(st);
+		args[5] = U64_MAX;
+		args[6] = s2dump_random(st) >> (16 + s2dump_random_below(st, 16));
+	} else if (op == S2DUMP_OP_FACTS) {
+		args[3] = 0;
+		args[4] = s2dump_random_below(st, 8);
+	} else if (op == S2DUMP_OP_EXAMINE) {
+		args[3] = s2dump_some_frame(st);
+		args[4] = s2dump_some_place(st, handle);
+		args[5] = s2dump_some_place(st, handle);
+		args[6] = s2dump_some_place(st, handle);
 	}
 }
 
@@ -313,6 +388,8 @@ static int s2dump_selftest_show(struct seq_file *m, void *unused)
 		if (BIT_ULL(i) & S2DUMP_STATUSES_OF_EL2)
 			seq_printf(m, "status %d: %llu\n", i, st.answers[i]);
 	}
+	for (i = 0; i <= S2DUMP_LAST_OP; i++)
+		seq_printf(m, "op %d: %llu\n", i, st.done[i]);
 	seq_printf(m, "failures: %u\n", st.failures);
 out:
 	if (st.shared)

@@ -14,27 +14,35 @@ const CALLERS: &str = "/sys/kernel/debug/s2dump_selftest_callers";
 /// Pages s2dump shares with EL2 now.
 const SHARED: &str = "/sys/kernel/debug/s2dump_selftest_shared";
 
-/// How often EL2 answered with each status.
+/// How often EL2 answered with each status, and did each operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answers(pub BTreeMap<u32, u64>);
+pub struct Answers {
+    /// By status.
+    pub statuses: BTreeMap<u32, u64>,
+    /// By operation.
+    pub done: BTreeMap<u32, u64>,
+}
 
 impl Answers {
     /// Returns how often the answer was `status`.
     #[must_use]
     pub fn of(&self, status: u32) -> u64 {
-        self.0.get(&status).copied().unwrap_or(0)
+        self.statuses.get(&status).copied().unwrap_or(0)
     }
 
     /// Returns how many answers there were.
     #[must_use]
     pub fn all(&self) -> u64 {
-        self.0.values().sum()
+        self.statuses.values().sum()
     }
 
     /// Adds those of another run.
     pub fn add(&mut self, other: &Self) {
-        for (status, count) in &other.0 {
-            *self.0.entry(*status).or_default() += count;
+        for (status, count) in &other.statuses {
+            *self.statuses.entry(*status).or_default() += count;
+        }
+        for (op, count) in &other.done {
+            *self.done.entry(*op).or_default() += count;
         }
     }
 }
@@ -79,8 +87,11 @@ pub fn most_callers() -> Result<u64> {
 
 fn parse(text: &str) -> Result<Answers> {
     ensure!(text.ends_with("failures: 0\n"), "{text}");
-    let lines = text.lines().filter_map(|line| line.strip_prefix("status ")?.split_once(": "));
-    Ok(Answers(lines.map(|(status, count)| Ok((status.parse()?, count.parse()?))).collect::<Result<_>>()?))
+    let counts = |what: &str| {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(what)?.split_once(": "));
+        lines.map(|(number, count)| Ok((number.parse()?, count.parse()?))).collect::<Result<_>>()
+    };
+    Ok(Answers { statuses: counts("status ")?, done: counts("op ")? })
 }
 
 #[cfg(test)]
@@ -89,10 +100,10 @@ mod tests {
 
     #[test]
     fn answers_are_counted() {
-        let mut answers = parse("seed: 3\nstatus 0: 7\nstatus 5: 2\nfailures: 0\n").unwrap();
+        let mut answers = parse("seed: 3\nstatus 0: 7\nstatus 5: 2\nop 1: 4\nfailures: 0\n").unwrap();
         assert_eq!((answers.of(0), answers.of(1), answers.all()), (7, 0, 9));
         answers.add(&answers.clone());
-        assert_eq!((answers.of(5), answers.all()), (4, 18));
+        assert_eq!((answers.of(5), answers.all(), answers.done), (4, 18, [(1, 8)].into()));
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Figures {
             answers.all(),
         );
         println!("endure: dumps and walks: {:?}", self.ends.lock().unwrap_or_else(PoisonError::into_inner));
-        println!("endure: answers to hostile calls: {:?}", answers.0);
+        println!("endure: answers to hostile calls: {:?}", answers.statuses);
     }
 }
 

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::mm::ProtFlags;
 use s2dump_abi::hypercall::Op;
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start, ADVANCE, HELLO, START};
-use s2dump_abi::target::{Target, END_HANDLE, FIRST_HANDLE};
+use s2dump_abi::target::{Place, Target, END_HANDLE, FIRST_HANDLE};
 use s2dump_abi::version::ABI_VERSION;
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -31,6 +31,8 @@ tests!(On: random_system_calls);
 const ROOM_BYTES: usize = 256;
 /// From one signal to the next.
 const PAUSE: Duration = Duration::from_micros(700);
+/// Where the machine has memory.
+const MEMORY: u64 = 0x4000_0000;
 /// The first handles of pKVM, the last, and the one after: some are VMs, some were, some never were.
 const HANDLES: [u16; 6] =
     [FIRST_HANDLE, FIRST_HANDLE + 1, FIRST_HANDLE + 2, FIRST_HANDLE + 3, END_HANDLE - 1, END_HANDLE];
@@ -123,17 +125,43 @@ impl Caller<'_> {
     fn good_start(&mut self) -> Start {
         let handle = self.random.one_of(&HANDLES);
         let start = dump_request(handle);
-        match self.random.below(4) {
-            0 => Start { op: Op::LIST.0, target: 0, end: 0, ..start },
-            1 => Start { op: Op::WALK.0, start: self.random.edge() & 0xff_ffff_ffff, end: 0, ..start },
+        let target = self.random.one_of(&[start.target, start.target, Target::HOST.0, Target::HYP.0]);
+        let of_no_table = Start { target: 0, ..start };
+        match self.random.below(8) {
+            0 => Start { op: Op::LIST.0, end: 0, ..of_no_table },
+            1 => Start { op: Op::WALK.0, start: self.random.edge() & 0xff_ffff_ffff, end: 0, target, ..start },
+            2 => Start { op: Op::FACTS.0, end: 0, ..of_no_table },
+            3 => Start {
+                op: Op::FRAMES.0,
+                start: self.random.one_of(&[0, MEMORY, MEMORY + (1 << 20)]),
+                budget: self.random.one_of(&[0, 17, 4096]),
+                ..of_no_table
+            },
+            4 => Start {
+                op: Op::EXAMINE.0,
+                start: MEMORY + (self.random.below(1 << 20) << 12),
+                end: 0,
+                places: core::array::from_fn(|_| self.place(handle)),
+                ..of_no_table
+            },
             _ => Start {
                 flags: self.random.below(8) as u32,
                 start: self.random.one_of(&[0, 0x8000_0000, 0x8010_0000]),
                 end: self.random.one_of(&[u64::MAX, 0x8020_0000]),
                 budget: self.random.one_of(&[0, 1, 17, 100, 4096, u32::MAX]),
+                target,
                 ..start
             },
         }
+    }
+
+    /// Returns a place of an examination, mostly one that there may be.
+    fn place(&mut self, handle: u16) -> u64 {
+        let target = self.random.one_of(&[Target::guest(handle), Target::HOST, Target::HYP]);
+        let address = self.random.one_of(&[0, MEMORY, 0x8000_0000, 0x8010_0000]);
+        let place = Place::new(target, address).map_or(0, |place| place.0);
+        let edge = self.random.edge();
+        self.random.one_of(&[0, place, place, place, edge])
     }
 
     /// Makes an ioctl whose argument is right but for one 4 or 8 bytes, or for nothing, or whose command is another.
@@ -157,7 +185,8 @@ impl Caller<'_> {
             }
             1 => {
                 let word = self.random.below(size as u64 / 8) as usize * 8;
-                let value = self.random.one_of(&[Target::guest(FIRST_HANDLE + 1).0, 1 << 56, !0]) ^ self.random.edge();
+                let targets = [Target::guest(FIRST_HANDLE + 1), Target::HOST, Target::HYP, Target(3 << 56), Target(!0)];
+                let value = self.random.one_of(&targets).0 ^ self.random.edge();
                 argument[word..][..8].copy_from_slice(&value.to_le_bytes());
             }
             _ => {}

@@ -7,7 +7,7 @@ use crate::machine::{Boot, Machine};
 use crate::selftest::{run, set_calls, Answers};
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Result};
-use s2dump_abi::hypercall::Status;
+use s2dump_abi::hypercall::{Op, Status};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -37,7 +37,8 @@ fn statuses(machine: &Machine) -> Vec<Status> {
         Status::SLOT_NOT_SHARED,
         Status::VERSION_MISMATCH,
     ];
-    always.into_iter().chain([of_atomic]).collect()
+    let of_hyp = (!machine.hyp).then_some(Status::HYP_NOT_PERMITTED);
+    always.into_iter().chain([of_atomic]).chain(of_hyp).collect()
 }
 
 /// Checks that each status came, and nothing else.
@@ -48,6 +49,9 @@ fn check_coverage(machine: &Machine, answers: &Answers) -> Outcome {
     }
     let known: u64 = expected.iter().map(|status| answers.of(status.0)).sum();
     ensure!(known == answers.all(), "a status that cannot be: {answers:?}");
+    for op in [Op::HELLO, Op::LIST, Op::DUMP, Op::WALK, Op::FRAMES, Op::FACTS, Op::EXAMINE] {
+        ensure!(answers.done.get(&op.0).is_some_and(|done| *done > 0), "{op:?} was never done: {answers:?}");
+    }
     ensure!(answers.of(Status::OK.0) * 40 > answers.all(), "hardly a call got anywhere: {answers:?}");
     Ok(())
 }
