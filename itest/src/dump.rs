@@ -4,7 +4,9 @@
 
 use anyhow::{bail, ensure, Context as _, Result};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{Record, SlotHeader, SlotKind, VmRecord, SLOT_MAGIC};
+use s2dump_abi::slot::{
+    frame_flags, Fact, FactKind, FrameRecord, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_MAGIC,
+};
 use s2dump_abi::version::ABI_VERSION;
 use zerocopy::FromBytes as _;
 
@@ -17,6 +19,10 @@ pub struct Dump {
     pub records: Vec<Record>,
     /// VMs, in order.
     pub vms: Vec<VmRecord>,
+    /// What pKVM keeps about page frames, in order.
+    pub frames: Vec<FrameRecord>,
+    /// Facts, in order.
+    pub facts: Vec<Fact>,
     /// The END slot.
     pub end: Option<SlotHeader>,
     /// Slots whose first record begins before them, although slots before them had told of it: the table had changed.
@@ -60,14 +66,16 @@ impl Dump {
             self.end = Some(header);
             return Ok(());
         }
-        // The driver writes slots of its own, of VMs that never ran: for those no lock of EL2 is held.
+        let kind = SlotKind(header.kind);
+        // The driver writes slots of its own, of VMs that never ran and of its slots: for those no lock of EL2 is held.
         let is_of_el2 = header.tick_hz != 0;
-        ensure!(is_of_el2 || header.kind == SlotKind::VMS.0 && header.held_ticks == 0, "no tick rate: {header:x?}");
-        // Of a list only looks at VMs that are there are timed.
-        let is_of_table = matches!(SlotKind(header.kind), SlotKind::RANGES | SlotKind::WALK);
-        ensure!(!is_of_table || header.held_ticks > 0, "no time of the hold: {header:x?}");
+        let may_be_of_driver = matches!(kind, SlotKind::VMS | SlotKind::FACTS) && header.held_ticks == 0;
+        ensure!(is_of_el2 || may_be_of_driver, "no tick rate: {header:x?}");
+        // Of a list only looks at VMs that are there are timed; facts do not change, and need no lock.
+        let holds = matches!(kind, SlotKind::RANGES | SlotKind::WALK | SlotKind::FRAMES | SlotKind::EXAMINE);
+        ensure!(!holds || header.held_ticks > 0, "no time of the hold: {header:x?}");
         ensure!(header.budget == 0 || header.visited <= header.budget, "over budget: {header:x?}");
-        match SlotKind(header.kind) {
+        match kind {
             SlotKind::VMS => self.vms.extend_from_slice(<[VmRecord]>::ref_from_bytes(bytes).ok().context("VMs")?),
             SlotKind::WALK => {
                 self.records.extend_from_slice(<[Record]>::ref_from_bytes(bytes).ok().context("records")?)
@@ -78,6 +86,22 @@ impl Dump {
                 let reaches_back = records.first().is_some_and(|record| record.ia < header.start);
                 self.reaching_back += usize::from(reaches_back && !self.headers.is_empty());
                 self.records.extend_from_slice(records);
+            }
+            SlotKind::FRAMES => {
+                let frames = <[FrameRecord]>::ref_from_bytes(bytes).ok().context("frames")?;
+                check_frames(&header, frames, self.headers.last())?;
+                self.frames.extend_from_slice(frames);
+            }
+            SlotKind::FACTS => {
+                let facts = <[Fact]>::ref_from_bytes(bytes).ok().context("facts")?;
+                let of_driver = facts.iter().filter(|fact| fact.kind == FactKind::RING.0).count();
+                ensure!(of_driver == if is_of_el2 { 0 } else { facts.len() }, "facts of both sides: {facts:x?}");
+                ensure!(facts.iter().all(|fact| fact.reserved == 0), "reserved fields are not zero: {facts:x?}");
+                self.facts.extend_from_slice(facts);
+            }
+            SlotKind::EXAMINE => {
+                ensure!(header.target == 0 && self.headers.is_empty(), "not one slot about a page frame: {header:x?}");
+                self.records.extend_from_slice(<[Record]>::ref_from_bytes(bytes).ok().context("records")?);
             }
             kind => bail!("a slot of kind {kind:?}"),
         }
@@ -124,10 +148,60 @@ fn check_cover(header: &SlotHeader, records: &[Record], before: Option<&SlotHead
     Ok(())
 }
 
+/// Checks that the records are in order, and within what the header says. There may be gaps: what is no memory.
+fn check_frames(header: &SlotHeader, records: &[FrameRecord], before: Option<&SlotHeader>) -> Result<()> {
+    let start = before.map_or(header.start, |before| before.next);
+    ensure!(header.start == start, "slot {} starts at {:#x}, not {start:#x}", header.sequence, header.start);
+    let mut at = header.start;
+    for record in records {
+        let end = record.pa + u64::from(record.count) * 4096;
+        let is_in_order = record.pa % 4096 == 0 && record.pa >= at && record.count > 0 && end <= header.next;
+        ensure!(is_in_order, "{record:x?} at {at:#x} of {header:x?}");
+        ensure!(record.reserved == 0 && record.flags & !frame_flags::NO_STATE == 0, "unknown bits: {record:x?}");
+        ensure!(record.flags & frame_flags::NO_STATE == 0 || record.raw == 0, "no state, and yet one: {record:x?}");
+        at = end;
+    }
+    let frames = records.iter().filter(|record| record.flags & frame_flags::NO_STATE == 0);
+    let visited: u64 = frames.map(|record| u64::from(record.count)).sum();
+    ensure!(u64::from(header.visited) == visited, "{visited} frames are told, not {}", header.visited);
+    Ok(())
+}
+
+/// What an examination found: the records of one slot, taken apart.
+#[derive(Clone, Debug, Default)]
+pub struct Examined {
+    /// What pKVM keeps about the page frame, if it is memory with a state.
+    pub frame: Option<u64>,
+    /// For each place its record, and the records of its walk, top first.
+    pub places: Vec<(Record, Vec<Record>)>,
+}
+
+impl Examined {
+    /// Takes the records of an examination apart.
+    ///
+    /// # Errors
+    ///
+    /// If they are not in the order that the ABI says.
+    pub fn of(dump: &Dump) -> Result<Self> {
+        let mut examined = Self::default();
+        for (number, record) in dump.records.iter().enumerate() {
+            match (RecordKind(record.kind), examined.places.last_mut()) {
+                (RecordKind::FRAME, _) => {
+                    ensure!(number == 0, "the frame is not first: {:x?}", dump.records);
+                    examined.frame = Some(record.descriptor);
+                }
+                (RecordKind::PLACE, _) => examined.places.push((*record, Vec::new())),
+                (_, Some((place, walk))) if place.count == 0 && record.count == 1 => walk.push(*record),
+                _ => bail!("record {number} is out of order: {:x?}", dump.records),
+            }
+        }
+        Ok(examined)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use s2dump_abi::slot::RecordKind;
     use zerocopy::IntoBytes as _;
 
     const PAGE: Record =
@@ -212,5 +286,54 @@ mod tests {
         assert!(dump(&[hold(0, 1000)]).is_err() && dump(&[hold(9, 0)]).is_err(), "no hold is told");
         assert!(dump(&[hold(10, 1000), end(4, 1)]).is_err(), "END says a shorter hold than the longest");
         assert!(dump(&[first.clone(), end(4, 1), first]).is_err(), "a slot after END");
+    }
+
+    const FRAMES: FrameRecord = FrameRecord { pa: 0x4000, raw: 0, count: 2, flags: 0, reserved: 0 };
+
+    fn frames(visited: u32, start: u64, next: u64, records: &[FrameRecord]) -> Vec<u8> {
+        let (kind, record_bytes) = (SlotKind::FRAMES.0, size_of::<FrameRecord>() as u16);
+        let header = SlotHeader { kind, record_bytes, visited, ..header(0, start, next, records.len() as u32) };
+        [header.as_bytes(), records.as_bytes()].concat()
+    }
+
+    #[test]
+    fn good_frames_have_gaps() {
+        let no_state = FrameRecord { pa: 0x8000, flags: frame_flags::NO_STATE, ..FRAMES };
+        let dump = dump(&[frames(2, 0, 0x1_0000, &[FRAMES, no_state])]).unwrap();
+        assert_eq!(dump.frames.len(), 2);
+    }
+
+    #[test]
+    fn bad_frames() {
+        let bad = [
+            ("before the slot", frames(2, 0x5000, 0x1_0000, &[FRAMES])),
+            ("beyond the slot", frames(2, 0, 0x5000, &[FRAMES])),
+            ("twice", frames(4, 0, 0x1_0000, &[FRAMES, FRAMES])),
+            ("none", frames(0, 0, 0x1_0000, &[FrameRecord { count: 0, ..FRAMES }])),
+            ("not counted", frames(1, 0, 0x1_0000, &[FRAMES])),
+            ("both", frames(0, 0, 0x1_0000, &[FrameRecord { raw: 1, flags: frame_flags::NO_STATE, ..FRAMES }])),
+            ("reserved", frames(2, 0, 0x1_0000, &[FrameRecord { reserved: 1, ..FRAMES }])),
+        ];
+        for (why, slot) in bad {
+            assert!(dump(&[slot]).is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn examinations_are_taken_apart() {
+        let of = |kind: RecordKind, count| Record { kind: kind.0, count, ..PAGE };
+        let examined = |records: &[Record]| Examined::of(&Dump { records: records.to_vec(), ..Dump::default() });
+        let (frame, found, gone, entry) = (
+            of(RecordKind::FRAME, 1),
+            of(RecordKind::PLACE, 0),
+            of(RecordKind::PLACE, Status::NO_SUCH_VM.0),
+            of(RecordKind::LEAF, 1),
+        );
+        let good = examined(&[frame, gone, found, entry, entry]).unwrap();
+        assert_eq!(good.places.iter().map(|(_, walk)| walk.len()).collect::<Vec<_>>(), [0, 2]);
+        assert!(good.frame.is_some() && examined(&[]).unwrap().frame.is_none());
+        for bad in [&[entry][..], &[found, frame], &[gone, entry], &[frame, frame]] {
+            assert!(examined(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ mod concurrency;
 mod errors;
 mod fuzz;
 mod gate;
+mod host;
 mod hostile;
 mod identity;
 pub(super) mod kernel_log;
@@ -96,6 +97,7 @@ const ALL: &[&[Test]] = &[
     concurrency::TESTS,
     changes::TESTS,
     budget::TESTS,
+    host::TESTS,
     fuzz::TESTS,
     hostile::TESTS,
     hostile::OFF_TESTS,
