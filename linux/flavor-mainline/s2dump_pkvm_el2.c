@@ -88,6 +88,24 @@ u32 s2dump_pkvm_table_features(void)
 	return features;
 }
 
+/* Once in the object each: pKVM's are inline. */
+static noinline void s2dump_lock(hyp_spinlock_t *lock)
+{
+	hyp_spin_lock(lock);
+}
+
+static noinline void s2dump_unlock(hyp_spinlock_t *lock)
+{
+	hyp_spin_unlock(lock);
+}
+
+static void s2dump_stage2_describe(struct kvm_s2_mmu *mmu, void *pgd, struct s2dump_el2_table *table)
+{
+	table->vtcr = mmu->vtcr;
+	table->root = hyp_virt_to_phys(pgd);
+	table->vmid = atomic64_read(&mmu->vmid.id);
+}
+
 /*
  * Teardown first takes the VM out of the table of VMs, and takes the VM's lock
  * before it frees anything. So a VM that is found and locked here stays until
@@ -101,58 +119,22 @@ u32 s2dump_pkvm_table_features(void)
 static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
 {
 	struct pkvm_hyp_vm *vm = get_vm_by_handle(handle);
-	struct kvm_s2_mmu *mmu;
 
 	if (!vm)
 		return S2DUMP_NO_SUCH_VM;
 
-	hyp_spin_lock(&vm->lock);
+	s2dump_lock(&vm->lock);
 	if (!vm->pgt.pgd) {
-		hyp_spin_unlock(&vm->lock);
+		s2dump_unlock(&vm->lock);
 		return S2DUMP_NO_SUCH_VM;
 	}
 
-	mmu = &vm->kvm.arch.mmu;
-	*table = (struct s2dump_el2_table) {
-		.owner		= &vm->lock,
-		.vtcr		= mmu->vtcr,
-		.root		= hyp_virt_to_phys(vm->pgt.pgd),
-		.table_features	= s2dump_pkvm_table_features(),
-		.vmid		= atomic64_read(&mmu->vmid.id),
-		.encoding	= s2dump_pkvm_encoding(),
-	};
+	table->owner = &vm->lock;
+	s2dump_stage2_describe(&vm->kvm.arch.mmu, vm->pgt.pgd, table);
 	if (vm->kvm.arch.pkvm.is_protected)
 		table->flags |= S2DUMP_SLOT_PROTECTED;
 	if (vm->kvm.arch.pkvm.is_dying)
 		table->flags |= S2DUMP_SLOT_DYING;
-
-	return S2DUMP_OK;
-}
-
-static u32 s2dump_host_describe(struct s2dump_el2_table *table)
-{
-	struct kvm_s2_mmu *mmu = &host_mmu.arch.mmu;
-
-	*table = (struct s2dump_el2_table) {
-		.vtcr		= mmu->vtcr,
-		.root		= hyp_virt_to_phys(host_mmu.pgt.pgd),
-		.table_features	= s2dump_pkvm_table_features(),
-		.vmid		= atomic64_read(&mmu->vmid.id),
-		.encoding	= s2dump_pkvm_encoding(),
-	};
-
-	return S2DUMP_OK;
-}
-
-static u32 s2dump_hyp_describe(struct s2dump_el2_table *table)
-{
-	*table = (struct s2dump_el2_table) {
-		.vtcr		= read_sysreg(tcr_el2),
-		.mair		= read_sysreg(mair_el2),
-		.root		= hyp_virt_to_phys(pkvm_pgtable.pgd),
-		.table_features	= s2dump_pkvm_table_features(),
-		.encoding	= s2dump_pkvm_encoding(),
-	};
 
 	return S2DUMP_OK;
 }
@@ -163,12 +145,25 @@ u32 s2dump_pkvm_all_table(u64 target, struct s2dump_el2_table *table)
 	u64 name = target & (BIT_ULL(S2DUMP_TARGET_KIND_SHIFT) - 1);
 	u64 kind = target >> S2DUMP_TARGET_KIND_SHIFT;
 
+	*table = (struct s2dump_el2_table) {
+		.table_features	= s2dump_pkvm_table_features(),
+		.encoding	= s2dump_pkvm_encoding(),
+	};
+
 	if (kind == S2DUMP_TARGET_GUEST_STAGE2 && name <= U16_MAX)
 		return s2dump_guest_lock(name, table);
-	if (kind == S2DUMP_TARGET_HOST_STAGE2 && !name)
-		return s2dump_host_describe(table);
-	if (kind == S2DUMP_TARGET_HYP_STAGE1 && !name)
-		return s2dump_hyp_describe(table);
+
+	if (kind == S2DUMP_TARGET_HOST_STAGE2 && !name) {
+		s2dump_stage2_describe(&host_mmu.arch.mmu, host_mmu.pgt.pgd, table);
+		return S2DUMP_OK;
+	}
+
+	if (kind == S2DUMP_TARGET_HYP_STAGE1 && !name) {
+		table->vtcr = read_sysreg(tcr_el2);
+		table->mair = read_sysreg(mair_el2);
+		table->root = hyp_virt_to_phys(pkvm_pgtable.pgd);
+		return S2DUMP_OK;
+	}
 
 	return S2DUMP_UNKNOWN_TARGET;
 }
@@ -191,33 +186,33 @@ u32 s2dump_pkvm_table_lock(u64 target, struct s2dump_el2_table *table)
 	hyp_spinlock_t *lock = s2dump_lock_of(target);
 	u32 status;
 
-	hyp_spin_lock(lock);
+	s2dump_lock(lock);
 	status = s2dump_pkvm_all_table(target, table);
 	if (status == S2DUMP_OK && !table->owner)
 		table->owner = lock;
 	else
-		hyp_spin_unlock(lock);
+		s2dump_unlock(lock);
 
 	return status;
 }
 
 void s2dump_pkvm_table_unlock(void *owner)
 {
-	hyp_spin_unlock(owner);
+	s2dump_unlock(owner);
 }
 
 void s2dump_pkvm_all_lock(void)
 {
-	hyp_spin_lock(&vm_table_lock);
-	hyp_spin_lock(&host_mmu.lock);
-	hyp_spin_lock(&pkvm_pgd_lock);
+	s2dump_lock(&vm_table_lock);
+	s2dump_lock(&host_mmu.lock);
+	s2dump_lock(&pkvm_pgd_lock);
 }
 
 void s2dump_pkvm_all_unlock(void)
 {
-	hyp_spin_unlock(&pkvm_pgd_lock);
-	hyp_spin_unlock(&host_mmu.lock);
-	hyp_spin_unlock(&vm_table_lock);
+	s2dump_unlock(&pkvm_pgd_lock);
+	s2dump_unlock(&host_mmu.lock);
+	s2dump_unlock(&vm_table_lock);
 }
 
 /*
@@ -233,12 +228,12 @@ bool s2dump_pkvm_is_counted(u64 pa)
 
 void s2dump_pkvm_frames_lock(void)
 {
-	hyp_spin_lock(&host_mmu.lock);
+	s2dump_lock(&host_mmu.lock);
 }
 
 void s2dump_pkvm_frames_unlock(void)
 {
-	hyp_spin_unlock(&host_mmu.lock);
+	s2dump_unlock(&host_mmu.lock);
 }
 
 /* What is kept of a page in these states; folded when this is compiled. */
@@ -377,7 +372,7 @@ bool s2dump_pkvm_vm_info(u16 handle, struct s2dump_el2_vm *out)
 	struct pkvm_hyp_vm *vm;
 	u64 locked_at;
 
-	hyp_spin_lock(&vm_table_lock);
+	s2dump_lock(&vm_table_lock);
 	locked_at = arch_timer_read_cntvct_el0();
 	vm = get_vm_by_handle(handle);
 	if (vm) {
@@ -399,7 +394,7 @@ bool s2dump_pkvm_vm_info(u16 handle, struct s2dump_el2_vm *out)
 		s2dump_count_vcpus(vm, out);
 		out->held_ticks = min_t(u64, arch_timer_read_cntvct_el0() - locked_at, U32_MAX);
 	}
-	hyp_spin_unlock(&vm_table_lock);
+	s2dump_unlock(&vm_table_lock);
 
 	return vm;
 }

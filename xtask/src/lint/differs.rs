@@ -42,7 +42,7 @@ const fn change(
 const ASM: (&str, &str) = ("arch/arm64/include/asm/kvm_asm.h", "asm/kvm_asm.h");
 const PROTECT: (&str, &str) = ("arch/arm64/kvm/hyp/include/nvhe/mem_protect.h", "nvhe/mem_protect.h");
 
-const CHANGES: [Change; 20] = [
+const CHANGES: [Change; 19] = [
     change(
         PGTABLE,
         "\tKVM_GUEST_INVALID_PTE_TYPE_POISONED,",
@@ -84,7 +84,6 @@ const CHANGES: [Change; 20] = [
     change(MEMORY, "\tu16 refcount;", "\tu8 refcount;", "refcount"),
     change(MEMORY, "\tu8 order;", "\tu8 other, order;", "order"),
     change(MEMORY, "\tunsigned __host_state : 4;", "\tunsigned __host_state : 2;", "s2dump_frame_of"),
-    change(MEMORY, "\tunsigned __host_state : 4;", "\tunsigned other : 4, __host_state : 4;", "s2dump_frame_of"),
     change(
         MEMORY,
         "__hyp_state_comp = state ^ PKVM_PAGE_STATE_VMEMMAP_MASK",
