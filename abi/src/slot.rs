@@ -219,7 +219,8 @@ impl RecordKind {
     pub const FRAME: Self = Self(6);
     /// In an [`EXAMINE`](SlotKind::EXAMINE) slot: `descriptor` is a [`Target`](crate::target::Target), `ia` the input
     /// address, `oa` the root of its table, and `count` the [`Status`](crate::hypercall::Status) with which the table
-    /// was locked. Unless that is OK, `oa` is 0 and no walk follows.
+    /// was locked, `VM_DYING` of a dying VM, and `BAD_RANGE` if the table does not reach that address. Unless that is OK,
+    /// `oa` is 0 and no walk follows.
     pub const PLACE: Self = Self(7);
 }
 
