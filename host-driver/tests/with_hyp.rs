@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET};
 use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::{
-    encoding, slot_flags, vm_flags, Fact, FactKind, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES,
+    encoding, frame_flags, slot_flags, vm_flags, Fact, FactKind, FrameRecord, Record, RecordKind, SlotHeader, SlotKind,
+    VmRecord, SLOT_BYTES,
 };
-use s2dump_abi::target::{Target, HANDLES};
+use s2dump_abi::target::{Place, Target, HANDLES};
 use s2dump_abi::version::features;
 use s2dump_host_driver::errno::Errno;
 use s2dump_host_driver::error::SessionError;
@@ -357,6 +358,63 @@ fn bad_atomic_dump_that_does_not_fit() {
     let mut part = Start { start: IPA, end: IPA + 100 * 4096, status: 0, ..atomic };
     session.start(&mut machine, &mut part).expect("fits");
     assert_eq!(pages(&read_all(&mut session, &mut machine).1).len(), 100);
+}
+
+/// Starts, and returns the headers and the records of all slots.
+fn run<R: FromBytes>(machine: &mut Machine, mut start: Start) -> (Vec<SlotHeader>, Vec<R>) {
+    let mut session = Session::new(SLOTS);
+    session.start(machine, &mut start).expect("start");
+    let (headers, records) = read_all(&mut session, machine);
+    assert_eq!(headers.last().map(|end| (SlotKind(end.kind), end.status)), Some((SlotKind::END, 0)));
+    let records = records.chunks(size_of::<R>()).map(|bytes| R::read_from_bytes(bytes).expect("a record"));
+    (headers, records.collect())
+}
+
+#[test]
+fn good_frames_to_the_end_of_all_addresses() {
+    for budget in [0, 1, 100] {
+        let mut machine = Machine::new(&[]);
+        let (headers, frames) =
+            run::<FrameRecord>(&mut machine, Start { end: u64::MAX, budget, ..a_start(Op::FRAMES) });
+        let told: Vec<_> = frames.iter().map(|frame| (frame.pa, frame.count, frame.flags)).collect();
+        assert_eq!(told, [(PA, 256, frame_flags::NO_STATE), (PA << 4, 1, frame_flags::NO_STATE)]);
+        let end = headers.last().expect("an END slot");
+        assert_eq!((end.start, end.next, end.end), (0, 1 << 52, 1 << 52));
+    }
+}
+
+#[test]
+fn good_facts_of_both_sides() {
+    for (hyp, of_el2) in [(true, 2), (false, 1)] {
+        let mut machine = Machine::new(&[]);
+        machine.permitted.hyp = hyp;
+        let (headers, facts) = run::<Fact>(&mut machine, a_start(Op::FACTS));
+        let kinds: Vec<_> = facts.iter().map(|fact| FactKind(fact.kind)).collect();
+        let (el2, ring) = kinds.split_at(of_el2);
+        assert_eq!(el2, &[FactKind::MEMORY, FactKind::HYP_LINEAR][..of_el2]);
+        assert_eq!(ring, [FactKind::RING; SLOTS as usize]);
+        assert_eq!(headers.len(), 3);
+    }
+}
+
+#[test]
+fn good_examination_of_a_guest_that_the_host_does_not_know() {
+    let mut machine = Machine::new(&[PA | PAGE]);
+    machine.host_vms.clear();
+    let place = |handle, address| Place::new(Target::guest(handle), address).expect("a place").0;
+    let places = [place(HANDLE, IPA), 0, place(HANDLE + 1, IPA)];
+    let (headers, records) = run::<Record>(&mut machine, Start { start: PA, places, ..a_start(Op::EXAMINE) });
+    assert_eq!((headers.len(), headers[0].start, headers[0].target), (2, PA, 0));
+    let seen: Vec<_> = records.iter().map(|r| (RecordKind(r.kind), r.level, r.count)).collect();
+    let wanted = [
+        (RecordKind::PLACE, 0, Status::OK.0),
+        (RecordKind::TABLE, 1, 1),
+        (RecordKind::TABLE, 2, 1),
+        (RecordKind::LEAF, 3, 1),
+        (RecordKind::PLACE, 0, Status::NO_SUCH_VM.0),
+    ];
+    assert_eq!(seen, wanted);
+    assert_eq!((records[0].oa, records[3].oa, records[4].oa), (ROOT, PA, 0));
 }
 
 fn leaves() -> impl Strategy<Value = Vec<u64>> {

@@ -274,6 +274,7 @@ fn good_nothing_is_claimed_without_facts() {
     let report = audit(&without);
     let not_run: Vec<_> = report.not_run.iter().map(|(rule, _)| rule.id).collect();
     assert_eq!(found(&report), Vec::<&str>::new());
-    let needed = ["host-rights", "hyp-text-read-only", "hyp-mapping", "frame-donated", "frame-hyp-owned", "frame-pinned"];
+    let needed =
+        ["host-rights", "hyp-text-read-only", "hyp-mapping", "frame-donated", "frame-hyp-owned", "frame-pinned"];
     assert!(needed.iter().all(|rule| not_run.contains(rule)), "{not_run:?}");
 }
