@@ -36,16 +36,14 @@ pub(crate) fn examine<P: Platform>(platform: &P, call: &ExamineCall) -> Answer {
     }
     let mut visited = 0;
     for place in call.places.into_iter().filter(|place| *place != Place::NONE) {
-        let at = writer.records();
-        let mut told = about(RecordKind::PLACE, place.address(), place.target().0);
-        told.count = Status::OK.0;
-        writer.put(&told); // Before its walk; what is said of it follows from that.
-        match walk_place(&mut all, place, &mut writer) {
-            Ok(root) => told.oa = root,
-            Err(status) => told.count = status.0,
-        }
+        let at = writer.leave_room(); // Before its walk, from which follows what is told of it.
+        let (status, root) = match walk_place(&mut all, place, &mut writer) {
+            Ok(root) => (Status::OK, root),
+            Err(status) => (status, 0),
+        };
         visited += writer.records() - at - 1;
-        writer.put_again(at, &told);
+        let told = about(RecordKind::PLACE, place.address(), place.target().0);
+        writer.put_at(at, &Record { oa: root, count: status.0, ..told });
     }
     let held_ticks = header::ticks(platform.counter().wrapping_sub(locked_at));
     drop(all);

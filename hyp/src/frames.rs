@@ -31,18 +31,16 @@ pub(crate) fn frames<P: Platform>(platform: &P, call: &FramesCall) -> Answer {
     let frames = platform.lock_frames();
     let locked_at = platform.counter();
     let mut writer = SlotWriter::begin(slot.page());
-    let (mut next, mut left, mut visited) = (cursor, budget, 0);
-    // Each turn makes a record. All but the first cost as much as those of a dump; that includes the look for a region.
-    // The last one takes all that is left.
+    // Each turn makes a record. All but the first, which gets its cost here, cost as much as those of a dump; that includes
+    // the look for a region. The last one takes all that is left.
+    let (mut next, mut left, mut visited) = (cursor, budget + u32::from(RECORD_COST), 0);
     while next < end && left != 0 && writer.has_room_for_frames() {
         let region = frames.region(PhysAddr::new(next)).filter(|region| region.start.get() < end);
         let Some(region) = region else {
             next = end;
             break;
         };
-        if writer.records() != 0 {
-            left = left.saturating_sub(RECORD_COST.into());
-        }
+        left = left.saturating_sub(RECORD_COST.into());
         let pa = region.start.get();
         let frames = u64::min(region.frames, (end - pa) >> FRAME_SHIFT);
         let first = region.states.and_then(<[_]>::split_first);

@@ -108,9 +108,17 @@ impl<'p> SlotWriter<'p> {
         self.records += 1;
     }
 
-    /// Writes `record` in place of the one that was put as number `at`, if all records of this slot are of that type.
+    /// Leaves room for a record that [`Self::put_at`] will write, and returns its number.
     #[inline(always)]
-    pub fn put_again(&mut self, at: usize, record: &Record) {
+    pub fn leave_room(&mut self) -> usize {
+        let at = self.records;
+        self.records += 1;
+        at
+    }
+
+    /// Writes `record` as number `at`, if all records of this slot are of that type.
+    #[inline(always)]
+    pub fn put_at(&mut self, at: usize, record: &Record) {
         let words: &[u64; RECORD_WORDS] = zerocopy::transmute_ref!(record);
         self.page.write(HEADER_WORDS + at * RECORD_WORDS, words);
     }
