@@ -18,6 +18,10 @@ pub enum Run {
     Bench(String),
     /// VMs of these many input-address bits, their tables told by the kernel, for the workstation to compare with.
     Oracle(Vec<u32>),
+    /// Words of tables are changed behind pKVM's back, for the audit to find.
+    Corrupt,
+    /// Every table of EL2 told, for the workstation to compare with the machine's memory.
+    Tables,
     /// VMs come and go for so many seconds, while all of s2dump is used at once.
     Endure(u64, Mix),
     /// Not understood: says why.
@@ -54,13 +58,15 @@ pub fn parse(text: &str) -> Run {
                 _ => Run::Unknown(format!("s2dump.run={value}: write endure=600, or endure=600,calm or ,hostile")),
             }
         }
+        "corrupt" => Run::Corrupt,
+        "tables" => Run::Tables,
         "oracle" => match argument.split(',').map(str::parse).collect() {
             Ok(bits) => Run::Oracle(bits),
             Err(_) => Run::Unknown(format!("s2dump.run={value}: write numbers of bits as oracle=32,40")),
         },
         _ => Run::Unknown(format!(
             "s2dump.run={value}: known are demo, test[=FILTER], shell, exec, bench[=WHAT], oracle=BITS[,BITS...], \
-             endure=SECONDS[,calm|,hostile]"
+             corrupt, tables, endure=SECONDS[,calm|,hostile]"
         )),
     }
 }

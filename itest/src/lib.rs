@@ -16,6 +16,7 @@ pub mod guest;
 #[cfg(target_arch = "aarch64")]
 pub mod vm;
 
+pub mod audit;
 pub mod command_line;
 pub mod decode;
 pub mod device;

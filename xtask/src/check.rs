@@ -8,7 +8,7 @@ use crate::qemu::{console_path, switch, Bootable, Machine, WITHOUT_HYP};
 use crate::run::is_output;
 use crate::source::TESTED;
 use crate::step::{clock, Step};
-use crate::{fuzz, guest, kernel, lint, miri, oracle, setup, testbed};
+use crate::{corrupt, fuzz, guest, kernel, lint, miri, oracle, setup, testbed};
 use anyhow::{bail, Result};
 use std::path::Path;
 use std::process::Command;
@@ -217,10 +217,11 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
     source_checks(&mut results, args.all);
     let vms = vms(args.all);
     let oracles: Vec<String> = oracle::cases(args.all).map(oracle::Case::name).collect();
+    let protected: Vec<String> = oracle::protected::names().map(|(name, _)| name).collect();
     let anchors = TESTED.map(|series| format!("linux: insertions fit {series}"));
-    let later = ["kernel", LINT_OBJECTS, LINT_DIFFERS]
+    let later = ["kernel", LINT_OBJECTS, LINT_DIFFERS, corrupt::NAME]
         .into_iter()
-        .chain(vms.iter().map(|vm| &vm.name).chain(&oracles).chain(&anchors).map(String::as_str));
+        .chain(vms.iter().map(|vm| &vm.name).chain(&oracles).chain(&anchors).chain(&protected).map(String::as_str));
     if !later.into_iter().any(|name| results.wants(name)) {
         return Ok(results.summary(started));
     }
@@ -292,7 +293,8 @@ fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, args: &Chec
     results.check(LINT_DIFFERS, |ctx, _| lint::differs::check(ctx, kernel));
     let vms: Vec<Vm> = vms(args.all).into_iter().filter(|vm| results.wants(&vm.name)).collect();
     let oracles: Vec<&oracle::Case> = oracle::cases(args.all).filter(|case| results.wants(&case.name())).collect();
-    if oracles.is_empty() && vms.is_empty() {
+    let protected: Vec<_> = oracle::protected::names().filter(|(name, _)| results.wants(name)).collect();
+    if oracles.is_empty() && protected.is_empty() && vms.is_empty() && !results.wants(corrupt::NAME) {
         return Ok(());
     }
     setup::qemu(results.ctx)?;
@@ -309,6 +311,11 @@ fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, args: &Chec
             }
         });
     }
+    let boot = Bootable { kernel, initramfs: &initramfs };
+    for (name, cpu) in protected {
+        results.check(&name, |ctx, step| oracle::protected::check(ctx, step, &boot, &name, cpu));
+    }
+    results.check(corrupt::NAME, |ctx, step| corrupt::check(ctx, step, &boot));
     oracle_checks(results, kernel, &initramfs, &oracles);
     Ok(())
 }

@@ -28,6 +28,13 @@ pub(crate) struct Gdb<S> {
     pending: Vec<u8>,
 }
 
+/// Returns the words that have QEMU listen at `path`. The path of a socket has to be short.
+pub(crate) fn qemu_words(path: &Path) -> [String; 4] {
+    // QEMU wants a comma in a value twice.
+    let socket = format!("socket,id=gdb,path={},server=on,wait=off", path.display().to_string().replace(',', ",,"));
+    ["-chardev".into(), socket, "-gdb".into(), "chardev:gdb".into()]
+}
+
 impl Gdb<UnixStream> {
     /// Connects to QEMU, which stops the machine.
     ///
@@ -106,6 +113,20 @@ impl<S: Read + Write> Gdb<S> {
         ensure!(answer.len() == 16, "register {number}: QEMU answers {answer:?}");
         let value = u64::from_str_radix(&answer, 16).with_context(|| format!("register {number}: {answer:?}"))?;
         Ok(value.swap_bytes())
+    }
+
+    /// Writes a 64-bit word of physical memory. The machine must be stopped.
+    ///
+    /// # Errors
+    ///
+    /// If QEMU does not write it.
+    pub(crate) fn write_physical(&mut self, address: u64, value: u64) -> Result<()> {
+        let hex: String = value.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        for command in ["Qqemu.PhyMemMode:1", &format!("M{address:x},8:{hex}")] {
+            let answer = self.ask(command)?;
+            ensure!(answer == "OK", "{command}: QEMU answers {answer:?}");
+        }
+        Ok(())
     }
 
     /// Lets the machine run.
@@ -250,6 +271,15 @@ mod tests {
         assert_eq!(gdb(&["90352d8000000000"]).register(103).unwrap(), 0x802d_3590);
         assert!(gdb(&["E14"]).register(103).is_err());
         assert!(gdb(&["90352d80"]).register(103).is_err(), "32 bits");
+    }
+
+    #[test]
+    fn physical_memory_is_written_little_endian() {
+        let mut gdb = gdb(&["OK", "OK"]);
+        gdb.write_physical(0x4000_1008, 0x11_2233).unwrap();
+        let sent = String::from_utf8(gdb.stream.sent).unwrap();
+        assert!(sent.contains("$Qqemu.PhyMemMode:1#") && sent.contains("$M40001008,8:3322110000000000#"), "{sent}");
+        assert!(super::tests::gdb(&["OK", "E14"]).write_physical(0, 0).is_err());
     }
 
     #[test]

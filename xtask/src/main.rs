@@ -6,6 +6,7 @@
 mod apt;
 mod bench;
 mod check;
+mod corrupt;
 mod cpio;
 mod ctx;
 mod demo;

@@ -6,13 +6,18 @@
 //! the CPU that runs the guest, and the file behind the machine's memory is the RAM image; an ELF core that QEMU makes of
 //! it is looked at too. All texts must be equal byte for byte. Output addresses are not in them: those of the table are
 //! compared with what the process that runs the VM has from `/proc/self/pagemap`.
+//!
+//! Of pKVM's tables no kernel tells a text. There the entries that EL2 tells are compared with a naive walk of the memory
+//! ([`protected`]).
 
 mod addresses;
+mod naive;
+pub(crate) mod protected;
 mod registers;
 mod transcript;
 
 use crate::ctx::Ctx;
-use crate::gdb::Gdb;
+use crate::gdb::{self, Gdb};
 use crate::kernel::Variant;
 use crate::process::{command, output};
 use crate::qemu::{Bootable, Machine};
@@ -91,12 +96,6 @@ impl Case {
     /// If the boot fails, the texts differ, or they have not in them what they should.
     pub(crate) fn check(&self, ctx: &Ctx, step: &Step, boot: &Bootable<'_>, program: &Path) -> Result<()> {
         let files = Files::new(ctx);
-        let memory = format!("{}M", self.memory_mib);
-        // QEMU wants a comma in a value twice.
-        let value = |path: &Path| path.display().to_string().replace(',', ",,");
-        let backend = format!("memory-backend-file,id=ram,size={memory},mem-path={},share=on", value(&files.ram));
-        let socket = format!("socket,id=gdb,path={},server=on,wait=off", value(&files.socket));
-        let words = ["-object", &backend, "-machine", "memory-backend=ram", "-chardev", &socket, "-gdb", "chardev:gdb"];
         let giant = ["default_hugepagesz=1G", "hugepages=1"];
         let machine = Machine {
             cpu: self.cpu.into(),
@@ -104,7 +103,7 @@ impl Case {
             memory_mib: self.memory_mib,
             mode: "nvhe",
             kernel_words: giant.iter().filter(|_| self.is_giant).map(|word| (*word).to_owned()).collect(),
-            qemu_words: words.map(str::to_owned).to_vec(),
+            qemu_words: files.qemu_words(self.memory_mib),
             timeout: TIMEOUT,
         };
         let run = format!("oracle={}", self.bits.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
@@ -160,6 +159,15 @@ impl Files {
         let files = Self { ram: ctx.target.join("oracle-ram"), core: ctx.target.join("oracle-core"), socket };
         files.remove();
         files
+    }
+
+    /// Returns the words that put the machine's memory into the file, and have QEMU listen at the socket.
+    fn qemu_words(&self, memory_mib: u32) -> Vec<String> {
+        // QEMU wants a comma in a value twice.
+        let ram = self.ram.display().to_string().replace(',', ",,");
+        let backend = format!("memory-backend-file,id=ram,size={memory_mib}M,mem-path={ram},share=on");
+        let words = ["-object", &backend, "-machine", "memory-backend=ram"].map(str::to_owned);
+        [words, gdb::qemu_words(&self.socket)].concat()
     }
 
     fn remove(&self) {

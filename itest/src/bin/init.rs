@@ -29,6 +29,8 @@ fn main() {
         Run::Exec(command) => run::exec::exec(&command),
         Run::Bench(what) => run::bench::run(&what),
         Run::Oracle(bits) => run::oracle::run(&bits),
+        Run::Corrupt => run::corrupt::run(),
+        Run::Tables => run::tables::run(),
         Run::Endure(seconds, mix) => run::endure::run(seconds, mix),
         Run::Unknown(why) => {
             println!("init: {why}");
