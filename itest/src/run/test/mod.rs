@@ -6,6 +6,7 @@
 //! why.
 
 pub(super) mod aftermath;
+mod audit;
 mod budget;
 mod changes;
 mod concurrency;
@@ -95,6 +96,7 @@ const ALL: &[&[Test]] = &[
     identity::TESTS,
     teardown::TESTS,
     concurrency::TESTS,
+    audit::TESTS,
     changes::TESTS,
     budget::TESTS,
     host::TESTS,

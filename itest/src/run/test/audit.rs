@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An intact machine audits clean, whatever its VMs do; and who maps a page is told.
+
+use super::support::handle_of;
+use super::{tests, Ignored, Outcome};
+use crate::audit::Audit;
+use crate::device::{dump_request, Device};
+use crate::machine::Machine;
+use crate::program;
+use crate::vmm_process::VmmProcess;
+use anyhow::{ensure, Context as _, Result};
+use s2dump_abi::hypercall::{DumpFlags, Op, Status};
+use s2dump_abi::ioctl::Start;
+use s2dump_abi::slot::{FactKind, Record, RecordKind};
+use s2dump_abi::target::Target;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+tests!(On:
+    zoo_audits_clean,
+    capture_audits_as_the_machine,
+    rmap_tells_who_has_a_page;
+    heavy:
+    audits_while_vms_live,
+    audits_disturb_nothing,
+);
+
+/// VMs in all states that a VM can be in at rest, but for a dying one.
+const ZOO: [&str; 6] = [
+    "protected touch:1",
+    "protected touch:64 share:8 unshare:0x80002000+2 poison:0x80010000+2 touch-share:0x80200000+3",
+    "protected --vcpus 2 --mem 0x80000000+4M,thp touch:600 1/touch:0x80300000+4 1/share:0x80300000+1",
+    "ordinary touch:16 read:0x80100000+4",
+    "ordinary --mem 0x80000000+8M,thp large:2048 touch:3*512 small:0x80600000+512 touch:0x80600000+9 drop:0x80602000+3",
+    "ordinary --mem 0x80000000+1M,file=/tmp/shared touch:8",
+];
+/// Has the same memory as the last of those.
+const SHARER: &str = "ordinary --mem 0x90000000+1M,file=/tmp/shared read:0x90000000+8";
+fn needs_hyp(machine: &Machine) -> Outcome {
+    match machine.hyp {
+        true => Ok(()),
+        false => Err(Ignored("booted without kvm-arm.s2dump=on,hyp".into()).into()),
+    }
+}
+
+fn zoo() -> Result<Vec<VmmProcess>> {
+    ZOO.into_iter().chain([SHARER]).map(VmmProcess::start).collect()
+}
+
+fn zoo_audits_clean(machine: &Machine) -> Outcome {
+    if !machine.hyp {
+        let audit = Audit::run(&[])?;
+        ensure!(audit.findings.is_empty(), "{:?}", audit.findings);
+        ensure!(audit.not_run.iter().any(|rule| rule == "hyp-write-execute"), "asked, but of what? {audit:?}");
+        return Ok(());
+    }
+    Audit::run(&[])?.is_clean().context("without a VM")?;
+    let vms = zoo()?;
+    let audit = Audit::run(&[])?;
+    audit.is_clean()?;
+    ensure!(audit.unsettled == 0, "{} unsettled on a machine at rest", audit.unsettled);
+    // One that is being torn down: its file holds it.
+    let mut dying = VmmProcess::start("protected touch:200 share:20")?;
+    let held = File::open(format!("/sys/kernel/debug/kvm/{}/ipa_range", dying.expected.debugfs))?;
+    dying.kill();
+    Audit::run(&[])?.is_clean().context("with a dying VM")?;
+    drop(held);
+    vms.into_iter().try_for_each(VmmProcess::end)?;
+    Audit::run(&[])?.is_clean().context("after all VMs ended")
+}
+
+fn capture_audits_as_the_machine(machine: &Machine) -> Outcome {
+    needs_hyp(machine)?;
+    const PATH: &str = "/tmp/machine.s2d";
+    let vms = zoo()?;
+    program::run(&["capture", "--all", "-O", PATH])?.ok()?;
+    let audit = Audit::run(&["-i", PATH])?;
+    audit.is_clean()?;
+    println!("  {} bytes, {} unsettled", std::fs::metadata(PATH)?.len(), audit.unsettled);
+    std::fs::remove_file(PATH)?;
+    vms.into_iter().try_for_each(VmmProcess::end)
+}
+
+/// Returns the records of a table, exact.
+fn records(target: Target) -> Result<Vec<Record>> {
+    let dump = Device::open()?.run(&Start { target: target.0, flags: DumpFlags::EXACT.0, ..dump_request(0) })?;
+    ensure!(dump.status()? == Status::OK, "{target:x?}: ended with {:?}", dump.status()?);
+    Ok(dump.records)
+}
+
+fn output_of(vmm: &VmmProcess, ia: u64) -> Result<u64> {
+    let target = Target::guest(handle_of(vmm)?);
+    let start = Start { op: Op::WALK.0, target: target.0, start: ia, end: 0, ..dump_request(0) };
+    let last = Device::open()?.run(&start)?.records.last().copied().context("no step")?;
+    ensure!(last.kind == RecordKind::LEAF.0 && last.level == 3, "{ia:#x}: {last:x?}");
+    Ok(last.oa)
+}
+
+fn rmap_tells_who_has_a_page(machine: &Machine) -> Outcome {
+    needs_hyp(machine)?;
+    let vmm = VmmProcess::start("protected touch:16 share:4")?;
+    let handle = handle_of(&vmm)?;
+    let (shared, owned) = (output_of(&vmm, 0x8000_0000)?, output_of(&vmm, 0x8000_8000)?);
+    let facts = Device::open()?.run(&Start { op: Op::FACTS.0, target: 0, end: 0, ..dump_request(0) })?.facts;
+    let text = facts.iter().find(|fact| fact.kind == FactKind::HYP_TEXT.0).context("no HYP_TEXT")?.start;
+    let donated = records(Target::HOST)?;
+    // pKVM as of Linux 7.2: type 2, owner 1.
+    let hyp = donated.iter().find(|record| record.descriptor == 2 << 60 | 2).context("EL2 has no page")?.ia;
+    for (what, pa, words) in [
+        ("shared", shared, [format!("vm:{handle:#x}"), "0x80000000".into(), "shared-owned".into(), "host".into()]),
+        ("donated", owned, [format!("vm:{handle:#x}"), "0x80008000".into(), "owned".into(), "host".into()]),
+        ("EL2's", hyp, ["hyp".into(), "host".into(), "owner=hyp".into(), "owned".into()]),
+        ("EL2's code", text, ["hyp".into(), "host".into(), "x".into(), "r".into()]),
+    ] {
+        let said = program::run(&["rmap", &format!("{pa:#x}")])?.ok()?;
+        for word in words {
+            ensure!(said.contains(&word), "{what} page {pa:#x}: nothing of {word}: {said}");
+        }
+    }
+    vmm.end()
+}
+
+fn audits_while_vms_live(machine: &Machine) -> Outcome {
+    const AUDITS: usize = 20;
+    needs_hyp(machine)?;
+    let is_over = AtomicBool::new(false);
+    let lives = AtomicU32::new(0);
+    let mut unsettled = 0;
+    std::thread::scope(|scope| -> Outcome {
+        let live = |guests: [&'static str; 2]| {
+            while !is_over.load(Ordering::Relaxed) {
+                let mut first = VmmProcess::start(guests[0])?;
+                let second = VmmProcess::start(guests[1])?;
+                first.kill();
+                second.end()?;
+                lives.fetch_add(2, Ordering::Relaxed);
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        let threads = [
+            ["protected touch:100 share:20*2 unshare:0x80002000+1 poison:0x80001000+1", "ordinary touch:64*2 drop:64"],
+            ["ordinary --mem 0x80000000+4M,thp large:1024 touch:1 touch:0x80200000+1", "protected touch:8 share:2"],
+        ]
+        .map(|guests| scope.spawn(move || live(guests)));
+        let churn = VmmProcess::start_churning("ordinary --mem 0x80000000+2M touch:1", "64*8");
+        let audits = churn.and_then(|churn| {
+            for number in 0..machine.fewer(AUDITS) {
+                let audit = Audit::run(&[])?;
+                audit.is_clean().with_context(|| format!("audit {number}"))?;
+                unsettled += audit.unsettled;
+            }
+            drop(churn);
+            Ok(())
+        });
+        is_over.store(true, Ordering::Relaxed);
+        let ends = threads.map(|thread| thread.join().expect("the thread returns its panics as errors"));
+        audits?;
+        ends.into_iter().collect()
+    })?;
+    println!("  {} VMs meanwhile, {unsettled} unsettled", lives.load(Ordering::Relaxed));
+    ensure!(lives.load(Ordering::Relaxed) > 0, "no VM lived meanwhile");
+    super::support::check_nothing_broken(machine)
+}
+
+/// Input address of a page or block -> its descriptor.
+type Entries = BTreeMap<u64, u64>;
+
+/// Returns what `target` holds, page by page, but for what may change though nothing does: pages that s2dump shares with
+/// EL2, EL2's fixmap, and identity leaves of the host, which come and go.
+fn at_rest(target: Target) -> Result<Entries> {
+    let device = Device::open()?;
+    let facts = device.run(&Start { op: Op::FACTS.0, target: 0, end: 0, ..dump_request(0) })?.facts;
+    let dump = device.run(&Start { target: target.0, flags: DumpFlags::EXACT.0, ..dump_request(0) })?;
+    ensure!(dump.status()? == Status::OK, "{target:x?}: ended with {:?}", dump.status()?);
+    let is_in = |kind: FactKind, address: u64| {
+        let mut of_kind = facts.iter().filter(|fact| fact.kind == kind.0);
+        of_kind.any(|fact| (fact.start..fact.start + fact.size).contains(&address))
+    };
+    let mut entries = Entries::new();
+    for run in dump.records.iter().filter(|run| run.descriptor != 0) {
+        let is_leaf = run.kind == RecordKind::LEAF.0;
+        if target == Target::HOST && is_leaf {
+            continue;
+        }
+        let size = crate::dump::entry_bytes(run.level).context("a level that cannot be")?;
+        for n in 0..u64::from(run.count) {
+            let (ia, step) = (run.ia + n * size, if is_leaf { n * size } else { 0 });
+            let is_moving = is_in(FactKind::FIXMAP, ia)
+                || is_in(FactKind::FIXBLOCK, ia)
+                || target == Target::HYP && is_leaf && is_in(FactKind::RING, run.oa + step);
+            if !is_moving {
+                entries.insert(ia, run.descriptor + step);
+            }
+        }
+    }
+    Ok(entries)
+}
+
+fn audits_disturb_nothing(machine: &Machine) -> Outcome {
+    const AUDITS: usize = 50;
+    needs_hyp(machine)?;
+    let vms = zoo()?;
+    let guests = vms.iter().map(handle_of).map(|handle| Ok(Target::guest(handle?))).collect::<Result<Vec<_>>>()?;
+    let targets: Vec<Target> = [Target::HOST, Target::HYP].into_iter().chain(guests).collect();
+    let all = || targets.iter().map(|target| at_rest(*target)).collect::<Result<Vec<_>>>();
+    let before = all()?;
+    for number in 0..machine.fewer(AUDITS) {
+        Audit::run(&[])?.is_clean().with_context(|| format!("audit {number}"))?;
+    }
+    for ((target, before), after) in targets.iter().zip(before).zip(all()?) {
+        let changed = before.iter().find(|(ia, raw)| after.get(ia) != Some(raw));
+        ensure!(before == after, "{target:x?} changed: {changed:x?} was there before");
+        ensure!(!before.is_empty(), "{target:x?} is empty");
+    }
+    vms.into_iter().try_for_each(VmmProcess::end)
+}
