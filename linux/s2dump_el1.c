@@ -202,6 +202,22 @@ u64 s2dump_el1_pfn(struct page *page)
 }
 
 /*
+ * Returns the first of 1 << order pages that follow each other. They are
+ * zeroed, because user space can map them before EL2 fills them, and compound,
+ * because it can map each of them. They are not split: single pages would go
+ * back to lists from which the next session takes none.
+ */
+struct page *s2dump_el1_alloc_pages(unsigned int order)
+{
+	return alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_COMP, order);
+}
+
+void s2dump_el1_free_pages(struct page *page, unsigned int order)
+{
+	__free_pages(page, order);
+}
+
+/*
  * Describes a VM and takes a reference to it, or returns false if its last
  * reference is gone. With the reference no other VM gets its handle, and its
  * debugfs name stays, which is freed before the VM leaves vm_list. The

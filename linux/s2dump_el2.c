@@ -52,32 +52,38 @@ u32 s2dump_el2_counter_hz(void)
 }
 
 /*
- * Returns the page as EL2 sees it, or NULL unless the host shares it with EL2.
- * The caller holds no lock, and unpins within the same hypercall.
+ * Returns the first of @pages pages as EL2 sees them, or NULL unless the host
+ * shares all of them with EL2. The caller holds no lock, and unpins within the
+ * same hypercall.
  *
- * @pfn may have any value. The array of page states is backed for RAM only, so
- * the address is checked to be RAM before the array is read.
+ * @pfn and @pages may have any value. The array of page states is backed for
+ * RAM only, so each address is checked to be RAM before the array is read.
+ * pKVM pins all pages or none, and wants them in one region of memory.
  */
-u64 *s2dump_el2_slot_pin(u64 pfn)
+u64 *s2dump_el2_slot_pin(u64 pfn, u32 pages)
 {
 	void *slot;
+	u32 i;
 
-	if (pfn >> (PHYS_MASK_SHIFT - PAGE_SHIFT))
+	if (!pages || pages > S2DUMP_SLOT_PAGES)
 		return NULL;
 
-	if (!addr_is_memory(hyp_pfn_to_phys(pfn)))
-		return NULL;
+	for (i = 0; i < pages; i++) {
+		if ((pfn + i) >> (PHYS_MASK_SHIFT - PAGE_SHIFT) ||
+		    !addr_is_memory(hyp_pfn_to_phys(pfn + i)))
+			return NULL;
+	}
 
 	slot = hyp_phys_to_virt(hyp_pfn_to_phys(pfn));
-	if (hyp_pin_shared_mem(slot, slot + PAGE_SIZE))
+	if (hyp_pin_shared_mem(slot, slot + pages * PAGE_SIZE))
 		return NULL;
 
 	return slot;
 }
 
-void s2dump_el2_slot_unpin(u64 *slot)
+void s2dump_el2_slot_unpin(u64 *slot, u32 pages)
 {
-	hyp_unpin_shared_mem(slot, (void *)slot + PAGE_SIZE);
+	hyp_unpin_shared_mem(slot, (void *)slot + pages * PAGE_SIZE);
 }
 
 /*

@@ -60,7 +60,7 @@ impl DumpFlags {
     pub const PACKED: Self = Self(1 << 4);
 
     /// All flags this version knows.
-    pub const KNOWN: Self = Self(Self::EXACT.0 | Self::ATOMIC.0 | Self::DIGEST.0);
+    pub const KNOWN: Self = Self(Self::EXACT.0 | Self::ATOMIC.0 | Self::DIGEST.0 | Self::TABLES.0 | Self::PACKED.0);
 
     /// Returns whether all bits of `other` are set.
     #[must_use]
@@ -166,6 +166,12 @@ pub const SLOT_PAGES_SHIFT: u32 = 56;
 #[must_use]
 pub const fn slot_pages(pfn: u64, pages: u32) -> u64 {
     pfn | ((pages as u64).wrapping_sub(1) & 0xff) << SLOT_PAGES_SHIFT
+}
+
+/// Unpacks x2 into the frame number of a slot's first page, and how many pages it has.
+#[must_use]
+pub const fn unpack_slot(x2: u64) -> (u64, u32) {
+    (x2 & ((1 << SLOT_PAGES_SHIFT) - 1), (x2 >> SLOT_PAGES_SHIFT) as u32 + 1)
 }
 
 /// Packs the two counts returned in x3.

@@ -9,7 +9,7 @@
 //!   EL1 ------------------------> EL2         EL0 <---------> EL1        capture
 //!        op, pfn, target, cursor   |           start, advance  |
 //!                                  v                           v
-//!        slot: | SlotHeader 128 B | Record 32 B | Record 32 B | ... |  = SLOT_BYTES at most
+//!        slot: | SlotHeader 128 B | Record 32 B | Record 32 B | ... |  = SLOT_PAGE_BYTES at most
 //! ```
 //!
 //! Who writes what: EL2 writes slots of kind [`RANGES`](slot::SlotKind::RANGES), [`WALK`](slot::SlotKind::WALK) and

@@ -2,17 +2,23 @@
 //! Slots and records: the bytes of the ring, of `read(2)` and of capture files.
 //!
 //! The header of a slot has all that decoding its records needs, so no reader guesses from a kernel version. In the
-//! ring each slot starts a page; in `read(2)` and in files each is cut to [`SlotHeader::used_bytes`].
+//! ring each slot has [`SLOT_BYTES`]; in `read(2)` and in files each is cut to [`SlotHeader::used_bytes`].
 
 use crate::version::ABI_VERSION;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Bytes of a slot in the ring: one 4 KiB page.
-pub const SLOT_BYTES: usize = 4096;
-/// The number of [`Record`]s that fit a slot.
-pub const SLOT_RECORDS: usize = (SLOT_BYTES - size_of::<SlotHeader>()) / size_of::<Record>();
-/// The number of [`VmRecord`]s that fit a slot.
-pub const SLOT_VMS: usize = (SLOT_BYTES - size_of::<SlotHeader>()) / size_of::<VmRecord>();
+/// Bytes of a page of a slot. Slots of all kinds but [`SlotKind::PACKED`] use their first page only.
+pub const SLOT_PAGE_BYTES: usize = 4096;
+/// Pages of a slot in the ring, which follow each other.
+pub const SLOT_PAGES: usize = 4;
+/// Bytes of a slot in the ring.
+pub const SLOT_BYTES: usize = SLOT_PAGES * SLOT_PAGE_BYTES;
+/// The most bytes of any slot: a reader takes rings and captures with slots up to that size.
+pub const MAX_SLOT_BYTES: usize = 65536;
+/// The number of [`Record`]s that fit a page.
+pub const SLOT_RECORDS: usize = (SLOT_PAGE_BYTES - size_of::<SlotHeader>()) / size_of::<Record>();
+/// The number of [`VmRecord`]s that fit a page.
+pub const SLOT_VMS: usize = (SLOT_PAGE_BYTES - size_of::<SlotHeader>()) / size_of::<VmRecord>();
 
 /// First four bytes of every slot: `S2D` and 0x1a.
 pub const SLOT_MAGIC: u32 = u32::from_le_bytes(*b"S2D\x1a");
@@ -186,13 +192,13 @@ impl SlotHeader {
         }
     }
 
-    /// Returns the bytes of header and records, or `None` if that is more than a slot or less than a header.
+    /// Returns the bytes of header and records, or `None` if that is more than [`MAX_SLOT_BYTES`] or less than a header.
     #[must_use]
     pub fn used_bytes(&self) -> Option<usize> {
         let header = usize::from(self.header_bytes);
         let records = usize::from(self.record_bytes).checked_mul(usize::try_from(self.record_count).ok()?)?;
         let used = header.checked_add(records)?;
-        (header >= size_of::<Self>() && used <= SLOT_BYTES).then_some(used)
+        (header >= size_of::<Self>() && used <= MAX_SLOT_BYTES).then_some(used)
     }
 }
 

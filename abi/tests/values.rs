@@ -2,7 +2,10 @@
 //! Values from the other side: unknown ones survive, and wrong lengths are noticed.
 
 use s2dump_abi::hypercall::{pack_counts, unpack_counts, DumpFlags, Op, Status};
-use s2dump_abi::slot::{Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_RECORDS, SLOT_VMS};
+use s2dump_abi::slot::{
+    Record, RecordKind, SlotHeader, SlotKind, VmRecord, MAX_SLOT_BYTES, SLOT_BYTES, SLOT_PAGE_BYTES, SLOT_RECORDS,
+    SLOT_VMS,
+};
 use s2dump_abi::target::{Target, TargetKind};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use zerocopy::{FromZeros, IntoBytes};
@@ -16,11 +19,13 @@ fn used_bytes_within_a_slot() {
     let cases = [
         ("empty", header(128, 0, 0), 128),
         ("one record", header(128, 32, 1), 160),
-        ("full of records", header(128, 32, u32::try_from(SLOT_RECORDS).unwrap()), SLOT_BYTES),
-        ("full of VMs", header(128, 64, u32::try_from(SLOT_VMS).unwrap()), SLOT_BYTES),
+        ("full of records", header(128, 32, u32::try_from(SLOT_RECORDS).unwrap()), SLOT_PAGE_BYTES),
+        ("full of VMs", header(128, 64, u32::try_from(SLOT_VMS).unwrap()), SLOT_PAGE_BYTES),
+        ("full of words", header(128, 8, 2032), SLOT_BYTES),
+        ("the longest of other drivers", header(128, 8, 8176), MAX_SLOT_BYTES),
         ("a longer header of a newer writer", header(192, 48, 3), 336),
         ("records of no bytes", header(128, 0, u32::MAX), 128),
-        ("nothing but header", header(4096, 32, 0), SLOT_BYTES),
+        ("nothing but header", header(4096, 32, 0), SLOT_PAGE_BYTES),
     ];
     for (case, header, expected) in cases {
         assert_eq!(header.used_bytes(), Some(expected), "{case}");
@@ -32,10 +37,9 @@ fn used_bytes_refuses_what_cannot_be() {
     let cases = [
         ("no header", header(0, 32, 1)),
         ("a header one byte short", header(127, 32, 1)),
-        ("one record too many", header(128, 32, u32::try_from(SLOT_RECORDS).unwrap() + 1)),
-        ("one byte too many", header(129, 32, u32::try_from(SLOT_RECORDS).unwrap())),
+        ("one record too many", header(128, 8, 8177)),
+        ("one byte too many", header(129, 8, 8176)),
         ("the largest numbers", header(u16::MAX, u16::MAX, u32::MAX)),
-        ("a header beyond the slot", header(4097, 0, 0)),
     ];
     for (case, header) in cases {
         assert_eq!(header.used_bytes(), None, "{case}");
@@ -44,8 +48,8 @@ fn used_bytes_refuses_what_cannot_be() {
 
 #[test]
 fn slots_are_filled_to_the_last_byte() {
-    assert_eq!(size_of::<SlotHeader>() + SLOT_RECORDS * size_of::<Record>(), SLOT_BYTES);
-    assert_eq!(size_of::<SlotHeader>() + SLOT_VMS * size_of::<VmRecord>(), SLOT_BYTES);
+    assert_eq!(size_of::<SlotHeader>() + SLOT_RECORDS * size_of::<Record>(), SLOT_PAGE_BYTES);
+    assert_eq!(size_of::<SlotHeader>() + SLOT_VMS * size_of::<VmRecord>(), SLOT_PAGE_BYTES);
 }
 
 #[test]

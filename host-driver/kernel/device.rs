@@ -66,6 +66,10 @@ impl Host for LockedHost<'_> {
         self.slots.pfn(slot)
     }
 
+    fn share_further_pages(&mut self, slot: u32) -> Result<(), Errno> {
+        self.slots.share_all(slot).map_err(to_errno)
+    }
+
     fn read_slot(&self, slot: u32, offset: usize, into: &mut [u8]) -> Result<(), Errno> {
         // SAFETY: By the type invariant nobody else makes calls or writes.
         unsafe { self.slots.read(slot, offset, into) }.map_err(to_errno)
@@ -123,10 +127,11 @@ impl MiscDevice for OpenFile {
     fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
         el1::check_allowed()?;
         let slots = Slots::new(SLOTS)?;
+        let count = slots.len();
         KBox::try_pin_init(
             try_pin_init!(Self {
                 slots,
-                state <- new_mutex!(State { session: Session::new(SLOTS), vms: HeldVms::default() }, "s2dump_session"),
+                state <- new_mutex!(State { session: Session::new(count), vms: HeldVms::default() }, "s2dump_session"),
             }),
             GFP_KERNEL,
         )

@@ -2,10 +2,12 @@
 //! Safe wrappers of the helpers in `s2dump_el1.c`, which do what Rust for Linux cannot. All `extern "C"` imports of the
 //! driver are here.
 
+use core::ptr::NonNull;
 use kernel::{
     error::to_result,
     ffi::{c_int, c_uint, c_void},
-    page::Page,
+    bindings,
+    page::{BorrowedPage, Page},
     prelude::*,
 };
 use s2dump_host_driver::host::HostVm;
@@ -18,6 +20,8 @@ extern "C" {
     fn s2dump_el1_share(page: *mut c_void) -> c_int;
     fn s2dump_el1_unshare(page: *mut c_void) -> c_int;
     fn s2dump_el1_pfn(page: *mut c_void) -> u64;
+    fn s2dump_el1_alloc_pages(order: c_uint) -> *mut c_void;
+    fn s2dump_el1_free_pages(page: *mut c_void, order: c_uint);
     fn s2dump_el1_hold_vms(out: *mut HostVm, max: c_uint) -> c_int;
     fn s2dump_el1_hold_vm(handle: u16, out: *mut HostVm) -> bool;
     fn s2dump_el1_let_vm_go(held: *mut c_void);
@@ -40,7 +44,7 @@ pub(crate) fn call(regs: &mut [u64; 8]) {
 
 /// Shares a page with EL2, which may write it during calls that name it.
 pub(crate) fn share(page: &Page) -> Result {
-    // SAFETY: A `Page` owns a valid page of order 0, which is in the linear map as it is not highmem (arm64 has none).
+    // SAFETY: A `Page` is a valid page, in the linear map as it is not highmem (arm64 has none).
     to_result(unsafe { s2dump_el1_share(page.as_ptr().cast()) })
 }
 
@@ -54,6 +58,63 @@ pub(crate) fn unshare(page: &Page) -> Result {
 pub(crate) fn pfn(page: &Page) -> u64 {
     // SAFETY: A `Page` owns a valid page.
     unsafe { s2dump_el1_pfn(page.as_ptr().cast()) }
+}
+
+/// Pages that follow each other. They are freed together, unless they are lost.
+///
+/// # Invariants
+///
+/// `first` is the first of `1 << order` valid pages, of one allocation that this owns.
+pub(crate) struct Pages {
+    first: NonNull<bindings::page>,
+    order: c_uint,
+    is_lost: bool,
+}
+
+// SAFETY: Pages have no logic that relies on them staying on a thread.
+unsafe impl Send for Pages {}
+
+// SAFETY: What is done to pages through a shared reference is as unsafe as it is for a `Page`, which is `Sync` too.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// Allocates `1 << order` zeroed pages.
+    pub(crate) fn new(order: c_uint) -> Result<Self> {
+        // SAFETY: Takes any number; may sleep, as any open may.
+        let first = unsafe { s2dump_el1_alloc_pages(order) };
+        // INVARIANT: As C returned them.
+        Ok(Self { first: NonNull::new(first.cast()).ok_or(ENOMEM)?, order, is_lost: false })
+    }
+
+    /// Returns how many there are.
+    pub(crate) fn len(&self) -> usize {
+        1 << self.order
+    }
+
+    /// Returns the page of this index.
+    pub(crate) fn get(&self, index: usize) -> Result<BorrowedPage<'_>> {
+        if index >= self.len() {
+            return Err(EINVAL);
+        }
+        // SAFETY:
+        // - By the invariant the page is there; those of one allocation follow each other in the array of pages.
+        // - It is freed by `drop` only, or never, so not while `self` is borrowed.
+        Ok(unsafe { BorrowedPage::from_raw(self.first.add(index)) })
+    }
+
+    /// Never frees them.
+    pub(crate) fn lose(&mut self) {
+        self.is_lost = true;
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if !self.is_lost {
+            // SAFETY: By the invariant pages that this owns, and they are not used again.
+            unsafe { s2dump_el1_free_pages(self.first.as_ptr().cast(), self.order) }
+        }
+    }
 }
 
 /// VMs of the host, each with a reference that is put when this is dropped.

@@ -1,56 +1,66 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The pages of a ring. They are shared with EL2 from open to release, and mapped read-only into user space.
+//! The pages of a ring. They are shared with EL2 until release, and mapped read-only into user space.
 
-use crate::el1;
-use core::mem::ManuallyDrop;
-use kernel::{
-    iov::IovIterDest,
-    mm::virt::VmaNew,
-    page::{Page, PAGE_SIZE},
-    prelude::*,
-};
-use s2dump_abi::slot::SLOT_BYTES;
+use crate::el1::{self, Pages};
+use core::sync::atomic::{AtomicU32, Ordering};
+use kernel::{iov::IovIterDest, mm::virt::VmaNew, page::{Page, PAGE_SIZE}, prelude::*};
+use s2dump_abi::slot::{SLOT_BYTES, SLOT_PAGES, SLOT_PAGE_BYTES};
 
 /// The number of slots in a ring. An `advance` makes at most this many calls.
 ///
 /// In instructions, counted under QEMU: the shortest call takes 4,500 and the ioctl around it 750; to share, map, unmap
 /// and unshare a page takes 2,000. With 8 slots the ioctls are 2 % of a long dump. With 16 they would be 1 %, but each
-/// short session would spend twice as much on its pages.
+/// short session would spend twice as much on its pages. For the same reason pages behind the first of a slot are shared
+/// only when a call is to fill them.
 pub(crate) const SLOTS: u32 = 8;
 
-static_assert!(PAGE_SIZE == SLOT_BYTES, "s2dump needs 4 KiB pages");
+static_assert!(PAGE_SIZE == SLOT_PAGE_BYTES, "s2dump needs 4 KiB pages");
+static_assert!(SLOT_PAGES.is_power_of_two());
 
-/// A page shared with EL2.
+/// The pages of a slot. The first is shared with EL2 from construction to drop, the others from the first call that uses
+/// them.
 ///
 /// # Invariants
 ///
-/// The page is shared with EL2 from construction to drop.
-struct SharedPage {
-    page: ManuallyDrop<Page>,
+/// The first `shared` pages are shared with EL2, or one of them is being shared.
+struct Slot {
+    pages: Pages,
     pfn: u64,
+    shared: AtomicU32,
 }
 
-impl SharedPage {
+impl Slot {
     fn new() -> Result<Self> {
-        // It is zeroed, because user space can map it before EL2 fills it.
-        let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
-        el1::share(&page)?;
-        // INVARIANT: Just shared.
-        Ok(Self { pfn: el1::pfn(&page), page: ManuallyDrop::new(page) })
+        let pages = Pages::new(SLOT_PAGES.ilog2())?;
+        let pfn = el1::pfn(&*pages.get(0)?);
+        let slot = Self { pages, pfn, shared: AtomicU32::new(0) };
+        slot.share(1)?;
+        Ok(slot)
+    }
+
+    /// Shares the first `count` pages.
+    ///
+    /// Runs under the mutex of the session, or in the open: nobody else shares pages of this slot.
+    fn share(&self, count: u32) -> Result {
+        for index in self.shared.load(Ordering::Relaxed)..count {
+            el1::share(&*self.pages.get(usize::try_from(index)?)?)?;
+            // INVARIANT: Just shared.
+            self.shared.store(index + 1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
-impl Drop for SharedPage {
+impl Drop for Slot {
     fn drop(&mut self) {
-        if el1::unshare(&self.page).is_err() {
-            // A lost page is better than one that nobody can use: see `s2dump_el1_unshare`.
-            pr_warn!("page {:#x} stays shared with EL2: leaked\n", self.pfn);
-            return;
+        for index in 0..*self.shared.get_mut() as usize {
+            let unshared = self.pages.get(index).and_then(|page| el1::unshare(&*page));
+            if unshared.is_err() {
+                // A lost page is better than one that nobody can use: see `s2dump_el1_unshare`.
+                pr_warn!("page {:#x} stays shared with EL2: leaked\n", self.pfn + index as u64);
+                self.pages.lose();
+            }
         }
-        // SAFETY:
-        // - `page` is not used again: this is drop.
-        // - It was not dropped before: nobody else does.
-        unsafe { ManuallyDrop::drop(&mut self.page) }
     }
 }
 
@@ -58,16 +68,25 @@ impl Drop for SharedPage {
 ///
 /// EL2 writes their bytes in calls, and the driver does in [`write`](Self::write). Both happen under the mutex of the
 /// session. User space may read the bytes at any time through its mapping, and may then see old and new ones mixed.
-pub(crate) struct Slots(KVec<SharedPage>);
+pub(crate) struct Slots(KVec<Slot>);
 
 impl Slots {
-    /// Allocates and shares the pages.
+    /// Allocates `count` slots, or fewer if memory is short: at least one.
     pub(crate) fn new(count: u32) -> Result<Self> {
-        let mut pages = KVec::with_capacity(usize::try_from(count)?, GFP_KERNEL)?;
+        let mut slots = KVec::with_capacity(usize::try_from(count)?, GFP_KERNEL)?;
         for _ in 0..count {
-            pages.push(SharedPage::new()?, GFP_KERNEL)?;
+            match Slot::new() {
+                Ok(slot) => slots.push(slot, GFP_KERNEL)?,
+                Err(error) if error == ENOMEM && !slots.is_empty() => break,
+                Err(error) => return Err(error),
+            }
         }
-        Ok(Self(pages))
+        Ok(Self(slots))
+    }
+
+    /// Returns how many there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.0.len() as u32 // No more than `new` was asked for.
     }
 
     /// Returns no slots, for calls that fill none.
@@ -75,13 +94,38 @@ impl Slots {
         Self(KVec::new())
     }
 
-    fn page(&self, slot: u32) -> Result<&SharedPage> {
+    fn slot(&self, slot: u32) -> Result<&Slot> {
         self.0.get(usize::try_from(slot)?).ok_or(EINVAL)
     }
 
-    /// Returns the frame number of a slot, or a number that no page has if there is no such slot.
+    /// Returns the frame number of the first page of a slot, or a number that no page has if there is no such slot.
     pub(crate) fn pfn(&self, slot: u32) -> u64 {
-        self.page(slot).map_or(u64::MAX, |page| page.pfn)
+        self.slot(slot).map_or(u64::MAX >> 8, |slot| slot.pfn)
+    }
+
+    /// Shares all pages of a slot with EL2. Only under the mutex of the session.
+    pub(crate) fn share_all(&self, slot: u32) -> Result {
+        self.slot(slot)?.share(SLOT_PAGES as u32)
+    }
+
+    /// Calls `each` with the page, the offset in it, and the range of the `len` bytes from `offset` on, for each page that
+    /// has some of them.
+    fn for_each_page(
+        &self,
+        slot: u32,
+        offset: usize,
+        len: usize,
+        mut each: impl FnMut(&Page, usize, core::ops::Range<usize>) -> Result,
+    ) -> Result {
+        let slot = self.slot(slot)?;
+        let mut done = 0;
+        while done < len {
+            let at = offset.checked_add(done).ok_or(EINVAL)?;
+            let part = usize::min(len - done, PAGE_SIZE - at % PAGE_SIZE);
+            each(&*slot.pages.get(at / PAGE_SIZE)?, at % PAGE_SIZE, done..done + part)?;
+            done += part;
+        }
+        Ok(())
     }
 
     /// Copies bytes out of a slot.
@@ -90,10 +134,13 @@ impl Slots {
     ///
     /// No call that names the slot and no [`write`](Self::write) to it runs at the same time.
     pub(crate) unsafe fn read(&self, slot: u32, offset: usize, into: &mut [u8]) -> Result {
-        // SAFETY:
-        // - `into` is valid for writing its length.
-        // - The kernel's only writers are EL2 and `write`: the caller keeps both away.
-        unsafe { self.page(slot)?.page.read_raw(into.as_mut_ptr(), offset, into.len()) }
+        self.for_each_page(slot, offset, into.len(), |page, at, part| {
+            let into = into.get_mut(part).ok_or(EINVAL)?;
+            // SAFETY:
+            // - `into` is valid for writing its length.
+            // - The kernel's only writers are EL2 and `write`: the caller keeps both away.
+            unsafe { page.read_raw(into.as_mut_ptr(), at, into.len()) }
+        })
     }
 
     /// Writes bytes of a slot.
@@ -102,11 +149,14 @@ impl Slots {
     ///
     /// No call that names the slot, and no other access by this driver to it, runs at the same time.
     pub(crate) unsafe fn write(&self, slot: u32, offset: usize, from: &[u8]) -> Result {
-        // SAFETY:
-        // - `from` is valid for reading its length.
-        // - The kernel's only other accesses are EL2's and this driver's: the caller keeps both away. User space has
-        //   its own mapping, outside of the kernel's memory model.
-        unsafe { self.page(slot)?.page.write_raw(from.as_ptr(), offset, from.len()) }
+        self.for_each_page(slot, offset, from.len(), |page, at, part| {
+            let from = from.get(part).ok_or(EINVAL)?;
+            // SAFETY:
+            // - `from` is valid for reading its length.
+            // - The kernel's only other accesses are EL2's and this driver's: the caller keeps both away. User space has
+            //   its own mapping, outside of the kernel's memory model.
+            unsafe { page.write_raw(from.as_ptr(), at, from.len()) }
+        })
     }
 
     /// Copies `len` bytes of a slot, from `offset` on, to a reader. Returns how many it copied.
@@ -148,7 +198,7 @@ impl Slots {
         }
         // SAFETY: The vma is being set up, so nobody changes it; `VmaNew` proves that it is valid.
         let first_page = unsafe { (*vma.as_ptr()).vm_pgoff };
-        if first_page != 0 || vma.end() - vma.start() != self.0.len() * PAGE_SIZE {
+        if first_page != 0 || vma.end() - vma.start() != self.0.len() * SLOT_BYTES {
             return Err(EINVAL);
         }
         vma.try_clear_maywrite()?;
@@ -159,7 +209,10 @@ impl Slots {
         vma.set_dontdump();
         let mixed = vma.set_mixedmap();
         for (index, slot) in self.0.iter().enumerate() {
-            mixed.vm_insert_page(vma.start() + index * PAGE_SIZE, &slot.page)?;
+            let start = vma.start() + index * SLOT_BYTES;
+            for page in 0..slot.pages.len() {
+                mixed.vm_insert_page(start + page * PAGE_SIZE, &*slot.pages.get(page)?)?;
+            }
         }
         Ok(())
     }

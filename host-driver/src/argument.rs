@@ -208,6 +208,10 @@ pub fn check_start(start: &Start) -> Result<Request, ArgumentError> {
         }
         Op::DUMP => {
             check_flags(flags, DumpFlags::KNOWN)?;
+            if !flags.contains(DumpFlags::EXACT) {
+                // Packed slots have no way to say that output addresses jump.
+                check_flags(flags, DumpFlags(DumpFlags::KNOWN.0 & !DumpFlags::PACKED.0))?;
+            }
             check_zero(!has_places)?;
             let table = table_of(start)?;
             Ok(Request::Dump { flags, table, start: start.start, end: start.end, budget: start.budget })

@@ -7,11 +7,11 @@
 use crate::errno::Errno;
 use crate::host::Host;
 use core::ops::Range;
-use s2dump_abi::slot::{Fact, FactKind, SlotHeader, SLOT_BYTES};
+use s2dump_abi::slot::{Fact, FactKind, SlotHeader, SLOT_BYTES, SLOT_PAGE_BYTES};
 use zerocopy::IntoBytes;
 
 /// The most facts in one slot.
-const SLOT_FACTS: u32 = ((SLOT_BYTES - size_of::<SlotHeader>()) / size_of::<Fact>()) as u32;
+const SLOT_FACTS: u32 = ((SLOT_PAGE_BYTES - size_of::<SlotHeader>()) / size_of::<Fact>()) as u32;
 
 /// Writes a fact for each of `slots` to `slot`, as many as it has room for, and returns how many.
 ///
@@ -23,8 +23,8 @@ pub fn put_ring<H: Host>(host: &mut H, slot: u32, slots: Range<u32>) -> Result<u
     let mut offset = size_of::<SlotHeader>();
     for told in slots.take(SLOT_FACTS as usize) {
         let fact = Fact {
-            // Slots are pages: `kernel/slots.rs` asserts it.
-            start: host.slot_pfn(told).wrapping_mul(SLOT_BYTES as u64),
+            // All of its pages, whether calls have used more than the first yet or not.
+            start: host.slot_pfn(told).wrapping_mul(SLOT_PAGE_BYTES as u64),
             size: SLOT_BYTES as u64,
             value: 0,
             kind: FactKind::RING.0,

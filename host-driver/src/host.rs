@@ -30,8 +30,15 @@ pub trait Host {
     /// Makes the hypercall with x1..x7 of `regs`, and puts x0..x3 of the answer there.
     fn call(&mut self, regs: &mut [u64; 8]);
 
-    /// Returns the page frame number of a slot.
+    /// Returns the page frame number of the first page of a slot. The others follow it.
     fn slot_pfn(&self, slot: u32) -> u64;
+
+    /// Shares all pages of a slot with EL2, if they are not yet: until the session ends. The first page always is.
+    ///
+    /// # Errors
+    ///
+    /// EL2 or the kernel refuses.
+    fn share_further_pages(&mut self, slot: u32) -> Result<(), Errno>;
 
     /// Copies bytes out of a slot.
     ///

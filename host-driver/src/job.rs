@@ -176,9 +176,14 @@ impl Stream {
     }
 
     fn dump<H: Host>(&mut self, host: &mut H, slot: u32, flags: DumpFlags, budget: u32) -> Result<Next, SessionError> {
+        if flags.contains(DumpFlags::PACKED) {
+            host.share_further_pages(slot)?;
+        }
         let call = Call::Dump { flags, target: self.target(), cursor: self.cursor, end: self.end, budget };
         let answer = call.make(host, slot, self.sequence).map_err(|error| self.explain(error))?;
-        let header = self.read_header_of_table(host, slot, SlotKind::RANGES)?;
+        let is_packed = flags.contains(DumpFlags::PACKED);
+        let kind = if is_packed { SlotKind::PACKED } else { SlotKind::RANGES };
+        let header = self.read_header_of_table(host, slot, kind)?;
         let is_done = answer.next == header.end;
         self.move_on(&header, answer.next, answer.visited, is_done)?;
         match status_of(&header) {

@@ -125,7 +125,9 @@ fn bad_operations() {
 
 #[test]
 fn bad_flags() {
-    assert_eq!(bad_start(|start| start.flags = 1 << 3), ArgumentError::UnknownFlag(8));
+    assert_eq!(bad_start(|start| start.flags = 1 << 5), ArgumentError::UnknownFlag(32));
+    let packed = DumpFlags::PACKED.0;
+    assert_eq!(bad_start(|start| start.flags = packed), ArgumentError::UnknownFlag(packed), "and not exact");
     assert_eq!(bad_start(|start| start.flags = u32::MAX), ArgumentError::UnknownFlag(!DumpFlags::KNOWN.0));
     for op in [Op::LIST, Op::WALK, Op::FRAMES, Op::FACTS, Op::EXAMINE] {
         let start = Start { flags: DumpFlags::EXACT.0, ..a_start(op) };
@@ -186,7 +188,7 @@ fn good_requests() {
     let walk = Start { target: 0x10fe, root: 0x4000, start: 0x8000_0123, ..a_start(Op::WALK) };
     assert_eq!(check_start(&walk), Ok(Request::Walk { table: table(0x10fe, 0x4000), address: 0x8000_0123 }));
     assert_eq!(check_start(&a_start(Op::LIST)), Ok(Request::List));
-    let dump = Start { flags: 7, start: 0x1000, end: 0x2000, budget: 9, ..a_dump() };
+    let dump = Start { flags: 31, start: 0x1000, end: 0x2000, budget: 9, ..a_dump() };
     let flags = DumpFlags::KNOWN;
     let request = Request::Dump { flags, table: table(0x1000, 0), start: 0x1000, end: 0x2000, budget: 9 };
     assert_eq!(check_start(&dump), Ok(request));

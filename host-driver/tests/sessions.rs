@@ -6,7 +6,7 @@ mod fake;
 use fake::{a_dump, a_hello, a_start, an_advance, host_vm, read_mapped, read_stream, Fake, Guest, Spoil, SPACE};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::ioctl::{Hello, SessionState, Start};
-use s2dump_abi::slot::{slot_flags, vm_flags, SlotHeader, SlotKind, SLOT_MAGIC};
+use s2dump_abi::slot::{slot_flags, vm_flags, SlotHeader, SlotKind, SLOT_BYTES, SLOT_MAGIC};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::ABI_VERSION;
 use s2dump_host_driver::argument::ArgumentError;
@@ -49,7 +49,7 @@ fn good_hello() {
     let mut hello = a_hello();
     session().hello(&mut fake(1), &mut hello).expect("hello");
     assert_eq!((hello.version, hello.el2_version), (ABI_VERSION.to_bits(), ABI_VERSION.to_bits()));
-    assert_eq!((hello.slots, hello.slot_bytes, hello.default_budget), (SLOTS, 4096, DEFAULT_BUDGET));
+    assert_eq!((hello.slots, hello.slot_bytes, hello.default_budget), (SLOTS, SLOT_BYTES as u32, DEFAULT_BUDGET));
     assert_ne!(hello.features, 0);
 }
 
@@ -320,7 +320,7 @@ fn good_vm_of_the_list_is_held() {
 fn bad_slot_of_another_table_is_erased() {
     let (mut session, mut fake) = (session(), fake(9));
     session.start(&mut fake, &mut Start { root: 0x9000, ..a_dump() }).expect_err("another table");
-    assert_eq!(fake.slots[0], [0; 4096]);
+    assert_eq!(fake.slots[0], [0; SLOT_BYTES]);
 }
 
 #[test]

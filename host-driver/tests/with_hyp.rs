@@ -6,11 +6,11 @@ mod fake;
 
 use fake::{a_dump, a_hello, a_start, host_vm};
 use proptest::prelude::*;
-use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET};
+use s2dump_abi::hypercall::{unpack_slot, DumpFlags, Op, Status, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET};
 use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::{
     encoding, frame_flags, slot_flags, vm_flags, Fact, FactKind, FrameRecord, Record, RecordKind, SlotHeader, SlotKind,
-    VmRecord, SLOT_BYTES,
+    VmRecord, SLOT_BYTES, SLOT_PAGES,
 };
 use s2dump_abi::target::{Place, Target, HANDLES};
 use s2dump_abi::version::features;
@@ -19,12 +19,13 @@ use s2dump_host_driver::error::SessionError;
 use s2dump_host_driver::host::{Host, HostVm};
 use s2dump_host_driver::session::Session;
 use s2dump_hyp::entry;
+use s2dump_hyp::packed::Unpacked;
 use s2dump_hyp::platform::{
     Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT,
 };
-use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
+use s2dump_hyp::slot_writer::{SlotPage, SLOT_PAGE_WORDS, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
-use s2dump_vmsa::{Granule, PhysAddr};
+use s2dump_vmsa::{Features, Geometry, Granule, PhysAddr};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zerocopy::{FromBytes, IntoBytes};
@@ -53,7 +54,7 @@ struct Machine {
     calls: u64,
 }
 
-struct Slot<'m>(&'m [AtomicU64; SLOT_WORDS]);
+struct Slot<'m>(&'m [AtomicU64]);
 
 impl PinnedSlot for Slot<'_> {
     fn page(&self) -> SlotPage<'_> {
@@ -118,9 +119,11 @@ impl Platform for Machine {
         1000
     }
 
-    fn pin_slot(&self, pfn: u64) -> Option<Slot<'_>> {
+    fn pin_slot(&self, slot: u64) -> Option<Slot<'_>> {
+        let (pfn, pages) = unpack_slot(slot);
         let index = usize::try_from(pfn.checked_sub(PFN)?).ok()?;
-        self.slots.get(index).filter(|_| self.is_shared).map(Slot)
+        let slot = self.slots.get(index / SLOT_PAGES).filter(|_| self.is_shared && index % SLOT_PAGES == 0)?;
+        slot.get(..pages as usize * SLOT_PAGE_WORDS).map(Slot)
     }
 
     fn lock_table(&self, target: Target) -> Result<(Table<'_>, TableRegisters), Status> {
@@ -179,7 +182,11 @@ impl Host for Machine {
     }
 
     fn slot_pfn(&self, slot: u32) -> u64 {
-        PFN + u64::from(slot)
+        PFN + u64::from(slot) * SLOT_PAGES as u64
+    }
+
+    fn share_further_pages(&mut self, _slot: u32) -> Result<(), Errno> {
+        Ok(())
     }
 
     fn read_slot(&self, slot: u32, offset: usize, into: &mut [u8]) -> Result<(), Errno> {
@@ -313,6 +320,28 @@ fn good_list_has_both_vms() {
         vms.iter().map(|vm| (vm.handle, vm.pid, vm.ia_bits)).collect::<Vec<_>>(),
         [(0x1000, 42, 39), (0x1001, 43, 0)]
     );
+}
+
+/// A packed dump comes to its end whatever a call may read, and has each page once.
+#[test]
+fn good_packed_dumps() {
+    let leaves: Vec<u64> = (0..3000).map(|i| (PA + (i * 7919 % 4096) * 4096) | PAGE).collect();
+    for budget in [0, 5, 17, 101, 2000, u32::MAX] {
+        for more in [DumpFlags::default(), DumpFlags::DIGEST, DumpFlags::TABLES] {
+            let flags = DumpFlags::EXACT.union(DumpFlags::PACKED).union(more);
+            let (mut session, mut machine) = (Session::new(SLOTS), Machine::new(&leaves));
+            session.start(&mut machine, &mut Start { flags: flags.0, budget, ..a_dump() }).expect("start");
+            let (headers, words) = read_all(&mut session, &mut machine);
+            let end = headers.last().expect("END");
+            assert_eq!((end.kind, end.status), (SlotKind::END.0, 0), "budget {budget}, {flags:?}");
+            let geometry = Geometry::from_vtcr(VTCR, Features::of_kvm(VTCR, false, false)).expect("legal");
+            let words = words.chunks(8).map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes")));
+            let is_leaf = |record: &Record| record.kind == RecordKind::LEAF.0;
+            let found: Vec<_> = Unpacked::new(words, &geometry).filter(is_leaf).collect();
+            assert!(found.iter().zip(0..).all(|(found, i)| found.ia == IPA + i * 4096 && found.count == 1));
+            assert!(found.iter().map(|found| found.descriptor).eq(leaves.iter().copied()));
+        }
+    }
 }
 
 #[test]

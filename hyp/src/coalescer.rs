@@ -31,7 +31,7 @@ impl Fold {
     /// All of them unless the entries are leaves: what stands in an invalid entry or in a wrong table descriptor is
     /// shown raw, and folding must not hide a difference.
     #[inline(always)]
-    fn same_mask(&self, kind: RecordKind, level: Level) -> u64 {
+    pub(crate) fn same_mask(&self, kind: RecordKind, level: Level) -> u64 {
         match kind {
             RecordKind::LEAF => !self.geometry.output_mask(level),
             _ => u64::MAX,
@@ -102,7 +102,7 @@ pub trait RecordOut {
 /// Turns the entries of a walk into records.
 #[derive(Debug)]
 pub struct Coalescer<O> {
-    fold: Fold,
+    pub(crate) fold: Fold,
     /// The run being built.
     run: Run,
     /// The last descriptor of `run`, as long as that is linear.
@@ -110,13 +110,15 @@ pub struct Coalescer<O> {
     /// The output address with which `run` would run on.
     next_oa: u64,
     /// Flags of the next run.
-    flags: u16,
+    pub(crate) flags: u16,
     /// What a record costs, in descriptors; 0: nothing is counted.
-    record_cost: u16,
+    pub(crate) record_cost: u16,
     /// Descriptors' worth of work that is left to do.
-    left: u32,
-    digest: Option<u64>,
-    out: O,
+    pub(crate) left: u32,
+    pub(crate) digest: Option<u64>,
+    /// Where table pages are told, where the walk begins: those that span what is before are not.
+    tables: Option<u64>,
+    pub(crate) out: O,
 }
 
 impl<O: RecordOut> Coalescer<O> {
@@ -125,7 +127,18 @@ impl<O: RecordOut> Coalescer<O> {
     pub fn new(fold: Fold, first_flags: u16, digest: bool, out: O) -> Self {
         let digest = digest.then_some(0);
         let (record_cost, left) = (0, u32::MAX);
-        Self { fold, run: Run::NONE, last: 0, next_oa: 0, flags: first_flags, record_cost, left, digest, out }
+        Self {
+            fold,
+            run: Run::NONE,
+            last: 0,
+            next_oa: 0,
+            flags: first_flags,
+            record_cost,
+            left,
+            digest,
+            tables: None,
+            out,
+        }
     }
 
     /// Limits the work: it takes entries until they and the records they made cost as much as `budget` descriptors. A
@@ -136,9 +149,24 @@ impl<O: RecordOut> Coalescer<O> {
         Self { left: budget, record_cost, ..self }
     }
 
+    /// Tells table pages too, if `cursor` says where the walk begins.
+    #[inline(always)]
+    #[must_use]
+    pub fn telling_tables(self, cursor: Option<u64>) -> Self {
+        // Those that begin where the walk does cost nothing, since each call must make progress.
+        let free = if cursor.is_some() { u32::from(self.record_cost) * Level::MAX_DEPTH as u32 } else { 0 };
+        Self { tables: cursor, left: self.left.saturating_add(free), ..self }
+    }
+
+    /// Returns whether `entry`, a table descriptor that is entered, is to be told.
+    #[inline(always)]
+    pub(crate) fn tells(&self, entry: &Entry) -> bool {
+        self.tables.is_some_and(|cursor| entry.ia >= cursor)
+    }
+
     /// Counts work.
     #[inline(always)]
-    fn spend(&mut self, descriptors: u32) {
+    pub(crate) fn spend(&mut self, descriptors: u32) {
         if self.record_cost != 0 {
             self.left = self.left.saturating_sub(descriptors);
         }
@@ -236,7 +264,7 @@ impl<O: RecordOut> Coalescer<O> {
 }
 
 impl<O: RecordOut> Sink for Coalescer<O> {
-    #[inline(always)]
+    #[inline(never)]
     fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd) {
         let (level, shift) = (stretch.level, stretch.shift);
         let leaf_same = self.fold.same_mask(RecordKind::LEAF, level);
@@ -262,9 +290,21 @@ impl<O: RecordOut> Sink for Coalescer<O> {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn take_wrong(&mut self, entry: &Entry) -> bool {
         self.take_one(entry, u64::MAX, 0)
+    }
+
+    #[inline(always)]
+    fn take_table(&mut self, entry: &Entry) -> bool {
+        if !self.tells(entry) {
+            return true;
+        }
+        // A run of its own, since what it leads to follows. The digest has nothing of it.
+        let digest = self.digest;
+        let has_room = self.left != 0 && self.take_wrong(entry);
+        self.digest = digest;
+        has_room
     }
 }
 

@@ -4,19 +4,17 @@
 use crate::call::{Answer, DumpCall};
 use crate::coalescer::{Coalescer, Fold};
 use crate::header;
-use crate::platform::{PinnedSlot, Platform};
+use crate::packed::{DumpSink, HEAD_COST};
+use crate::platform::{PinnedSlot, Platform, TableRegisters};
 use crate::slot_writer::SlotWriter;
-use crate::walker::{self, walk_range};
-use s2dump_abi::hypercall::{pack_counts, DumpFlags, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, MAX_BUDGET, MIN_BUDGET};
-use s2dump_abi::slot::{record_flags, slot_flags, SlotHeader, SlotKind};
-use s2dump_vmsa::Ipa;
-
-// What the walker needs is what the ABI promises.
-const _: () = assert!(MIN_BUDGET == walker::MIN_BUDGET);
+use crate::walker::{walk_range, MIN_BUDGET};
+use s2dump_abi::hypercall::{pack_counts, DumpFlags, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, MAX_BUDGET};
+use s2dump_abi::slot::{record_flags, slot_flags, Record, SlotHeader, SlotKind};
+use s2dump_vmsa::{Geometry, Ipa};
 
 /// Returns the budget this call has.
 ///
-/// It is at least [`MIN_BUDGET`], so that each call makes progress. A budget bounds the time for which the lock is
+/// It is at least [`MIN_BUDGET`], so that each call makes walked. A budget bounds the time for which the lock is
 /// held. A descriptor takes four times as long with a digest, so default and cap are a quarter then. An atomic dump has a
 /// cap of its own, which is also its default.
 #[inline(always)]
@@ -48,11 +46,13 @@ fn digest_shift(flags: DumpFlags) -> u32 {
 /// where runs are short (`cargo xtask bench`, dense and exact). A digest adds nothing to it.
 pub(crate) const RECORD_COST: u16 = 52;
 
+/// Bytes of a record, in slots of runs and in packed ones.
+const RUN_BYTES: u16 = size_of::<Record>() as u16;
+const PACKED_BYTES: u16 = size_of::<u64>() as u16;
+
 #[inline(always)]
 pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
-    let is_atomic = call.flags.contains(DumpFlags::ATOMIC);
-    let is_exact = call.flags.contains(DumpFlags::EXACT);
-    let wants_digest = call.flags.contains(DumpFlags::DIGEST);
+    let has = |flag| call.flags.contains(flag);
     let budget = budget_in_force(call.budget, call.flags);
     let cursor = Ipa::try_new(call.cursor).map_err(|_| Status::BAD_RANGE)?;
 
@@ -66,39 +66,65 @@ pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
     if cursor >= end || (cursor.get() | end.get()) & page_mask != 0 {
         return Err(Status::BAD_RANGE);
     }
+    let writer = SlotWriter::begin(slot.page());
+    write_header(platform, call, budget, end.get(), &registers, geometry, &writer);
 
-    let fold = Fold { geometry: *geometry, exact: is_exact };
+    let fold = Fold { geometry: *geometry, exact: has(DumpFlags::EXACT) };
     // EL2 keeps nothing about the slot before, so it cannot know whether this one continues a run. Only the first slot
     // of a dump surely does not.
     let first_flags = if call.sequence == 0 { 0 } else { record_flags::CONTINUES };
-    let mut coalescer = Coalescer::new(fold, first_flags, wants_digest, SlotWriter::begin(slot.page()));
-    if !is_atomic {
-        coalescer = coalescer.limited(budget, RECORD_COST >> digest_shift(call.flags));
-    }
-    let walked = walk_range(&table, &root, cursor, end, budget, &mut coalescer).map_err(|_| Status::BAD_GEOMETRY)?;
-    let (writer, digest) = coalescer.finish();
+    let record_cost = if has(DumpFlags::PACKED) { HEAD_COST } else { RECORD_COST } >> digest_shift(call.flags);
+    // An atomic call has the time for all that its walk visits.
+    let (limit, record_cost) = if has(DumpFlags::ATOMIC) { (u32::MAX, 0) } else { (budget, record_cost) };
+    let coalescer = Coalescer::new(fold, first_flags, has(DumpFlags::DIGEST), writer)
+        .limited(limit, record_cost)
+        .telling_tables(has(DumpFlags::TABLES).then_some(call.cursor));
+    let mut sink = DumpSink::new(coalescer, has(DumpFlags::PACKED));
+    let walked = walk_range(&table, &root, cursor, end, budget, &mut sink).map_err(|_| Status::BAD_GEOMETRY)?;
+    let (writer, digest) = sink.finish();
     let held_ticks = header::ticks(platform.counter().wrapping_sub(locked_at));
     drop(table);
 
-    if is_atomic && walked.next != end {
+    if has(DumpFlags::ATOMIC) && walked.next != end {
         return Err(Status::TOO_BIG);
     }
+    let next = walked.next.get();
     let counts = pack_counts(header::narrow(writer.records()), walked.visited);
-    let flags = if is_exact { slot_flags::EXACT } else { 0 }
-        | if is_atomic { slot_flags::ATOMIC } else { 0 }
-        | if wants_digest { slot_flags::DIGEST } else { 0 };
+    writer.finish_chunk(counts, next, digest.unwrap_or(0), held_ticks);
+    Ok([next, counts])
+}
+
+/// Writes the header, but for what the walk finds out. Before it, and not inlined, so that neither what the header tells nor the
+/// header itself needs stack while the table is walked.
+#[inline(never)]
+fn write_header<P: Platform>(
+    platform: &P,
+    call: &DumpCall,
+    budget: u32,
+    end: u64,
+    registers: &TableRegisters,
+    geometry: &Geometry,
+    writer: &SlotWriter<'_>,
+) {
+    let is_packed = call.flags.contains(DumpFlags::PACKED);
+    let (kind, record_bytes) = if is_packed { (SlotKind::PACKED, PACKED_BYTES) } else { (SlotKind::RANGES, RUN_BYTES) };
+    let flags = [
+        (DumpFlags::EXACT, slot_flags::EXACT),
+        (DumpFlags::ATOMIC, slot_flags::ATOMIC),
+        (DumpFlags::DIGEST, slot_flags::DIGEST),
+        (DumpFlags::TABLES, slot_flags::TABLES),
+    ];
+    let flags =
+        flags.into_iter().fold(0, |all, (asked, flag)| if call.flags.contains(asked) { all | flag } else { all });
     let header = SlotHeader {
+        record_bytes,
         flags,
         target: call.target.0,
-        start: cursor.get(),
-        next: walked.next.get(),
-        end: end.get(),
-        digest: digest.unwrap_or(0),
+        start: call.cursor,
+        end,
         budget,
-        held_ticks,
         tick_hz: platform.counter_hz(),
-        ..header::of_slot(SlotKind::RANGES, call.sequence, counts)
+        ..header::of_slot(kind, call.sequence, 0)
     };
-    writer.finish(&header::with_table(header, &registers, geometry));
-    Ok([walked.next.get(), counts])
+    writer.write_header(&header::with_table(header, registers, geometry));
 }

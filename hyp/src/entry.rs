@@ -7,13 +7,15 @@
 use crate::call::{Answer, DumpCall, ExamineCall, FactsCall, FramesCall, ListCall, WalkCall};
 use crate::platform::{Permitted, Platform};
 use crate::{dump, examine, facts, frames, list, walk};
-use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
+use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET, SLOT_PAGES_SHIFT};
 use s2dump_abi::target::{Place, Target, TargetKind};
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 
 /// The features of this handler that need no permission of their own at boot.
 const FEATURES: u64 = features::EXACT
     | features::DIGEST
+    | features::TABLES
+    | features::PACKED
     | features::FRAMES
     | features::FACTS
     | features::EXAMINE
@@ -42,8 +44,12 @@ fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitte
     if !permitted.calls {
         return Err(Status::NOT_PERMITTED);
     }
-    let [_, op, ..] = *registers;
-    match Op((op & 0xffff_ffff) as u32) {
+    let [_, x1, slot, ..] = *registers;
+    let op = Op((x1 & 0xffff_ffff) as u32);
+    if op != Op::DUMP || !flags_of(x1).contains(DumpFlags::PACKED) {
+        expect_zero(slot >> SLOT_PAGES_SHIFT)?; // Further pages, which no other call has a use for.
+    }
+    match op {
         Op::HELLO => dispatch_hello(registers, hello),
         Op::LIST => dispatch_list(registers, platform),
         Op::DUMP => dispatch_dump(registers, platform, permitted),
@@ -80,6 +86,9 @@ fn dispatch_dump<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Per
     let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
     let flags = flags_of(op);
     expect_zero(u64::from(flags.0 & !DumpFlags::KNOWN.0))?;
+    if flags.contains(DumpFlags::PACKED) && !flags.contains(DumpFlags::EXACT) {
+        return Err(Status::UNKNOWN_FLAG);
+    }
     if flags.contains(DumpFlags::ATOMIC) && !permitted.atomic {
         return Err(Status::ATOMIC_NOT_PERMITTED);
     }

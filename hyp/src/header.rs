@@ -45,7 +45,8 @@ pub(crate) fn with_table(header: SlotHeader, registers: &TableRegisters, geometr
 ///
 /// [`Status::UNKNOWN_TARGET`] for a kind that it does not know, and [`Status::BAD_GEOMETRY`] if the walker refuses the
 /// registers.
-#[inline(always)]
+#[cold] // Not inlined: several operations have it.
+#[inline]
 pub(crate) fn root_of(kind: TargetKind, registers: &TableRegisters) -> Result<Root, Status> {
     let register = registers.vtcr;
     let has = |bit| registers.table_features & bit != 0;

@@ -21,6 +21,7 @@ mod facts;
 mod frames;
 mod header;
 mod list;
+pub mod packed;
 pub mod platform;
 mod run;
 pub mod slot_writer;

@@ -29,7 +29,7 @@ use s2dump_vmsa::PhysAddr;
 
 /// The hypervisor, as the handler sees it.
 pub trait Platform {
-    /// A slot page, pinned until dropped.
+    /// The pages of a slot, pinned until dropped.
     type Slot<'p>: PinnedSlot
     where
         Self: 'p;
@@ -57,8 +57,10 @@ pub trait Platform {
     /// Returns the ticks of the system counter in a second.
     fn counter_hz(&self) -> u32;
 
-    /// Pins the page with frame number `pfn` if the host shares it with EL2. `pfn` may be any number.
-    fn pin_slot(&self, pfn: u64) -> Option<Self::Slot<'_>>;
+    /// Pins the pages of `slot` if the host shares all of them with EL2, and if they are no more than a slot has
+    /// ([`SLOT_PAGES`](s2dump_abi::slot::SLOT_PAGES)). `slot` names them as x2 of a call does
+    /// ([`slot_pages`](s2dump_abi::hypercall::slot_pages)), and may be any number.
+    fn pin_slot(&self, slot: u64) -> Option<Self::Slot<'_>>;
 
     /// Locks the table that `target` names, and returns its registers. `target` may be any number.
     ///
@@ -151,9 +153,9 @@ pub struct Region<'m> {
 /// Bytes of a page frame, as a shift.
 pub const FRAME_SHIFT: u32 = 12;
 
-/// A page that the host shares with EL2, and cannot take back while this lives.
+/// Pages that the host shares with EL2, and cannot take back while this lives.
 pub trait PinnedSlot {
-    /// Returns the page to write.
+    /// Returns the pages to write.
     fn page(&self) -> SlotPage<'_>;
 }
 

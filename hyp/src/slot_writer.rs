@@ -1,35 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Writes a slot into a page the host shares.
+//! Writes a slot into pages the host shares.
 //!
-//! Invariants others rely on: the page is only ever written; each byte of the header and of each record counted in it
+//! Invariants others rely on: the pages are only ever written; each byte of the header and of each record counted in it
 //! is written; the first word, which holds the magic number, is cleared first and written last, so a slot that was
 //! begun but not finished is none.
 
 use crate::coalescer::RecordOut;
+use crate::packed::PackedOut;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
-use s2dump_abi::slot::{Fact, FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES, SLOT_RECORDS, SLOT_VMS};
+use s2dump_abi::slot::{
+    Fact, FrameRecord, PackedRun, Record, SlotHeader, VmRecord, SLOT_BYTES, SLOT_MAGIC, SLOT_PAGE_BYTES, SLOT_RECORDS,
+    SLOT_VMS,
+};
+use s2dump_abi::version::ABI_VERSION;
 
-/// 64-bit words of a slot.
+/// 64-bit words of a slot of the ring.
 pub const SLOT_WORDS: usize = SLOT_BYTES / 8;
+/// 64-bit words of one of its pages.
+pub const SLOT_PAGE_WORDS: usize = SLOT_PAGE_BYTES / 8;
+
+/// The first word of every slot.
+const MAGIC_AND_VERSION: u64 = SLOT_MAGIC as u64 | (ABI_VERSION.to_bits() as u64) << 32;
 
 const HEADER_WORDS: usize = size_of::<SlotHeader>() / 8;
 const RECORD_WORDS: usize = size_of::<Record>() / 8;
 const FACT_WORDS: usize = size_of::<Fact>() / 8;
 const FRAME_WORDS: usize = size_of::<FrameRecord>() / 8;
+const PACKED_WORDS: usize = size_of::<PackedRun>() / 8;
 const VM_WORDS: usize = size_of::<VmRecord>() / 8;
 
-/// A page to write a slot into. The host may read and write it at any moment.
+/// One or more pages to write a slot into. The host may read and write them at any moment.
 #[derive(Clone, Copy, Debug)]
-pub struct SlotPage<'p>(&'p [AtomicU64; SLOT_WORDS]);
+pub struct SlotPage<'p>(&'p [AtomicU64]);
 
 impl<'p> SlotPage<'p> {
-    /// Takes the words of the page.
+    /// Takes the words of the pages: of at least one.
     #[must_use]
-    pub const fn new(words: &'p [AtomicU64; SLOT_WORDS]) -> Self {
+    pub const fn new(words: &'p [AtomicU64]) -> Self {
         Self(words)
     }
 
-    /// Writes `values` from word `first` on, unless they would end beyond the page.
+    /// Writes `values` from word `first` on, unless they would end beyond the pages.
     #[inline(always)]
     fn write<const COUNT: usize>(self, first: usize, values: &[u64; COUNT]) {
         if let Some(words) = self.0.get(first..).and_then(<[_]>::first_chunk::<COUNT>) {
@@ -48,7 +60,7 @@ pub struct SlotWriter<'p> {
 }
 
 impl<'p> SlotWriter<'p> {
-    /// Begins a slot: from now on the page holds none, until [`Self::finish`].
+    /// Begins a slot: from now on the pages hold none, until [`Self::finish`].
     #[inline(always)]
     #[must_use]
     pub fn begin(page: SlotPage<'p>) -> Self {
@@ -56,7 +68,7 @@ impl<'p> SlotWriter<'p> {
         Self { page, records: 0 }
     }
 
-    /// Returns how many records were put.
+    /// Returns how many records were put. Those of a packed slot are words.
     #[inline(always)]
     #[must_use]
     pub fn records(&self) -> usize {
@@ -126,13 +138,42 @@ impl<'p> SlotWriter<'p> {
     /// Writes the header, the word with the magic number last.
     #[inline(always)]
     pub fn finish(self, header: &SlotHeader) {
+        self.write_header(header);
+        self.write_magic();
+    }
+
+    /// Writes the header but for the word with the magic number.
+    #[cold] // Not inlined: each operation has it.
+    #[inline]
+    pub fn write_header(&self, header: &SlotHeader) {
         let words: &[u64; HEADER_WORDS] = zerocopy::transmute_ref!(header);
-        let [magic, rest @ ..] = words;
+        let [_, rest @ ..] = words;
         self.page.write(1, rest);
-        // Pairs with whoever sees the magic number in the shared page while this runs; the driver itself is ordered by
-        // the return from the hypercall.
+    }
+
+    /// Ends a slot whose header was written before, but for what a chunk's walk found out: `counts` as in x3, `next`,
+    /// `digest` and `held_ticks`.
+    #[inline(always)]
+    pub fn finish_chunk(self, counts: u64, next: u64, digest: u64, held_ticks: u32) {
+        const {
+            // `counts` are two fields; the word of `held_ticks` has `status` in its lower half, which is 0.
+            assert!(offset_of!(SlotHeader, record_count) == 16 && offset_of!(SlotHeader, visited) == 20);
+            assert!(offset_of!(SlotHeader, status) % 8 == 0 && offset_of!(SlotHeader, held_ticks) % 8 == 4);
+        }
+        self.page.write(offset_of!(SlotHeader, record_count) / 8, &[counts]);
+        self.page.write(offset_of!(SlotHeader, next) / 8, &[next]);
+        self.page.write(offset_of!(SlotHeader, digest) / 8, &[digest]);
+        self.page.write(offset_of!(SlotHeader, status) / 8, &[u64::from(held_ticks) << 32]);
+        self.write_magic();
+    }
+
+    /// Writes the word with the magic number, which makes it a slot.
+    #[inline(always)]
+    fn write_magic(&self) {
         if let Some(word) = self.page.0.first() {
-            word.store(*magic, Ordering::Release);
+            // Pairs with whoever sees the magic number in the shared page while this runs; the driver itself is ordered by
+            // the return from the hypercall.
+            word.store(MAGIC_AND_VERSION, Ordering::Release);
         }
     }
 }
@@ -148,5 +189,19 @@ impl RecordOut for SlotWriter<'_> {
         let words: [u64; RECORD_WORDS] = zerocopy::transmute!(*record);
         self.page.write(HEADER_WORDS + self.records * RECORD_WORDS, &words);
         self.records += 1;
+    }
+}
+
+impl PackedOut for SlotWriter<'_> {
+    #[inline(always)]
+    fn free_words(&self) -> &[AtomicU64] {
+        self.page.0.get(HEADER_WORDS + self.records..).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn put_packed(&mut self, head: &PackedRun, words: usize) {
+        let head: &[u64; PACKED_WORDS] = zerocopy::transmute_ref!(head);
+        self.page.write(HEADER_WORDS + self.records, head);
+        self.records += PACKED_WORDS + words;
     }
 }

@@ -26,7 +26,7 @@ pub enum EntryKind {
     Invalid = 0,
     /// A page or block.
     Leaf = 1,
-    /// A table that was entered. Only seen by [`walk_address`].
+    /// A table that was entered. Only seen by [`walk_address`], and by [`Sink::take_table`].
     Table = 2,
     /// Valid, but of a type the level does not allow.
     Reserved = 3,
@@ -113,6 +113,14 @@ pub trait Sink {
 
     /// Takes a table descriptor that was not entered; returns whether there was room for it.
     fn take_wrong(&mut self, entry: &Entry) -> bool;
+
+    /// Takes a table descriptor that is entered next; returns whether there was room for it. If not, it comes again when
+    /// the walk goes on. When a walk goes on within what it spans, it comes again too.
+    #[inline(always)]
+    fn take_table(&mut self, entry: &Entry) -> bool {
+        let _ = entry;
+        true
+    }
 }
 
 /// How far a walk came.
@@ -161,7 +169,7 @@ const _: () = assert!((Level::MAX_DEPTH as u32 - 1) * TableAttrs::BITS <= u32::B
 /// # Errors
 ///
 /// [`OutsideMemory`] if the root itself cannot be read.
-#[inline]
+#[inline(always)]
 pub fn walk_range<M: TableMemory, S: Sink>(
     memory: &M,
     root: &Root,
@@ -171,102 +179,147 @@ pub fn walk_range<M: TableMemory, S: Sink>(
     sink: &mut S,
 ) -> Result<Walked, OutsideMemory> {
     let geometry = root.geometry();
-    let granule = geometry.granule();
-    let index_bits = granule.index_bits();
     let end_ia = u64::min(end.get(), geometry.ia_end());
-    let mut ia = cursor.get();
-    let mut visited = 0;
-    if ia >= end_ia {
-        return Ok(Walked { next: cursor, visited });
+    if cursor.get() >= end_ia {
+        return Ok(Walked { next: cursor, visited: 0 });
     }
-
-    let mut level = geometry.start_level();
-    let mut shift = granule.entry_shift(level);
-    let mut depth = 0;
-    let mut table = root.entries(memory, ia)?;
-    let mut path: Path = [root.base(); Level::MAX_DEPTH];
-    let mut inherited = Inherited::default();
-
-    while ia < end_ia {
-        let index = (ia >> shift) & ((1 << index_bits) - 1);
-        let wanted = ((end_ia - 1) >> shift) - (ia >> shift) + 1;
-        let count = u64::min(wanted, u64::from(budget - visited));
-        let entries = part(table, index, count).unwrap_or_default();
-        if entries.is_empty() {
-            break; // The budget is used up.
+    let level = geometry.start_level();
+    let mut walk = Walk {
+        memory,
+        root,
+        end_ia,
+        left: budget,
+        ia: cursor.get(),
+        level,
+        shift: geometry.granule().entry_shift(level),
+        depth: 0,
+        table: root.entries(memory, cursor.get())?,
+        path: [root.base(); Level::MAX_DEPTH],
+        inherited: Inherited::default(),
+    };
+    // The two never need stack at one time.
+    while let Some(stretch) = walk.stretch() {
+        let (taken, stretch_end) = sink.take_stretch(&stretch);
+        if !walk.go_on(taken, stretch_end, sink)? {
+            break;
         }
-        let stretch = Stretch {
+    }
+    let next = Ipa::try_new(u64::min(walk.ia, end_ia)).unwrap_or(end);
+    Ok(Walked { next, visited: budget - walk.left })
+}
+
+/// Where a walk is.
+struct Walk<'m, M> {
+    memory: &'m M,
+    root: &'m Root,
+    /// Where it ends.
+    end_ia: u64,
+    /// Descriptors that it may still read.
+    left: u32,
+    /// The next address to look at.
+    ia: u64,
+    /// Level of the table that has its entry.
+    level: Level,
+    /// What an entry of that spans, as a shift.
+    shift: u32,
+    /// Tables above that one.
+    depth: usize,
+    /// Its entries.
+    table: &'m [AtomicU64],
+    path: Path,
+    inherited: Inherited,
+}
+
+impl<'m, M: TableMemory> Walk<'m, M> {
+    /// Returns the next entries, or `None` if the budget is used up.
+    #[inline(always)]
+    fn stretch(&self) -> Option<Stretch<'m>> {
+        let &Self { ia, end_ia, level, shift, .. } = self;
+        let geometry = self.root.geometry();
+        let index = (ia >> shift) & ((1 << geometry.granule().index_bits()) - 1);
+        let wanted = ((end_ia - 1) >> shift) - (ia >> shift) + 1;
+        let entries = part(self.table, index, u64::min(wanted, self.left.into())).filter(|part| !part.is_empty())?;
+        Some(Stretch {
             ia: ia & (u64::MAX << shift),
             level,
             shift,
             entries,
-            inherited: inherited.current(),
+            inherited: self.inherited.current(),
             block: if geometry.is_block_level(level) { EntryKind::Leaf } else { EntryKind::Reserved },
             table_or_page: if level.is_last() { EntryKind::Leaf } else { EntryKind::Table },
-        };
+        })
+    }
 
-        let (taken, stretch_end) = sink.take_stretch(&stretch);
-        visited += taken as u32; // At most `count`, which came from a u32.
+    /// Goes on behind the entries that the sink took: into a table, over a wrong one, out of those that end. Returns whether
+    /// there is more to walk.
+    ///
+    /// Not inlined, and generic for that: see the loops of runs.
+    #[inline(never)]
+    fn go_on<S: Sink>(&mut self, taken: usize, end: StretchEnd, sink: &mut S) -> Result<bool, OutsideMemory> {
+        let geometry = self.root.geometry();
+        let index_bits = geometry.granule().index_bits();
+        self.left -= taken as u32; // At most as many.
+        let ia_first = (self.ia & (u64::MAX << self.shift)).wrapping_add((taken as u64) << self.shift);
         if taken != 0 {
-            ia = stretch.ia + ((taken as u64) << shift);
+            self.ia = ia_first;
         }
-        match stretch_end {
+        match end {
             StretchEnd::All => {}
             StretchEnd::Full => {
-                visited += 1;
-                break;
+                self.left -= 1;
+                return Ok(false);
             }
             StretchEnd::Table(raw) => {
-                visited += 1;
-                let oa = raw.next_table(geometry);
-                match (enter(memory, root, &path, depth, oa), level.child()) {
-                    (Ok(entered), Some(child)) => {
-                        depth += 1;
-                        level = child;
-                        shift -= index_bits;
-                        table = entered;
-                        inherited.enter(geometry.table_attrs(raw.to_bits()));
-                        if let Some(place) = path.get_mut(depth) {
-                            *place = oa;
-                        }
-                        continue;
+                self.left -= 1;
+                let (oa, level) = (raw.next_table(geometry), self.level);
+                let entered = enter(self.memory, self.root, &self.path, self.depth, oa);
+                let kind = entered.err().unwrap_or(EntryKind::Table);
+                let entry = Entry { ia: ia_first, oa, raw, level, kind, inherited: TableAttrs::NONE };
+                // (A stretch of level 3 has no tables.)
+                if let (Ok(entered), Some(child)) = (entered, level.child()) {
+                    if !sink.take_table(&entry) {
+                        return Ok(false);
                     }
-                    (Ok(_), None) => break, // Not reached: a stretch of level 3 has no tables.
-                    (Err(kind), _) => {
-                        let ia_first = ia & (u64::MAX << shift);
-                        let entry = Entry { ia: ia_first, oa, raw, level, kind, inherited: TableAttrs::NONE };
-                        if !sink.take_wrong(&entry) {
-                            break;
-                        }
-                        ia = entry.ia + (1 << shift);
+                    self.depth += 1;
+                    self.level = child;
+                    self.shift -= index_bits;
+                    self.table = entered;
+                    self.inherited.enter(geometry.table_attrs(raw.to_bits()));
+                    if let Some(place) = self.path.get_mut(self.depth) {
+                        *place = oa;
                     }
+                    return Ok(true);
                 }
+                if !sink.take_wrong(&entry) {
+                    return Ok(false);
+                }
+                self.ia = ia_first + (1 << self.shift);
             }
         }
 
         // Climb out of the tables that end here, at least to the next of those a root concatenates.
         let mut has_ended = false;
-        while ia & ((1 << (shift + index_bits)) - 1) == 0 && ia < end_ia {
+        while self.ia & ((1 << (self.shift + index_bits)) - 1) == 0 && self.ia < self.end_ia {
             has_ended = true;
-            let (Some(parent), Some(above)) = (level.parent(), depth.checked_sub(1)) else { break };
-            depth = above;
-            level = parent;
-            shift += index_bits;
-            inherited.climb();
+            let (Some(parent), Some(above)) = (self.level.parent(), self.depth.checked_sub(1)) else { break };
+            self.depth = above;
+            self.level = parent;
+            self.shift += index_bits;
+            self.inherited.climb();
         }
         if has_ended {
-            table = match path.get(depth) {
-                Some(&above) if depth != 0 => match memory.table(above, granule) {
+            self.table = match self.path.get(self.depth) {
+                Some(&above) if self.depth != 0 => match self.memory.table(above, geometry.granule()) {
                     Ok(entries) => entries,
                     // A table stays one while it is locked, so this one never was. The next call starts here and
                     // reports it.
-                    Err(OutsideMemory { .. }) => break,
+                    Err(OutsideMemory { .. }) => return Ok(false),
                 },
-                _ => root.entries(memory, ia)?,
+                _ => self.root.entries(self.memory, self.ia)?,
             };
         }
+        Ok(self.ia < self.end_ia)
     }
-    Ok(Walked { next: Ipa::try_new(u64::min(ia, end_ia)).unwrap_or(end), visited })
 }
 
 /// Shows the entry of each level that translates `ia`, root first, to `visit`: at most five.
@@ -334,7 +387,9 @@ fn classify(raw: RawDescriptor, level: Level, geometry: &Geometry) -> (EntryKind
 }
 
 /// Returns the table at `table`, or what to report if it may not be entered from `path[..=depth]`.
-#[inline(always)]
+///
+/// Not inlined: both kinds of walk have it.
+#[inline(never)]
 fn enter<'m, M: TableMemory>(
     memory: &'m M,
     root: &Root,

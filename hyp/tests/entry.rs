@@ -5,7 +5,7 @@ use crate::common::{shape, Tables, BASE, BLOCK, PAGE, TABLE};
 use crate::fake::{Answer, Hypervisor, SLOT_PFN};
 use proptest::prelude::*;
 use s2dump_abi::hypercall::{
-    unpack_counts, DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET,
+    slot_pages, unpack_counts, DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET,
 };
 use s2dump_abi::slot::{
     encoding, record_flags, slot_flags, Record, RecordKind, SlotHeader, SlotKind, SLOT_MAGIC, SLOT_VMS,
@@ -47,7 +47,7 @@ fn good_hello() {
     let answer = hypervisor(|_| ()).call([0, ABI_VERSION.to_bits().into(), 0, 0, 0, 0, 0]);
     assert_status(&answer, Status::OK);
     assert_eq!(answer.x2, u64::from(ABI_VERSION.to_bits()) | u64::from(DEFAULT_BUDGET) << 32);
-    assert_eq!(answer.x3, 0x7e7);
+    assert_eq!(answer.x3, 0x7ff);
     answer.assert_untouched();
 }
 
@@ -142,13 +142,68 @@ fn bad_target() {
 
 #[test]
 fn bad_slot_not_shared() {
-    for pfn in [0, SLOT_PFN + 1, u64::MAX, 1 << 52] {
+    for pfn in [0, SLOT_PFN + 1, u64::MAX >> 8, 1 << 52] {
         let hypervisor = hypervisor(|_| ());
         for (op, x3, x5) in [(Op::LIST, 0, 0), (Op::DUMP, VM, 1 << 40), (Op::WALK, VM, 0)] {
             assert_status(&hypervisor.call([op.0.into(), pfn, x3, 0, x5, 0, 0]), Status::SLOT_NOT_SHARED);
         }
         assert_eq!(hypervisor.locks.get(), 0, "no lock for nothing");
     }
+}
+
+/// Only a packed dump has a use for more than one page, and not for more than a slot has.
+#[test]
+fn bad_further_pages() {
+    let hypervisor = hypervisor(|_| ());
+    for (op, x3, x5) in [(Op::LIST, 0, 0), (Op::DUMP, VM, 1 << 40), (Op::WALK, VM, 0)] {
+        let answer = hypervisor.call([op.0.into(), slot_pages(SLOT_PFN, 2), x3, 0, x5, 0, 0]);
+        assert_status(&answer, Status::UNKNOWN_FLAG);
+    }
+    let packed = |pages| {
+        let flags = DumpFlags::PACKED.union(DumpFlags::EXACT);
+        hypervisor.call([op(Op::DUMP, flags), slot_pages(SLOT_PFN, pages), VM, 0, 1 << 40, 0, 0])
+    };
+    assert_status(&packed(5), Status::SLOT_NOT_SHARED);
+    assert_status(&packed(256), Status::SLOT_NOT_SHARED);
+    assert_eq!(hypervisor.locks.get(), 0, "no lock for nothing");
+    assert_status(&packed(4), Status::OK);
+}
+
+/// A packed slot has no way to say that output addresses jump.
+#[test]
+fn bad_packed_but_not_exact() {
+    assert_status(&dump(&hypervisor(|_| ()), DumpFlags::PACKED, 0, 1 << 40, 0, 0), Status::UNKNOWN_FLAG);
+}
+
+/// A guest whose every page jumps, at the default budget, packed and not: the bytes and calls that packing is for.
+#[test]
+fn good_packed_dump_is_dense() {
+    let pages = 16 * 512_u64;
+    let hypervisor = hypervisor(|tables| {
+        (0..pages).for_each(|n| tables.map(n << 12, 3, (n * 7919 % (1 << 20)) << 12, PAGE));
+    });
+    let run = |flags: DumpFlags, slot: u64| {
+        let (mut cursor, mut calls, mut bytes, mut headers) = (0, 0, 0, Vec::new());
+        while cursor < pages << 12 {
+            let answer = hypervisor.call([op(Op::DUMP, flags), slot, VM, cursor, pages << 12, 0, calls]);
+            assert_status(&answer, Status::OK);
+            let header = answer.header().unwrap();
+            assert_eq!((header.start, header.next, header.sequence), (cursor, answer.x2, calls));
+            assert_eq!((u64::from(header.visited) << 32) | u64::from(header.record_count), answer.x3);
+            assert!(header.visited <= DEFAULT_BUDGET);
+            (cursor, calls, bytes) = (answer.x2, calls + 1, bytes + header.used_bytes().unwrap() as u64);
+            headers.push(header);
+        }
+        (calls, bytes, headers)
+    };
+    let flags = DumpFlags::EXACT.union(DumpFlags::PACKED);
+    let (calls, bytes, headers) = run(flags, slot_pages(SLOT_PFN, 4));
+    let (exact_calls, exact_bytes, _) = run(DumpFlags::EXACT, SLOT_PFN);
+    assert!(bytes <= 10 * pages, "{bytes} bytes for {pages} pages");
+    assert!(exact_bytes > 32 * pages && 8 * calls <= exact_calls, "{calls} calls, {exact_calls} not packed");
+    let first = headers[0];
+    assert_eq!((first.kind, first.record_bytes), (SlotKind::PACKED.0, 8));
+    assert_eq!(first.flags & slot_flags::EXACT, slot_flags::EXACT);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod fake;
 mod frames;
 mod hostile;
 mod merging;
+mod packed;
 mod properties;
 mod random;
 mod targets;

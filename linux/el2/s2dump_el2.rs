@@ -16,12 +16,12 @@ use core::mem::{offset_of, MaybeUninit};
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 
-use s2dump_abi::hypercall::Status;
+use s2dump_abi::hypercall::{unpack_slot, Status};
 use s2dump_abi::slot::{Fact, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_hyp::entry;
 use s2dump_hyp::platform::{Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo};
-use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
+use s2dump_hyp::slot_writer::{SlotPage, SLOT_PAGE_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
 
@@ -75,8 +75,8 @@ extern "C" {
     fn s2dump_el2_permitted() -> u32;
     fn s2dump_el2_counter() -> u64;
     fn s2dump_el2_counter_hz() -> u32;
-    fn s2dump_el2_slot_pin(pfn: u64) -> *mut u64;
-    fn s2dump_el2_slot_unpin(slot: *mut u64);
+    fn s2dump_el2_slot_pin(pfn: u64, pages: u32) -> *mut u64;
+    fn s2dump_el2_slot_unpin(slot: *mut u64, pages: u32);
     fn s2dump_el2_table_page(pa: u64) -> *const u64;
     fn s2dump_pkvm_table_lock(target: u64, table: *mut CTable) -> u32;
     fn s2dump_pkvm_table_unlock(owner: *mut c_void);
@@ -111,12 +111,15 @@ pub unsafe extern "C" fn s2dump_el2_handle(registers: *mut [u64; 8]) {
 /// The hypervisor, reached through its C side.
 struct Hypervisor;
 
-/// A pinned page of the host.
+/// Pinned pages of the host.
 ///
 /// # Invariants
 ///
-/// Points to a page that `s2dump_el2_slot_pin` returned and that is unpinned only by `drop`.
-struct Slot(NonNull<u64>);
+/// Points to `pages` pages that `s2dump_el2_slot_pin` pinned and that are unpinned only by `drop`.
+struct Slot {
+    first: NonNull<u64>,
+    pages: u32,
+}
 
 /// A locked table.
 ///
@@ -167,13 +170,14 @@ impl Platform for Hypervisor {
     }
 
     #[inline]
-    fn pin_slot(&self, pfn: u64) -> Option<Slot> {
+    fn pin_slot(&self, slot: u64) -> Option<Slot> {
+        let (pfn, pages) = unpack_slot(slot);
         // SAFETY:
-        // - Takes any number.
+        // - Takes any numbers.
         // - No lock is held: `hyp` pins before it locks, and its caller holds none.
-        let page = unsafe { s2dump_el2_slot_pin(pfn) };
+        let first = unsafe { s2dump_el2_slot_pin(pfn, pages) };
         // INVARIANT: as C returned it.
-        NonNull::new(page).map(Slot)
+        NonNull::new(first).map(|first| Slot { first, pages })
     }
 
     #[inline]
@@ -258,10 +262,12 @@ impl Platform for Hypervisor {
 impl PinnedSlot for Slot {
     #[inline]
     fn page(&self) -> SlotPage<'_> {
+        let words = self.pages as usize * SLOT_PAGE_WORDS;
         // SAFETY:
-        // - A page, so aligned, large enough, and mapped writable at EL2 until `drop`, which outlives the reference.
-        // - EL1 and EL0 may write it at any moment: atomics are made for that, and `SlotPage` only writes.
-        SlotPage::new(unsafe { self.0.cast::<[AtomicU64; SLOT_WORDS]>().as_ref() })
+        // - Pages that follow each other in the linear map, so aligned and large enough, and mapped writable at EL2 until
+        //   `drop`, which outlives the reference.
+        // - EL1 and EL0 may write them at any moment: atomics are made for that, and `SlotPage` only writes.
+        SlotPage::new(unsafe { core::slice::from_raw_parts(self.first.as_ptr().cast::<AtomicU64>(), words) })
     }
 }
 
@@ -271,7 +277,7 @@ impl Drop for Slot {
         // SAFETY:
         // - Pinned by `pin_slot`, unpinned nowhere else.
         // - No lock is held: a `Guard` is dropped before the `Slot` that was pinned before it.
-        unsafe { s2dump_el2_slot_unpin(self.0.as_ptr()) }
+        unsafe { s2dump_el2_slot_unpin(self.first.as_ptr(), self.pages) }
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Fake {
     /// Spoils each answer.
     pub(crate) spoil: Option<Spoil>,
     pub(crate) no_memory: bool,
+    /// The slots of which all pages were shared.
+    pub(crate) shared_whole: Vec<u32>,
     /// The slots that user space holds. They must not change.
     pub(crate) lent: Vec<u32>,
 }
@@ -90,6 +92,7 @@ impl Fake {
             interrupt_at: None,
             spoil: None,
             no_memory: false,
+            shared_whole: Vec::new(),
             lent: Vec::new(),
         }
     }
@@ -322,6 +325,11 @@ impl Host for Fake {
 
     fn slot_pfn(&self, slot: u32) -> u64 {
         PFN + u64::from(slot)
+    }
+
+    fn share_further_pages(&mut self, slot: u32) -> Result<(), Errno> {
+        self.shared_whole.push(slot);
+        Ok(())
     }
 
     fn read_slot(&self, slot: u32, offset: usize, into: &mut [u8]) -> Result<(), Errno> {

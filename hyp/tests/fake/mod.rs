@@ -2,15 +2,16 @@
 //! A hypervisor of no substance: it counts what is held and checks the order in which it is taken.
 
 use crate::common::{Stage, Tables};
-use s2dump_abi::hypercall::Status;
+use s2dump_abi::hypercall::{unpack_slot, Status};
 use s2dump_abi::slot::{
     encoding, slot_flags, table_features, vm_flags, Fact, FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES,
+    SLOT_PAGES,
 };
 use s2dump_abi::target::Target;
 use s2dump_hyp::platform::{
     Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT,
 };
-use s2dump_hyp::slot_writer::{SlotPage, SLOT_WORDS};
+use s2dump_hyp::slot_writer::{SlotPage, SLOT_PAGE_WORDS, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
 use std::cell::Cell;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-/// The only page the host shares.
+/// The first of the only pages the host shares: those of a slot.
 pub(crate) const SLOT_PFN: u64 = 0x4_2042;
 /// What the page holds before a call.
 pub(crate) const STALE: u64 = 0xaaaa_aaaa_aaaa_aaaa;
@@ -170,11 +171,11 @@ impl Answer {
     }
 }
 
-pub(crate) struct Pinned<'p>(&'p Hypervisor);
+pub(crate) struct Pinned<'p>(&'p Hypervisor, usize);
 
 impl PinnedSlot for Pinned<'_> {
     fn page(&self) -> SlotPage<'_> {
-        SlotPage::new(self.0.page.as_slice().try_into().unwrap())
+        SlotPage::new(&self.0.page[..self.1 * SLOT_PAGE_WORDS])
     }
 }
 
@@ -291,13 +292,14 @@ impl Platform for Hypervisor {
         62_500_000
     }
 
-    fn pin_slot(&self, pfn: u64) -> Option<Pinned<'_>> {
+    fn pin_slot(&self, slot: u64) -> Option<Pinned<'_>> {
+        let (pfn, pages) = unpack_slot(slot);
         assert_eq!(self.locked.get(), 0, "pinned under a lock");
         assert_eq!(self.pinned.get(), 0, "two slots");
-        (pfn == SLOT_PFN).then(|| {
+        (pfn == SLOT_PFN && pages as usize <= SLOT_PAGES).then(|| {
             self.pinned.set(1);
             self.pins.set(self.pins.get() + 1);
-            Pinned(self)
+            Pinned(self, pages as usize)
         })
     }
 
