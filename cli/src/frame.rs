@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One slot: bytes to a checked header and records. Trusts no length, count or version.
 
-use s2dump_abi::slot::{Fact, FrameRecord, Record, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC};
+use s2dump_abi::slot::{Fact, FrameRecord, Record, SlotHeader, SlotKind, VmRecord, MAX_SLOT_BYTES, SLOT_MAGIC};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -62,6 +62,8 @@ pub(crate) fn measure(bytes: &[u8]) -> Result<(SlotHeader, usize), SlotFault> {
 pub(crate) enum Records<'a> {
     /// Of RANGES, WALK and EXAMINE slots.
     Runs(RecordIter<'a, Record>),
+    /// The words of PACKED slots.
+    Packed(RecordIter<'a, u64>),
     /// Of VMS slots.
     Vms(RecordIter<'a, VmRecord>),
     /// Of FRAMES slots.
@@ -91,6 +93,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Slot<'_>, SlotFault> {
     let body = bytes.get(usize::from(header.header_bytes)..used.min(have)).unwrap_or_default();
     let records = match SlotKind(header.kind) {
         SlotKind::RANGES | SlotKind::WALK | SlotKind::EXAMINE => Records::Runs(RecordIter::try_new(body, &header)?),
+        SlotKind::PACKED => Records::Packed(RecordIter::try_new(body, &header)?),
         SlotKind::VMS => Records::Vms(RecordIter::try_new(body, &header)?),
         SlotKind::FRAMES => Records::Frames(RecordIter::try_new(body, &header)?),
         SlotKind::FACTS => Records::Facts(RecordIter::try_new(body, &header)?),
@@ -126,5 +129,10 @@ impl<T: FromBytes + KnownLayout + Immutable> Iterator for RecordIter<'_, T> {
     }
 }
 
-/// A buffer for one slot.
-pub(crate) type SlotBuffer = [u8; SLOT_BYTES];
+/// A buffer for one slot, of any size.
+pub(crate) type SlotBuffer = [u8; MAX_SLOT_BYTES];
+
+/// Returns a buffer for one slot.
+pub(crate) fn new_buffer() -> Box<SlotBuffer> {
+    Box::new([0; MAX_SLOT_BYTES])
+}

@@ -8,9 +8,10 @@ use crate::frame::{self, Records, Slot, SlotBuffer, SlotFault};
 use crate::model::{target_name, Changed, Outcome, Row, TableFacts, TableFault};
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{slot_flags, Fact, FrameRecord, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES};
+use s2dump_abi::slot::{slot_flags, Fact, FrameRecord, Record, RecordKind, SlotHeader, SlotKind, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
+use s2dump_hyp::packed::Unpacked;
 use s2dump_vmsa::Level;
 use std::collections::VecDeque;
 
@@ -23,6 +24,9 @@ pub(crate) enum Event {
     Walk(TableFacts),
     /// A run of the dump, or a step of the walk, that began last.
     Row(Row),
+    /// A table descriptor of the dump that began last, where the slots tell them. It covers no addresses; the rows of the table
+    /// page it leads to follow. It may come twice in a row.
+    Table(Row),
     /// A VM of a list.
     Vm(VmRecord),
     /// What is kept about page frames begins; the header says for which, and in which encoding.
@@ -123,7 +127,7 @@ pub(crate) struct Reader<S> {
 impl<S: SlotSource> Reader<S> {
     /// Reads from `source`.
     pub(crate) fn new(source: S) -> Self {
-        Self { source, buffer: Box::new([0; SLOT_BYTES]), sections: Sections::default(), failed: None }
+        Self { source, buffer: frame::new_buffer(), sections: Sections::default(), failed: None }
     }
 
     /// Returns the next event, or `None` at the end of the input.
@@ -234,6 +238,13 @@ impl Sections {
                     self.take_runs(&header, runs, cut_off.is_some());
                 }
             }
+            Records::Packed(words) => {
+                if self.enter(index, &header) {
+                    let table = self.section.as_ref().and_then(|section| section.table);
+                    let records = table.map(|table| Unpacked::new(words, &table.geometry));
+                    self.take_runs(&header, records.into_iter().flatten(), cut_off.is_some());
+                }
+            }
             Records::Vms(vms) => {
                 if self.enter(index, &header) {
                     self.events.extend(vms.map(Event::Vm));
@@ -255,7 +266,7 @@ impl Sections {
     /// Begins a section with the first of its slots, or checks that the slot goes on with the open one. Returns whether
     /// its records can be used.
     fn enter(&mut self, index: u64, header: &SlotHeader) -> bool {
-        let kind = SlotKind(header.kind);
+        let kind = section_kind(header);
         let goes_on = self.section.as_ref().is_some_and(|section| {
             section.kind == kind && section.first.target == header.target && header.sequence > section.first.sequence
         });
@@ -277,7 +288,7 @@ impl Sections {
     /// Begins a section. If another is open, it has no END slot, and ends here.
     fn begin(&mut self, index: u64, header: &SlotHeader) -> bool {
         self.close(None);
-        let kind = SlotKind(header.kind);
+        let kind = section_kind(header);
         let table = match kind {
             SlotKind::VMS | SlotKind::FACTS | SlotKind::EXAMINE => None,
             SlotKind::FRAMES if !matches!(header.page_shift, 12 | 14 | 16) => {
@@ -347,7 +358,9 @@ impl Sections {
         section.next_ia = header.next;
         let outcome = &mut section.outcome;
         outcome.calls += 1;
-        outcome.records += u64::from(header.record_count);
+        if header.kind != SlotKind::PACKED.0 {
+            outcome.records += u64::from(header.record_count);
+        }
         outcome.visited += u64::from(header.visited);
         outcome.max_visited = outcome.max_visited.max(header.visited);
         outcome.is_dying |= header.flags & slot_flags::DYING != 0;
@@ -369,7 +382,11 @@ impl Sections {
         let Some(table) = &section.table else { return };
         let is_dump = section.kind == SlotKind::RANGES;
         section.is_told |= is_cut_off;
-        for (place, record) in records.enumerate() {
+        let tells_tables = is_dump && header.flags & slot_flags::TABLES != 0;
+        let mut place = 0;
+        for record in records {
+            // The records of a packed slot are words.
+            section.outcome.records += u64::from(header.kind == SlotKind::PACKED.0);
             let name = || section.name.clone();
             let mut row = match check_run(table, &record, section.kind) {
                 Ok(row) => row,
@@ -379,8 +396,18 @@ impl Sections {
                     continue;
                 }
             };
+            if is_dump && row.kind == RecordKind::TABLE {
+                if !tells_tables || row.ia != section.due || row.count != 1 {
+                    let fault = "a table that is followed is no run";
+                    self.issues.push_back(Issue::Record(name(), record.ia, fault));
+                    continue;
+                }
+                self.events.push_back(Event::Table(row));
+                continue;
+            }
+            place += 1;
             if is_dump {
-                let is_first = place == 0;
+                let is_first = place == 1;
                 if row.ia > section.due && !section.is_told {
                     self.issues.push_back(Issue::Uncovered(name(), section.due, row.ia));
                     section.is_told = true;
@@ -474,9 +501,16 @@ impl Sections {
     }
 }
 
+/// Returns what a slot is a part of: a dump is a dump, packed or not.
+fn section_kind(header: &SlotHeader) -> SlotKind {
+    match SlotKind(header.kind) {
+        SlotKind::PACKED => SlotKind::RANGES,
+        kind => kind,
+    }
+}
+
 /// Checks that a record of a slot of `kind` describes entries that `table` can have.
 fn check_run(table: &TableFacts, record: &Record, kind: SlotKind) -> Result<Row, &'static str> {
-    let record_kind = RecordKind(record.kind);
     if record.kind > RecordKind::TABLE_LOOP.0 {
         return Err("of a kind this s2dump does not know");
     }
@@ -491,9 +525,6 @@ fn check_run(table: &TableFacts, record: &Record, kind: SlotKind) -> Result<Row,
     }
     if kind == SlotKind::WALK {
         return if record.count == 1 { Ok(row) } else { Err("a step of a walk is one entry") };
-    }
-    if record_kind == RecordKind::TABLE {
-        return Err("a table that is followed is no run");
     }
     Ok(row)
 }

@@ -9,7 +9,7 @@
 
 use super::{Fetched, SlotSource, SourceError};
 use crate::frame::{self, SlotBuffer, SlotFault, HEADER_BYTES};
-use s2dump_abi::slot::{SLOT_BYTES, SLOT_MAGIC};
+use s2dump_abi::slot::{MAX_SLOT_BYTES, SLOT_MAGIC};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
@@ -35,8 +35,11 @@ pub(crate) struct FileSource {
     found_slot: bool,
 }
 
-/// Enough for any slot behind any header.
-const WINDOW_BYTES: usize = 4 * SLOT_BYTES;
+/// Enough for any slot, and not to read each by itself.
+const WINDOW_BYTES: usize = 2 * MAX_SLOT_BYTES;
+
+/// How far to look for the next slot at once.
+const LOOK_BYTES: usize = 4096;
 
 impl FileSource {
     /// Opens `path`; `-` is standard input.
@@ -112,11 +115,11 @@ impl FileSource {
         let magic = SLOT_MAGIC.to_le_bytes();
         self.consume(1);
         loop {
-            let window = self.fill(SLOT_BYTES)?;
+            let window = self.fill(LOOK_BYTES)?;
             let Some(at) = window.windows(magic.len()).position(|bytes| bytes == magic) else {
                 // The last bytes may be the beginning of a magic number, unless they are the last of all.
                 let rest = window.len();
-                let keep = if rest < SLOT_BYTES { 0 } else { magic.len() - 1 };
+                let keep = if rest < LOOK_BYTES { 0 } else { magic.len() - 1 };
                 self.consume(rest - keep);
                 if keep == 0 {
                     break;

@@ -11,7 +11,6 @@ use crate::frame::SlotBuffer;
 use rustix::ioctl::{ioctl, Opcode, Updater};
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
 use s2dump_abi::ioctl::{Advance, Hello, Start, ADVANCE, HELLO, HELLO_1, START};
-use s2dump_abi::slot::SLOT_BYTES;
 use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
@@ -29,10 +28,12 @@ pub(crate) struct Ring {
 ///
 /// # Invariants
 ///
-/// `base` points to `slots * SLOT_BYTES` bytes that stay mapped and readable until drop.
+/// `base` points to `slots * slot_bytes` bytes that stay mapped and readable until drop. `slot_bytes` is no more than a
+/// buffer has.
 struct Mapping {
     base: NonNull<u8>,
     slots: u32,
+    slot_bytes: usize,
 }
 
 impl Ring {
@@ -61,14 +62,17 @@ impl Session for Ring {
         self.request::<{ HELLO_1 as Opcode }, Hello>(hello)
     }
 
-    fn map(&mut self, slots: u32) -> io::Result<()> {
-        let length = slots as usize * SLOT_BYTES;
+    fn map(&mut self, slots: u32, slot_bytes: usize) -> io::Result<()> {
+        if slot_bytes > size_of::<SlotBuffer>() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let length = slots as usize * slot_bytes;
         // SAFETY:
         // - A null hint without MAP_FIXED: the kernel picks unused addresses, no mapping of ours is replaced.
         let base = unsafe { mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, &self.file, 0) }?;
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        // INVARIANT: mmap succeeded for this length.
-        self.mapping = Some(Mapping { base, slots });
+        // INVARIANT: mmap succeeded for this length, and the size was checked.
+        self.mapping = Some(Mapping { base, slots, slot_bytes });
         Ok(())
     }
 
@@ -83,12 +87,13 @@ impl Session for Ring {
     fn copy_slot(&self, index: u32, into: &mut SlotBuffer) -> bool {
         let Some(mapping) = self.mapping.as_ref().filter(|mapping| index < mapping.slots) else { return false };
         // SAFETY:
-        // - By the invariant of `Mapping` and `index < slots`, SLOT_BYTES bytes from here are mapped and readable.
+        // - By the invariant of `Mapping` and `index < slots`, `slot_bytes` bytes from here are mapped and readable, and
+        //   `into` has room for them.
         // - `into` is ours, so the two do not overlap. No reference into the mapping is made; the driver has lent the
         //   slot, and if it wrote meanwhile the copy is only wrong, which the reader checks for.
         unsafe {
-            let slot = mapping.base.as_ptr().add(index as usize * SLOT_BYTES);
-            std::ptr::copy_nonoverlapping(slot.cast_const(), into.as_mut_ptr(), SLOT_BYTES);
+            let slot = mapping.base.as_ptr().add(index as usize * mapping.slot_bytes);
+            std::ptr::copy_nonoverlapping(slot.cast_const(), into.as_mut_ptr(), mapping.slot_bytes);
         }
         true
     }
@@ -98,7 +103,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY:
         // - By the invariant, exactly this range is mapped, and no reference into it was ever made.
-        let result = unsafe { munmap(self.base.as_ptr().cast(), self.slots as usize * SLOT_BYTES) };
+        let result = unsafe { munmap(self.base.as_ptr().cast(), self.slots as usize * self.slot_bytes) };
         debug_assert!(result.is_ok());
     }
 }
@@ -111,15 +116,18 @@ mod tests {
     #[test]
     fn copies_slots_of_the_mapping_only() {
         let path = std::env::temp_dir().join(format!("s2dump-ring-{}", std::process::id()));
-        let bytes: Vec<u8> = (0..3 * SLOT_BYTES).map(|at| (at / SLOT_BYTES) as u8).collect();
+        const BYTES: usize = 8192;
+        let bytes: Vec<u8> = (0..3 * BYTES).map(|at| (at / BYTES) as u8).collect();
         std::fs::write(&path, bytes).unwrap();
         let mut ring = Ring { file: File::open(&path).unwrap(), mapping: None };
         std::fs::remove_file(path).unwrap();
-        let mut slot = [0xaa; SLOT_BYTES];
+        let mut slot = [0xaa; size_of::<SlotBuffer>()];
         assert!(!ring.copy_slot(0, &mut slot), "nothing is mapped yet");
-        ring.map(2).unwrap();
+        assert!(ring.map(1, 2 * size_of::<SlotBuffer>()).is_err(), "more than a buffer has");
+        ring.map(2, BYTES).unwrap();
         assert!(ring.copy_slot(1, &mut slot));
-        assert_eq!(slot, [1; SLOT_BYTES]);
+        assert_eq!(slot[..BYTES], [1; BYTES]);
+        assert!(slot[BYTES..].iter().all(|&byte| byte == 0xaa));
         assert!(!ring.copy_slot(2, &mut slot), "the file has a third slot, the mapping has not");
         // A file knows no ioctl of ours.
         assert!(ring.advance(&mut zerocopy::FromZeros::new_zeroed()).is_err());

@@ -246,8 +246,8 @@ impl Session for Interrupting {
         self.device.hello_1(hello)
     }
 
-    fn map(&mut self, slots: u32) -> io::Result<()> {
-        self.device.map(slots)
+    fn map(&mut self, slots: u32, slot_bytes: usize) -> io::Result<()> {
+        self.device.map(slots, slot_bytes)
     }
 
     fn start(&mut self, start: &mut Start) -> io::Result<()> {

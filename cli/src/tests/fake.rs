@@ -114,7 +114,7 @@ impl Script {
 
 struct Fake {
     script: Script,
-    ring: Vec<SlotBuffer>,
+    ring: Vec<[u8; SLOT_BYTES]>,
     waiting: VecDeque<Vec<u8>>,
     first: u32,
     filled: u32,
@@ -154,7 +154,8 @@ impl Session for Fake {
         Ok(())
     }
 
-    fn map(&mut self, slots: u32) -> io::Result<()> {
+    fn map(&mut self, slots: u32, slot_bytes: usize) -> io::Result<()> {
+        assert_eq!(slot_bytes, SLOT_BYTES);
         self.ring = vec![[0xaa; SLOT_BYTES]; slots as usize];
         Ok(())
     }
@@ -211,7 +212,7 @@ impl Session for Fake {
 
     fn copy_slot(&self, index: u32, into: &mut SlotBuffer) -> bool {
         let Some(slot) = self.ring.get(index as usize) else { return false };
-        into.copy_from_slice(slot);
+        into[..SLOT_BYTES].copy_from_slice(slot);
         true
     }
 }

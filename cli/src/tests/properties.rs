@@ -8,7 +8,7 @@ use crate::reader::{Event, Reader};
 use crate::source::file::FileSource;
 use proptest::prelude::*;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{record_flags, Record, RecordKind, SlotHeader};
+use s2dump_abi::slot::{record_flags, slot_flags, PackedRun, Record, RecordKind, SlotHeader, SlotKind};
 use s2dump_hyp::coalescer::Fold;
 use s2dump_vmsa::pkvm::{self, Encoding, InvalidKind, Owner};
 use s2dump_vmsa::{Features, Geometry, RawDescriptor};
@@ -96,7 +96,12 @@ fn write_all(events: &[Event]) {
                     };
                     walk.write_text(&mut out).unwrap();
                 }
-                Event::Frames(_) | Event::Frame(_) | Event::Fact(_) | Event::Examined(_) | Event::Sighted(_) => {}
+                Event::Table(_)
+                | Event::Frames(_)
+                | Event::Frame(_)
+                | Event::Fact(_)
+                | Event::Examined(_)
+                | Event::Sighted(_) => {}
             }
         }
     }
@@ -248,6 +253,11 @@ proptest! {
         let split = split(&whole, &cuts);
         prop_assert!(split.len() > whole.len());
         prop_assert_eq!(merged(&split, exact), merged(&whole, exact));
+        // Packed slots tell the same, with table pages in between or without.
+        for tables in [false, true] {
+            let capture = packed(&split, tables);
+            prop_assert_eq!(rows_of(capture, true), merged(&whole, true));
+        }
     }
 }
 
@@ -346,9 +356,49 @@ fn split(records: &[Record], cuts: &[u32]) -> Vec<Record> {
     pieces
 }
 
+/// Packs `records`, some for each slot: single leaves become lists. With `tables` each slot also tells of a table.
+fn packed(records: &[Record], tables: bool) -> Capture {
+    let head = |record: &Record, count, flags| -> [u64; 2] {
+        let &Record { ia, level, kind, .. } = record;
+        zerocopy::transmute!(PackedRun { ia, count, level, kind, flags })
+    };
+    let mut capture = Capture::default();
+    let header = dump_header(0x1000, VTCR_40);
+    let flags = header.flags | if tables { slot_flags::TABLES } else { 0 };
+    let header = SlotHeader { kind: SlotKind::PACKED.0, record_bytes: 8, flags, ..header };
+    let (mut sequence, mut start) = (0, 0);
+    for slot in records.chunks(5) {
+        let (mut words, mut rest) = (Vec::new(), slot);
+        if tables {
+            let table = Record { kind: RecordKind::TABLE.0, level: 2, ..slot[0] };
+            words.extend(head(&table, 1, record_flags::LINEAR));
+            words.push(0x4567_8003);
+        }
+        while let [first, ..] = rest {
+            let is_listed = |record: &&Record| record.kind == RecordKind::LEAF.0 && record.count == 1;
+            let listed = rest.iter().take_while(|record| is_listed(record) && record.level == first.level).count();
+            let (count, flags) =
+                if listed > 0 { (listed as u32, record_flags::LIST) } else { (first.count, record_flags::LINEAR) };
+            words.extend(head(first, count, flags));
+            words.extend(rest[..listed.max(1)].iter().map(|record| record.descriptor));
+            rest = &rest[listed.max(1)..];
+        }
+        let last = slot.last().unwrap();
+        let next = last.ia + (u64::from(last.count) << (12 + 9 * (3 - last.level as u32)));
+        capture.slot(SlotHeader { sequence, start, next, record_count: words.len() as u32, ..header }, &words);
+        (sequence, start) = (sequence + 1, next);
+    }
+    capture.end(header.target, sequence, Status::OK).clone()
+}
+
 /// Reads `records` one per slot and merges them.
 fn merged(records: &[Record], exact: bool) -> Vec<Row> {
-    let capture = Capture::default().dump(dump_header(0x1000, VTCR_40), records, 1, Status::OK).clone();
+    assert!(records.iter().all(|record| record.flags & record_flags::LINEAR != 0));
+    rows_of(Capture::default().dump(dump_header(0x1000, VTCR_40), records, 1, Status::OK).clone(), exact)
+}
+
+/// Reads a capture of one dump, and merges its runs.
+fn rows_of(capture: Capture, exact: bool) -> Vec<Row> {
     let (events, issues) = read(capture.bytes);
     assert_eq!(issues, 0);
     let Some(Event::Dump(table)) = events.first().copied() else { panic!("no dump") };
@@ -360,6 +410,5 @@ fn merged(records: &[Record], exact: bool) -> Vec<Row> {
         }
     }
     rows.extend(merger.finish());
-    assert!(records.iter().all(|record| record.flags & record_flags::LINEAR != 0));
     rows
 }

@@ -6,7 +6,7 @@ use crate::model::Row;
 use crate::reader::{Event, Reader};
 use crate::source::file::FileSource;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{encoding, Fact, FactKind, FrameRecord, Record, RecordKind, SlotHeader, SlotKind};
+use s2dump_abi::slot::{encoding, slot_flags, Fact, FactKind, FrameRecord, Record, RecordKind, SlotHeader, SlotKind};
 use s2dump_abi::target::Target;
 use std::io::Cursor;
 
@@ -73,6 +73,33 @@ const BAD: &[Case] = &[
     ("unknown_kind", |at, _, r| r[0].kind = if at == 1 { 6 } else { r[0].kind }, 8, "does not know"),
     ("table", |at, _, r| r[0].kind = if at == 1 { RecordKind::TABLE.0 } else { r[0].kind }, 8, "is no run"),
 ];
+
+/// A table page is an event of its own, between the rows; without the flag, or in another place, it is an issue.
+#[test]
+fn tables_are_told_apart_from_rows() {
+    let table = |ia| Record { ia, oa: 0x4567_8000, descriptor: 0x4567_8003, ..leaves(ia, 2, 1, 0, 3) };
+    let table = |ia| Record { kind: RecordKind::TABLE.0, ..table(ia) };
+    let told = |flags: u16, at: usize, ia: u64| {
+        let mut records = protected_table();
+        records.insert(at, table(ia));
+        let header = dump_header(0x1000, VTCR_40);
+        let header = SlotHeader { flags: header.flags | flags, ..header };
+        let capture = Capture::default().dump(header, &records, 200, Status::OK).clone();
+        let source = FileSource::new(Box::new(Cursor::new(capture.bytes.clone())), "test".into());
+        let mut reader = Reader::new(source);
+        let mut tables = Vec::new();
+        while let Some(event) = reader.next_event().unwrap() {
+            if let Event::Table(row) = event {
+                tables.push((row.ia, row.oa));
+            }
+        }
+        (tables, read(&capture).0, reader.next_issue().is_some())
+    };
+    let ia = protected_table()[3].ia;
+    assert_eq!(told(slot_flags::TABLES, 3, ia), (vec![(ia, Some(0x4567_8000))], 9, false));
+    assert_eq!(told(0, 3, ia), (vec![], 9, true));
+    assert_eq!(told(slot_flags::TABLES, 3, ia + 0x1000), (vec![], 9, true));
+}
 
 #[test]
 fn bad_slots_are_told_and_good_rows_stay() {

@@ -8,13 +8,13 @@ use super::{list_vms, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::frame::SlotBuffer;
+use crate::frame::new_buffer;
 use crate::plan::Output;
 use crate::source::device::{Device, Query};
 use crate::source::output_file::OutputFile;
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
-use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_BYTES};
+use s2dump_abi::slot::{SlotHeader, SlotKind};
 use s2dump_abi::target::Identity;
 use s2dump_abi::version::features;
 use std::io::{self, Write};
@@ -127,7 +127,7 @@ fn copy(
 ) -> Result<Status, Copy> {
     let fail = |error: SourceError| Copy::Failed(error.into_failure(name));
     let mut slots = device.start(query).map_err(fail)?;
-    let mut buffer: Box<SlotBuffer> = Box::new([0; SLOT_BYTES]);
+    let mut buffer = new_buffer();
     let mut status = Status::OK;
     while let Fetched::Slot(used) = slots.fetch(&mut buffer).map_err(fail)? {
         if file.as_mut().is_some_and(|file| file.is_interrupted()) {

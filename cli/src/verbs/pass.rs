@@ -186,6 +186,7 @@ impl<'a> Pass<'a> {
                     }
                     self.row(row, context)?;
                 }
+                Some(Event::Table(row)) if self.dumping.is_some() => self.writer.table_page(&row),
                 Some(Event::End(SlotKind::RANGES, mut outcome)) if self.dumping.is_some() => {
                     progress.clear(context.err);
                     if let Some(error) = reader.take_failure() {
