@@ -5,10 +5,11 @@
 use anyhow::{bail, ensure, Context as _, Result};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{
-    frame_flags, Fact, FactKind, FrameRecord, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_MAGIC,
+    frame_flags, record_flags, slot_flags, Fact, FactKind, FrameRecord, PackedRun, Record, RecordKind, SlotHeader,
+    SlotKind, VmRecord, SLOT_MAGIC,
 };
 use s2dump_abi::version::ABI_VERSION;
-use zerocopy::FromBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// All slots of one start, each checked as it came.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub struct Dump {
     pub headers: Vec<SlotHeader>,
     /// Records, in order.
     pub records: Vec<Record>,
+    /// Records of tables, in order.
+    pub tables: Vec<Record>,
     /// VMs, in order.
     pub vms: Vec<VmRecord>,
     /// What pKVM keeps about page frames, in order.
@@ -72,7 +75,8 @@ impl Dump {
         let may_be_of_driver = matches!(kind, SlotKind::VMS | SlotKind::FACTS) && header.held_ticks == 0;
         ensure!(is_of_el2 || may_be_of_driver, "no tick rate: {header:x?}");
         // Of a list only looks at VMs that are there are timed; facts do not change, and need no lock.
-        let holds = matches!(kind, SlotKind::RANGES | SlotKind::WALK | SlotKind::FRAMES | SlotKind::EXAMINE);
+        let holds =
+            matches!(kind, SlotKind::RANGES | SlotKind::PACKED | SlotKind::WALK | SlotKind::FRAMES | SlotKind::EXAMINE);
         ensure!(!holds || header.held_ticks > 0, "no time of the hold: {header:x?}");
         ensure!(header.budget == 0 || header.visited <= header.budget, "over budget: {header:x?}");
         match kind {
@@ -80,8 +84,19 @@ impl Dump {
             SlotKind::WALK => {
                 self.records.extend_from_slice(<[Record]>::ref_from_bytes(bytes).ok().context("records")?)
             }
-            SlotKind::RANGES => {
-                let records = <[Record]>::ref_from_bytes(bytes).ok().context("records")?;
+            SlotKind::RANGES | SlotKind::PACKED => {
+                let unpacked;
+                let records = if header.kind == SlotKind::PACKED.0 {
+                    unpacked = unpack(<[u64]>::ref_from_bytes(bytes).ok().context("words")?)?;
+                    unpacked.as_slice()
+                } else {
+                    <[Record]>::ref_from_bytes(bytes).ok().context("records")?
+                };
+                let (tables, records): (Vec<Record>, Vec<Record>) =
+                    records.iter().partition(|record| record.kind == RecordKind::TABLE.0);
+                ensure!(tables.is_empty() || header.flags & slot_flags::TABLES != 0, "a table: {:x?}", tables[0]);
+                self.tables.extend(tables);
+                let records = records.as_slice();
                 check_cover(&header, records, self.headers.last())?;
                 let reaches_back = records.first().is_some_and(|record| record.ia < header.start);
                 self.reaching_back += usize::from(reaches_back && !self.headers.is_empty());
@@ -108,6 +123,30 @@ impl Dump {
         self.headers.push(header);
         Ok(())
     }
+}
+
+/// Makes records of the words of a packed slot: of a list, one for each entry.
+fn unpack(mut words: &[u64]) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    while let Ok((head, rest)) = PackedRun::read_from_prefix(words.as_bytes()) {
+        let rest = <[u64]>::ref_from_bytes(rest).ok().context("words")?;
+        let PackedRun { ia, count, level, kind, flags } = head;
+        let size = entry_bytes(level).with_context(|| format!("level of {head:x?}"))?;
+        let is_list = flags & record_flags::LIST != 0;
+        let listed = if is_list { count as usize } else { 1 };
+        ensure!(listed > 0, "a list of none: {head:x?}");
+        let (descriptors, after) = rest.split_at_checked(listed).with_context(|| format!("torn: {head:x?}"))?;
+        for (n, &descriptor) in (0..).zip(descriptors) {
+            let has_address = kind == RecordKind::LEAF.0 || kind == RecordKind::TABLE.0;
+            let below = if kind == RecordKind::LEAF.0 { size } else { 4096 };
+            let oa = if has_address { descriptor & 0xffff_ffff_ffff & !(below - 1) } else { 0 };
+            let (count, flags) = if is_list { (1, record_flags::LINEAR) } else { (count, flags) };
+            records.push(Record { ia: ia + n * size, oa, descriptor, count, level, kind, flags });
+        }
+        words = after;
+    }
+    ensure!(words.is_empty(), "a torn head");
+    Ok(records)
 }
 
 /// Returns the bytes an entry of `level` maps, or `None` for a level that cannot be.
@@ -202,7 +241,6 @@ impl Examined {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zerocopy::IntoBytes as _;
 
     const PAGE: Record =
         Record { ia: 0, oa: 0, descriptor: 0, count: 4, level: 3, kind: RecordKind::INVALID.0, flags: 0 };

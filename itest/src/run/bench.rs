@@ -10,6 +10,8 @@
 //! `dump` is a folded dump, from the start to the END slot in the mapped ring. `debugfs` is the file
 //! `stage2_page_tables`, opened and read to its end. `call` is the longest single call at the default budget, with
 //! the ioctl around it, and the descriptors it visited. Without pKVM there is only `debugfs`, of an ordinary guest.
+//! `exact` and `packed` are exact dumps of a guest whose every page lies elsewhere than behind the one before; of these the
+//! calls and the bytes are told as well (`calls=` or `bytes=` in the place of `ns=`).
 //! `holds` measures how long locks are held instead, and works with real threads too.
 
 // UNSAFETY: reads the virtual counter.
@@ -22,8 +24,9 @@ use crate::device::{dump_request, Device};
 use crate::machine::{Boot, Machine};
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
+use s2dump_abi::hypercall::DumpFlags;
 use s2dump_abi::ioctl::{SessionState, Start};
-use s2dump_abi::slot::SlotHeader;
+use s2dump_abi::slot::{RecordKind, SlotHeader};
 use std::fs::File;
 use std::io::Read as _;
 use zerocopy::FromBytes as _;
@@ -45,7 +48,11 @@ pub fn run(what: &str) -> i32 {
         kinds.iter().map(|kind| (64, kind)).chain(large).try_for_each(|(mib, kind)| {
             let name = format!("{mib}MiB-{kind}");
             measure(&machine, mib, kind, &name).context(name)
-        })
+        })?;
+        if machine.boot == Boot::On {
+            measure_jumping().context("jumping")?;
+        }
+        Ok(())
     });
     match result {
         Ok(()) => 0,
@@ -69,6 +76,27 @@ fn measure(machine: &Machine, mib: u64, kind: &str, name: &str) -> Result<()> {
     }
     let mut buffer = vec![0; READ_BYTES];
     print("debugfs", name, least(|| read_to_end(&path, &mut buffer))?, pages);
+    vmm.end()
+}
+
+/// A guest that touches every other page first and then the rest: as the host hands out pages in the order in which they
+/// are asked for, no two neighbors are neighbors in memory.
+const JUMPING: &str = "protected --mem 0x80000000+64M touch:8192*2 touch:0x80001000+8192*2";
+
+fn measure_jumping() -> Result<()> {
+    const PAGES: u64 = 16384;
+    let vmm = VmmProcess::start(JUMPING)?;
+    let device = Device::open()?;
+    for (name, flags) in [("exact", DumpFlags::EXACT), ("packed", DumpFlags::EXACT.union(DumpFlags::PACKED))] {
+        let request = Start { flags: flags.0, ..dump_request(handle_of(&vmm)?) };
+        let slots = device.run(&request)?;
+        let runs = slots.records.iter().filter(|record| record.kind == RecordKind::LEAF.0).count();
+        ensure!(runs as u64 > PAGES - PAGES / 64, "{runs} runs of {PAGES} pages: they do not jump");
+        let bytes: usize = slots.headers.iter().filter_map(SlotHeader::used_bytes).sum();
+        println!("bench {name}-calls calls={} entries={PAGES}", slots.headers.len());
+        println!("bench {name}-bytes bytes={bytes} entries={PAGES}");
+        print(name, "jumping", least(|| dump(&device, &request))?, PAGES);
+    }
     vmm.end()
 }
 

@@ -22,15 +22,23 @@ use s2dump_abi::slot::SlotHeader;
 use s2dump_abi::target::{Place, Target};
 
 /// Tables to dump: one that folds into few rows; one in which no two neighbors are alike, as every other page is mapped;
-/// one of nearly empty tables, a page each.
-const TABLES: [(&str, &str); 3] = [
+/// one in which they are alike but for addresses that jump; one of nearly empty tables, a page each.
+const TABLES: [(&str, &str); 4] = [
     ("dense", "protected --mem 0x80000000+64M touch:16384"),
     ("scattered", "protected --mem 0x80000000+64M touch:8192*2"),
+    ("jumping", super::JUMPING),
     ("sparse", "protected --mem 0x80000000+512M touch:256*512"),
 ];
 /// What is asked for, but for an atomic dump.
-const FLAGS: [(&str, DumpFlags); 3] =
-    [("plain", DumpFlags(0)), ("digest", DumpFlags::DIGEST), ("exact", DumpFlags::EXACT)];
+const PACKED: DumpFlags = DumpFlags::EXACT.union(DumpFlags::PACKED);
+const FLAGS: [(&str, DumpFlags); 6] = [
+    ("plain", DumpFlags(0)),
+    ("digest", DumpFlags::DIGEST),
+    ("exact", DumpFlags::EXACT),
+    ("packed", PACKED),
+    ("packed-digest", PACKED.union(DumpFlags::DIGEST)),
+    ("packed-tables", PACKED.union(DumpFlags::TABLES)),
+];
 /// The budget in force without a word, and all that EL2 allows.
 const BUDGETS: [(&str, u32); 2] = [("default", 0), ("cap", u32::MAX)];
 /// Repetitions of a dump.

@@ -10,7 +10,7 @@ use crate::program::{self, exit};
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{Record, SlotHeader, SlotKind};
+use s2dump_abi::slot::{PackedRun, SlotHeader, SlotKind};
 use serde::Deserialize;
 use std::fs;
 use zerocopy::FromBytes;
@@ -93,7 +93,7 @@ fn damaged_capture(_: &Machine) -> Outcome {
     let whole = fs::read(PATH)?;
     let slots = slots(&whole)?;
     let of_kind = |kind: SlotKind| slots.iter().filter(move |(_, header)| header.kind == kind.0).map(|&(at, _)| at);
-    let tables: Vec<usize> = of_kind(SlotKind::RANGES).collect();
+    let tables: Vec<usize> = of_kind(SlotKind::PACKED).collect();
     ensure!(tables.len() >= 3, "{} slots of rows", tables.len());
     let (first, middle) = (tables[0], tables[1]);
     let end = of_kind(SlotKind::END).next_back().context("no end")?;
@@ -104,14 +104,14 @@ fn damaged_capture(_: &Machine) -> Outcome {
         edit(header);
         bytes
     };
-    let record = |edit: fn(&mut Record)| {
+    let record = |edit: fn(&mut PackedRun)| {
         let mut bytes = whole.clone();
         let at = middle + size_of::<SlotHeader>();
-        let (record, _) = Record::mut_from_prefix(&mut bytes[at..]).map_err(|_| ()).expect("a slot has a record");
+        let (record, _) = PackedRun::mut_from_prefix(&mut bytes[at..]).map_err(|_| ()).expect("a slot has a record");
         edit(record);
         bytes
     };
-    let half_a_record = middle + size_of::<SlotHeader>() + size_of::<Record>() / 2;
+    let half_a_record = middle + size_of::<SlotHeader>() + size_of::<PackedRun>() / 2;
     let cases = [
         ("nothing", cut(0), exit::USAGE_OR_IO),
         ("one byte", cut(1), exit::USAGE_OR_IO),

@@ -59,12 +59,33 @@ pub(super) fn check_leaves(machine: &Machine, vmm: &VmmProcess) -> Result<()> {
     let folded = dump_request(handle_of(vmm)?);
     let exact = Start { flags: DumpFlags::EXACT.0, ..folded };
     let chopped = Start { flags: DumpFlags::EXACT.0, budget: ODD_BUDGET, ..folded };
-    for (way, start) in [("folded", folded), ("exact", exact), ("in small chunks", chopped)] {
+    let with = |flags: DumpFlags, start: Start| Start { flags: DumpFlags(start.flags).union(flags).0, ..start };
+    let packed = with(DumpFlags::PACKED, exact);
+    let ways = [
+        ("folded", folded),
+        ("exact", exact),
+        ("in small chunks", chopped),
+        ("packed", packed),
+        ("packed, in small chunks", with(DumpFlags::PACKED, chopped)),
+        ("packed, with digests", with(DumpFlags::DIGEST, packed)),
+        ("with tables", with(DumpFlags::TABLES, folded)),
+        ("packed, with tables, in small chunks", with(DumpFlags::PACKED.union(DumpFlags::TABLES), chopped)),
+    ];
+    let mut tables = Vec::new();
+    for (way, start) in ways {
         let (dump, leaves) = dump_leaves(&start)?;
         compare(expected, &leaves).with_context(|| way)?;
         check_headers(expected, &dump).with_context(|| way)?;
+        if start.flags & DumpFlags::TABLES.0 != 0 {
+            let told: BTreeSet<_> = dump.tables.iter().map(|table| (table.level, table.ia, table.oa)).collect();
+            ensure!(!told.is_empty(), "{way}: no table was told");
+            tables.push(told);
+        }
     }
+    ensure!(tables.windows(2).all(|two| two[0] == two[1]), "tables told differ: {tables:x?}");
     let by_read = decode::leaf_map(&Device::open()?.run_by_read(&exact)?.records)?;
+    compare(expected, &decode::leaf_map(&Device::open()?.run_by_read(&packed)?.records)?)
+        .context("packed, by read(2)")?;
     compare(expected, &by_read).context("by read(2)")?;
     check_output_addresses(machine, expected, &by_read)
 }
