@@ -88,13 +88,13 @@ fn whole_machine(machine: &Machine, device: &Device) -> Result<()> {
         for (flags_name, flags) in FLAGS {
             for (budget_name, budget) in BUDGETS {
                 let name = format!("{table}-{flags_name}-{budget_name}");
-                least_longest_hold(device, &Start { flags: flags.0, budget, ..request }, &name)?;
+                longest_hold_of_chunks(device, &Start { flags: flags.0, budget, ..request }, &name)?;
             }
         }
     }
     for (budget_name, budget) in BUDGETS {
         let request = Start { op: Op::FRAMES.0, target: 0, budget, ..dump_request(handle) };
-        least_longest_hold(device, &request, &format!("frames-{budget_name}"))?;
+        longest_hold_of_chunks(device, &request, &format!("frames-{budget_name}"))?;
     }
     let run = vmm.expected.runs.iter().find(|run| run.ia == 0x8000_0000).context("no page")?;
     let pa = run.entry.oa.context("no physical address")?;
@@ -107,18 +107,28 @@ fn whole_machine(machine: &Machine, device: &Device) -> Result<()> {
 }
 
 /// As [`longest_hold`], of what changes under the measurement: the host's own faults map its memory. So the calls of one dump
-/// are not those of the next, and of each dump the longest hold counts, and of these the least.
-fn least_longest_hold(device: &Device, request: &Start, name: &str) -> Result<()> {
-    let mut least: Option<SlotHeader> = None;
-    for _ in 0..REPETITIONS {
-        let dump = device.run(request).with_context(|| name.to_owned())?;
+/// need not be those of the next; but what one call covered is measured again and again by itself, until it cannot be the
+/// longest any more.
+fn longest_hold_of_chunks(device: &Device, request: &Start, name: &str) -> Result<()> {
+    let longest_of = |start: &Start| -> Result<(Vec<SlotHeader>, SlotHeader)> {
+        let dump = device.run(start).with_context(|| name.to_owned())?;
         ensure!(dump.status()? == Status::OK, "{name} ended with {:?}", dump.status()?);
-        let longest = dump.headers.into_iter().max_by_key(|call| call.held_ticks).context("no call")?;
-        if least.as_ref().is_none_or(|least| longest.held_ticks < least.held_ticks) {
-            least = Some(longest);
+        let longest = dump.headers.iter().max_by_key(|call| call.held_ticks).copied().context("no call")?;
+        Ok((dump.headers, longest))
+    };
+    let mut longest: Option<SlotHeader> = None;
+    for chunk in longest_of(request)?.0 {
+        let mut least = chunk;
+        for _ in 1..REPETITIONS {
+            if longest.is_some_and(|longest: SlotHeader| longest.held_ticks >= least.held_ticks) {
+                break;
+            }
+            let (_, again) = longest_of(&Start { start: chunk.start, end: chunk.next, ..*request })?;
+            least = if again.held_ticks < least.held_ticks { again } else { least };
         }
+        longest = longest.filter(|longest| longest.held_ticks >= least.held_ticks).or(Some(least));
     }
-    print_hold(&least.context("no repetition")?, name)
+    print_hold(&longest.context("no call")?, name)
 }
 
 fn too_big(error: &anyhow::Error) -> bool {
