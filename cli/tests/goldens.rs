@@ -411,6 +411,8 @@ const CASES: &[(&str, &[&str])] = &[
             "stat -i machine.s2d host --owner guest -n",
             "stat -i machine.s2d vm:0x1000 --json",
             "stat -i two.s2d vm:0x1001",
+            "stat -i tables.s2d",
+            "stat -i tables.s2d --range 0x40200000+2M -n",
             "stat -i folded.s2d",
             "stat -i odd.s2d --range 2G+1M",
             "stat -i gone.s2d",

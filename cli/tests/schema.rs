@@ -114,7 +114,7 @@ fn output_is_what_the_schema_says() {
     commands.push("dump -i machine.s2d host --format json --state donated --owner vm:0x1000,hyp --level 3".into());
     commands.push("dump -i machine.s2d host --format json --rights rwx --summary".into());
     commands.extend(["host", "hyp", "vm:0x1000"].map(|name| format!("stat -i machine.s2d {name} --json")));
-    commands.extend(["odd.s2d", "folded.s2d", "gone.s2d"].map(|name| format!("stat -i {name} --json")));
+    commands.extend(["odd.s2d", "folded.s2d", "gone.s2d", "tables.s2d"].map(|name| format!("stat -i {name} --json")));
     for format in
         ["--granule 4k --xnx --encoding pkvm-7.2", "--granule 64k --lpa", "--granule 4k --stage 1", "--level 7"]
     {

@@ -273,8 +273,9 @@ pub(crate) struct Stat {
 const FRAMES_HELP: &str = "\
 HOST and HYP are the states in which the host and the hypervisor have the frame: owned, shared-owned (shared with another),
 shared-borrowed (another's), no-page. A frame that is no page of either is a protected guest's; `s2dump dump host` names it.
-REFCOUNT counts pins if the frame is shared with the hypervisor; of frames in a pool it is the pool's. SHARES counts the
-leaves of ordinary guests. What is nomap is memory of which pKVM keeps no state. Addresses in no row are no memory.";
+REFCOUNT counts pins if the frame is shared with the hypervisor; of frames in a pool it is the pool's. ORDER is that of a free
+block of a pool, at its first frame; 255 within one. SHARES counts the leaves of ordinary guests. What is nomap is memory of
+which pKVM keeps no state. Addresses in no row are no memory.";
 
 /// Arguments of `frames`.
 #[derive(Args, Debug)]

@@ -180,13 +180,17 @@ impl<'a> Pass<'a> {
                         self.begin(table, context)?;
                     }
                 }
+                Some(Event::Table(row)) => {
+                    if self.dumping.is_some_and(|table| (table.start..table.end).contains(&row.ia)) {
+                        self.writer.table_page(&row);
+                    }
+                }
                 Some(Event::Row(row)) => {
                     if self.dumping.is_some() {
                         progress.count(&row);
                     }
                     self.row(row, context)?;
                 }
-                Some(Event::Table(row)) if self.dumping.is_some() => self.writer.table_page(&row),
                 Some(Event::End(SlotKind::RANGES, mut outcome)) if self.dumping.is_some() => {
                     progress.clear(context.err);
                     if let Some(error) = reader.take_failure() {

@@ -96,6 +96,26 @@ pub fn save_all(directory: &Path) {
     let mut twice = whole.clone();
     twice.bytes.extend(&whole.bytes);
     save("twice.s2d", &twice);
+    // As EL2 tells table pages: before their entries, and the second again where the next slot begins.
+    let table = |ia, level: i8, next: u64| run(ia, level, 1, RecordKind::TABLE, next, next | 0b11, 1);
+    let mut with_tables = machine::host_table();
+    with_tables.splice(1..1, [table(0x4000_0000, 1, 0x4a00_0000)]);
+    with_tables.splice(3..3, [table(0x4020_0000, 2, 0x4a00_1000)]);
+    let tables = SlotHeader { flags: slot_flags::EXACT | slot_flags::TABLES, ..machine::host_header() };
+    let mut in_two = empty();
+    let mut second = with_tables.split_off(4);
+    second.insert(0, table(0x4020_0000, 2, 0x4a00_1000));
+    let (first, rest) = (with_tables.as_slice(), second.as_slice());
+    let slot = |sequence, start, next, records: &[Record]| SlotHeader {
+        sequence,
+        start,
+        next,
+        record_count: records.len() as u32,
+        ..tables
+    };
+    in_two.slot(slot(0, 0, 0x4020_0000, &first[..3]), &first[..3]);
+    in_two.slot(slot(1, 0x4020_0000, 1 << 40, rest), rest).end(tables.target, 2, Status::OK);
+    save("tables.s2d", &in_two);
     save("list.s2d", empty().list(&three_vms()));
     save("odd.s2d", empty().dump(protected(), &odd_table()[1..], 200, Status::OK));
     save(
