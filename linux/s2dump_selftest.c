@@ -142,12 +142,16 @@ static bool s2dump_hostile_call(struct s2dump_selftest *st, const u64 args[8])
  * That EL2 refuses other pages of the host is shown by @unshared, which is
  * one of them. What is no RAM, or not the one name of a page, is named freely.
  */
-static bool s2dump_may_name(struct s2dump_selftest *st, u64 pfn)
+static bool s2dump_may_name(struct s2dump_selftest *st, u64 slot)
 {
+	/* Further pages of a slot, which bits 63:56 ask for, may be anybody's. */
+	bool has_more = slot >> 56;
+	u64 pfn = slot & GENMASK_ULL(55, 0);
 	phys_addr_t pa = PFN_PHYS(pfn);
 
-	if (pfn == page_to_pfn(st->shared) || pfn == page_to_pfn(st->unshared) ||
-	    pfn == page_to_pfn(s2dump_contested))
+	if (!has_more && (pfn == page_to_pfn(st->shared) ||
+			  pfn == page_to_pfn(st->unshared) ||
+			  pfn == page_to_pfn(s2dump_contested)))
 		return true;
 
 	return !pfn_valid(pfn) || (pa >= hyp_mem_base && pa - hyp_mem_base < hyp_mem_size);

@@ -98,8 +98,8 @@ const MUTATIONS: [Mutation; 11] = [
     Mutation {
         what: "a walk that climbs to the second table goes on in the root",
         file: "hyp/src/walker.rs",
-        from: "Some(&above) if depth != 0 =>",
-        to: "Some(&above) if depth > 1 =>",
+        from: "Some(&above) if self.depth != 0 =>",
+        to: "Some(&above) if self.depth > 1 =>",
         cpu: "cortex-a76",
     },
 ];
