@@ -318,7 +318,7 @@ pub(crate) struct Walk {
     /// The input address: 0x8000_0000 or 2G; see `s2dump --help`.
     #[arg(value_parser = parse_number, required = true)]
     pub(crate) address: u64,
-    /// Read a capture (a file or a pipe), which has leaves only, instead of the device; `-` is standard input.
+    /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// Print one JSON object; errors are JSON too, on standard error.

@@ -69,8 +69,7 @@ impl Machine {
             Event::Vm(_) => {}
             Event::Dump(table) => self.open = self.begin(table),
             Event::Walk(_) => self.open = Open::Walk,
-            Event::Table(_) => {}
-            Event::Row(row) => {
+            Event::Row(row) | Event::Table(row) => {
                 if let (Open::Tree, Some(tree)) = (&self.open, self.trees.last_mut()) {
                     tree.push(row);
                 }

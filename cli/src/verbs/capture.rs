@@ -40,11 +40,11 @@ pub(super) fn run(
     let fail = |error: io::Error| output_failed(output, error);
     let mut file = create(output)?;
     let mut code = ExitCode::Ok;
+    // For the upper levels of `walk -i`.
+    let tables = if device.has(features::TABLES) { DumpFlags::TABLES } else { DumpFlags::default() };
+    let flags = DumpFlags::EXACT.union(tables);
     let dumps = chosen.iter().map(|&table| {
-        (
-            crate::model::target_name(table.target),
-            Query::Dump { table, flags: DumpFlags::EXACT, start: 0, end: u64::MAX, budget },
-        )
+        (crate::model::target_name(table.target), Query::Dump { table, flags, start: 0, end: u64::MAX, budget })
     });
     // What addresses are by themselves counts for tables of no VM.
     let is_of_machine = chosen.iter().any(|table| table.target.guest_handle().is_none());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump walk [TARGET] ADDRESS`: the descriptor of each level, and where the address goes.
 //!
-//! Of a capture only the leaf level is known, because a dump follows tables but does not show them.
+//! Of a capture the levels above the leaf are known if it tells table descriptors, as `capture --all` asks for.
 
 use super::identity::{check_listed, listed_table};
 use super::suspicion::Suspicion;
@@ -129,6 +129,8 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
     // The table that was asked for, once it has begun, and the entry of the address.
     let mut wanted: Option<TableFacts> = None;
     let mut found: Option<Row> = None;
+    // The last table descriptor of each level above it, if the capture tells them.
+    let mut above: Vec<Row> = Vec::new();
     let (mut issues, mut is_dying) = (0, false);
     loop {
         let event = reader.next_event();
@@ -142,6 +144,12 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
                     check_listed(&table, &vms)?;
                     (wanted, vm) = (Some(table), listed);
                 }
+            }
+            Some(Event::Table(row))
+                if found.is_none() && wanted.is_some() && row.ia <= address && address < row.end() =>
+            {
+                above.retain(|step| step.level.get() < row.level.get());
+                above.push(row);
             }
             Some(Event::Row(row)) => {
                 if let (Some(table), None) = (&wanted, &found) {
@@ -159,7 +167,12 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
         }
     }
     if let (Some(table), Some(entry)) = (wanted, found) {
-        let mut walk = Walk { table, vm, address, steps: vec![entry], from_leaves: true, is_dying };
+        // A table that became one entry of the level above was there when it was told, and is not above this entry.
+        let levels = table.geometry.start_level().get()..entry.level.get();
+        let steps: Vec<Row> = above.into_iter().filter(|step| levels.contains(&step.level.get())).collect();
+        let from_leaves = steps.len() < levels.len();
+        let steps = if from_leaves { vec![entry] } else { steps.into_iter().chain([entry]).collect() };
+        let mut walk = Walk { table, vm, address, steps, from_leaves, is_dying };
         mark(&mut walk, &facts);
         return Ok((walk, issues));
     }

@@ -62,9 +62,6 @@ pub const HYP_RX: u64 = 1 << 10 | 3 << 8 | 3 << 6 | 0b11;
 /// TCR_EL2 of a 48-bit table from level 0, 40 bits of output.
 pub const TCR_48: u64 = 1 << 31 | 1 << 23 | 2 << 16 | 3 << 12 | 1 << 10 | 1 << 8 | 16;
 
-/// Whether captures tell table pages, which the reader does not take yet.
-pub const TELLS_TABLES: bool = false;
-
 /// Frame: the host shares it with so many entries of ordinary guests.
 pub const fn lent(entries: u64) -> u64 {
     FRAME_SHARED | entries << 32
@@ -248,8 +245,7 @@ impl Machine {
         add(self.facts());
         add(self.frames());
         for tree in &self.trees {
-            let tables = if TELLS_TABLES { slot_flags::TABLES } else { 0 };
-            add(self.dump(tree, slot_flags::EXACT | tables | slot_flags::DIGEST));
+            add(self.dump(tree, slot_flags::EXACT | slot_flags::TABLES | slot_flags::DIGEST));
         }
         for tree in &self.trees {
             add(self.dump(tree, slot_flags::DIGEST));
