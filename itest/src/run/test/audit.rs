@@ -108,10 +108,14 @@ fn rmap_tells_who_has_a_page(machine: &Machine) -> Outcome {
     // pKVM as of Linux 7.2: type 2, owner 1.
     let hyp = donated.iter().find(|record| record.descriptor == 2 << 60 | 2).context("EL2 has no page")?.ia;
     for (what, pa, words) in [
-        ("shared", shared, [format!("vm:{handle:#x}"), "0x80000000".into(), "shared-owned".into(), "host".into()]),
-        ("donated", owned, [format!("vm:{handle:#x}"), "0x80008000".into(), "owned".into(), "host".into()]),
+        (
+            "shared",
+            shared,
+            [format!("vm:{handle:#x}"), "0x0000000080000000".into(), "shared-owned".into(), "host".into()],
+        ),
+        ("donated", owned, [format!("vm:{handle:#x}"), "0x0000000080008000".into(), "owned".into(), "host".into()]),
         ("EL2's", hyp, ["hyp".into(), "host".into(), "owner=hyp".into(), "owned".into()]),
-        ("EL2's code", text, ["hyp".into(), "host".into(), "x".into(), "r".into()]),
+        ("EL2's code", text, ["hyp".into(), "host".into(), "r-x".into(), "frames".into()]),
     ] {
         let said = program::run(&["rmap", &format!("{pa:#x}")])?.ok()?;
         for word in words {

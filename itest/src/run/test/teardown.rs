@@ -178,11 +178,11 @@ fn killed_mid_dump(machine: &Machine) -> Outcome {
     }
     println!("  dumps: {dumps:?}");
     println!("  the program: {runs:?}");
-    // A kill meets a dump or falls between two; the program spends less of its time in one. Where other work takes most of
-    // the processors, 7 of 12 kills met a dump, and 2 of 6 the program, which had 5 whole runs. With calls so large that a
-    // dump is one of them, none does.
+    // A kill meets a dump or falls between two; the program spends less of its time in one, and on
+    // a busy machine all of its 6 runs met a VM that was dying already. With calls so large that a dump is one of them, no
+    // dump is cut.
     ensure!(dumps.whole >= KILLS && dumps.cut >= KILLS / 4, "hardly a test: {dumps:?}");
-    ensure!(runs.whole >= 2 && runs.cut >= 1, "hardly a test of the program: {runs:?}");
+    ensure!(runs.whole >= 2 && runs.cut + runs.dying >= KILLS / 4, "hardly a test of the program: {runs:?}");
     check_nothing_broken(machine)
 }
 
