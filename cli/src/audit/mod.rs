@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether isolation is intact: rules over a machine, and what they find.
 //!
-//! A rule looks at a [`Sight`](sight::Sight): a page frame with what tables say of it. [`scan`] makes the sights of a whole
+//! A rule looks at a [`Sight`]: a page frame with what tables say of it. [`scan`] makes the sights of a whole
 //! machine, in which different parts were read at different times. So what breaks a rule there is a suspect only. [`settle`]
 //! has the same sight seen again, at one moment, and asks the same rule again.
 
