@@ -237,7 +237,7 @@ pub mod record_flags {
     pub const LINEAR: u16 = 1 << 0;
     /// The run may continue the last record of the slot before. Set in the first record of every slot but the first.
     pub const CONTINUES: u16 = 1 << 1;
-    /// In a [`PackedRun`]: a descriptor for each entry follows. Without it one follows, which is that of the first entry
+    /// In a [`PackedRun`](super::PackedRun): a descriptor for each entry follows. Without it one follows, which is that of the first entry
     /// of a run that is linear.
     pub const LIST: u16 = 1 << 2;
     /// For leaves of EL2's stage 1: bits 63:59 of the table descriptors above the run, ORed, as far as they are in
