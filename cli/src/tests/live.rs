@@ -104,6 +104,22 @@ fn gone_guests_are_no_finding() {
     assert!(ran.out.contains("findings: 0, unsettled: 1,"), "{}", ran.out);
 }
 
+/// A VM that is being torn down cannot be looked at: what the host's table says of its pages is not held against it.
+#[test]
+fn dying_guests_are_unsettled() {
+    let mut lost = machine();
+    lost.guest(0x1000).entries.remove(&PROTECTED_IA);
+    let dying = |_| {
+        let mut dying = machine();
+        dying.dying = vec![0x1000];
+        dying
+    };
+    let ran = run(&script(lost, dying), "audit");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.out);
+    assert!(ran.out.starts_with("unsettled donation-backed at 0x40800000: a table could not be read\n"), "{}", ran.out);
+    assert!(ran.out.contains("findings: 0, unsettled: 1, settled by a second look: 0\n"), "{}", ran.out);
+}
+
 /// Where EL2 cannot look again, there is no finding.
 #[test]
 fn what_cannot_be_looked_at_is_unsettled() {

@@ -120,6 +120,8 @@ pub struct Machine {
     pub trees: Vec<Tree>,
     /// Frames that were looked at again, with what was seen.
     pub moments: Vec<(u64, Vec<Record>)>,
+    /// Handles of VMs whose tables an examination does not look at, because they are torn down.
+    pub dying: Vec<u16>,
 }
 
 fn bytes_of(level: i8) -> u64 {
@@ -299,8 +301,11 @@ impl Machine {
         }
         for place in places.iter().filter(|place| **place != Place::NONE) {
             let (target, ia) = (place.target(), place.address());
-            let Some(tree) = self.trees.iter().find(|tree| tree.header.target == target.0) else {
-                records.push(run(ia, 0, Status::NO_SUCH_VM.0, RecordKind::PLACE, 0, target.0, 1));
+            let is_dying = target.guest_handle().is_some_and(|handle| self.dying.contains(&handle));
+            let tree = self.trees.iter().find(|tree| tree.header.target == target.0 && !is_dying);
+            let Some(tree) = tree else {
+                let status = if is_dying { Status::VM_DYING } else { Status::NO_SUCH_VM };
+                records.push(run(ia, 0, status.0, RecordKind::PLACE, 0, target.0, 1));
                 continue;
             };
             records.push(run(ia, 0, Status::OK.0, RecordKind::PLACE, tree.header.root, target.0, 1));
@@ -428,6 +433,7 @@ pub fn machine() -> Machine {
         frames: BTreeMap::new(),
         trees,
         moments: Vec::new(),
+        dying: Vec::new(),
     };
     hypervisor(&mut machine);
     protected(&mut machine);
