@@ -65,12 +65,11 @@ u64 *s2dump_el2_slot_pin(u64 pfn, u32 pages)
 	void *slot;
 	u32 i;
 
-	if (!pages || pages > S2DUMP_SLOT_PAGES)
+	if (!pages || pages > S2DUMP_SLOT_PAGES || pfn >> (PHYS_MASK_SHIFT - PAGE_SHIFT))
 		return NULL;
 
 	for (i = 0; i < pages; i++) {
-		if ((pfn + i) >> (PHYS_MASK_SHIFT - PAGE_SHIFT) ||
-		    !addr_is_memory(hyp_pfn_to_phys(pfn + i)))
+		if (!addr_is_memory(hyp_pfn_to_phys(pfn + i)))
 			return NULL;
 	}
 

@@ -9,7 +9,6 @@ pub(crate) type Answer = Result<[u64; 2], Status>;
 
 /// The registers of a DUMP call.
 pub(crate) struct DumpCall {
-    pub(crate) slot_pfn: u64,
     pub(crate) target: Target,
     pub(crate) flags: DumpFlags,
     pub(crate) cursor: u64,
@@ -20,7 +19,6 @@ pub(crate) struct DumpCall {
 
 /// The registers of a WALK call.
 pub(crate) struct WalkCall {
-    pub(crate) slot_pfn: u64,
     pub(crate) target: Target,
     /// The input address. It need not be aligned.
     pub(crate) address: u64,
@@ -29,7 +27,6 @@ pub(crate) struct WalkCall {
 
 /// The registers of a LIST call.
 pub(crate) struct ListCall {
-    pub(crate) slot_pfn: u64,
     /// First handle to try.
     pub(crate) first: u64,
     /// The most handles and vCPUs to look at; 0 means as many as one call may.
@@ -39,7 +36,6 @@ pub(crate) struct ListCall {
 
 /// The registers of a FRAMES call.
 pub(crate) struct FramesCall {
-    pub(crate) slot_pfn: u64,
     /// First physical address.
     pub(crate) cursor: u64,
     /// End, exclusive.
@@ -51,7 +47,6 @@ pub(crate) struct FramesCall {
 
 /// The registers of an EXAMINE call.
 pub(crate) struct ExamineCall {
-    pub(crate) slot_pfn: u64,
     /// Physical address of the page frame.
     pub(crate) frame: u64,
     /// Places to look at, too.
@@ -61,7 +56,6 @@ pub(crate) struct ExamineCall {
 
 /// The registers of a FACTS call.
 pub(crate) struct FactsCall {
-    pub(crate) slot_pfn: u64,
     /// Number of the first fact.
     pub(crate) first: u64,
     pub(crate) sequence: u64,

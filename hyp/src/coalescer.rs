@@ -12,9 +12,8 @@
 use crate::digest;
 use crate::run::{shorten, Run, Same};
 use crate::walker::{Entry, EntryKind, Sink, Stretch, StretchEnd};
-use core::sync::atomic::Ordering;
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
-use s2dump_vmsa::{Geometry, Level, PhysAddr, RawDescriptor};
+use s2dump_vmsa::{Geometry, Level};
 
 /// What decides whether two runs are one.
 #[derive(Clone, Copy, Debug)]
@@ -158,12 +157,6 @@ impl<O: RecordOut> Coalescer<O> {
         Self { tables: cursor, left: self.left.saturating_add(free), ..self }
     }
 
-    /// Returns whether `entry`, a table descriptor that is entered, is to be told.
-    #[inline(always)]
-    pub(crate) fn tells(&self, entry: &Entry) -> bool {
-        self.tables.is_some_and(|cursor| entry.ia >= cursor)
-    }
-
     /// Counts work.
     #[inline(always)]
     pub(crate) fn spend(&mut self, descriptors: u32) {
@@ -212,7 +205,7 @@ impl<O: RecordOut> Coalescer<O> {
         self.spend(1);
         self.last = raw;
         self.next_oa = entry.oa.get().wrapping_add(step);
-        if let Some(sum) = &mut self.digest {
+        if let (Some(sum), false) = (&mut self.digest, entry.kind == EntryKind::Table) {
             *sum = sum.wrapping_add(digest::mix(entry.ia, entry.level.get(), raw));
         }
         true
@@ -271,40 +264,23 @@ impl<O: RecordOut> Sink for Coalescer<O> {
         let mut taken = 0;
         loop {
             taken += self.take_more(stretch, taken, leaf_same);
-            let Some(cell) = stretch.entries.get(taken) else { return (taken, StretchEnd::All) };
-            if self.left == 0 {
-                return (taken, StretchEnd::Full);
-            }
-            let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
-            let kind = stretch.kind(raw);
-            let (oa, same, step) = match kind {
-                EntryKind::Table => return (taken, StretchEnd::Table(raw)),
-                EntryKind::Leaf => (raw.output_address(level, &self.fold.geometry), leaf_same, 1 << shift),
-                _ => (PhysAddr::default(), u64::MAX, 0),
+            let entry = match stretch.entry(taken, &self.fold.geometry) {
+                Err(StretchEnd::All) => return (taken, StretchEnd::All),
+                _ if self.left == 0 => return (taken, StretchEnd::Full),
+                Err(end) => return (taken, end),
+                Ok(entry) => entry,
             };
-            let ia = stretch.ia.wrapping_add((taken as u64) << shift);
-            if !self.take_one(&Entry { ia, oa, raw, level, kind, inherited: stretch.inherited(kind) }, same, step) {
+            let (same, step) = if entry.kind == EntryKind::Leaf { (leaf_same, 1 << shift) } else { (u64::MAX, 0) };
+            if !self.take_one(&entry, same, step) {
                 return (taken, StretchEnd::Full);
             }
             taken += 1;
         }
     }
 
-    #[inline(never)]
-    fn take_wrong(&mut self, entry: &Entry) -> bool {
-        self.take_one(entry, u64::MAX, 0)
-    }
-
     #[inline(always)]
-    fn take_table(&mut self, entry: &Entry) -> bool {
-        if !self.tells(entry) {
-            return true;
-        }
-        // A run of its own, since what it leads to follows. The digest has nothing of it.
-        let digest = self.digest;
-        let has_room = self.left != 0 && self.take_wrong(entry);
-        self.digest = digest;
-        has_room
+    fn tables(&self) -> Option<u64> {
+        self.tables
     }
 }
 
@@ -315,8 +291,8 @@ mod tests {
     use super::*;
     use crate::table_memory::{OutsideMemory, Root, TableMemory};
     use crate::walker::walk_range;
-    use core::sync::atomic::AtomicU64;
-    use s2dump_vmsa::{Features, Granule, Ipa};
+    use core::sync::atomic::{AtomicU64, Ordering};
+    use s2dump_vmsa::{Features, Granule, Ipa, PhysAddr, RawDescriptor};
     use std::vec::Vec;
 
     /// One table of pages: 21 bits, start level 3.
@@ -362,10 +338,6 @@ mod tests {
             }
             self.scanned = self.coalescer.take_more(stretch, self.first, same);
             (stretch.entries.len(), StretchEnd::All)
-        }
-
-        fn take_wrong(&mut self, _entry: &Entry) -> bool {
-            unreachable!("pages only")
         }
     }
 

@@ -5,8 +5,8 @@ use crate::call::{Answer, DumpCall};
 use crate::coalescer::{Coalescer, Fold};
 use crate::header;
 use crate::packed::{DumpSink, HEAD_COST};
-use crate::platform::{PinnedSlot, Platform, TableRegisters};
-use crate::slot_writer::SlotWriter;
+use crate::platform::{Platform, TableRegisters};
+use crate::slot_writer::{SlotPage, SlotWriter};
 use crate::walker::{walk_range, MIN_BUDGET};
 use s2dump_abi::hypercall::{pack_counts, DumpFlags, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, MAX_BUDGET};
 use s2dump_abi::slot::{record_flags, slot_flags, Record, SlotHeader, SlotKind};
@@ -51,12 +51,11 @@ const RUN_BYTES: u16 = size_of::<Record>() as u16;
 const PACKED_BYTES: u16 = size_of::<u64>() as u16;
 
 #[inline(always)]
-pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
+pub(crate) fn dump<P: Platform>(platform: &P, page: SlotPage<'_>, call: &DumpCall) -> Answer {
     let has = |flag| call.flags.contains(flag);
     let budget = budget_in_force(call.budget, call.flags);
     let cursor = Ipa::try_new(call.cursor).map_err(|_| Status::BAD_RANGE)?;
 
-    let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
     let (table, registers) = platform.lock_table(call.target)?;
     let locked_at = platform.counter();
     let root = header::root_of(call.target.kind(), &registers)?;
@@ -66,7 +65,7 @@ pub(crate) fn dump<P: Platform>(platform: &P, call: &DumpCall) -> Answer {
     if cursor >= end || (cursor.get() | end.get()) & page_mask != 0 {
         return Err(Status::BAD_RANGE);
     }
-    let writer = SlotWriter::begin(slot.page());
+    let writer = SlotWriter::begin(page);
     write_header(platform, call, budget, end.get(), &registers, geometry, &writer);
 
     let fold = Fold { geometry: *geometry, exact: has(DumpFlags::EXACT) };

@@ -5,7 +5,8 @@
 //! between calls. `s2dump_abi::hypercall` says what each operation takes and returns.
 
 use crate::call::{Answer, DumpCall, ExamineCall, FactsCall, FramesCall, ListCall, WalkCall};
-use crate::platform::{Permitted, Platform};
+use crate::platform::{Permitted, PinnedSlot, Platform};
+use crate::slot_writer::SlotPage;
 use crate::{dump, examine, facts, frames, list, walk};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET, SLOT_PAGES_SHIFT};
 use s2dump_abi::target::{Place, Target, TargetKind};
@@ -49,14 +50,19 @@ fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitte
     if op != Op::DUMP || !flags_of(x1).contains(DumpFlags::PACKED) {
         expect_zero(slot >> SLOT_PAGES_SHIFT)?; // Further pages, which no other call has a use for.
     }
+    if op == Op::HELLO {
+        return dispatch_hello(registers, hello);
+    }
+    // All others fill a slot.
+    let slot = platform.pin_slot(slot).ok_or(Status::SLOT_NOT_SHARED)?;
+    let page = slot.page();
     match op {
-        Op::HELLO => dispatch_hello(registers, hello),
-        Op::LIST => dispatch_list(registers, platform),
-        Op::DUMP => dispatch_dump(registers, platform, permitted),
-        Op::WALK => dispatch_walk(registers, platform, permitted),
-        Op::FRAMES => dispatch_frames(registers, platform),
-        Op::FACTS => dispatch_facts(registers, platform, permitted),
-        Op::EXAMINE => dispatch_examine(registers, platform, permitted),
+        Op::LIST => dispatch_list(registers, platform, page),
+        Op::DUMP => dispatch_dump(registers, platform, page, permitted),
+        Op::WALK => dispatch_walk(registers, platform, page, permitted),
+        Op::FRAMES => dispatch_frames(registers, platform, page),
+        Op::FACTS => dispatch_facts(registers, platform, page, permitted),
+        Op::EXAMINE => dispatch_examine(registers, platform, page, permitted),
         _ => Err(Status::UNKNOWN_OP),
     }
 }
@@ -75,15 +81,15 @@ fn dispatch_hello(registers: &[u64; 8], hello: [u64; 2]) -> Answer {
 // Those below are not inlined: so each has the stack to itself.
 
 #[inline(never)]
-fn dispatch_list<P: Platform>(registers: &[u64; 8], platform: &P) -> Answer {
-    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+fn dispatch_list<P: Platform>(registers: &[u64; 8], platform: &P, page: SlotPage<'_>) -> Answer {
+    let [_, op, _, x3, x4, x5, x6, x7] = *registers;
     expect_zero(u64::from(flags_of(op).0) | x3 | x5)?;
-    list::list(platform, &ListCall { slot_pfn: x2, first: x4, looks: x6, sequence: x7 })
+    list::list(platform, page, &ListCall { first: x4, looks: x6, sequence: x7 })
 }
 
 #[inline(never)]
-fn dispatch_dump<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted) -> Answer {
-    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+fn dispatch_dump<P: Platform>(registers: &[u64; 8], platform: &P, page: SlotPage<'_>, permitted: Permitted) -> Answer {
+    let [_, op, _, x3, x4, x5, x6, x7] = *registers;
     let flags = flags_of(op);
     expect_zero(u64::from(flags.0 & !DumpFlags::KNOWN.0))?;
     if flags.contains(DumpFlags::PACKED) && !flags.contains(DumpFlags::EXACT) {
@@ -93,35 +99,40 @@ fn dispatch_dump<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Per
         return Err(Status::ATOMIC_NOT_PERMITTED);
     }
     let target = permitted_target(x3, permitted)?;
-    let call = DumpCall { slot_pfn: x2, target, flags, cursor: x4, end: x5, budget: x6, sequence: x7 };
-    dump::dump(platform, &call)
+    let call = DumpCall { target, flags, cursor: x4, end: x5, budget: x6, sequence: x7 };
+    dump::dump(platform, page, &call)
 }
 
 #[inline(never)]
-fn dispatch_walk<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted) -> Answer {
-    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+fn dispatch_walk<P: Platform>(registers: &[u64; 8], platform: &P, page: SlotPage<'_>, permitted: Permitted) -> Answer {
+    let [_, op, _, x3, x4, x5, x6, x7] = *registers;
     expect_zero(u64::from(flags_of(op).0) | x5 | x6)?;
     let target = permitted_target(x3, permitted)?;
-    walk::walk(platform, &WalkCall { slot_pfn: x2, target, address: x4, sequence: x7 })
+    walk::walk(platform, page, &WalkCall { target, address: x4, sequence: x7 })
 }
 
 #[inline(never)]
-fn dispatch_frames<P: Platform>(registers: &[u64; 8], platform: &P) -> Answer {
-    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+fn dispatch_frames<P: Platform>(registers: &[u64; 8], platform: &P, page: SlotPage<'_>) -> Answer {
+    let [_, op, _, x3, x4, x5, x6, x7] = *registers;
     expect_zero(u64::from(flags_of(op).0) | x3)?;
-    frames::frames(platform, &FramesCall { slot_pfn: x2, cursor: x4, end: x5, budget: x6, sequence: x7 })
+    frames::frames(platform, page, &FramesCall { cursor: x4, end: x5, budget: x6, sequence: x7 })
 }
 
 #[inline(never)]
-fn dispatch_facts<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted) -> Answer {
-    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+fn dispatch_facts<P: Platform>(registers: &[u64; 8], platform: &P, page: SlotPage<'_>, permitted: Permitted) -> Answer {
+    let [_, op, _, x3, x4, x5, x6, x7] = *registers;
     expect_zero(u64::from(flags_of(op).0) | x3 | x5 | x6)?;
-    facts::facts(platform, &FactsCall { slot_pfn: x2, first: x4, sequence: x7 }, permitted.hyp)
+    facts::facts(platform, page, &FactsCall { first: x4, sequence: x7 }, permitted.hyp)
 }
 
 #[inline(never)]
-fn dispatch_examine<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitted) -> Answer {
-    let [_, op, x2, x3, x4, x5, x6, x7] = *registers;
+fn dispatch_examine<P: Platform>(
+    registers: &[u64; 8],
+    platform: &P,
+    page: SlotPage<'_>,
+    permitted: Permitted,
+) -> Answer {
+    let [_, op, _, x3, x4, x5, x6, x7] = *registers;
     expect_zero(flags_of(op).0.into())?;
     let places = [Place(x4), Place(x5), Place(x6)];
     for place in places {
@@ -130,7 +141,7 @@ fn dispatch_examine<P: Platform>(registers: &[u64; 8], platform: &P, permitted: 
             return Err(Status::UNKNOWN_TARGET);
         }
     }
-    examine::examine(platform, &ExamineCall { slot_pfn: x2, frame: x3, places, sequence: x7 })
+    examine::examine(platform, page, &ExamineCall { frame: x3, places, sequence: x7 })
 }
 
 /// Returns the flags in x1.

@@ -6,8 +6,8 @@
 use crate::call::{Answer, ExamineCall};
 use crate::coalescer::RecordOut;
 use crate::header;
-use crate::platform::{Everything, FrameMemory, PinnedSlot, Platform, FRAME_SHIFT};
-use crate::slot_writer::SlotWriter;
+use crate::platform::{Everything, FrameMemory, Platform, FRAME_SHIFT};
+use crate::slot_writer::{SlotPage, SlotWriter};
 use crate::walk;
 use crate::walker::MIN_BUDGET;
 use core::sync::atomic::Ordering;
@@ -20,16 +20,15 @@ use s2dump_vmsa::{Ipa, PhysAddr};
 const PA_BITS: u32 = 52;
 
 #[inline(always)]
-pub(crate) fn examine<P: Platform>(platform: &P, call: &ExamineCall) -> Answer {
+pub(crate) fn examine<P: Platform>(platform: &P, page: SlotPage<'_>, call: &ExamineCall) -> Answer {
     let frame = PhysAddr::new(call.frame);
     if !frame.fits(PA_BITS) || call.frame & ((1 << FRAME_SHIFT) - 1) != 0 {
         return Err(Status::BAD_RANGE);
     }
 
-    let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
     let mut all = platform.lock_all();
     let locked_at = platform.counter();
-    let mut writer = SlotWriter::begin(slot.page());
+    let mut writer = SlotWriter::begin(page);
     let region = all.region(frame).filter(|region| region.start == frame);
     if let Some(state) = region.and_then(|region| region.states?.first()) {
         writer.put(&about(RecordKind::FRAME, call.frame, state.load(Ordering::Relaxed)));

@@ -3,16 +3,15 @@
 
 use crate::call::{Answer, FactsCall};
 use crate::header;
-use crate::platform::{PinnedSlot, Platform};
-use crate::slot_writer::SlotWriter;
-use s2dump_abi::hypercall::{pack_counts, Status};
+use crate::platform::Platform;
+use crate::slot_writer::{SlotPage, SlotWriter};
+use s2dump_abi::hypercall::pack_counts;
 use s2dump_abi::slot::{Fact, SlotHeader, SlotKind};
 
 /// Tells facts; with `hyp` also those about EL2's input addresses.
 #[inline(always)]
-pub(crate) fn facts<P: Platform>(platform: &P, call: &FactsCall, hyp: bool) -> Answer {
-    let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
-    let mut writer = SlotWriter::begin(slot.page());
+pub(crate) fn facts<P: Platform>(platform: &P, page: SlotPage<'_>, call: &FactsCall, hyp: bool) -> Answer {
+    let mut writer = SlotWriter::begin(page);
     let end = platform.facts(hyp);
     let mut next = call.first;
     while next < end && writer.has_room_for_fact() {

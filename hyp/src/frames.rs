@@ -6,9 +6,9 @@
 use crate::call::{Answer, FramesCall};
 use crate::dump::{budget_in_force, RECORD_COST};
 use crate::header;
-use crate::platform::{FrameMemory, PinnedSlot, Platform, FRAME_SHIFT};
+use crate::platform::{FrameMemory, Platform, FRAME_SHIFT};
 use crate::run::{shorten, Same};
-use crate::slot_writer::SlotWriter;
+use crate::slot_writer::{SlotPage, SlotWriter};
 use core::sync::atomic::Ordering;
 use s2dump_abi::hypercall::{pack_counts, DumpFlags, Status};
 use s2dump_abi::slot::{frame_flags, FrameRecord, SlotHeader, SlotKind};
@@ -18,7 +18,7 @@ use s2dump_vmsa::PhysAddr;
 const SPACE_END: u64 = 1 << 52;
 
 #[inline(always)]
-pub(crate) fn frames<P: Platform>(platform: &P, call: &FramesCall) -> Answer {
+pub(crate) fn frames<P: Platform>(platform: &P, page: SlotPage<'_>, call: &FramesCall) -> Answer {
     // A state takes as long to read as a descriptor, and a record as long to write, so the same bound holds the lock no
     // longer.
     let budget = budget_in_force(call.budget, DumpFlags::default());
@@ -27,10 +27,9 @@ pub(crate) fn frames<P: Platform>(platform: &P, call: &FramesCall) -> Answer {
         return Err(Status::BAD_RANGE);
     }
 
-    let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
     let frames = platform.lock_frames();
     let locked_at = platform.counter();
-    let mut writer = SlotWriter::begin(slot.page());
+    let mut writer = SlotWriter::begin(page);
     // Each turn makes a record. All but the first, which gets its cost here, cost as much as those of a dump; that includes
     // the look for a region. The last one takes all that is left.
     let (mut next, mut left, mut visited) = (cursor, budget + u32::from(RECORD_COST), 0);

@@ -38,20 +38,30 @@ pub(crate) fn with_table(header: SlotHeader, registers: &TableRegisters, geometr
     }
 }
 
-/// Returns the root of the table of this kind with these registers. Only this function knows what a kind of table looks
-/// like.
+/// Returns the root of the table of this kind with these registers.
+///
+/// # Errors
+///
+/// As [`geometry_of`], and [`Status::BAD_GEOMETRY`] for a misaligned root.
+#[inline(always)]
+pub(crate) fn root_of(kind: TargetKind, registers: &TableRegisters) -> Result<Root, Status> {
+    let geometry = geometry_of(kind, registers.vtcr, registers.table_features)?;
+    Root::try_new(geometry, PhysAddr::new(registers.root)).map_err(|_| Status::BAD_GEOMETRY)
+}
+
+/// Returns the geometry of a table of this kind: `register` is VTCR_EL2 or TCR_EL2. Only this function knows what a kind of
+/// table looks like.
 ///
 /// # Errors
 ///
 /// [`Status::UNKNOWN_TARGET`] for a kind that it does not know, and [`Status::BAD_GEOMETRY`] if the walker refuses the
-/// registers.
+/// register.
 #[cold] // Not inlined: several operations have it.
 #[inline]
-pub(crate) fn root_of(kind: TargetKind, registers: &TableRegisters) -> Result<Root, Status> {
-    let register = registers.vtcr;
-    let has = |bit| registers.table_features & bit != 0;
+pub(crate) fn geometry_of(kind: TargetKind, register: u64, table_features: u32) -> Result<Geometry, Status> {
+    let has = |bit| table_features & bit != 0;
     let lpa2 = has(table_features::LPA2);
-    let geometry = match kind {
+    match kind {
         TargetKind::GUEST_STAGE2 | TargetKind::HOST_STAGE2 => {
             let of_kvm = Features::of_kvm(register, has(table_features::FWB), has(table_features::XNX));
             Geometry::from_vtcr(register, Features { lpa2, ..of_kvm })
@@ -62,14 +72,13 @@ pub(crate) fn root_of(kind: TargetKind, registers: &TableRegisters) -> Result<Ro
         }
         _ => return Err(Status::UNKNOWN_TARGET),
     }
-    .map_err(|_| Status::BAD_GEOMETRY)?;
-    Root::try_new(geometry, PhysAddr::new(registers.root)).map_err(|_| Status::BAD_GEOMETRY)
+    .map_err(|_| Status::BAD_GEOMETRY)
 }
 
 /// Narrows a number of records, which is never more than fits a slot.
 #[inline(always)]
 pub(crate) fn narrow(records: usize) -> u32 {
-    u32::try_from(records).unwrap_or(u32::MAX)
+    records as u32
 }
 
 /// Narrows a time in ticks. All ones means that many or more.

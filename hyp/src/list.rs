@@ -3,23 +3,21 @@
 
 use crate::call::{Answer, ListCall};
 use crate::header;
-use crate::platform::{PinnedSlot, Platform};
-use crate::slot_writer::SlotWriter;
+use crate::platform::Platform;
+use crate::slot_writer::{SlotPage, SlotWriter};
 use s2dump_abi::hypercall::{pack_counts, Status, LIST_BUDGET};
-use s2dump_abi::slot::{SlotHeader, SlotKind, VmRecord};
-use s2dump_abi::target::{END_HANDLE, FIRST_HANDLE};
-use s2dump_vmsa::{Features, Geometry};
+use s2dump_abi::slot::{table_features, SlotHeader, SlotKind, VmRecord};
+use s2dump_abi::target::{TargetKind, END_HANDLE, FIRST_HANDLE};
 
 #[inline(always)]
-pub(crate) fn list<P: Platform>(platform: &P, call: &ListCall) -> Answer {
+pub(crate) fn list<P: Platform>(platform: &P, page: SlotPage<'_>, call: &ListCall) -> Answer {
     let first = u16::try_from(call.first).map_err(|_| Status::BAD_RANGE)?.clamp(FIRST_HANDLE, END_HANDLE);
     let budget = match u32::try_from(call.looks) {
         Ok(looks @ 1..) => u32::min(looks, LIST_BUDGET),
         _ => LIST_BUDGET,
     };
 
-    let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
-    let mut writer = SlotWriter::begin(slot.page());
+    let mut writer = SlotWriter::begin(page);
     let mut visited: u32 = 0;
     let mut held_ticks = 0;
     let mut next = first;
@@ -54,7 +52,7 @@ pub(crate) fn list<P: Platform>(platform: &P, call: &ListCall) -> Answer {
 /// Fills in the fields that follow from VTCR_EL2. They are 0 if the walker would refuse the value.
 #[inline(always)]
 fn with_geometry(vm: VmRecord) -> VmRecord {
-    match Geometry::from_vtcr(vm.vtcr, Features::of_kvm(vm.vtcr, false, false)) {
+    match header::geometry_of(TargetKind::GUEST_STAGE2, vm.vtcr, table_features::LPA2) {
         Ok(geometry) => VmRecord { ia_bits: geometry.ia_bits(), start_level: geometry.start_level().get(), ..vm },
         Err(_) => VmRecord { ia_bits: 0, start_level: 0, ..vm },
     }

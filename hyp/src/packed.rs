@@ -11,7 +11,7 @@
 use crate::coalescer::{Coalescer, RecordOut};
 use crate::digest;
 use crate::run::{shorten, Same};
-use crate::walker::{Entry, EntryKind, Sink, Stretch, StretchEnd};
+use crate::walker::{EntryKind, Sink, Stretch, StretchEnd};
 use core::sync::atomic::{AtomicU64, Ordering};
 use s2dump_abi::slot::{record_flags, PackedRun, Record, RecordKind};
 use s2dump_vmsa::{Geometry, Level, RawDescriptor};
@@ -25,7 +25,7 @@ const MAX_LIST: u64 = 64;
 
 /// What a run or a list costs beside its entries, in descriptors read without a digest: measured where lists are short
 /// (`cargo xtask bench`). An entry costs one.
-pub(crate) const HEAD_COST: u16 = 16;
+pub(crate) const HEAD_COST: u16 = 22;
 /// How many heads it costs to enter a table page and to leave it, which is looked up twice: measured where tables are nearly
 /// empty.
 const HEADS_OF_STRETCH: u32 = 4;
@@ -74,21 +74,8 @@ impl<O: PackedOut> Sink for DumpSink<O> {
     }
 
     #[inline(always)]
-    fn take_wrong(&mut self, entry: &Entry) -> bool {
-        if self.is_packed {
-            pack_alone(&mut self.coalescer, entry)
-        } else {
-            self.coalescer.take_wrong(entry)
-        }
-    }
-
-    #[inline(always)]
-    fn take_table(&mut self, entry: &Entry) -> bool {
-        if self.is_packed {
-            !self.coalescer.tells(entry) || pack_alone(&mut self.coalescer, entry)
-        } else {
-            self.coalescer.take_table(entry)
-        }
+    fn tables(&self) -> Option<u64> {
+        self.coalescer.tables()
     }
 }
 
@@ -112,7 +99,7 @@ fn pack<O: PackedOut>(sink: &mut Coalescer<O>, stretch: &Stretch<'_>) -> (usize,
         let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
         let (kind, first) = (stretch.kind(raw), raw.to_bits());
         let (step, steps) = match kind {
-            EntryKind::Table => break StretchEnd::Table(raw),
+            EntryKind::Table if !stretch.is_table => break StretchEnd::Table(raw),
             // Only as far as the address goes on in place and within the output size: a carry out of it changes other bits.
             EntryKind::Leaf => (1 << stretch.shift, !(first | leaf_same) >> stretch.shift),
             _ => (0, u64::MAX),
@@ -151,33 +138,12 @@ fn pack<O: PackedOut>(sink: &mut Coalescer<O>, stretch: &Stretch<'_>) -> (usize,
         sink.spend(u32::from(sink.record_cost) + count as u32);
         taken += count;
     };
-    if taken != 0 {
+    if taken != 0 && !stretch.is_entered() {
         sink.spend(u32::from(sink.record_cost) * HEADS_OF_STRETCH);
         let entries = shorten(stretch.entries, taken as u64);
         sink.digest = sink.digest.map(|sum| sum.wrapping_add(sum_of(entries, stretch)));
     }
     (taken, end)
-}
-
-/// Packs one entry that is no leaf of a stretch: a table descriptor, entered or wrong. Returns whether there was room.
-#[inline(never)]
-fn pack_alone<O: PackedOut>(sink: &mut Coalescer<O>, entry: &Entry) -> bool {
-    let raw = entry.raw.to_bits();
-    let [_, _, place @ ..] = sink.out.free_words() else { return false };
-    if place.is_empty() || sink.left == 0 {
-        return false;
-    }
-    put_word(place, raw);
-    let (level, kind) = (entry.level.get(), entry.kind as u8);
-    let flags = record_flags::LINEAR | core::mem::take(&mut sink.flags);
-    sink.out.put_packed(&PackedRun { ia: entry.ia, count: 1, level, kind, flags }, 1);
-    if entry.kind != EntryKind::Table {
-        sink.digest = sink.digest.map(|sum| sum.wrapping_add(digest::mix(entry.ia, level, raw)));
-    }
-    // What is wrong was looked up too, and no entries follow that would pay for it.
-    let heads = if entry.kind == EntryKind::Table { 1 } else { HEADS_OF_STRETCH };
-    sink.spend(u32::from(sink.record_cost) * heads);
-    true
 }
 
 /// Writes the first word.
@@ -278,7 +244,8 @@ impl<W: Iterator<Item = u64>> Iterator for Unpacked<W> {
                 return self.with_descriptor(run);
             }
             // Of a level that cannot be, the reader takes none: any distance will do.
-            let step = Level::try_new(level).map_or(0, |level| 1 << self.geometry.granule().entry_shift(level));
+            let shift = Level::try_new(level).map_or(0, |level| self.geometry.granule().entry_shift(level));
+            let step = 1_u64.checked_shl(shift).unwrap_or(0);
             let entry = Record { flags: run.flags | record_flags::LINEAR, ..run };
             self.list = (count != 0).then_some((entry, step));
         }

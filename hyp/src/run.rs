@@ -115,8 +115,8 @@ impl Same {
     #[inline(always)]
     pub(crate) fn count(&self, entries: &[AtomicU64]) -> usize {
         match self.step {
-            0 => count_run::<false>(self.expected, 0, self.mask, entries),
-            step => count_run::<true>(self.expected, step, self.mask, entries),
+            0 => count_staying::<64>(self.expected, self.mask, entries),
+            step => count_moving::<64>(self.expected, step, entries),
         }
     }
 
@@ -144,30 +144,49 @@ impl Same {
     }
 }
 
-/// The loop that meets nearly all entries: see [`Same`]. `MOVES` is whether `step` is not 0. Not inlined, so that it has
-/// all registers to itself. (The crate of the EL2 object makes its code, since it is generic: this one is metadata there.)
+/// Entries that are looked at before it is decided whether all of them are as expected.
+const AT_ONCE: usize = 8;
+
+/// The loop that meets nearly all entries: how many agree with `expected + i * step`. Not inlined, so that it has all
+/// registers to itself. (The crate of the EL2 object makes its code, if it is generic: this one is metadata there.)
+///
+/// Two are compared as one number: then the compiler makes one branch for both, and needs the fewest instructions for each.
 #[inline(never)]
-fn count_run<const MOVES: bool>(mut expected: u64, step: u64, mask: u64, entries: &[AtomicU64]) -> usize {
-    const AT_ONCE: usize = 8;
-    let nth = |expected: u64, n: u64| if MOVES { expected.wrapping_add(step.wrapping_mul(n)) } else { expected };
+fn count_moving<const BITS: u32>(mut expected: u64, step: u64, entries: &[AtomicU64]) -> usize {
+    let pair = |low: u64, high: u64| u128::from(low) | u128::from(high) << BITS;
     let mut count = 0;
     for chunk in entries.chunks_exact(AT_ONCE) {
-        // Collects the differences of some entries before it branches.
-        let differ = |all, (cell, n): (&AtomicU64, u64)| all | (cell.load(Ordering::Relaxed) ^ nth(expected, n));
-        if chunk.iter().zip(0..).fold(0, differ) & mask != 0 {
+        let (mut next, mut are_same) = (expected, true);
+        for two in chunk.chunks_exact(2) {
+            let (low, high) = (next, next.wrapping_add(step));
+            are_same &=
+                matches!(two, [a, b] if pair(a.load(Ordering::Relaxed), b.load(Ordering::Relaxed)) == pair(low, high));
+            next = high.wrapping_add(step);
+        }
+        if !are_same {
             break;
         }
         count += AT_ONCE;
-        expected = nth(expected, AT_ONCE as u64);
+        expected = next;
     }
     for cell in entries.get(count..).unwrap_or_default() {
-        if (cell.load(Ordering::Relaxed) ^ expected) & mask != 0 {
+        if cell.load(Ordering::Relaxed) != expected {
             break;
         }
         count += 1;
-        expected = nth(expected, 1);
+        expected = expected.wrapping_add(step);
     }
     count
+}
+
+/// As [`count_moving`], of entries that agree with `expected` in the bits of `mask`.
+#[inline(never)]
+fn count_staying<const BITS: u32>(expected: u64, mask: u64, entries: &[AtomicU64]) -> usize {
+    let differ = |all: u64, cell: &AtomicU64| all | cell.load(Ordering::Relaxed) ^ expected;
+    let is_same = |chunk: &&[AtomicU64]| chunk.iter().fold(0, differ) & mask == 0;
+    let count = AT_ONCE * entries.chunks_exact(AT_ONCE).take_while(is_same).count();
+    let rest = entries.get(count..).unwrap_or_default().iter();
+    count + rest.take_while(|cell| differ(0, cell) & mask == 0).count()
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use crate::call::{Answer, WalkCall};
 use crate::coalescer::{single, RecordOut};
 use crate::header;
-use crate::platform::{PinnedSlot, Platform, TableRegisters};
-use crate::slot_writer::SlotWriter;
+use crate::platform::{Platform, TableRegisters};
+use crate::slot_writer::{SlotPage, SlotWriter};
 use crate::table_memory::TableMemory;
 use crate::walker::{walk_address, MIN_BUDGET};
 use s2dump_abi::hypercall::{pack_counts, Status};
@@ -14,13 +14,12 @@ use s2dump_abi::target::Target;
 use s2dump_vmsa::{Geometry, Ipa};
 
 #[inline(always)]
-pub(crate) fn walk<P: Platform>(platform: &P, call: &WalkCall) -> Answer {
+pub(crate) fn walk<P: Platform>(platform: &P, page: SlotPage<'_>, call: &WalkCall) -> Answer {
     let address = Ipa::try_new(call.address).map_err(|_| Status::BAD_RANGE)?;
 
-    let slot = platform.pin_slot(call.slot_pfn).ok_or(Status::SLOT_NOT_SHARED)?;
     let (table, registers) = platform.lock_table(call.target)?;
     let locked_at = platform.counter();
-    let mut writer = SlotWriter::begin(slot.page());
+    let mut writer = SlotWriter::begin(page);
     let (geometry, end) = tell(&table, call.target, &registers, address, &mut writer)?;
     let held_ticks = header::ticks(platform.counter().wrapping_sub(locked_at));
     drop(table);

@@ -26,7 +26,7 @@ pub enum EntryKind {
     Invalid = 0,
     /// A page or block.
     Leaf = 1,
-    /// A table that was entered. Only seen by [`walk_address`], and by [`Sink::take_table`].
+    /// A table that was entered. Only seen by [`walk_address`], and by a sink that wants it ([`Sink::tables`]).
     Table = 2,
     /// Valid, but of a type the level does not allow.
     Reserved = 3,
@@ -70,9 +70,44 @@ pub struct Stretch<'m> {
     block: EntryKind,
     /// What descriptors ending in 11 are.
     table_or_page: EntryKind,
+    /// Whether it is one table descriptor, to be taken as an entry like others.
+    pub(crate) is_table: bool,
 }
 
 impl Stretch<'_> {
+    /// Returns the entry with this number, the first being 0, or why a sink that takes all before it takes no more.
+    ///
+    /// # Errors
+    ///
+    /// [`StretchEnd::All`] behind the last one; [`StretchEnd::Table`] for a table descriptor that does not come alone.
+    #[inline(always)]
+    pub fn entry(&self, number: usize, geometry: &Geometry) -> Result<Entry, StretchEnd> {
+        let Some(cell) = self.entries.get(number) else { return Err(StretchEnd::All) };
+        let raw = RawDescriptor::from_bits(cell.load(Ordering::Relaxed));
+        let (level, kind) = (self.level, self.kind(raw));
+        let oa = match kind {
+            EntryKind::Leaf => raw.output_address(level, geometry),
+            EntryKind::Invalid | EntryKind::Reserved => PhysAddr::default(),
+            _ if !self.is_table => return Err(StretchEnd::Table(raw)),
+            _ => raw.next_table(geometry),
+        };
+        let ia = self.ia.wrapping_add((number as u64) << self.shift);
+        Ok(Entry { ia, oa, raw, level, kind, inherited: self.inherited(kind) })
+    }
+
+    /// Returns the table descriptor that it begins with, if it does.
+    #[inline(always)]
+    fn first_table(&self) -> Option<RawDescriptor> {
+        let raw = RawDescriptor::from_bits(self.entries.first()?.load(Ordering::Relaxed));
+        (!self.is_table && self.kind(raw) == EntryKind::Table).then_some(raw)
+    }
+
+    /// Returns whether it is a table descriptor that is entered.
+    #[inline(always)]
+    pub(crate) fn is_entered(&self) -> bool {
+        self.is_table && self.table_or_page == EntryKind::Table
+    }
+
     /// Returns what an entry of this stretch is. Whether a table can be entered is not checked.
     #[inline(always)]
     #[must_use]
@@ -109,17 +144,15 @@ pub enum StretchEnd {
 /// Takes what a walk finds, in ascending input addresses and without gaps.
 pub trait Sink {
     /// Takes the entries of `stretch` up to the first table descriptor, and returns how many.
+    ///
+    /// One that is not entered comes alone, then, and so does one that is entered and told ([`Self::tables`]): before what
+    /// it leads to, and again when a walk goes on within what it spans.
     fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd);
 
-    /// Takes a table descriptor that was not entered; returns whether there was room for it.
-    fn take_wrong(&mut self, entry: &Entry) -> bool;
-
-    /// Takes a table descriptor that is entered next; returns whether there was room for it. If not, it comes again when
-    /// the walk goes on. When a walk goes on within what it spans, it comes again too.
+    /// Returns the address from which on it is told of table descriptors that are entered, if it is at all.
     #[inline(always)]
-    fn take_table(&mut self, entry: &Entry) -> bool {
-        let _ = entry;
-        true
+    fn tables(&self) -> Option<u64> {
+        None
     }
 }
 
@@ -132,10 +165,11 @@ pub struct Walked {
     pub visited: u32,
 }
 
-/// The tables on the way from the root to the cursor, by depth; the first place stands for the root and is not used.
+/// The tables on the way from the root to the cursor, by depth, without the root and without one of the deepest level: nothing
+/// is below that.
 ///
 /// Addresses only, to save stack: a table is looked up again when the walk climbs back to it.
-type Path = [PhysAddr; Level::MAX_DEPTH];
+type Path = [PhysAddr; Level::MAX_DEPTH - 2];
 
 /// What each table on the way says with those above it, in one word to save stack: the lowest bits are of the deepest.
 #[derive(Clone, Copy, Default)]
@@ -194,13 +228,21 @@ pub fn walk_range<M: TableMemory, S: Sink>(
         shift: geometry.granule().entry_shift(level),
         depth: 0,
         table: root.entries(memory, cursor.get())?,
-        path: [root.base(); Level::MAX_DEPTH],
+        above: None,
+        path: Path::default(),
         inherited: Inherited::default(),
+        tables: sink.tables().unwrap_or(u64::MAX),
+        told: None,
+        descriptor: AtomicU64::new(0),
     };
     // The two never need stack at one time.
     while let Some(stretch) = walk.stretch() {
-        let (taken, stretch_end) = sink.take_stretch(&stretch);
-        if !walk.go_on(taken, stretch_end, sink)? {
+        // Tables follow each other, mostly, so the sink need not be asked to find one.
+        let (taken, stretch_end) = match stretch.first_table() {
+            Some(raw) => (0, StretchEnd::Table(raw)),
+            None => sink.take_stretch(&stretch),
+        };
+        if !walk.go_on(taken, stretch_end)? {
             break;
         }
     }
@@ -226,16 +268,42 @@ struct Walk<'m, M> {
     depth: usize,
     /// Its entries.
     table: &'m [AtomicU64],
+    /// The entries of the table above, as long as it was not climbed to.
+    above: Option<&'m [AtomicU64]>,
     path: Path,
     inherited: Inherited,
+    /// Where table descriptors begin to be told.
+    tables: u64,
+    /// What the table descriptor is that is told next. If it is entered, the walk is in its table already.
+    told: Option<EntryKind>,
+    /// That descriptor.
+    descriptor: AtomicU64,
 }
 
-impl<'m, M: TableMemory> Walk<'m, M> {
+impl<M: TableMemory> Walk<'_, M> {
     /// Returns the next entries, or `None` if the budget is used up.
     #[inline(always)]
-    fn stretch(&self) -> Option<Stretch<'m>> {
-        let &Self { ia, end_ia, level, shift, .. } = self;
+    fn stretch(&self) -> Option<Stretch<'_>> {
+        let &Self { ia, end_ia, level, shift, told, .. } = self;
         let geometry = self.root.geometry();
+        let inherited = self.inherited.current();
+        if let Some(kind) = told {
+            let (level, shift) = match kind {
+                EntryKind::Table => (level.parent()?, shift + geometry.granule().index_bits()),
+                _ => (level, shift),
+            };
+            let (ia, entries) = (ia & (u64::MAX << shift), core::slice::from_ref(&self.descriptor));
+            return Some(Stretch {
+                ia,
+                level,
+                shift,
+                entries,
+                inherited,
+                block: kind,
+                table_or_page: kind,
+                is_table: true,
+            });
+        }
         let index = (ia >> shift) & ((1 << geometry.granule().index_bits()) - 1);
         let wanted = ((end_ia - 1) >> shift) - (ia >> shift) + 1;
         let entries = part(self.table, index, u64::min(wanted, self.left.into())).filter(|part| !part.is_empty())?;
@@ -244,9 +312,10 @@ impl<'m, M: TableMemory> Walk<'m, M> {
             level,
             shift,
             entries,
-            inherited: self.inherited.current(),
+            inherited,
             block: if geometry.is_block_level(level) { EntryKind::Leaf } else { EntryKind::Reserved },
             table_or_page: if level.is_last() { EntryKind::Leaf } else { EntryKind::Table },
+            is_table: false,
         })
     }
 
@@ -255,67 +324,74 @@ impl<'m, M: TableMemory> Walk<'m, M> {
     ///
     /// Not inlined, and generic for that: see the loops of runs.
     #[inline(never)]
-    fn go_on<S: Sink>(&mut self, taken: usize, end: StretchEnd, sink: &mut S) -> Result<bool, OutsideMemory> {
+    fn go_on(&mut self, taken: usize, end: StretchEnd) -> Result<bool, OutsideMemory> {
         let geometry = self.root.geometry();
         let index_bits = geometry.granule().index_bits();
-        self.left -= taken as u32; // At most as many.
         let ia_first = (self.ia & (u64::MAX << self.shift)).wrapping_add((taken as u64) << self.shift);
-        if taken != 0 {
-            self.ia = ia_first;
-        }
-        match end {
-            StretchEnd::All => {}
-            StretchEnd::Full => {
-                self.left -= 1;
-                return Ok(false);
+        if let Some(kind) = self.told.take() {
+            // Without room, it comes again when the walk goes on: nothing of what it leads to was taken.
+            if kind == EntryKind::Table || taken == 0 {
+                return Ok(taken != 0);
             }
-            StretchEnd::Table(raw) => {
-                self.left -= 1;
-                let (oa, level) = (raw.next_table(geometry), self.level);
-                let entered = enter(self.memory, self.root, &self.path, self.depth, oa);
-                let kind = entered.err().unwrap_or(EntryKind::Table);
-                let entry = Entry { ia: ia_first, oa, raw, level, kind, inherited: TableAttrs::NONE };
-                // (A stretch of level 3 has no tables.)
-                if let (Ok(entered), Some(child)) = (entered, level.child()) {
-                    if !sink.take_table(&entry) {
-                        return Ok(false);
-                    }
-                    self.depth += 1;
-                    self.level = child;
-                    self.shift -= index_bits;
-                    self.table = entered;
-                    self.inherited.enter(geometry.table_attrs(raw.to_bits()));
-                    if let Some(place) = self.path.get_mut(self.depth) {
-                        *place = oa;
+            self.ia = ia_first;
+        } else {
+            self.left -= taken as u32; // At most as many.
+            if taken != 0 {
+                self.ia = ia_first;
+            }
+            match end {
+                StretchEnd::All => {}
+                StretchEnd::Full => {
+                    self.left -= 1;
+                    return Ok(false);
+                }
+                StretchEnd::Table(raw) => {
+                    self.left -= 1;
+                    self.descriptor = AtomicU64::new(raw.to_bits());
+                    let oa = raw.next_table(geometry);
+                    let entered = enter(self.memory, self.root, &self.path, self.depth, oa);
+                    self.told = entered.err();
+                    // (A stretch of level 3 has no tables.)
+                    if let (Ok(entered), Some(child)) = (entered, self.level.child()) {
+                        if let Some(place) = self.path.get_mut(self.depth) {
+                            *place = oa;
+                        }
+                        self.depth += 1;
+                        self.level = child;
+                        self.shift -= index_bits;
+                        self.above = Some(core::mem::replace(&mut self.table, entered));
+                        self.inherited.enter(geometry.table_attrs(raw.to_bits()));
+                        self.told = (ia_first >= self.tables).then_some(EntryKind::Table);
                     }
                     return Ok(true);
                 }
-                if !sink.take_wrong(&entry) {
-                    return Ok(false);
-                }
-                self.ia = ia_first + (1 << self.shift);
             }
         }
 
         // Climb out of the tables that end here, at least to the next of those a root concatenates.
-        let mut has_ended = false;
+        let mut climbed = None;
         while self.ia & ((1 << (self.shift + index_bits)) - 1) == 0 && self.ia < self.end_ia {
-            has_ended = true;
-            let (Some(parent), Some(above)) = (self.level.parent(), self.depth.checked_sub(1)) else { break };
+            let (Some(parent), Some(above)) = (self.level.parent(), self.depth.checked_sub(1)) else {
+                climbed = Some(None);
+                break;
+            };
+            climbed = Some(if climbed.is_none() { self.above } else { None });
             self.depth = above;
             self.level = parent;
             self.shift += index_bits;
             self.inherited.climb();
         }
-        if has_ended {
-            self.table = match self.path.get(self.depth) {
-                Some(&above) if self.depth != 0 => match self.memory.table(above, geometry.granule()) {
+        if let Some(known) = climbed {
+            self.above = None;
+            self.table = match (known, self.depth.checked_sub(1).and_then(|above| self.path.get(above))) {
+                (Some(entries), _) => entries,
+                (None, Some(&table)) => match self.memory.table(table, geometry.granule()) {
                     Ok(entries) => entries,
                     // A table stays one while it is locked, so this one never was. The next call starts here and
                     // reports it.
                     Err(OutsideMemory { .. }) => return Ok(false),
                 },
-                _ => self.root.entries(self.memory, self.ia)?,
+                (None, None) => self.root.entries(self.memory, self.ia)?,
             };
         }
         Ok(self.ia < self.end_ia)
@@ -339,7 +415,7 @@ pub fn walk_address<M: TableMemory>(
     let ia = ia.get();
     let mut level = geometry.start_level();
     let mut table = root.entries(memory, ia)?;
-    let mut path: Path = [root.base(); Level::MAX_DEPTH];
+    let mut path = Path::default();
     let mut above = TableAttrs::NONE;
     for depth in 0..Level::MAX_DEPTH {
         let shift = granule.entry_shift(level);
@@ -349,14 +425,15 @@ pub fn walk_address<M: TableMemory>(
         let (mut kind, oa) = classify(raw, level, geometry);
         let mut below = None;
         if let (EntryKind::Table, Some(child)) = (kind, level.child()) {
-            match (enter(memory, root, &path, depth, oa), path.get_mut(depth + 1)) {
-                (Ok(entered), Some(place)) => {
+            match enter(memory, root, &path, depth, oa) {
+                Ok(entered) => {
                     table = entered;
-                    *place = oa;
                     below = Some(child);
+                    if let Some(place) = path.get_mut(depth) {
+                        *place = oa;
+                    }
                 }
-                (Ok(_), None) => {}
-                (Err(wrong), _) => kind = wrong,
+                Err(wrong) => kind = wrong,
             }
         }
         let inherited = if kind == EntryKind::Leaf { above } else { TableAttrs::NONE };
@@ -386,7 +463,7 @@ fn classify(raw: RawDescriptor, level: Level, geometry: &Geometry) -> (EntryKind
     }
 }
 
-/// Returns the table at `table`, or what to report if it may not be entered from `path[..=depth]`.
+/// Returns the table at `table`, or what to report if it may not be entered from `path[..depth]`.
 ///
 /// Not inlined: both kinds of walk have it.
 #[inline(never)]
@@ -398,7 +475,7 @@ fn enter<'m, M: TableMemory>(
     table: PhysAddr,
 ) -> Result<&'m [AtomicU64], EntryKind> {
     // The root is compared as a whole: it may be several pages, or less than one.
-    if root.contains(table) || path.iter().take(depth + 1).skip(1).any(|&above| above == table) {
+    if root.contains(table) || path.iter().take(depth).any(|&above| above == table) {
         return Err(EntryKind::TableLoop);
     }
     let geometry = root.geometry();

@@ -195,6 +195,10 @@ fn unpacks_runs_and_lists() {
     // A list of none, and one that says more than there is.
     let none = [head(0, 0, record_flags::LIST), head(0, u32::MAX, record_flags::LIST)].concat();
     assert_eq!(Unpacked::new(none.into_iter().chain([PAGE]), &geometry).count(), 1);
+    // A level whose entries would span more than there are addresses.
+    let head = PackedRun { ia: 0, count: 2, level: -1, kind: RecordKind::LEAF.0, flags: record_flags::LIST };
+    let [ia, tail]: [u64; 2] = zerocopy::transmute!(head);
+    assert_eq!(Unpacked::new([ia, tail, PAGE, PAGE].into_iter(), &shape("64k_52").geometry()).count(), 2);
 }
 
 /// What an exact dump is packed for: 8 bytes for a page that is like no other.

@@ -3,7 +3,6 @@
 
 use crate::arena::Arena;
 use crate::mapping::entry_at;
-use core::sync::atomic::Ordering;
 use s2dump_hyp::table_memory::{OutsideMemory, Root, TableMemory};
 use s2dump_hyp::walker::{walk_address, walk_range, Entry, EntryKind, Sink, Stretch, StretchEnd, MIN_BUDGET};
 use s2dump_vmsa::raw::Type;
@@ -116,20 +115,12 @@ struct Last {
 
 impl Sink for Last {
     fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd) {
-        let raw = RawDescriptor::from_bits(stretch.entries[0].load(Ordering::Relaxed));
-        let kind = stretch.kind(raw);
-        let oa = match kind {
-            EntryKind::Table => return (0, StretchEnd::Table(raw)),
-            EntryKind::Leaf => raw.output_address(stretch.level, &self.geometry),
-            _ => PhysAddr::default(),
-        };
-        self.entry =
-            Some(Entry { ia: stretch.ia, oa, raw, level: stretch.level, kind, inherited: stretch.inherited(kind) });
-        (1, StretchEnd::All)
-    }
-
-    fn take_wrong(&mut self, entry: &Entry) -> bool {
-        self.entry = Some(*entry);
-        true
+        match stretch.entry(0, &self.geometry) {
+            Ok(entry) => {
+                self.entry = Some(entry);
+                (1, StretchEnd::All)
+            }
+            Err(end) => (0, end),
+        }
     }
 }

@@ -7,7 +7,7 @@ use s2dump_hyp::walker::{Entry, EntryKind, Sink, Stretch, StretchEnd};
 use s2dump_vmsa::{PhysAddr, RawDescriptor};
 use std::sync::atomic::Ordering;
 
-/// Takes every entry by itself, up to a number of entries.
+/// Takes every entry by itself, up to a number of entries. Of addresses, it keeps those of wrong tables, as with 4 KiB pages.
 #[derive(Default)]
 pub(crate) struct Entries {
     pub(crate) entries: Vec<Entry>,
@@ -32,18 +32,12 @@ impl Sink for Entries {
                 return (n, StretchEnd::Full);
             }
             let ia = stretch.ia + ((n as u64) << stretch.shift);
-            let (oa, level, inherited) = (PhysAddr::default(), stretch.level, stretch.inherited(kind));
+            let is_table = matches!(kind, EntryKind::TableOutside | EntryKind::TableLoop);
+            let oa = PhysAddr::new(if is_table { raw.to_bits() & 0xffff_ffff_f000 } else { 0 });
+            let (level, inherited) = (stretch.level, stretch.inherited(kind));
             self.entries.push(Entry { ia, oa, raw, level, kind, inherited });
         }
         (stretch.entries.len(), StretchEnd::All)
-    }
-
-    fn take_wrong(&mut self, entry: &Entry) -> bool {
-        let room = !self.is_full();
-        if room {
-            self.entries.push(*entry);
-        }
-        room
     }
 }
 

@@ -6,10 +6,9 @@ use crate::mmu::{Mmu, Stage2};
 use crate::path::Path;
 use crate::report::Group;
 use crate::rng::Rng;
-use core::sync::atomic::Ordering;
 use s2dump_hyp::table_memory::Root;
-use s2dump_hyp::walker::{walk_range, Entry, EntryKind, Sink, Stretch, StretchEnd, MIN_BUDGET};
-use s2dump_vmsa::{Geometry, Ipa, Level, PhysAddr, RawDescriptor};
+use s2dump_hyp::walker::{walk_range, Entry, Sink, Stretch, StretchEnd, MIN_BUDGET};
+use s2dump_vmsa::{Geometry, Ipa, Level};
 
 /// Entries of a range that are looked at.
 const ENTRIES: usize = 10;
@@ -68,23 +67,13 @@ impl Found {
 
 impl Sink for Found {
     fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd) {
-        for (taken, word) in stretch.entries.iter().enumerate() {
-            let raw = RawDescriptor::from_bits(word.load(Ordering::Relaxed));
-            let kind = stretch.kind(raw);
-            let oa = match kind {
-                EntryKind::Table => return (taken, StretchEnd::Table(raw)),
-                EntryKind::Leaf => raw.output_address(stretch.level, &self.geometry),
-                _ => PhysAddr::default(),
-            };
-            let ia = stretch.ia + ((taken as u64) << stretch.shift);
-            if !self.keep(Entry { ia, oa, raw, level: stretch.level, kind, inherited: stretch.inherited(kind) }) {
-                return (taken, StretchEnd::Full);
+        let mut taken = 0;
+        loop {
+            match stretch.entry(taken, &self.geometry) {
+                Ok(entry) if self.keep(entry) => taken += 1,
+                Ok(_) => return (taken, StretchEnd::Full),
+                Err(end) => return (taken, end),
             }
         }
-        (stretch.entries.len(), StretchEnd::All)
-    }
-
-    fn take_wrong(&mut self, entry: &Entry) -> bool {
-        self.keep(*entry)
     }
 }
