@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel's log: whatever it complains about while a test runs is a failure of that test.
 
-use super::Outcome;
+use super::{Ignored, Outcome, Test};
+use crate::machine::{Boot, Machine};
 use anyhow::{bail, ensure, Context as _, Result};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -108,6 +109,18 @@ impl KernelLog {
 fn is_complaint(line: &str) -> bool {
     line.starts_with(LOST)
         || COMPLAINTS.iter().any(|one| line.contains(one)) && !NO_COMPLAINTS.iter().any(|one| line.contains(one))
+}
+
+/// Asks about all tests before it. A kernel that is locked down does not answer.
+pub(super) const LEAK_TESTS: &[Test] =
+    &[Test { name: "kmemleak_finds_nothing", boot: Boot::On, heavy: false, run: kmemleak_finds_nothing }];
+
+fn kmemleak_finds_nothing(_: &Machine) -> Outcome {
+    if let Some(leaks) = leaks()? {
+        bail!("kmemleak found:\n{leaks}");
+    }
+    ensure!(fs::exists(KMEMLEAK)?, Ignored("a kernel without kmemleak".into()));
+    Ok(())
 }
 
 /// Returns what kmemleak holds for leaked of what s2dump allocated; none in a kernel without kmemleak.

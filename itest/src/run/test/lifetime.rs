@@ -131,10 +131,12 @@ fn closed_mid_dump(machine: &Machine) -> Outcome {
 
 /// Sessions neither keep a page shared with EL2, which is counted exactly, nor lose a page of the host, which is counted
 /// as memory of unknown use: that grows by no more than half a page for each session, where a lost page makes it one.
+///
+/// Lists of free pages fill and empty meanwhile, and a debug kernel keeps more of what happened. That comes in bursts,
+/// where a leak is in each batch of sessions: so the median batch decides.
 fn thousand_sessions(machine: &Machine) -> Outcome {
-    const TIMES: u64 = 1000;
-    /// What the lists of free pages of the CPUs may hold more than before.
-    const NOISE_KIB: u64 = 1536;
+    const BATCHES: usize = 9;
+    const TIMES: u64 = 112;
     let vmm = VmmProcess::start("protected touch:64 share:8")?;
     let request = dump_request(handle_of(&vmm)?);
     let session = || -> Result<()> {
@@ -148,12 +150,16 @@ fn thousand_sessions(machine: &Machine) -> Outcome {
         Ok(())
     };
     (0..10).try_for_each(|_| session())?;
-    let before = unaccounted_kib()?;
-    (0..TIMES).try_for_each(|_| session())?;
-    let lost = unaccounted_kib()?.saturating_sub(before);
-    let limit = NOISE_KIB.max(TIMES * 4 / 2);
-    println!("  {lost} KiB of unknown use after {TIMES} sessions; {limit} would be a leak");
-    ensure!(lost < limit, "{lost} KiB are gone after {TIMES} sessions");
+    let mut lost = Vec::new();
+    for _ in 0..BATCHES {
+        let before = unaccounted_kib()?;
+        (0..TIMES).try_for_each(|_| session())?;
+        lost.push(unaccounted_kib()?.saturating_sub(before));
+    }
+    lost.sort_unstable();
+    let (median, limit) = (lost[BATCHES / 2], TIMES * 4 / 2);
+    println!("  KiB of unknown use after {TIMES} sessions each: {lost:?}; a median of {limit} would be a leak");
+    ensure!(median < limit, "{median} KiB are gone after {TIMES} sessions");
     vmm.end()?;
     check_nothing_broken(machine)
 }

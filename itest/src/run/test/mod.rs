@@ -105,6 +105,7 @@ const ALL: &[&[Test]] = &[
     hostile::OFF_TESTS,
     gate::OFF_TESTS,
     gate::NO_PKVM_TESTS,
+    kernel_log::LEAK_TESTS,
     gate::LOCKDOWN_TESTS,
 ];
 
@@ -158,17 +159,6 @@ pub fn run(filter: &str) -> i32 {
                     println!("test {} ... FAILED ({seconds:.1} s): {error:#}", test.name);
                 }
             },
-        }
-    }
-    match kernel_log::leaks() {
-        Ok(None) => {}
-        Ok(Some(leaks)) => {
-            failed += 1;
-            println!("kmemleak found:\n{leaks}");
-        }
-        Err(error) => {
-            failed += 1;
-            println!("kmemleak: {error:#}");
         }
     }
     println!("tests: {passed} passed, {failed} failed, {ignored} ignored");
