@@ -109,6 +109,7 @@ fn output_is_what_the_schema_says() {
     commands
         .extend(["pkvm", "broken", "moving", "without-hyp", "two"].map(|name| format!("audit -i {name}.s2d --json")));
     commands.push("audit --list --json".into());
+    commands.push("diff idle.s2d idle-again.s2d --json".into());
     commands.extend(["diff pkvm.s2d later.s2d --json".into(), "diff without-hyp.s2d pkvm.s2d --json".into()]);
     commands.extend(["", "--summary", "--state owned"].map(|more| format!("frames -i machine.s2d --json {more}")));
     commands.push("dump -i machine.s2d host --format json --state donated --owner vm:0x1000,hyp --level 3".into());

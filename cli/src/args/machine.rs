@@ -64,7 +64,9 @@ pub(crate) struct Audit {
 
 const DIFF_HELP: &str = "\
 A line that begins with - is what was said first, one with + what is said now. That a block became pages that say the same is no
-difference, and neither are references of page frames.
+difference, and neither are references of page frames. Slots of EL2's fixmap, which name any page for a moment, and pages that
+s2dump shares with EL2 while it reads are left out, and a note tells how many ranges that were. Of the host's table, identity
+leaves come and go with its accesses; they are told, because the table did change.
 The exit code is 0 if the two say the same, 1 if not, as of diff(1), and 6 if a table could not be compared.
 
 Examples:

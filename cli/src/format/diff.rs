@@ -27,8 +27,13 @@ pub(crate) fn write_text(out: &mut dyn Write, changes: &[Change]) -> io::Result<
     Ok(())
 }
 
-/// Writes `changes` as JSON, one in each line, and a line in the end.
-pub(crate) fn write_json(out: &mut dyn Write, changes: &[Change], unread: &[String]) -> io::Result<()> {
+/// Writes `changes` as JSON, one in each line, and a line in the end that also tells how many ranges were `left_out`.
+pub(crate) fn write_json(
+    out: &mut dyn Write,
+    changes: &[Change],
+    left_out: usize,
+    unread: &[String],
+) -> io::Result<()> {
     #[derive(Serialize)]
     struct SaidJson<'a> {
         rights: Option<&'a str>,
@@ -51,6 +56,8 @@ pub(crate) fn write_json(out: &mut dyn Write, changes: &[Change], unread: &[Stri
         format: &'static str,
         version: &'static str,
         changes: usize,
+        /// Ranges that changed though nothing happened.
+        left_out: usize,
         unread: &'a [String],
     }
     fn said(said: Option<&Said>) -> Option<SaidJson<'_>> {
@@ -68,6 +75,7 @@ pub(crate) fn write_json(out: &mut dyn Write, changes: &[Change], unread: &[Stri
         writeln!(out)?;
     }
     let (format, version) = ("s2dump.diff", FORMAT_VERSION);
-    serde_json::to_writer(&mut *out, &End { r#type: "diff", format, version, changes: changes.len(), unread })?;
+    let changes = changes.len();
+    serde_json::to_writer(&mut *out, &End { r#type: "diff", format, version, changes, left_out, unread })?;
     writeln!(out)
 }

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What changed between two readings of a machine: rights, state, owner or address. That a block became pages of the same is
-//! no change.
+//! no change. What changes though nothing happens is counted apart: slots through which EL2 looks at any page for a moment, and
+//! pages that s2dump shares with EL2 while it reads.
 
 use super::tree::Tree;
 use super::Machine;
 use crate::leaf;
+use crate::marks::Marks;
 use crate::meaning;
-use crate::model::{Row, TableFacts};
+use crate::model::{Mark, Row, TableFacts};
 use crate::words::{self, Word};
-use s2dump_vmsa::pkvm::Owner;
+use s2dump_abi::slot::RecordKind;
+use s2dump_abi::target::Target;
+use s2dump_vmsa::pkvm::{Frame, Owner, PageState};
+use std::convert::Infallible;
 
 /// What the entries of a range say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ impl Said {
         if row.is_hole() {
             return None;
         }
+        // A page that is the ring's now and another's then is the same entry.
+        let row = &Row { mark: Mark::None, ..*row };
         let leaf = leaf::of_row(row, table);
         let (state, address) = match meaning::owner(row, table) {
             Some(Owner::Guest { handle, gfn }) => {
@@ -46,15 +53,36 @@ impl Said {
         Self { address: self.address.map(|address| address.wrapping_add(bytes)), ..self.clone() }
     }
 
-    fn of_frame(machine: &Machine, raw: Option<u64>) -> Self {
+    fn of_frame(machine: &Machine, raw: Option<u64>, is_ring: bool) -> Self {
         let frame = raw.and_then(|raw| machine.frames.decode(raw));
-        // References come and go with each pin.
         let state = match (raw, frame) {
             (None, _) => "nomap".into(),
             (Some(raw), None) => format!("raw={raw:#x}"),
-            (_, Some(frame)) => words::frame(Some(s2dump_vmsa::pkvm::Frame { refcount: 0, ..frame })),
+            // References come and go with each pin.
+            (_, Some(frame)) => {
+                words::frame(Some(Frame { refcount: 0, ..if is_ring { unshared(frame) } else { frame } }))
+            }
         };
         Self { rights: None, memory: None, state: state.into(), address: None }
+    }
+}
+
+/// Returns what a frame of the ring is when s2dump does not read: the host's alone. Other states are not of its making.
+fn unshared(frame: Frame) -> Frame {
+    match (frame.host, frame.hyp) {
+        (Some(PageState::SharedOwned), Some(PageState::SharedBorrowed)) => {
+            Frame { host: Some(PageState::Owned), hyp: Some(PageState::NoPage), ..frame }
+        }
+        _ => frame,
+    }
+}
+
+/// Returns whether an entry comes and goes though nothing happens.
+fn is_passing(row: &Row) -> bool {
+    match row.mark {
+        Mark::Fixmap | Mark::Fixblock => true,
+        Mark::Ring => row.kind == RecordKind::LEAF,
+        Mark::None | Mark::PartlyRing => false,
     }
 }
 
@@ -73,10 +101,11 @@ pub(crate) struct Change {
     pub(crate) new: Option<Said>,
 }
 
-/// Gets changes in ascending addresses and joins neighbors.
+/// Ranges of changes in ascending addresses, neighbors joined.
 #[derive(Default)]
-struct Changes {
-    list: Vec<Change>,
+pub(crate) struct Changes {
+    /// The changes.
+    pub(crate) list: Vec<Change>,
 }
 
 impl Changes {
@@ -94,33 +123,72 @@ impl Changes {
     }
 }
 
-/// Returns what changed from `old` to `new`, two readings of one table; without one, all of the other is new or gone.
-pub(crate) fn tables(old: Option<&Tree>, new: Option<&Tree>) -> Vec<Change> {
-    let Some(of) = old.or(new).map(|tree| tree.table.name()) else { return Vec::new() };
-    let mut changes = Changes::default();
-    let (mut olds, mut news) = (Rows::new(old), Rows::new(new));
-    let mut at = 0;
-    while at < u64::MAX {
-        let (old, old_end) = olds.at(at);
-        let (new, new_end) = news.at(at);
-        let end = old_end.min(new_end);
-        // Most of two readings is the same: no words are made of that.
-        let is_same = match (&old, &new) {
-            (Some((old, _)), Some((new, _))) => {
-                (old.raw, old.kind, old.level, old.ia) == (new.raw, new.kind, new.level, new.ia)
+/// What two readings do not say alike.
+#[derive(Default)]
+pub(crate) struct Differences {
+    /// What changed.
+    pub(crate) changes: Changes,
+    /// What comes and goes though nothing happens.
+    pub(crate) passing: Changes,
+}
+
+impl Differences {
+    /// Adds what changed from `old` to `new`, two readings of one table; without one, all of the other is new or gone.
+    pub(crate) fn add_tables(&mut self, old: (&Machine, Option<&Tree>), new: (&Machine, Option<&Tree>)) {
+        let Some(of) = old.1.or(new.1).map(|tree| tree.table.name()) else { return };
+        let (mut olds, mut news) = (Rows::new(old), Rows::new(new));
+        let mut at = 0;
+        while at < u64::MAX {
+            let (old, old_end) = olds.at(at);
+            let (new, new_end) = news.at(at);
+            let end = old_end.min(new_end);
+            // Most of two readings is the same: no words are made of that.
+            let is_same = match (&old, &new) {
+                (Some((old, _)), Some((new, _))) => {
+                    (old.raw, old.kind, old.level, old.ia) == (new.raw, new.kind, new.level, new.ia)
+                }
+                _ => false,
+            };
+            if !is_same {
+                let said = |row: Option<(Row, &TableFacts)>| row.and_then(|(row, table)| Said::of(&row, table));
+                let lasting = |row: Option<(Row, _)>| row.filter(|(row, _)| !is_passing(row));
+                let is_lasting = said(lasting(old)) != said(lasting(new));
+                let (old, new) = (said(old), said(new));
+                if old != new {
+                    self.add(is_lasting, Change { of: of.clone(), start: at, end, old, new });
+                }
             }
-            _ => false,
-        };
-        if !is_same {
-            let said = |row: Option<(Row, &TableFacts)>| row.and_then(|(row, table)| Said::of(&row, table));
-            let (old, new) = (said(old), said(new));
+            at = end;
+        }
+    }
+
+    /// Adds what changed of page frames, references left out.
+    pub(crate) fn add_frames(&mut self, old: &Machine, new: &Machine) {
+        let runs =
+            [old, new].into_iter().flat_map(|machine| machine.frames.all().iter().flat_map(|run| [run.pa, run.end()]));
+        let ring = [old, new]
+            .into_iter()
+            .flat_map(|machine| machine.known.ring.iter().flat_map(|span| [span.start, span.end]));
+        let mut bounds: Vec<u64> = runs.chain(ring).collect();
+        bounds.sort_unstable();
+        bounds.dedup();
+        for pair in bounds.windows(2) {
+            let (start, end) = (pair[0], pair[1]);
+            let said = |machine: &Machine, is_ring: bool| {
+                machine.frames.at(start).map(|run| Said::of_frame(machine, run.raw, is_ring))
+            };
+            let lasting = |machine: &Machine| said(machine, machine.known.is_ring(start));
+            let is_lasting = lasting(old) != lasting(new);
+            let (old, new) = (said(old, false), said(new, false));
             if old != new {
-                changes.add(Change { of: of.clone(), start: at, end, old, new });
+                self.add(is_lasting, Change { of: "frames".into(), start, end, old, new });
             }
         }
-        at = end;
     }
-    changes.list
+
+    fn add(&mut self, is_lasting: bool, change: Change) {
+        if is_lasting { &mut self.changes } else { &mut self.passing }.add(change);
+    }
 }
 
 /// The rows of a tree from front to back.
@@ -131,8 +199,20 @@ struct Rows<'t> {
 }
 
 impl<'t> Rows<'t> {
-    fn new(tree: Option<&'t Tree>) -> Self {
+    fn new((machine, tree): (&Machine, Option<&'t Tree>)) -> Self {
         let rows: Box<dyn Iterator<Item = Row> + 't> = match tree {
+            // Only in EL2's table something comes and goes by itself.
+            Some(tree) if tree.table.target == Target::HYP => {
+                let marks = Marks::of_table(&machine.known.facts, tree.table.target);
+                Box::new(tree.rows(0, u64::MAX).flat_map(move |row| {
+                    let mut parts = Vec::new();
+                    let Ok(()) = marks.cut_row::<Infallible>(row, &tree.table.geometry, |part| {
+                        parts.push(part);
+                        Ok(())
+                    });
+                    parts
+                }))
+            }
             Some(tree) => Box::new(tree.rows(0, u64::MAX)),
             None => Box::new(std::iter::empty()),
         };
@@ -154,22 +234,4 @@ impl<'t> Rows<'t> {
             (None, _) => (None, u64::MAX),
         }
     }
-}
-
-/// Returns what changed of page frames, references left out.
-pub(crate) fn frames(old: &Machine, new: &Machine) -> Vec<Change> {
-    let mut changes = Changes::default();
-    let mut bounds: Vec<u64> =
-        [old, new].iter().flat_map(|machine| machine.frames.all().iter().flat_map(|run| [run.pa, run.end()])).collect();
-    bounds.sort_unstable();
-    bounds.dedup();
-    for pair in bounds.windows(2) {
-        let (start, end) = (pair[0], pair[1]);
-        let said = |machine: &Machine| machine.frames.at(start).map(|run| Said::of_frame(machine, run.raw));
-        let (old, new) = (said(old), said(new));
-        if old != new {
-            changes.add(Change { of: "frames".into(), start, end, old, new });
-        }
-    }
-    changes.list
 }

@@ -226,3 +226,76 @@ fn diff_with_a_device() {
     let ran = run(&later, &format!("diff {} --live vm:0x1001", file.path()));
     assert_eq!(ran.code, ExitCode::NoSuchVm, "{}", ran.err);
 }
+
+/// Returns what `diff` says of two captures, in this order and in the other: exit code, lines.
+fn diff_both_ways(name: &str, old: &pkvm::Machine, new: &pkvm::Machine) -> [(ExitCode, Vec<String>); 2] {
+    let files = [old, new].map(|machine| machine.capture().bytes);
+    let files = [0, 1].map(|nth| TempFile::new(&format!("{name}-{nth}"), &files[nth]));
+    [[0, 1], [1, 0]].map(|[first, second]| {
+        let ran = run_without_device(&format!("diff {} {}", files[first].path(), files[second].path()));
+        let line = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        (ran.code, ran.out.lines().map(line).chain(ran.err.lines().map(String::from)).collect())
+    })
+}
+
+/// Each session of s2dump has its own pages, and slots of the fixmap keep what they showed last. Both are no difference, in
+/// whichever order, if ring pages are the host's and idle otherwise.
+#[test]
+fn readings_of_an_idle_machine_are_the_same() {
+    let other_ring = pkvm::PLAIN + 0x1_0000;
+    let first = read_by(pkvm::PLAIN, Some(pkvm::SHARED));
+    // Of each session two pages in EL2's table, and the same in frames; and the slot.
+    let cases = [
+        (read_by(other_ring, None), "5 ranges"),
+        (read_by(pkvm::PLAIN, Some(pkvm::MULTI_PA)), "1 range"),
+        (read_by(pkvm::PLAIN + 0x1000, Some(pkvm::SHARED)), "4 ranges"),
+        (machine(), "3 ranges"),
+    ];
+    for (second, ranges) in cases {
+        let note = format!("s2dump: left out: {ranges} of EL2's fixmap and of pages that s2dump shares with EL2");
+        for (code, lines) in diff_both_ways("idle", &first, &second) {
+            assert_eq!((code, lines), (ExitCode::Ok, vec![note.clone()]));
+        }
+    }
+}
+
+/// What else became of a page that s2dump used once is told.
+#[test]
+fn pages_of_a_ring_may_change_as_others() {
+    let (first, ring) = (read_by(pkvm::PLAIN, None), pkvm::PLAIN);
+    let mut mapped = read_by(pkvm::PLAIN + 0x1_0000, None);
+    mapped.hyp().map(HYP_BASE + ring, 3, 1, ring, HYP_RX);
+    for (code, lines) in diff_both_ways("ring", &first, &mapped) {
+        assert_eq!(code, ExitCode::Finding, "{lines:?}");
+        assert!(lines[..2].iter().all(|line| line[2..].starts_with("hyp 0x0000400041600000-")), "{lines:?}");
+        assert!(lines[2].contains("left out: 4 ranges of"), "{lines:?}");
+    }
+
+    // What EL2 leaves where it unmapped a page of the ring is nothing, not this.
+    let mut left = read_by(pkvm::PLAIN, None);
+    left.hyp().annotate(HYP_BASE + ring, 1, ring);
+    for (code, lines) in diff_both_ways("ring", &first, &left) {
+        assert_eq!((code, lines.len()), (ExitCode::Finding, 2), "{lines:?}");
+    }
+
+    let mut given = read_by(pkvm::PLAIN + 0x1_0000, None);
+    let ia = PROTECTED_IA + 0xf000;
+    given.guest(0x1000).map(ia, 3, 1, ring, PAGE);
+    given.host().annotate(ring, 1, donated(0x1000, ia));
+    given.frame(ring, 1, FRAME_GUEST);
+    let [(code, lines), (back_code, back)] = diff_both_ways("ring", &first, &given);
+    assert_eq!((code, back_code), (ExitCode::Finding, ExitCode::Finding), "{lines:?}");
+    for lines in [lines, back] {
+        for of in ["vm:0x1000", "host", "frames"] {
+            assert!(lines.iter().any(|line| line[2..].starts_with(of)), "{of}: {lines:?}");
+        }
+        assert!(!lines.iter().any(|line| line[2..].starts_with("hyp")), "{lines:?}");
+    }
+
+    let mut owned = read_by(pkvm::PLAIN + 0x1_0000, None);
+    owned.frame(ring, 1, FRAME_SHARED);
+    for (code, lines) in diff_both_ways("ring", &first, &owned) {
+        assert_eq!(code, ExitCode::Finding, "{lines:?}");
+        assert!(lines[..2].iter().all(|line| line[2..].starts_with("frames")), "{lines:?}");
+    }
+}

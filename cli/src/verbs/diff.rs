@@ -8,7 +8,7 @@ use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::diff;
-use crate::machine::differ::{frames, tables};
+use crate::machine::differ::Differences;
 use crate::machine::Machine;
 use crate::model::target_name;
 use crate::plan::machine::{DiffPlan, Reading};
@@ -27,7 +27,7 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
         _ => None,
     };
     let names = |machine: &Machine| machine.trees.iter().map(|tree| tree.table.target.0).collect::<BTreeSet<u64>>();
-    let (mut changes, mut unread) = (Vec::new(), Vec::new());
+    let (mut found, mut unread) = (Differences::default(), Vec::new());
     for target in names(&old).union(&names(&new)).map(|&target| Target(target)) {
         if only.is_some_and(|only| only != target) {
             continue;
@@ -35,8 +35,8 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
         match (old.tree(target), new.tree(target)) {
             // A VM that is gone, and another that has its handle.
             (Some(a), Some(b)) if a.table.root != b.table.root => {
-                changes.extend(tables(Some(a), None));
-                changes.extend(tables(None, Some(b)));
+                found.add_tables((&old, Some(a)), (&new, None));
+                found.add_tables((&old, None), (&new, Some(b)));
             }
             (a, b) => {
                 let is_gone = |machine: &Machine| {
@@ -48,20 +48,25 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
                     unread.push(target_name(target));
                 }
                 if is_known {
-                    changes.extend(tables(a, b));
+                    found.add_tables((&old, a), (&new, b));
                 }
             }
         }
     }
     if only.is_none() && !old.frames.is_empty() && !new.frames.is_empty() {
-        changes.extend(frames(&old, &new));
+        found.add_frames(&old, &new);
     }
     if old.trees.is_empty() && new.trees.is_empty() {
         return Err(Failure::new(ExitCode::UsageOrIo, "neither has a table").into());
     }
+    let (changes, passing) = (found.changes.list, found.passing.list.len());
     match plan.json {
-        true => diff::write_json(context.out, &changes, &unread)?,
+        true => diff::write_json(context.out, &changes, passing, &unread)?,
         false => diff::write_text(context.out, &changes)?,
+    }
+    if passing > 0 {
+        let ranges = if passing == 1 { "1 range".into() } else { format!("{passing} ranges") };
+        context.note(format_args!("left out: {ranges} of EL2's fixmap and of pages that s2dump shares with EL2"));
     }
     if !unread.is_empty() {
         context.note(format_args!("not compared, or not all: {}", unread.join(", ")));

@@ -482,6 +482,21 @@ pub fn later() -> Machine {
     later
 }
 
+/// Returns the machine as a session of s2dump reads it that shares two of its four slot pages from `ring` on with EL2, when the
+/// slot of the fixmap looks at `seen`, or at nothing any more.
+pub fn read_by(ring: u64, seen: Option<u64>) -> Machine {
+    let mut machine = machine();
+    let ring_fact = Fact { start: ring, size: 0x4000, value: 0, kind: FactKind::RING.0, flags: 0, reserved: 0 };
+    machine.facts.push(ring_fact);
+    machine.frame(ring, 2, FRAME_HYP_SHARED | 1);
+    machine.hyp().map(HYP_BASE + ring, 3, 2, ring, HYP_RW);
+    match seen {
+        Some(pa) => machine.hyp().map(FIXMAP, 3, 1, pa, HYP_RW),
+        None => machine.hyp().annotate(FIXMAP, 1, (PROTECTED_PA | HYP_RW) & !1),
+    }
+    machine
+}
+
 /// EL2's code, its pool, what the host shares with it, and a slot that looks at a guest's page.
 fn hypervisor(machine: &mut Machine) {
     machine.frame(TEXT, 4, FRAME_HYP);
