@@ -16,6 +16,20 @@ use std::os::unix::fs::FileExt as _;
 /// `MAP_HUGE_SHIFT`.
 const HUGE_SHIFT: u32 = 26;
 
+/// Returns whether the kernel gives a program addresses of more than 48 bits, when it asks for one.
+///
+/// # Errors
+///
+/// If it gives none at all.
+pub fn gives_52_bit_addresses() -> Result<bool> {
+    let (wanted, length) = (core::ptr::without_provenance_mut(1 << 51), 4096);
+    // SAFETY: the address is a hint, so no existing mapping is replaced; nobody uses the mapping.
+    let start = unsafe { mmap_anonymous(wanted, length, ProtFlags::READ, MapFlags::PRIVATE) }?;
+    // SAFETY: as above.
+    unsafe { munmap(start, length) }?;
+    Ok(start.addr() >> 48 != 0)
+}
+
 /// A mapping, unmapped on drop.
 #[derive(Debug)]
 pub struct HostMemory {

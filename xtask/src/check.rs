@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 /// CPUs the in-VM tests run on: hVHE; nVHE with 40-bit addresses and a concatenated root; LPA2 and FWB.
 const CPUS: [&str; 3] = ["neoverse-n1", "cortex-a53", "max"];
-/// The same on the debug kernel: the CPU that runs the long tests too, and the one with pointer authentication and BTI.
-const DEBUG_CPUS: [&str; 2] = ["neoverse-n1", "max"];
+/// The same on more kernels. The debug kernel: the CPU that runs the long tests too, and the one with pointer authentication
+/// and BTI. That with 52-bit addresses: the one that has them.
+const MORE: [(Variant, &[&str]); 2] = [(Variant::Debug, &["neoverse-n1", "max"]), (Variant::Wide, &["max"])];
 /// How the in-VM tests boot: the guest knows by the kernel command line which tests apply.
 const BOOTS: [(Boot, &[&str]); 4] =
     [(Boot::On, &CPUS), (Boot::WithoutHyp, &["neoverse-n1"]), (Boot::Off, &["neoverse-n1"]), (Boot::NoPkvm, &CPUS)];
@@ -60,12 +61,17 @@ struct Vm {
     boot: Boot,
 }
 
-/// Returns the in-VM checks; those of one kernel follow each other. `all` adds those of the debug kernel.
+/// Returns the in-VM checks; those of one kernel follow each other. `all` adds those of more kernels.
 fn vms(all: bool) -> Vec<Vm> {
     let usual = BOOTS.iter().flat_map(|(boot, cpus)| cpus.iter().map(move |cpu| (Variant::S2dump, *cpu, *boot)));
-    let debug = DEBUG_CPUS.iter().filter(|_| all).map(|cpu| (Variant::Debug, *cpu, Boot::On));
+    let more =
+        MORE.iter().filter(|_| all).flat_map(|(variant, cpus)| cpus.iter().map(|cpu| (*variant, *cpu, Boot::On)));
     let vm = |(variant, cpu, boot)| {
-        let kernel = if variant == Variant::Debug { ", debug kernel" } else { "" };
+        let kernel = match variant {
+            Variant::Debug => ", debug kernel",
+            Variant::Wide => ", 52-bit addresses",
+            Variant::S2dump | Variant::Plain16K | Variant::Plain64K => "",
+        };
         let how = match boot {
             Boot::On => "",
             Boot::WithoutHyp => ", without EL2's table",
@@ -74,7 +80,7 @@ fn vms(all: bool) -> Vec<Vm> {
         };
         Vm { name: format!("vm: {cpu}{kernel}{how}"), variant, cpu, boot }
     };
-    usual.chain(debug).map(vm).collect()
+    usual.chain(more).map(vm).collect()
 }
 
 impl Vm {
@@ -120,7 +126,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Run also what takes long: Miri on more tests, and what needs more kernels, which are built first: one that checks
-    /// itself while it runs, and two with other page sizes
+    /// itself while it runs, one with wider addresses, and two with other page sizes
     #[arg(long)]
     all: bool,
     /// Run only in-VM tests whose name contains this

@@ -30,6 +30,9 @@ pub(crate) enum Variant {
     /// 4 KiB pages, with s2dump, and with all that checks a kernel while it runs
     #[value(name = "debug")]
     Debug,
+    /// 4 KiB pages, with s2dump, with 52-bit virtual addresses at random places
+    #[value(name = "va52")]
+    Wide,
     /// 16 KiB pages, without s2dump: what it says of its tables is its own word
     #[value(name = "16k")]
     Plain16K,
@@ -41,7 +44,7 @@ pub(crate) enum Variant {
 /// Which kernel to build.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Build {
-    /// Size of its pages, or the debug kernel
+    /// Size of its pages, the debug kernel, or the one with 52-bit virtual addresses
     #[arg(long, value_enum, default_value = "4k", value_name = "VARIANT", alias = "pages")]
     variant: Variant,
 }
@@ -52,6 +55,7 @@ impl Variant {
         match self {
             Self::S2dump => "kernel",
             Self::Debug => "kernel-debug",
+            Self::Wide => "kernel-va52",
             Self::Plain16K => "kernel-16k",
             Self::Plain64K => "kernel-64k",
         }
@@ -62,6 +66,7 @@ impl Variant {
         match self {
             Self::S2dump => "build",
             Self::Debug => "build-debug",
+            Self::Wide => "build-va52",
             Self::Plain16K => "build-16k",
             Self::Plain64K => "build-64k",
         }
@@ -72,6 +77,7 @@ impl Variant {
         match self {
             Self::S2dump => None,
             Self::Debug => Some("xtask/kernel-debug.config"),
+            Self::Wide => Some("xtask/kernel-va52.config"),
             Self::Plain16K => Some("xtask/kernel-16k.config"),
             Self::Plain64K => Some("xtask/kernel-64k.config"),
         }
@@ -79,7 +85,7 @@ impl Variant {
 
     /// Returns whether s2dump, and so Rust, is in it.
     fn has_s2dump(self) -> bool {
-        matches!(self, Self::S2dump | Self::Debug)
+        matches!(self, Self::S2dump | Self::Debug | Self::Wide)
     }
 
     /// Returns the options of `fragment` without which there is nothing to show. A debug kernel that lacks one of its
@@ -87,7 +93,7 @@ impl Variant {
     fn needed(self, fragment: &str) -> Vec<&str> {
         match self {
             Self::S2dump => vec!["CONFIG_RUST=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y", "CONFIG_PKVM_S2DUMP=y"],
-            Self::Debug => asked_options(fragment).collect(),
+            Self::Debug | Self::Wide => asked_options(fragment).collect(),
             Self::Plain16K => vec!["CONFIG_ARM64_16K_PAGES=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y"],
             Self::Plain64K => vec!["CONFIG_ARM64_64K_PAGES=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y"],
         }
@@ -348,7 +354,7 @@ mod tests {
         let added = Ingredients { added: "abd", ..of };
         let common = [config, Ingredients { tools: &clang, ..of }];
         let ours = [added, Ingredients { tools: &rustc, ..of }, Ingredients { tools: &bindgen, ..of }];
-        for variant in [Variant::S2dump, Variant::Debug, Variant::Plain16K, Variant::Plain64K] {
+        for variant in [Variant::S2dump, Variant::Debug, Variant::Wide, Variant::Plain16K, Variant::Plain64K] {
             let before = key(variant, &of);
             assert!(common.iter().all(|other| key(variant, other) != before), "{variant:?}");
             assert!(ours.iter().all(|other| (key(variant, other) != before) == variant.has_s2dump()), "{variant:?}");

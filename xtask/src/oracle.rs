@@ -75,7 +75,7 @@ impl Case {
     /// Returns the name of the check.
     pub(crate) fn name(&self) -> String {
         let pages = match self.variant {
-            Variant::S2dump | Variant::Debug => "4K",
+            Variant::S2dump | Variant::Debug | Variant::Wide => "4K",
             Variant::Plain16K => "16K",
             Variant::Plain64K => "64K",
         };

@@ -8,7 +8,7 @@ use super::{tests, Outcome};
 use crate::device::Device;
 use crate::dump::{entry_bytes, Dump, Examined};
 use crate::machine::Machine;
-use crate::memory::PageMap;
+use crate::memory::{gives_52_bit_addresses, PageMap};
 use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
@@ -29,6 +29,7 @@ tests!(On:
     host_table_within_budget,
     donated_pages_are_annotated,
     el2_table_has_no_writable_code,
+    el2_table_is_as_wide_as_the_kernel,
     frames_are_those_of_memory,
     frames_of_known_pages,
     frames_within_budget,
@@ -324,6 +325,19 @@ fn el2_table_has_no_writable_code(machine: &Machine) -> Outcome {
         let leaf = walk.records.last().context("an empty walk")?;
         ensure!(RecordKind(leaf.kind) == RecordKind::LEAF && leaf.oa == pa, "EL2's code at {pa:#x}: {leaf:x?}");
     }
+    Ok(())
+}
+
+/// EL2 has as many address bits as the kernel, which gives programs as many if they ask: with 52, it begins at level -1.
+fn el2_table_is_as_wide_as_the_kernel(machine: &Machine) -> Outcome {
+    if !machine.hyp {
+        return Ok(());
+    }
+    let bits = if gives_52_bit_addresses()? { 52 } else { 48 };
+    let header = run(&a_dump_of(Target::HYP))?.headers[0];
+    println!("  {bits} bits in the kernel, EL2 has {} from level {}", header.ia_bits, header.start_level);
+    ensure!(u32::from(header.ia_bits) == bits, "{header:x?}");
+    ensure!(header.start_level == if bits > 48 { -1 } else { 0 }, "{header:x?}");
     Ok(())
 }
 
