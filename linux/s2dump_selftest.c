@@ -30,6 +30,9 @@
 #define S2DUMP_PATTERN		0x5a
 #define S2DUMP_LAST_OP		S2DUMP_OP_EXAMINE
 #define S2DUMP_STATUS_END	64
+/* pages of a slot of this test, all but the last one shared */
+#define S2DUMP_SLOT_ORDER	get_order(S2DUMP_SLOT_PAGES * PAGE_SIZE)
+#define S2DUMP_SHARED_PAGES	(S2DUMP_SLOT_PAGES - 1)
 /* of a table, and what one examination looks at */
 #define S2DUMP_MOST_LEVELS	5
 #define S2DUMP_PLACES		3
@@ -53,6 +56,7 @@ static atomic_t s2dump_seed = ATOMIC_INIT(1);
 
 struct s2dump_selftest {
 	struct seq_file	*m;
+	/* S2DUMP_SHARED_PAGES of them, and behind those one that is not. */
 	struct page	*shared;
 	struct page	*unshared;
 	struct rnd_state random;
@@ -107,6 +111,15 @@ static u32 s2dump_most_visited(const u64 args[8])
 	}
 }
 
+/* Whether all pages that @slot names may be shared with EL2. */
+static bool s2dump_is_slot(struct s2dump_selftest *st, u64 slot)
+{
+	u64 pfn = slot & GENMASK_ULL(55, 0), more = slot >> 56;
+
+	return (pfn == page_to_pfn(st->shared) && more < S2DUMP_SHARED_PAGES) ||
+	       slot == page_to_pfn(s2dump_contested);
+}
+
 /* Makes a call and checks the answer; returns false if that is not right. */
 static bool s2dump_hostile_call(struct s2dump_selftest *st, const u64 args[8])
 {
@@ -127,7 +140,7 @@ static bool s2dump_hostile_call(struct s2dump_selftest *st, const u64 args[8])
 	if (regs[1] != S2DUMP_OK || op == S2DUMP_OP_HELLO)
 		return true;
 
-	if (args[2] != page_to_pfn(st->shared) && args[2] != page_to_pfn(s2dump_contested))
+	if (!s2dump_is_slot(st, args[2]))
 		return s2dump_failed(st, "page not shared was used", args, regs);
 	if (upper_32_bits(regs[3]) > s2dump_most_visited(args))
 		return s2dump_failed(st, "over the budget", args, regs);
@@ -144,14 +157,15 @@ static bool s2dump_hostile_call(struct s2dump_selftest *st, const u64 args[8])
  */
 static bool s2dump_may_name(struct s2dump_selftest *st, u64 slot)
 {
-	/* Further pages of a slot, which bits 63:56 ask for, may be anybody's. */
-	bool has_more = slot >> 56;
 	u64 pfn = slot & GENMASK_ULL(55, 0);
 	phys_addr_t pa = PFN_PHYS(pfn);
 
-	if (!has_more && (pfn == page_to_pfn(st->shared) ||
-			  pfn == page_to_pfn(st->unshared) ||
-			  pfn == page_to_pfn(s2dump_contested)))
+	/*
+	 * Further pages, which bits 63:56 ask for, may be anybody's: but not
+	 * those behind the first, of as many as a slot may have.
+	 */
+	if (pfn == page_to_pfn(st->shared) || slot == page_to_pfn(st->unshared) ||
+	    slot == page_to_pfn(s2dump_contested))
 		return true;
 
 	return !pfn_valid(pfn) || (pa >= hyp_mem_base && pa - hyp_mem_base < hyp_mem_size);
@@ -175,6 +189,18 @@ static void s2dump_hostile_pages(struct s2dump_selftest *st)
 
 	for (i = 0; i < ARRAY_SIZE(pfns); i++) {
 		u64 args[8] = { [1] = S2DUMP_OP_LIST, [2] = pfns[i], [6] = 1 };
+
+		s2dump_hostile_call(st, args);
+	}
+
+	/* Slots of several pages, the longer ones with the page that is not shared. */
+	for (i = 0; i <= 2 * S2DUMP_SLOT_PAGES; i++) {
+		u64 args[8] = {
+			[1] = S2DUMP_OP_DUMP | (S2DUMP_FLAG_EXACT | S2DUMP_FLAG_PACKED) << 32,
+			[2] = shared | (u64)i << 56,
+			[3] = (u64)S2DUMP_TARGET_HOST_STAGE2 << S2DUMP_TARGET_KIND_SHIFT,
+			[5] = U64_MAX,
+		};
 
 		s2dump_hostile_call(st, args);
 	}
@@ -276,7 +302,13 @@ static void s2dump_honest_call(struct s2dump_selftest *st, u64 args[8])
 		 * Mostly small: what a call costs is what it reads, and this is
 		 * to be many calls. Atomic ones read all there is.
 		 */
-		args[1] |= (u64)(s2dump_random(st) & ~(u32)S2DUMP_FLAG_ATOMIC & 7) << 32;
+		args[1] |= (s2dump_random(st) & (S2DUMP_FLAG_EXACT | S2DUMP_FLAG_DIGEST |
+						 S2DUMP_FLAG_TABLES | S2DUMP_FLAG_PACKED)) << 32;
+		if (args[1] & S2DUMP_FLAG_PACKED << 32) {
+			args[1] |= S2DUMP_FLAG_EXACT << 32;
+			if (args[2] == page_to_pfn(st->shared))
+				args[2] |= (u64)s2dump_random_below(st, S2DUMP_SLOT_PAGES) << 56;
+		}
 		if (s2dump_random_below(st, 32) == 0)
 			args[1] |= S2DUMP_FLAG_ATOMIC << 32;
 		args[5] = U64_MAX;
@@ -356,30 +388,33 @@ static int s2dump_selftest_show(struct seq_file *m, void *unused)
 {
 	struct s2dump_selftest st = { .m = m };
 	u32 seed = atomic_fetch_inc(&s2dump_seed);
-	int i, ret = -ENOMEM;
+	int i, ret;
 
 	/* The generator begins alike for numbers that are alike: so spread them. */
 	prandom_seed_state(&st.random, seed * GOLDEN_RATIO_64);
 	for (i = 0; i < 8; i++)
 		s2dump_random(&st);
 
-	st.shared = alloc_page(GFP_KERNEL);
-	st.unshared = alloc_page(GFP_KERNEL);
-	if (!st.shared || !st.unshared)
-		goto out;
+	st.shared = alloc_pages(GFP_KERNEL | __GFP_COMP, S2DUMP_SLOT_ORDER);
+	if (!st.shared)
+		return -ENOMEM;
+	st.unshared = st.shared + S2DUMP_SHARED_PAGES;
 	memset(page_address(st.unshared), S2DUMP_PATTERN, PAGE_SIZE);
 
-	ret = s2dump_el1_share(st.shared);
-	if (ret)
-		goto out;
+	/* On an error the pages are lost: some of them are EL2's to write. */
+	for (i = 0; i < S2DUMP_SHARED_PAGES; i++) {
+		ret = s2dump_el1_share(st.shared + i);
+		if (ret)
+			return ret;
+	}
 
 	s2dump_hostile_pages(&st);
 	s2dump_hostile_numbers(&st);
 
-	ret = s2dump_el1_unshare(st.shared);
-	if (ret) {
-		st.shared = NULL;
-		goto out;
+	for (i = 0; i < S2DUMP_SHARED_PAGES; i++) {
+		ret = s2dump_el1_unshare(st.shared + i);
+		if (ret)
+			return ret;
 	}
 
 	if (memchr_inv(page_address(st.unshared), S2DUMP_PATTERN, PAGE_SIZE)) {
@@ -395,12 +430,9 @@ static int s2dump_selftest_show(struct seq_file *m, void *unused)
 	for (i = 0; i <= S2DUMP_LAST_OP; i++)
 		seq_printf(m, "op %d: %llu\n", i, st.done[i]);
 	seq_printf(m, "failures: %u\n", st.failures);
-out:
-	if (st.shared)
-		__free_page(st.shared);
-	if (st.unshared)
-		__free_page(st.unshared);
-	return ret;
+	__free_pages(st.shared, S2DUMP_SLOT_ORDER);
+
+	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(s2dump_selftest);
 

@@ -24,6 +24,8 @@ fn ours(name: &str) -> Option<u64> {
         "FLAG_EXACT" => DumpFlags::EXACT.0.into(),
         "FLAG_ATOMIC" => DumpFlags::ATOMIC.0.into(),
         "FLAG_DIGEST" => DumpFlags::DIGEST.0.into(),
+        "FLAG_TABLES" => DumpFlags::TABLES.0.into(),
+        "FLAG_PACKED" => DumpFlags::PACKED.0.into(),
         "DEFAULT_BUDGET" => DEFAULT_BUDGET.into(),
         "MAX_BUDGET" => MAX_BUDGET.into(),
         "ATOMIC_BUDGET" => ATOMIC_BUDGET.into(),
