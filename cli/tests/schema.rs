@@ -130,6 +130,9 @@ fn output_is_what_the_schema_says() {
                 .map(|at| format!("walk {table} {at} --json")),
         );
     }
+    commands.push(
+        "rmap --ram holed.ram@0x40000000 --vtcr 0x80023558 --vttbr 0x40000000 --xnx 0x4000_1000+256M --json".into(),
+    );
     for command in commands {
         let output = Command::new(env!("CARGO_BIN_EXE_s2dump"))
             .args(command.split_whitespace())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Arguments of the verbs that look at a whole machine.
 
+use super::image::Image;
 use super::Selector;
 use crate::numbers::{parse_pa_span, AddressRange};
 use clap::Args;
@@ -9,11 +10,14 @@ use std::path::PathBuf;
 const RMAP_HELP: &str = "\
 The exit code is 6 if a table could not be read, because then what maps the page is not all known: without
 kvm-arm.s2dump=on,hyp that is EL2's own.
+With --ram one table is looked in, the one of the registers: where it maps the memory, and which of its table pages are there.
+An image does not tell where the other tables are, nor the states of page frames. For several tables, ask once for each.
 
 Examples:
   s2dump rmap 0x48a1_2000
   s2dump rmap 0x4000_0000+2M --json
-  s2dump rmap -i machine.s2d 0x48a1_2000";
+  s2dump rmap -i machine.s2d 0x48a1_2000
+  s2dump rmap --ram ram.bin@0x4000_0000 --vtcr 0x80023558 --vttbr 0x1000041000000 0x48a1_2000";
 
 /// Arguments of `rmap`.
 #[derive(Args, Debug)]
@@ -28,6 +32,9 @@ pub(crate) struct Rmap {
     /// Print one JSON object; errors are JSON too, on standard error.
     #[arg(long)]
     pub(crate) json: bool,
+    /// In place of the device.
+    #[command(flatten)]
+    pub(crate) image: Image,
 }
 
 const AUDIT_HELP: &str = "\

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What will be done with a whole machine.
 
+use super::input::Input;
 use crate::args::machine::{Audit, Diff, Rmap};
 use crate::args::Selector;
 use crate::audit::rules::{find, Rule, RULES};
@@ -15,16 +16,18 @@ use std::time::Duration;
 pub(crate) struct RmapPlan {
     /// Which memory.
     pub(crate) span: AddressRange,
-    /// A capture, else the device.
-    pub(crate) input: Option<PathBuf>,
+    /// Which tables: all of the device or a capture, or the one of an image.
+    pub(crate) input: Input,
     /// As JSON.
     pub(crate) json: bool,
 }
 
 impl RmapPlan {
     /// Decides what `rmap` asks for.
-    pub(super) fn new(rmap: Rmap) -> Self {
-        Self { span: rmap.span, input: rmap.input, json: rmap.json }
+    pub(super) fn new(rmap: Rmap) -> Result<Self, Failure> {
+        let all = rmap.image.ram.is_empty().then_some(Selector::All);
+        let input = Input::new(all, rmap.input, rmap.image, "look in")?;
+        Ok(Self { span: rmap.span, input, json: rmap.json })
     }
 }
 

@@ -220,7 +220,7 @@ impl Plan {
                 Self::Walk(WalkPlan { input, address: walk.address, json: walk.json })
             }
             Verb::Frames(frames) => Self::Frames(FramesPlan::new(frames)?),
-            Verb::Rmap(rmap) => Self::Rmap(RmapPlan::new(rmap)),
+            Verb::Rmap(rmap) => Self::Rmap(RmapPlan::new(rmap)?),
             Verb::Diff(diff) => Self::Diff(DiffPlan::new(diff)?),
             Verb::Audit(audit) if audit.list => Self::Rules { json: audit.json },
             Verb::Audit(audit) => Self::Audit(AuditPlan::new(audit)?),

@@ -173,6 +173,43 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Where the table maps a page of memory, pages and blocks alike, as a look at each of its entries tells.
+    #[test]
+    fn rmap_equals_a_naive_search(which in 0..SHAPES.len(), patches in patches(), chosen: prop::sample::Index, into: u64) {
+        let shape = &SHAPES[which];
+        let image = build(shape, &patches);
+        let mut entries = Vec::new();
+        naive(shape, &image.words, 0, 0, shape.start_level, &[], &mut entries);
+        let leaves: Vec<(u64, i8, u64, u64)> = entries
+            .iter()
+            .filter(|(.., kind)| matches!(*kind, "page" | "block"))
+            .map(|&(ia, level, raw, _)| {
+                let size = 1 << shape.shift(level);
+                (ia, level, raw & 0xffff_ffff_ffff & !(size - 1), size)
+            })
+            .collect();
+        prop_assume!(!leaves.is_empty());
+        let (_, _, oa, size) = leaves[chosen.index(leaves.len())];
+        let pa = (oa + into % size) & !0xfff;
+        let expected: Vec<String> = leaves
+            .iter()
+            .filter(|(_, _, oa, size)| (*oa..oa + size).contains(&pa))
+            .map(|(ia, level, oa, _)| format!("{pa:#018x}-{:#018x} ram {:#018x} L{level}", pa + 0xfff, ia + (pa - oa)))
+            .collect();
+        let ram = TempFile::new(&format!("rmap-{which}.ram"), &image.bytes());
+        let ran = run_without_device(&format!(
+            "rmap --ram {}@{BASE:#x} --vtcr {:#x} --vttbr {VTTBR:#x} --pa-bits 48 {pa:#x}", ram.path(), shape.vtcr | 5 << 16
+        ));
+        prop_assert_eq!(ran.code, expected_code(&entries), "{}", ran.err);
+        let words = |line: &str| line.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
+        let told: Vec<String> = ran.out.lines().skip(1).filter(|line| !line.ends_with(" table")).map(words).collect();
+        prop_assert_eq!(told, expected, "{}", ran.out);
+    }
+}
+
 /// Four tables, each of which all entries of the one above lead to: 2^36 pages.
 #[test]
 fn bad_shared_tables_end() {
@@ -188,4 +225,10 @@ fn bad_shared_tables_end() {
     ));
     assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
     assert!(ran.err.contains("share a few tables"), "{}", ran.err);
+    let ran = run_without_device(&format!(
+        "rmap --ram {}@{BASE:#x} --vtcr 0x80053590 --vttbr {BASE:#x} 0x5000_1000 --json",
+        ram.path()
+    ));
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+    assert!(ran.out.contains("\"unread\":[\"ram\"]") && ran.err.contains("share a few tables"), "{}", ran.err);
 }

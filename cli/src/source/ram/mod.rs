@@ -97,7 +97,7 @@ impl RamTable {
         let flags = if exact { slot_flags::EXACT } else { 0 };
         let facts = TableFacts { flags, ..self.facts(start, end) };
         let outcome = Outcome { target: IMAGE, ..Outcome::default() };
-        RamDump { table: self, facts, exact, cursor: start, end, left, outcome }
+        RamDump { table: self, facts, exact, tells_tables: false, cursor: start, end, left, outcome }
     }
 
     /// Reads the entry of each level that translates `address`, the root's first.
@@ -117,6 +117,7 @@ pub(crate) struct RamDump<'t> {
     table: &'t mut RamTable,
     facts: TableFacts,
     exact: bool,
+    tells_tables: bool,
     cursor: Ipa,
     end: Ipa,
     /// How many descriptors may still be read.
@@ -125,6 +126,11 @@ pub(crate) struct RamDump<'t> {
 }
 
 impl RamDump<'_> {
+    /// Also gives a row for the entry that leads to a table page, before the rows of that page; it may come again.
+    pub(crate) fn telling_tables(self) -> Self {
+        Self { tells_tables: true, ..self }
+    }
+
     /// Returns the facts of the table.
     pub(crate) fn facts(&self) -> &TableFacts {
         &self.facts
@@ -158,7 +164,9 @@ impl RamDump<'_> {
         let until = Ipa::try_new(part_end.min(self.end.get())).unwrap_or(self.end);
 
         let rows = RowOut { rows: std::mem::take(into), geometry, records: 0 };
-        let mut coalescer = Coalescer::new(Fold { geometry, exact: self.exact }, 0, false, rows);
+        let cursor = self.tells_tables.then_some(self.cursor.get());
+        let fold = Fold { geometry, exact: self.exact };
+        let mut coalescer = Coalescer::new(fold, 0, false, rows).telling_tables(cursor);
         let walked = walk_range(&table.pages, &table.table.root, self.cursor, until, self.facts.budget, &mut coalescer);
         let (rows, _) = coalescer.finish();
         *into = rows.rows;
