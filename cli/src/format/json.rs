@@ -144,6 +144,7 @@ impl TrailerJson {
             None => ("not-asked", None),
             Some(Verified::Same) => ("same", None),
             Some(Verified::Failed) => ("failed", None),
+            Some(Verified::Skipped) => ("skipped", None),
             Some(Verified::Changed { second, .. }) => ("changed", Some(Hex(second))),
         };
         Self {

@@ -46,7 +46,7 @@ pub(crate) struct Trailer {
     pub(crate) outcome: Outcome,
     /// Rows written.
     pub(crate) rows: u64,
-    /// What the second pass found, if there was one.
+    /// What came of the second pass, if one was asked for.
     pub(crate) verified: Option<Verified>,
     /// Tables an image does not have.
     pub(crate) missing: Missing,
@@ -58,13 +58,15 @@ pub(crate) struct Trailer {
     pub(crate) cause: Option<String>,
 }
 
-/// The result of a second pass.
+/// What came of a second pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verified {
     /// Both digests are equal.
     Same,
     /// The second pass came to no end.
     Failed,
+    /// There was none, because the first did not read all.
+    Skipped,
     /// They differ.
     Changed {
         /// Of the pass whose rows were written.

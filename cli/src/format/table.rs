@@ -101,6 +101,7 @@ impl Format for TableFormat {
             Some(Verified::Same) => writeln!(out, "; a second pass found it unchanged")?,
             Some(Verified::Changed { .. }) => writeln!(out, "; a second pass found it CHANGED")?,
             Some(Verified::Failed) => writeln!(out, "; a second pass came to no end")?,
+            Some(Verified::Skipped) => writeln!(out, "; no second pass was made")?,
             None => writeln!(out)?,
         }
         if let Some(hold) = trailer.outcome.hold.text() {

@@ -462,6 +462,11 @@ fn dying_vm_is_never_complete() {
                 assert!(all.contains("# INCOMPLETE: the VM is being torn down"), "{all}");
             }
         }
+        let ran = run(&script, "dump vm:0x1000 --verify --format json");
+        assert!(ran.out.contains("\"verify\":\"skipped\""), "{}", ran.out);
+        let ran = run(&script, "dump vm:0x1000 --verify");
+        assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+        assert!(ran.out.contains(" torn down; no second pass was made\n"), "{}", ran.out);
     }
 }
 

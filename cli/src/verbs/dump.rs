@@ -180,7 +180,9 @@ fn from_device(
     let mut pass = Pass::new(plan, writer, vm).knowing(facts);
     let mut trailer = pass.run(&mut Reader::new(slots), Some(table.target), context)?;
     let mut failure = None;
-    if plan.verify && trailer.incomplete().is_none() {
+    if plan.verify && trailer.incomplete().is_some() {
+        trailer.verified = Some(Verified::Skipped);
+    } else if plan.verify {
         // The driver held the VM up to the last call of the first pass.
         let again = list_for(selector, device).and_then(|again| match is_as_listed(table, &vms, &again) {
             true => second_pass(device, query, &name, trailer.outcome.digest, context),
