@@ -560,6 +560,34 @@ fn joined_captures_name_each_vm_once() {
     }
 }
 
+/// A VM that only a later of the joined captures lists is found there, whether the first has its handle, or a list at all.
+#[test]
+fn joined_captures_name_vms_of_later_lists() {
+    let mut vms = three_vms();
+    (vms[0].pid, vms[0].name[0], vms[0].root) = (721, b'7', 0x4200_0000);
+    let header = SlotHeader { root: 0x4200_0000, ..dump_header(0x1000, VTCR_40) };
+    let mut later = Capture::default();
+    later.list(&vms).dump(header, &protected_table(), 2, Status::OK);
+    let alone = TempFile::new("later-alone", &later.bytes);
+    for (name, first) in [("later-listed", [list().bytes, exact(2).bytes].concat()), ("later-unlisted", exact(2).bytes)]
+    {
+        let joined = TempFile::new(name, &[first, later.bytes.clone()].concat());
+        let run =
+            |command: &str, file: &TempFile| run_without_device(&command.replace("FILE", &file.path().to_string()));
+        for command in ["dump -i FILE vm:721", "dump -i FILE vm:721-11", "walk -i FILE vm:721 0x80008123"] {
+            let [alone, joined] = [&alone, &joined].map(|file| run(command, file));
+            assert_eq!(alone.code, ExitCode::Ok, "{command}: {}", alone.err);
+            assert_eq!((joined.code, joined.out, joined.err), (alone.code, alone.out, alone.err), "{name}: {command}");
+        }
+        for command in ["dump -i FILE vm:722", "walk -i FILE vm:722 0"] {
+            let ran = run(command, &joined);
+            assert_eq!((ran.code, ran.out.as_str()), (ExitCode::NoSuchVm, ""), "{name}: {command}: {}", ran.err);
+            assert!(ran.err.contains("vm:722: the capture lists no such VM"), "{}", ran.err);
+            assert!(ran.err.contains("it lists vm:0x1000 (721-11), vm:0x1001 (421-14), vm:0x1002"), "{}", ran.err);
+        }
+    }
+}
+
 /// The dump of [`exact`], of the other VM that ran.
 fn exact_of_other() -> Capture {
     Capture::default().dump(dump_header(0x1001, VTCR_40), &protected_table(), 2, Status::OK).clone()

@@ -3,7 +3,8 @@
 
 use super::identity::{is_as_listed, listed_table, listed_tables};
 use super::pass::{Known, Pass};
-use super::{address_in, list_for, list_vms, open_image, outside_space, read_facts, Context, Stop};
+use super::{add_named, address_in, list_for, list_vms, open_image, outside_space, read_facts, target_names};
+use super::{Context, Stop, MOST_NAMED};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -288,12 +289,11 @@ fn targets<S: SlotSource>(reader: &mut Reader<S>) -> Vec<Target> {
     // Damage ends the search here; the pass that follows tells it.
     while let Ok(Some(event)) = reader.next_event() {
         while reader.next_issue().is_some() {}
-        match event {
-            Event::Dump(table) if !targets.contains(&table.target) => targets.push(table.target),
-            _ => {}
+        if let Event::Dump(table) = event {
+            add_named(&mut targets, table.target);
         }
         // Enough to see what is in it.
-        if targets.len() == 8 {
+        if targets.len() == MOST_NAMED {
             break;
         }
     }
@@ -305,7 +305,7 @@ fn only_table(name: &str, targets: &[Target]) -> Result<(), Failure> {
     if targets.len() < 2 {
         return Ok(());
     }
-    let names: Vec<String> = targets.iter().copied().map(target_name).collect();
-    let failure = Failure::new(ExitCode::UsageOrIo, format_args!("{name} holds several tables: {}", names.join(", ")));
+    let names = target_names(targets);
+    let failure = Failure::new(ExitCode::UsageOrIo, format_args!("{name} holds several tables: {names}"));
     Err(failure.hint("name one of them"))
 }

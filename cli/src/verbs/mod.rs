@@ -21,7 +21,7 @@ pub(crate) mod walk;
 use crate::args::{Color, Selector};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::model::vm_name;
+use crate::model::{target_name, vm_name};
 use crate::plan::input::ImagePlan;
 use crate::plan::Plan;
 use crate::reader::{Event, Reader};
@@ -295,20 +295,65 @@ fn outside_space(failure: Failure, address: u64, vm: Option<&VmRecord>) -> Failu
     Failure { code: failure.code, ..beyond(&format!("vm:{:#x}", vm.handle), address, vm.ia_bits) }
 }
 
-/// Returns the table `selector` names, by the list in a capture.
-fn resolve_captured(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRecord>), Failure> {
-    if vms.is_empty() && matches!(selector, Selector::Pid(_) | Selector::Id(_)) {
-        let failure = Failure::new(ExitCode::UsageOrIo, format_args!("{selector}: the capture has no list of VMs"));
-        return Err(failure.hint("name the VM by its handle: vm:0x1000"));
+/// Returns the table `selector` names by the lists that a capture had so far, `None` if they do not tell: a later one may.
+///
+/// # Errors
+///
+/// If the name fits several VMs, or is none of one table.
+fn resolve_captured(selector: &Selector, vms: &[VmRecord]) -> Result<Option<(Target, Option<VmRecord>)>, Failure> {
+    match resolve(selector, vms) {
+        Err(failure) if failure.code == ExitCode::NoSuchVm => Ok(None),
+        resolved => resolved.map(Some),
     }
-    resolve(selector, vms)
+}
+
+/// So many tables or VMs of a capture are named in a message.
+const MOST_NAMED: usize = 8;
+
+/// Keeps that a capture holds a table of `target`, if there is room.
+fn add_named(targets: &mut Vec<Target>, target: Target) {
+    if targets.len() < MOST_NAMED && !targets.contains(&target) {
+        targets.push(target);
+    }
+}
+
+/// Says that a capture does not hold the table that `selector` names, and what it has: `vms` are in its lists, `tables` are its
+/// first tables.
+fn not_captured(selector: &Selector, vms: &[VmRecord], tables: &[Target]) -> Failure {
+    let holds = match tables {
+        [] => "it holds no table".into(),
+        tables => format!("it holds tables of {}", target_names(tables)),
+    };
+    match resolve_captured(selector, vms) {
+        Ok(None) if vms.is_empty() => {
+            Failure::new(ExitCode::UsageOrIo, format_args!("{selector}: the capture has no list of VMs"))
+                .hint(format_args!("name the VM by its handle: {holds}"))
+        }
+        Ok(None) => {
+            let more = if vms.len() > MOST_NAMED { ", ..." } else { "" };
+            let listed = vm_names(vms.iter().take(MOST_NAMED));
+            Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: the capture lists no such VM"))
+                .hint(format_args!("it lists {listed}{more}; a number is the pid of the process that made the VM"))
+        }
+        Ok(Some(_)) | Err(_) => {
+            Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: the capture holds no table of it")).hint(holds)
+        }
+    }
+}
+
+fn target_names(targets: &[Target]) -> String {
+    targets.iter().copied().map(target_name).collect::<Vec<_>>().join(", ")
+}
+
+fn vm_names<'v>(vms: impl Iterator<Item = &'v VmRecord>) -> String {
+    let name = |vm: &VmRecord| format!("vm:{:#x} ({})", vm.handle, vm_name(vm).unwrap_or("no id"));
+    vms.map(name).collect::<Vec<_>>().join(", ")
 }
 
 /// Says that a name fits several VMs, and which.
 fn ambiguous(name: &str, vms: &[&VmRecord]) -> Failure {
-    let names: Vec<String> =
-        vms.iter().map(|vm| format!("vm:{:#x} ({})", vm.handle, vm_name(vm).unwrap_or("no id"))).collect();
-    Failure::new(ExitCode::UsageOrIo, format_args!("{name} fits {} VMs: {}", vms.len(), names.join(", ")))
+    let names = vm_names(vms.iter().copied());
+    Failure::new(ExitCode::UsageOrIo, format_args!("{name} fits {} VMs: {names}", vms.len()))
         .hint("name one by its handle")
 }
 

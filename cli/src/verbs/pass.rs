@@ -3,7 +3,7 @@
 
 use super::identity::check_listed;
 use super::suspicion::Suspicion;
-use super::{remember, resolve_captured, Context, Stop, MOST_FACTS};
+use super::{add_named, not_captured, remember, resolve_captured, Context, Stop, MOST_FACTS};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -30,6 +30,8 @@ pub(super) struct Pass<'a> {
     plan: &'a DumpPlan,
     /// Tables that were dumped before.
     seen: Vec<Identity>,
+    /// Tables that were passed over.
+    others: Vec<Target>,
     /// The name of the table in a capture.
     selector: Option<&'a Selector>,
     writer: &'a mut dyn Format,
@@ -97,6 +99,7 @@ impl<'a> Pass<'a> {
         Self {
             plan,
             seen: Vec::new(),
+            others: Vec::new(),
             selector: None,
             writer,
             vms: Vec::new(),
@@ -170,14 +173,16 @@ impl<'a> Pass<'a> {
                 Some(Event::Fact(fact)) if self.facts.len() < MOST_FACTS => self.facts.push(fact),
                 Some(Event::Dump(table)) => {
                     let chosen = match wanted {
-                        Some(target) => target,
+                        Some(target) => Some(target),
                         None => self.choose(table.target)?,
                     };
                     let is_seen = self.seen.contains(&Identity { target: table.target, root: table.root });
-                    if table.target == chosen && self.dumping.is_none() && !is_seen {
-                        wanted = Some(chosen);
+                    if Some(table.target) == chosen && self.dumping.is_none() && !is_seen {
+                        wanted = chosen;
                         check_listed(&table, &self.vms)?;
                         self.begin(table, context)?;
+                    } else {
+                        add_named(&mut self.others, table.target);
                     }
                 }
                 Some(Event::Table(row)) => {
@@ -208,8 +213,8 @@ impl<'a> Pass<'a> {
                 Some(Event::End(SlotKind::END, outcome)) => {
                     if let Some(status) = outcome.status.filter(|&status| status != Status::OK) {
                         // What a name means that the list does not have, nobody knows yet.
-                        let meant = wanted.map_or_else(|| self.choose(outcome.target), Ok);
-                        if meant.is_ok_and(|meant| meant == outcome.target) {
+                        let meant = wanted.or_else(|| self.choose(outcome.target).ok().flatten());
+                        if meant == Some(outcome.target) {
                             return Err(Failure::from_status(status, &target_name(outcome.target)).into());
                         }
                     }
@@ -250,11 +255,11 @@ impl<'a> Pass<'a> {
         self.last_rows(dump.outcome(), context)
     }
 
-    /// Returns which table of a capture is meant, seeing the first one.
-    fn choose(&self, first: Target) -> Result<Target, Failure> {
+    /// Returns which table of a capture is meant, seeing the first one, or `None` if the lists so far do not tell.
+    fn choose(&self, first: Target) -> Result<Option<Target>, Failure> {
         match self.selector {
-            None => Ok(first),
-            Some(selector) => Ok(resolve_captured(selector, &self.vms)?.0),
+            None => Ok(Some(first)),
+            Some(selector) => Ok(resolve_captured(selector, &self.vms)?.map(|(target, _)| target)),
         }
     }
 
@@ -352,12 +357,12 @@ impl<'a> Pass<'a> {
 
     /// Says that there was no table to dump.
     fn nothing(&self, wanted: Option<Target>) -> Failure {
-        let what = match (self.selector, wanted) {
-            (Some(selector), _) => format!("{selector}: the capture holds no table of it"),
-            (None, Some(target)) => format!("{}: the driver gave no table", target_name(target)),
-            (None, None) => "the capture holds no table".into(),
-        };
-        let code = if self.selector.is_some() { ExitCode::NoSuchVm } else { ExitCode::UsageOrIo };
-        Failure::new(code, what)
+        match (self.selector, wanted) {
+            (Some(selector), _) => not_captured(selector, &self.vms, &self.others),
+            (None, Some(target)) => {
+                Failure::new(ExitCode::UsageOrIo, format_args!("{}: the driver gave no table", target_name(target)))
+            }
+            (None, None) => Failure::new(ExitCode::UsageOrIo, "the capture holds no table"),
+        }
     }
 }

@@ -5,8 +5,8 @@
 
 use super::identity::{check_listed, listed_table};
 use super::suspicion::Suspicion;
-use super::{address_in, beyond, list_for, open_image, outside_space, read_facts, remember, MOST_FACTS};
-use super::{resolve_captured, Context, Stop};
+use super::{add_named, address_in, beyond, list_for, not_captured, open_image, outside_space, read_facts, remember};
+use super::{resolve_captured, Context, Stop, MOST_FACTS};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -126,6 +126,7 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
     let mut vms: Vec<VmRecord> = Vec::new();
     let mut vm = None;
     let mut facts: Vec<Fact> = Vec::new();
+    let mut others = Vec::new();
     // The table that was asked for, once it has begun, and the entry of the address.
     let mut wanted: Option<TableFacts> = None;
     let mut found: Option<Row> = None;
@@ -138,13 +139,13 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
         match event.map_err(|error| error.into_failure("capture"))? {
             Some(Event::Vm(listed)) => remember(&mut vms, listed),
             Some(Event::Fact(fact)) if facts.len() < MOST_FACTS => facts.push(fact),
-            Some(Event::Dump(table)) => {
-                let (target, listed) = resolve_captured(selector, &vms)?;
-                if table.target == target {
+            Some(Event::Dump(table)) => match resolve_captured(selector, &vms)? {
+                Some((target, listed)) if target == table.target => {
                     check_listed(&table, &vms)?;
                     (wanted, vm) = (Some(table), listed);
                 }
-            }
+                _ => add_named(&mut others, table.target),
+            },
             Some(Event::Table(row))
                 if found.is_none() && wanted.is_some() && row.ia <= address && address < row.end() =>
             {
@@ -177,7 +178,7 @@ fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Conte
         return Ok((walk, issues));
     }
     Err(match wanted {
-        None => Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: the capture holds no table of it")),
+        None => not_captured(selector, &vms, &others),
         Some(table) if address >= table.geometry.ia_end() => beyond(&table.name(), address, table.geometry.ia_bits()),
         Some(table) => {
             Failure::new(ExitCode::Partial, format_args!("{}: nothing captured at {address:#x}", table.name()))
