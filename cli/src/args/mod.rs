@@ -223,6 +223,8 @@ pub(crate) enum FormatName {
     /// As Linux 6.13 to 6.17 printed it; there, X marks what is *not* executable.
     #[value(name = "ptdump-v10")]
     PtdumpV10,
+    /// As Android's common kernel android16-6.12 prints it: with the software bits SW0 and SW1, which hold the page state.
+    PtdumpAndroid,
     /// One JSON document.
     Json,
     /// One JSON object per line: header, ranges, trailer.

@@ -9,6 +9,9 @@
 //!
 //! [`Dialect::V10`] is the text of Linux 6.13 to 6.17, from the series' tenth version: one XN bit, and `X` where
 //! execution is *denied* (the kernel had it inverted). Those kernels lost the last run; here it is printed.
+//!
+//! [`Dialect::Android`] is the text of android16-6.12: `X` where EL1 and EL0 may execute, and the two software bits that hold
+//! the page state. The kernel's own text under pKVM has a blank AF column and no last run; here both are printed.
 
 use super::{Format, Heading, Trailer};
 use crate::model::Row;
@@ -23,6 +26,8 @@ pub(crate) enum Dialect {
     V7_3,
     /// Linux 6.13 to 6.17.
     V10,
+    /// Android's common kernel android16-6.12.
+    Android,
 }
 
 /// A column: `set` if the bits of `mask` equal `value`, else `clear`; nothing, not even a space, if that is `None`.
@@ -67,6 +72,20 @@ const COLUMNS_V10: [Column; 6] = [
     column(TYPE, TYPE_BLOCK, "BLK", Some("   ")),
 ];
 
+const SW0: u64 = 1 << 55;
+const SW1: u64 = 1 << 56;
+
+const COLUMNS_ANDROID: [Column; 8] = [
+    column(VALID, VALID, " ", Some("F")),
+    column(S2AP_R | VALID, S2AP_R | VALID, "R", Some(" ")),
+    column(S2AP_W | VALID, S2AP_W | VALID, "W", Some(" ")),
+    column(XN | VALID, VALID, "X", Some(" ")),
+    column(AF | VALID, AF | VALID, "AF", Some("  ")),
+    column(TYPE, TYPE_BLOCK, "BLK", Some("   ")),
+    column(SW0 | VALID, SW0 | VALID, "SW0", Some("   ")),
+    column(SW1 | VALID, SW1 | VALID, "SW1", Some("   ")),
+];
+
 /// The run being built.
 #[derive(Clone, Copy)]
 struct Run {
@@ -89,6 +108,7 @@ impl Ptdump {
         let columns: &'static [Column] = match dialect {
             Dialect::V7_3 => &COLUMNS_7_3,
             Dialect::V10 => &COLUMNS_V10,
+            Dialect::Android => &COLUMNS_ANDROID,
         };
         Self { columns, mask: columns.iter().fold(0, |mask, column| mask | column.mask), run: None }
     }

@@ -299,6 +299,7 @@ impl DumpPlan {
             (_, Some(_)) => return usage("--columns goes with --format table only"),
             (FormatName::Ptdump, None) => Style::Ptdump(Dialect::V7_3),
             (FormatName::PtdumpV10, None) => Style::Ptdump(Dialect::V10),
+            (FormatName::PtdumpAndroid, None) => Style::Ptdump(Dialect::Android),
             (FormatName::Json, None) => Style::Json(Framing::Document),
             (FormatName::Ndjson, None) => Style::Json(Framing::Lines),
         };
@@ -306,6 +307,7 @@ impl DumpPlan {
             Style::Table(_) | Style::Json(_) | Style::Stat { .. } => {}
             Style::Ptdump(Dialect::V7_3) => input.check_stage2("--format ptdump")?,
             Style::Ptdump(Dialect::V10) => input.check_stage2("--format ptdump-v10")?,
+            Style::Ptdump(Dialect::Android) => input.check_stage2("--format ptdump-android")?,
         }
         if dump.summary && matches!(style, Style::Ptdump(_)) {
             return usage("--summary has nothing to leave in --format ptdump: there are only rows");

@@ -95,7 +95,7 @@ fn dump_of_all_is_folded_and_leaves_the_budget_to_el2() {
 /// Where slots end depends on the budget; the rows must not.
 #[test]
 fn rows_do_not_depend_on_the_slots() {
-    for format in ["table -n", "ptdump", "ptdump-v10", "ndjson", "table -n --exact"] {
+    for format in ["table -n", "ptdump", "ptdump-v10", "ptdump-android", "ndjson", "table -n --exact"] {
         let rows = |ran: Ran| {
             assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
             ran.out.lines().filter(|line| !line.contains("\"trailer\"")).map(str::to_owned).collect::<Vec<_>>()

@@ -39,7 +39,7 @@ fn write_all(events: &[Event]) {
     use crate::plan::Plan;
     use clap::Parser;
     assert_eq!(Selector::Handle(1).to_string(), "vm:0x1");
-    for format in ["table", "ptdump", "ptdump-v10", "json", "ndjson"] {
+    for format in ["table", "ptdump", "ptdump-v10", "ptdump-android", "json", "ndjson"] {
         let cli = crate::args::Cli::try_parse_from(["s2dump", "dump", "vm:0x1000", "--format", format]).unwrap();
         let Plan::Dump(plan) = Plan::new(cli).unwrap() else { unreachable!() };
         assert_eq!(plan.color, Color::Auto);

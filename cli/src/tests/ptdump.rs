@@ -28,7 +28,7 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     Nothing,
-    Leaf { read: bool, write: bool, xn: u64, af: bool, block: bool },
+    Leaf { read: bool, write: bool, xn: u64, af: bool, block: bool, software: u64 },
 }
 
 fn shown(raw: u64) -> Shown {
@@ -36,16 +36,21 @@ fn shown(raw: u64) -> Shown {
         return Shown::Nothing;
     }
     let bit = |n: u32| raw >> n & 1 == 1;
-    Shown::Leaf { read: bit(6), write: bit(7), xn: raw >> 53 & 3, af: bit(10), block: !bit(1) }
+    Shown::Leaf { read: bit(6), write: bit(7), xn: raw >> 53 & 3, af: bit(10), block: !bit(1), software: raw >> 55 & 3 }
 }
 
 fn naive(entries: &[Entry], dialect: Dialect) -> String {
     let view = |entry: &Entry| match (shown(entry.raw), dialect) {
         // One bit is all the old text looked at.
-        (Shown::Leaf { read, write, xn, af, block }, Dialect::V10) => {
-            Shown::Leaf { read, write, xn: xn & 2, af, block }
+        (Shown::Leaf { read, write, xn, af, block, .. }, Dialect::V10) => {
+            Shown::Leaf { read, write, xn: xn & 2, af, block, software: 0 }
         }
-        (shown, _) => shown,
+        (Shown::Leaf { read, write, xn, af, block, .. }, Dialect::V7_3) => {
+            Shown::Leaf { read, write, xn, af, block, software: 0 }
+        }
+        // Three of four values deny something, and none says which.
+        (leaf @ Shown::Leaf { .. }, Dialect::Android) => leaf,
+        (Shown::Nothing, _) => Shown::Nothing,
     };
     let mut text = String::from("---[ Guest IPA ]---\n");
     let mut at = 0;
@@ -59,7 +64,7 @@ fn naive(entries: &[Entry], dialect: Dialect) -> String {
         let unit = kib.trailing_zeros() / 10;
         let size = format!("{}{}", kib >> (10 * unit), ["K", "M", "G", "T", "P", "E"][unit as usize]);
         text += &format!("0x{:016x}-0x{:016x}   {:>10} {}", first.ia, end, size, first.level);
-        if let Shown::Leaf { read, write, xn, af, block } = view(&first) {
+        if let Shown::Leaf { read, write, xn, af, block, software } = view(&first) {
             text += "  ";
             text += if read { " R" } else { "  " };
             text += if write { " W" } else { "  " };
@@ -70,9 +75,14 @@ fn naive(entries: &[Entry], dialect: Dialect) -> String {
                 (Dialect::V7_3, _) => " px UXN",
                 (Dialect::V10, 0) => "  ",
                 (Dialect::V10, _) => " X",
+                (Dialect::Android, 0) => " X",
+                (Dialect::Android, _) => "  ",
             };
             text += if af { " AF" } else { "   " };
             text += if block { " BLK" } else { "    " };
+            if dialect == Dialect::Android {
+                text += ["        ", " SW0    ", "     SW1", " SW0 SW1"][software as usize];
+            }
         }
         text += "\n";
         at += count;
@@ -123,12 +133,19 @@ fn rows_of(entries: &[Entry]) -> Vec<Row> {
 
 /// A table in miniature: entries of levels 1 to 3, neighbors often alike, in address order without gaps.
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
-    let attributes = (0..64_u64, 0..4_u64).prop_map(|(bits, common)| match common {
+    let attributes = (0..256_u64, 0..4_u64).prop_map(|(bits, common)| match common {
         // Most entries are one of two kinds, so that runs form.
         0 => PAGE,
         1 => 0,
         2 => POISONED | (bits << 6) | (bits << 53),
-        _ => (bits & 1) << 6 | (bits >> 1 & 1) << 7 | (bits >> 2 & 3) << 53 | (bits >> 4 & 1) << 10 | 3,
+        _ => {
+            (bits >> 6 & 3) << 55
+                | (bits & 1) << 6
+                | (bits >> 1 & 1) << 7
+                | (bits >> 2 & 3) << 53
+                | (bits >> 4 & 1) << 10
+                | 3
+        }
     });
     prop::collection::vec((1..=3_i8, attributes, 1..6_u64, any::<u32>()), 1..40).prop_map(|groups| {
         let mut ia = 0_u64;
@@ -164,7 +181,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 proptest! {
     #[test]
     fn equals_a_naive_writer(entries in entries()) {
-        for dialect in [Dialect::V7_3, Dialect::V10] {
+        for dialect in [Dialect::V7_3, Dialect::V10, Dialect::Android] {
             prop_assert_eq!(written(&rows_of(&entries), dialect), naive(&entries, dialect));
         }
     }
@@ -182,6 +199,11 @@ fn naive_writer_spells_like_the_kernel() {
     assert_eq!(
         naive(&[block], Dialect::V10),
         "---[ Guest IPA ]---\n0x0000000080000000-0x0000000080200000           2M 2   R W   AF BLK\n"
+    );
+    let shared = Entry { raw: SHARED_OWNED | BLOCK, ..block };
+    assert_eq!(
+        naive(&[shared], Dialect::Android),
+        "---[ Guest IPA ]---\n0x0000000080000000-0x0000000080200000           2M 2   R W X AF BLK SW0    \n"
     );
 }
 
