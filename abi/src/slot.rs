@@ -85,6 +85,9 @@ pub mod encoding {
     /// pKVM as of Linux 7.2: bits 56:55 hold the page state; bits 63:60 of an invalid entry hold its type
     /// (`asm/kvm_pgtable.h`).
     pub const PKVM_7_2: u16 = 1;
+    /// pKVM of Android's common kernel android16-6.12: bits 56:55 hold the page state, of EL2's own leaves too; an invalid entry
+    /// holds an owner in 9:2, or is bit 10 (locked) or bit 11 (MMIO guard).
+    pub const PKVM_ANDROID_6_12: u16 = 2;
 }
 
 /// Header of a slot. Reserved bytes are zero and checked.

@@ -55,6 +55,7 @@ fn ours(name: &str) -> Option<u64> {
         "TABLE_XNX" => table_features::XNX.into(),
         "TABLE_HVHE" => table_features::HVHE.into(),
         "ENCODING_PKVM_7_2" => encoding::PKVM_7_2.into(),
+        "ENCODING_PKVM_ANDROID_6_12" => encoding::PKVM_ANDROID_6_12.into(),
         "SLOT_PROTECTED" => slot_flags::PROTECTED.into(),
         "TARGET_KIND_SHIFT" => KIND_SHIFT.into(),
         "TARGET_GUEST_STAGE2" => TargetKind::GUEST_STAGE2.0.into(),

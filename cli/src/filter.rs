@@ -10,15 +10,19 @@ use s2dump_vmsa::Level;
 use std::fmt;
 
 /// The words that `--state` takes: states of leaves, what other entries say, and what addresses are by themselves.
-pub(crate) const STATES: [&str; 20] = [
+pub(crate) const STATES: [&str; 24] = [
     "owned",
     "shared-owned",
     "shared-borrowed",
     "no-page",
+    "tainted",
     "hole",
     "donated",
     "donated-hyp",
     "donated-guest",
+    "donated-ffa",
+    "donated-protected",
+    "mmio-guard",
     "poisoned",
     "locked",
     "idle",
@@ -34,7 +38,17 @@ pub(crate) const STATES: [&str; 20] = [
 ];
 
 /// The words that `--state` takes of page frames.
-pub(crate) const FRAME_STATES: [&str; 6] = ["owned", "shared-owned", "shared-borrowed", "no-page", "unknown", "nomap"];
+pub(crate) const FRAME_STATES: [&str; 9] = [
+    "owned",
+    "shared-owned",
+    "shared-borrowed",
+    "no-page",
+    "tainted",
+    "module-owned",
+    "module-no-page",
+    "unknown",
+    "nomap",
+];
 
 /// Rights as the column shows them; a dot stands for any letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,13 +97,17 @@ pub(crate) enum OwnedBy {
     Guest,
     /// The guest's with this handle.
     Handle(u16),
+    /// The secure world's.
+    Ffa,
+    /// Those of protected regions, which nobody has.
+    Protected,
     /// Those of an owner that is not known.
     Unknown,
 }
 
 /// Why text is no owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an owner is hyp, guest (any of them), vm:0x1000 (the one with this handle) or unknown")]
+#[error("an owner is hyp, guest (any of them), vm:0x1000 (the one with this handle), ffa, protected or unknown")]
 pub(crate) struct NotAnOwner;
 
 impl OwnedBy {
@@ -102,6 +120,8 @@ impl OwnedBy {
         Ok(match text {
             "hyp" => Self::Hyp,
             "guest" => Self::Guest,
+            "ffa" => Self::Ffa,
+            "protected" => Self::Protected,
             "unknown" => Self::Unknown,
             _ => {
                 let digits = text.strip_prefix("vm:0x").filter(|digits| !digits.starts_with('+')).ok_or(NotAnOwner)?;
@@ -112,9 +132,11 @@ impl OwnedBy {
 
     fn fits(self, owner: Owner) -> bool {
         match (self, owner) {
-            (Self::Hyp, Owner::Hyp) | (Self::Guest, Owner::Guest { .. }) | (Self::Unknown, Owner::Unknown { .. }) => {
-                true
-            }
+            (Self::Hyp, Owner::Hyp)
+            | (Self::Guest, Owner::Guest { .. } | Owner::SomeGuest)
+            | (Self::Ffa, Owner::Ffa)
+            | (Self::Protected, Owner::Protected)
+            | (Self::Unknown, Owner::Unknown { .. }) => true,
             (Self::Handle(wanted), Owner::Guest { handle, .. }) => wanted == handle,
             _ => false,
         }
@@ -127,6 +149,8 @@ impl fmt::Display for OwnedBy {
             Self::Hyp => f.write_str("hyp"),
             Self::Guest => f.write_str("guest"),
             Self::Handle(handle) => write!(f, "vm:{handle:#x}"),
+            Self::Ffa => f.write_str("ffa"),
+            Self::Protected => f.write_str("protected"),
             Self::Unknown => f.write_str("unknown"),
         }
     }
@@ -218,5 +242,11 @@ mod tests {
         }
         assert!(OwnedBy::Handle(0x1000).fits(guest(0x1000)) && !OwnedBy::Handle(0x1000).fits(guest(0x1001)));
         assert!(OwnedBy::Guest.fits(guest(1)) && !OwnedBy::Guest.fits(Owner::Hyp) && OwnedBy::Hyp.fits(Owner::Hyp));
+        assert!(OwnedBy::Guest.fits(Owner::SomeGuest) && !OwnedBy::Handle(0).fits(Owner::SomeGuest));
+        for (text, owner) in [("ffa", Owner::Ffa), ("protected", Owner::Protected)] {
+            let wanted = OwnedBy::parse(text).unwrap();
+            assert!(wanted.fits(owner) && !wanted.fits(Owner::Hyp) && !OwnedBy::Guest.fits(owner), "{text}");
+            assert_eq!(wanted.to_string(), text);
+        }
     }
 }

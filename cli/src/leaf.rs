@@ -8,6 +8,7 @@ use s2dump_abi::target::Target;
 use s2dump_vmsa::attrs::{MemAttr, Shareability};
 use s2dump_vmsa::el2::El2Leaf;
 use s2dump_vmsa::fault::{Access, Fault, Privilege, Rights};
+use s2dump_vmsa::pkvm::PageState;
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
 use s2dump_vmsa::{Descriptor, Leaf, PhysAddr, RawDescriptor, Regime, TableAttrs};
 use std::ops::Deref;
@@ -124,12 +125,16 @@ impl AnyLeaf<'_> {
 
     /// Returns pKVM's page state, if software bits of the table have such a meaning.
     pub(crate) fn page_state(&self, table: &TableFacts) -> Option<&'static str> {
+        let state = table.decode_software(self.raw().to_bits()).page_state();
         match self {
-            // What the host has of a page is kept with the page frame: the software bits of its leaves are unused.
-            Self::Stage2(_) if table.target == Target::HOST => None,
-            Self::Stage2(leaf) => table.decode_software(leaf.raw().to_bits()).page_state().map(words::page_state_of),
-            Self::El2(..) => None,
+            // What the host has of memory is kept with the page frame: the software bits of its leaves are unused. Only that
+            // a device is tainted is told there.
+            Self::Stage2(_) if table.target == Target::HOST => state.filter(|&state| state == PageState::Tainted),
+            Self::Stage2(_) => state,
+            // Zero says that EL2 owns the page only in its linear map, and is everywhere else too.
+            Self::El2(..) => state.filter(|&state| state != PageState::Owned),
         }
+        .map(words::page_state_of)
     }
 
     /// Returns the bits that nothing shows.

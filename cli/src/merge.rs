@@ -29,7 +29,7 @@ impl Merger {
     /// Joins runs of `table`; with `exact` not where the output address does not run on.
     pub(crate) fn of_table(table: &TableFacts, exact: bool) -> Self {
         let fold = Fold { geometry: table.geometry, exact };
-        Self { encoding: table.software_encoding(), ..Self::new(fold) }
+        Self { encoding: table.annotation_encoding(), ..Self::new(fold) }
     }
 
     /// Returns the one or two runs that `row` is made of. An older writer may have folded them into one.
@@ -151,6 +151,17 @@ mod tests {
             assert_eq!(joined(Encoding::PKVM_7_2, exact, &rows), [whole, other]);
         }
         assert_eq!(joined(Encoding::NONE, false, &rows), rows, "of an unknown encoding nothing is known");
+    }
+
+    /// Annotations without an address say the same of all pages, so they are one row, and it is not said to run on.
+    #[test]
+    fn good_pages_of_some_guest_are_one_row() {
+        let page = |ia, owner: u64| Row { raw: owner << 2, ..donated(ia, 1, 0, 0) };
+        let rows = [page(0, 3), page(0x1000, 3), page(0x2000, 3), page(0x3000, 1)];
+        for exact in [false, true] {
+            let joined = joined(Encoding::PKVM_ANDROID_6_12, exact, &rows);
+            assert_eq!(joined, [Row { count: 3, ..rows[0] }, rows[3]]);
+        }
     }
 
     #[test]

@@ -116,14 +116,18 @@ impl TableFacts {
         self.has(slot_flags::PROTECTED)
     }
 
-    /// Returns what software keeps in `raw`, a leaf or an invalid entry of the table. In EL2's own table it keeps nothing:
-    /// an invalid entry that is not zero is what is left of a leaf.
+    /// Returns what software keeps in `raw`, a leaf or an invalid entry of the table. In EL2's own table an invalid entry that
+    /// is not zero is what is left of a leaf.
     pub(crate) fn decode_software(&self, raw: u64) -> pkvm::Decoded {
-        pkvm::decode(self.software_encoding(), RawDescriptor::from_bits(raw))
+        let raw = RawDescriptor::from_bits(raw);
+        match self.geometry.regime() {
+            Regime::Stage2 => pkvm::decode(self.encoding, raw),
+            Regime::El2 | Regime::El2And0 => pkvm::decode_hyp(self.encoding, raw),
+        }
     }
 
-    /// Returns how software bits and invalid entries of this table are read.
-    pub(crate) fn software_encoding(&self) -> Encoding {
+    /// Returns how invalid entries of this table are read.
+    pub(crate) fn annotation_encoding(&self) -> Encoding {
         match self.geometry.regime() {
             Regime::Stage2 => self.encoding,
             Regime::El2 | Regime::El2And0 => Encoding::NONE,

@@ -172,6 +172,11 @@ impl ImageTable {
         Ok(Self { root, value: tcr, base: ttbr0, vmid: 0, features, encoding: Encoding::NONE, wxn })
     }
 
+    /// Returns it with software bits and invalid entries that are read by `encoding`.
+    pub(crate) fn with_encoding(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
+    }
+
     /// Returns the register that tells where the root is, with its value.
     pub(crate) fn base_register(&self) -> String {
         format!("{} {:#x}", base_register(self.root.geometry()), self.base)

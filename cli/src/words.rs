@@ -79,6 +79,9 @@ pub(crate) fn page_state_of(state: PageState) -> &'static str {
         PageState::SharedOwned => "shared-owned",
         PageState::SharedBorrowed => "shared-borrowed",
         PageState::NoPage => "no-page!",
+        PageState::Tainted => "tainted",
+        PageState::ModuleOwned => "module-owned",
+        PageState::ModuleNoPage => "module-no-page",
     }
 }
 
@@ -91,12 +94,23 @@ pub(crate) fn frame_state(state: Option<PageState>) -> &'static str {
     }
 }
 
+/// Returns the word for the state in which the hypervisor has a frame; `-` if the kernel does not keep that with it.
+pub(crate) fn hyp_state(frame: &Frame) -> &'static str {
+    if frame.is_hyp_kept {
+        frame_state(frame.hyp)
+    } else {
+        "-"
+    }
+}
+
 /// Returns what pKVM keeps about a frame.
 pub(crate) fn frame(frame: Option<Frame>) -> String {
-    let Some(Frame { host, hyp, refcount, share_count, .. }) = frame else { return "unknown!".into() };
-    let (host, hyp) = (frame_state(host), frame_state(hyp));
+    let Some(frame) = frame else { return "unknown!".into() };
+    let Frame { host, refcount, share_count, is_hyp_kept, .. } = frame;
+    let host = frame_state(host);
+    let hyp = if is_hyp_kept { format!(" hyp={}", hyp_state(&frame)) } else { String::new() };
     let number = |count: u64, word: &str| if count == 0 { String::new() } else { format!(" {word}={count}") };
-    format!("host={host} hyp={hyp}{}{}", number(refcount.into(), "refs"), number(share_count.into(), "shares"))
+    format!("host={host}{hyp}{}{}", number(refcount.into(), "refs"), number(share_count.into(), "shares"))
 }
 
 /// Returns the word for what an invalid entry of pKVM's says, and whether that says it all; `None` if it is zero.
@@ -106,7 +120,11 @@ pub(crate) fn annotation_of(kind: InvalidKind) -> Option<(&'static str, bool)> {
         InvalidKind::Locked { payload } => ("LOCKED!", payload == 0),
         InvalidKind::HostDonation { owner: Owner::Hyp } => ("donated-hyp", true),
         InvalidKind::HostDonation { owner: Owner::Guest { .. } } => ("donated-guest", false),
+        InvalidKind::HostDonation { owner: Owner::SomeGuest } => ("donated-guest", true),
+        InvalidKind::HostDonation { owner: Owner::Ffa } => ("donated-ffa", true),
+        InvalidKind::HostDonation { owner: Owner::Protected } => ("donated-protected", true),
         InvalidKind::HostDonation { owner: Owner::Unknown { .. } } => ("donated", false),
+        InvalidKind::MmioGuard => ("mmio-guard", true),
         InvalidKind::GuestPoisoned { payload } => ("poisoned", payload == 0),
         InvalidKind::Unknown { .. } => ("invalid", false),
     })
@@ -124,13 +142,16 @@ pub(crate) fn mark(mark: Mark) -> Option<&'static str> {
 }
 
 /// Returns the name of the owner of a donated page, `None` if it is one this version does not know: hyp, or the guest's
-/// target, an `@`, and the input address at which the guest has the page.
+/// target, an `@`, and the input address at which the guest has the page; guest, if the entry does not tell which.
 pub(crate) fn owner(owner: Owner, geometry: &Geometry) -> Option<Word> {
     match owner {
         Owner::Hyp => Some("hyp".into()),
         Owner::Guest { handle, gfn } => {
             Some(format!("vm:{handle:#x}@{:#x}", gfn << geometry.granule().page_shift()).into())
         }
+        Owner::SomeGuest => Some("guest".into()),
+        Owner::Ffa => Some("ffa".into()),
+        Owner::Protected => Some("protected".into()),
         Owner::Unknown { .. } => None,
     }
 }

@@ -110,15 +110,26 @@ fn output_is_what_the_schema_says() {
         .extend(["pkvm", "broken", "moving", "without-hyp", "two"].map(|name| format!("audit -i {name}.s2d --json")));
     commands.push("audit --list --json".into());
     commands.push("diff idle.s2d idle-again.s2d --json".into());
+    for target in ["host", "hyp", "vm:0x1000", "vm:0x1001"] {
+        commands.push(format!("dump -i android.s2d {target} --format json"));
+        commands.push(format!("stat -i android.s2d {target} --json"));
+    }
+    commands.extend(["audit", "frames"].map(|verb| format!("{verb} -i android.s2d --json")));
+    commands.push("diff pkvm.s2d android.s2d --json".into());
+    commands.push("rmap -i android.s2d 0x41610000 --json".into());
     commands.extend(["diff pkvm.s2d later.s2d --json".into(), "diff without-hyp.s2d pkvm.s2d --json".into()]);
     commands.extend(["", "--summary", "--state owned"].map(|more| format!("frames -i machine.s2d --json {more}")));
     commands.push("dump -i machine.s2d host --format json --state donated --owner vm:0x1000,hyp --level 3".into());
     commands.push("dump -i machine.s2d host --format json --rights rwx --summary".into());
     commands.extend(["host", "hyp", "vm:0x1000"].map(|name| format!("stat -i machine.s2d {name} --json")));
     commands.extend(["odd.s2d", "folded.s2d", "gone.s2d", "tables.s2d"].map(|name| format!("stat -i {name} --json")));
-    for format in
-        ["--granule 4k --xnx --encoding pkvm-7.2", "--granule 64k --lpa", "--granule 4k --stage 1", "--level 7"]
-    {
+    for format in [
+        "--granule 4k --xnx --encoding pkvm-7.2",
+        "--granule 4k --encoding pkvm-android-6.12",
+        "--granule 64k --lpa",
+        "--granule 4k --stage 1",
+        "--level 7",
+    ] {
         commands.push(format!("decode 600007ff 600007fd 0x40004003 0 0x3000000000000000 --level 2 {format} --json"));
     }
     for ram in ["whole.core", "holed.ram@0x40000000", "faulting.ram@0x40000000", "short.ram@0x40000000", "whole.ram"] {

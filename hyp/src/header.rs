@@ -11,6 +11,7 @@ use s2dump_vmsa::{Features, Geometry, PhysAddr};
 
 // `vmsa` decodes what a header names, and knows nothing of `abi`: the numbers are the same.
 const _: () = assert!(encoding::NONE == Encoding::NONE.0 && encoding::PKVM_7_2 == Encoding::PKVM_7_2.0);
+const _: () = assert!(encoding::PKVM_ANDROID_6_12 == Encoding::PKVM_ANDROID_6_12.0);
 
 /// Returns a header about no table, with records of type [`Record`].
 #[inline(always)]

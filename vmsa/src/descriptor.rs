@@ -57,7 +57,7 @@ impl Descriptor<'_> {
     }
 }
 
-/// An invalid descriptor. What software keeps there, `pkvm.rs` knows.
+/// An invalid descriptor. What software keeps there, `pkvm` knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Invalid(u64);
 

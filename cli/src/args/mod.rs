@@ -168,7 +168,7 @@ pub(crate) struct Filters {
     /// Only pages and blocks with these rights, as the RWX column has them, with a dot for any letter: r-x, .w.
     #[arg(long = "rights", value_delimiter = ',', value_name = "LIST", value_parser = Rights::parse, allow_hyphen_values = true)]
     pub(crate) rights: Vec<Rights>,
-    /// Only pages that the host gave to these: hyp, guest (any), vm:0x1000, unknown.
+    /// Only pages that the host gave to these: hyp, guest (any), vm:0x1000, ffa, protected (nobody), unknown.
     #[arg(long = "owner", value_delimiter = ',', value_name = "LIST", value_parser = OwnedBy::parse)]
     pub(crate) owners: Vec<OwnedBy>,
 }
@@ -198,6 +198,10 @@ aptable-noel0, xntable or uxntable, pxntable).
           owner=vm:0x1000@0x80000000 (the guest and its input address, which runs on through the row, unless ~ says that all
           pages name the same); of EL2's own table idle, what is left of a leaf. fixmap and fixblock are slots through which
           EL2 looks at any page for a moment, ring is what s2dump shares with EL2 itself (partly-ring: a block that has such)
+Android's common kernel (encoding pkvm-android-6.12) says less of the host's pages and more of others: owner=guest (not which,
+nor where), owner=protected (a region that was taken from the host at boot or by a module at EL2), tainted (a device that may
+be a target of DMA), mmio-guard (a device, says the guest). EL2's leaves tell shared-borrowed and the like; that EL2 owns a page
+is not shown, because zero in the same bits says so in EL2's linear map only.
 
 In --format ptdump a page that the host gave away is a hole. The kernel's own text for it would have columns of rights, with an
 F for not valid, because bits of the owner stand where rights do: they are no rights, so none are shown. EL2's own table has no
@@ -275,6 +279,8 @@ pub(crate) struct Stat {
 const FRAMES_HELP: &str = "\
 HOST and HYP are the states in which the host and the hypervisor have the frame: owned, shared-owned (shared with another),
 shared-borrowed (another's), no-page. A frame that is no page of either is a protected guest's; `s2dump dump host` names it.
+On Android (encoding pkvm-android-6.12) HYP is `-`, because EL2's own table tells it, and modules at EL2 may own frames:
+module-owned (the host maps it, with rights that a module chose), module-no-page (the host does not).
 REFCOUNT counts pins if the frame is shared with the hypervisor; of frames in a pool it is the pool's. ORDER is that of a free
 block of a pool, at its first frame; 255 within one. SHARES counts the leaves of ordinary guests. What is nomap is memory of
 which pKVM keeps no state. Addresses in no row are no memory.";

@@ -52,7 +52,9 @@ const PASSES: &[(On, Pass)] = &[
 /// Returns whether a frame run says that the frames are not the host's, or are EL2's.
 fn is_taken(machine: &Machine, run: &FrameRun) -> bool {
     let frame = run.raw.and_then(|raw| machine.frames.decode(raw));
-    frame.is_some_and(|frame| frame.host != Some(PageState::Owned) || frame.hyp != Some(PageState::NoPage))
+    frame.is_some_and(|frame| {
+        frame.host != Some(PageState::Owned) || (frame.is_hyp_kept && frame.hyp != Some(PageState::NoPage))
+    })
 }
 
 fn host(machine: &Machine, see: &mut See<'_>) {

@@ -246,6 +246,9 @@ pub(crate) fn owner_words(sight: &Sight, machine: &Machine) -> String {
         Some(Owner::Guest { handle, gfn }) => {
             format!("donated to vm:{handle:#x} at {:#x}", gfn << page_shift(machine))
         }
+        Some(Owner::SomeGuest) => "donated to a guest".into(),
+        Some(Owner::Ffa) => "donated to the secure world".into(),
+        Some(Owner::Protected) => "in a protected region".into(),
         Some(Owner::Unknown { .. }) => "donated to an unknown owner".into(),
         None => match &sight.host {
             Some(row) if row.is_hole() => "a hole".into(),

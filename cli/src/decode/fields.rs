@@ -8,7 +8,7 @@ use s2dump_vmsa::attrs::{MemAttr, Shareability};
 use s2dump_vmsa::el2::El2Leaf;
 use s2dump_vmsa::fault::{Fault, Privilege};
 use s2dump_vmsa::geometry::Regime;
-use s2dump_vmsa::pkvm::{self, Encoding, InvalidKind, Owner, OwnerId, Part};
+use s2dump_vmsa::pkvm::{self, Encoding, InvalidKind, Owner, OwnerId, PageState, Part};
 use s2dump_vmsa::stage2::{Permissions, Stage2Leaf};
 use s2dump_vmsa::{Descriptor, Geometry, Leaf, Level, RawDescriptor, TableAttrs};
 
@@ -79,7 +79,9 @@ pub(crate) fn decode(raw: u64, plan: &DecodePlan) -> Decoded {
             let of_regime = |leaf| leaf::of_leaf(leaf, TableAttrs::NONE, geometry.regime());
             let unknown = match (of_regime(*leaf), of_regime(*probe)) {
                 (Some(AnyLeaf::Stage2(leaf)), Some(AnyLeaf::Stage2(probe))) => fields.stage2(&leaf, &probe, encoding),
-                (Some(AnyLeaf::El2(leaf, regime)), Some(AnyLeaf::El2(probe, _))) => fields.el2(&leaf, &probe, regime),
+                (Some(AnyLeaf::El2(leaf, regime)), Some(AnyLeaf::El2(probe, _))) => {
+                    fields.el2(&leaf, &probe, regime, encoding)
+                }
                 _ => raw,
             };
             if knows_hardware {
@@ -88,7 +90,7 @@ pub(crate) fn decode(raw: u64, plan: &DecodePlan) -> Decoded {
             (kind, Some(leaf.output_address()), unknown)
         }
         (Descriptor::Invalid(invalid), _) => {
-            fields.invalid(encoding);
+            fields.invalid(geometry.regime(), encoding);
             (if invalid.is_empty() { "hole" } else { "invalid" }, None, 0)
         }
         _ => {
@@ -128,17 +130,26 @@ impl Fields {
         self.put(bit, bit, name, if self.raw >> bit & 1 == 1 { set } else { clear });
     }
 
-    fn invalid(&mut self, encoding: Encoding) {
+    fn invalid(&mut self, regime: Regime, encoding: Encoding) {
         self.put(0, 0, "type", "invalid");
-        self.software(63, 1, encoding);
+        self.software(63, 1, regime, encoding);
     }
 
     /// Bits `hi:lo`, which the MMU leaves to software: fields of `encoding`, and those that have no meaning.
-    fn software(&mut self, hi: u32, lo: u32, encoding: Encoding) {
-        let decoded = pkvm::decode(encoding, RawDescriptor::from_bits(self.raw));
+    fn software(&mut self, hi: u32, lo: u32, regime: Regime, encoding: Encoding) {
+        let raw = RawDescriptor::from_bits(self.raw);
+        let decoded = match regime {
+            Regime::Stage2 => pkvm::decode(encoding, raw),
+            Regime::El2 | Regime::El2And0 => pkvm::decode_hyp(encoding, raw),
+        };
         let mut rest = u64::MAX >> (63 - hi) & u64::MAX << lo;
         for field in decoded.fields {
-            let (name, meaning) = software_part(field.part, &decoded, self.page_shift);
+            let (name, meaning) = match (field.part, regime, decoded.page_state()) {
+                (Part::PageState, Regime::El2 | Regime::El2And0, Some(PageState::Owned)) => {
+                    ("page state", "owned, if the address is in EL2's linear map".into())
+                }
+                _ => software_part(field.part, &decoded, self.page_shift),
+            };
             self.put(field.hi, field.lo, name, meaning);
             rest &= !(u64::MAX >> (63 - field.hi) & u64::MAX << field.lo);
         }
@@ -259,7 +270,7 @@ impl Fields {
         if probe.assured_only() {
             self.flag(58, "AssuredOnly", "assured only", "-");
         }
-        self.software(top, 55, encoding);
+        self.software(top, 55, Regime::Stage2, encoding);
         match leaf.po_index() {
             Some(index) => self.put(62, 59, "POIndex", format!("index {index} into S2POR_EL1")),
             None => self.pbha(probe),
@@ -268,7 +279,7 @@ impl Fields {
     }
 
     /// Returns the set bits that are in no field.
-    fn el2(&mut self, leaf: &El2Leaf<'_>, probe: &El2Leaf<'_>, regime: Regime) -> u64 {
+    fn el2(&mut self, leaf: &El2Leaf<'_>, probe: &El2Leaf<'_>, regime: Regime, encoding: Encoding) -> u64 {
         let attribute = format!("attribute {} of MAIR_EL2", leaf.attr_index());
         self.put(4, 2, "AttrIndx", attribute.clone());
         self.shareability(leaf.shareability());
@@ -288,7 +299,7 @@ impl Fields {
             self.flag(54, "XN", "EL2 does not execute", "EL2 executes, unless a table above or WXN denies it");
         }
         self.flag(50, "GP", "guarded: BTI", "-");
-        self.put(58, 55, "software", "-");
+        self.software(58, 55, regime, encoding);
         if probe.attr_index() > 0b111 {
             self.put(59, 59, "AttrIndx[3]", attribute);
         }
@@ -308,7 +319,9 @@ fn software_part(part: Part, decoded: &pkvm::Decoded, page_shift: u32) -> (&'sta
         (Part::InvalidType, Some(kind)) => words::annotation_of(kind).map_or("-", |(word, _)| word).into(),
         _ => match (part, owner) {
             (Part::Owner, Some(Owner::Hyp | Owner::Unknown { id: OwnerId::HYP, .. })) => "the hypervisor".into(),
-            (Part::Owner, Some(Owner::Guest { .. })) => "a guest".into(),
+            (Part::Owner, Some(Owner::Guest { .. } | Owner::SomeGuest)) => "a guest".into(),
+            (Part::Owner, Some(Owner::Ffa)) => "the secure world, by FF-A".into(),
+            (Part::Owner, Some(Owner::Protected)) => "nobody: a protected region".into(),
             (Part::Owner, Some(Owner::Unknown { id: OwnerId(other), .. })) => format!("component {other}").into(),
             (Part::Handle, Some(Owner::Guest { handle, .. })) => format!("vm:{handle:#x}").into(),
             (Part::Gfn, Some(Owner::Guest { gfn, .. })) => format!("input address {:#x}", gfn << page_shift).into(),

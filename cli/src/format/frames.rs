@@ -56,7 +56,7 @@ impl FrameRow {
 
 /// Returns the note of a row: what else there is to say, or that there is nothing.
 fn note(row: &FrameRow, frame: Option<Frame>) -> Word {
-    let unknown = frame.is_none_or(|frame| frame.host.is_none() || frame.hyp.is_none());
+    let unknown = frame.is_none_or(|frame| frame.host.is_none() || (frame.is_hyp_kept && frame.hyp.is_none()));
     match words::mark(row.mark) {
         _ if row.is_nomap => "nomap".into(),
         _ if unknown => format!("raw={:#x}", row.raw).into(),
@@ -152,7 +152,7 @@ impl FramesWriter {
         match frame {
             _ if row.is_nomap => self.nomap_bytes += bytes,
             Some(frame) => {
-                let states = (words::frame_state(frame.host), words::frame_state(frame.hyp));
+                let states = (words::frame_state(frame.host), words::hyp_state(&frame));
                 match self.totals.iter_mut().find(|(known, _)| *known == states) {
                     Some((_, sum)) => *sum += bytes,
                     None => self.totals.push((states, bytes)),
@@ -176,7 +176,7 @@ impl FramesWriter {
             row.end.wrapping_sub(1),
             Size(row.end - row.start).to_string(),
             cell(|frame| words::frame_state(frame.host).into()),
-            cell(|frame| words::frame_state(frame.hyp).into()),
+            cell(|frame| words::hyp_state(frame).into()),
             cell(|frame| frame.refcount.to_string().into()),
             cell(|frame| frame.order.to_string().into()),
             cell(|frame| frame.share_count.to_string().into()),
@@ -261,10 +261,13 @@ impl FramesWriter {
         #[derive(Serialize)]
         struct TotalJson {
             host: &'static str,
-            hyp: &'static str,
+            hyp: Option<&'static str>,
             size_bytes: u64,
         }
-        let totals = self.totals.iter().map(|&((host, hyp), size_bytes)| TotalJson { host, hyp, size_bytes });
+        let totals = self.totals.iter().map(|&((host, hyp), size_bytes)| {
+            let hyp = Some(hyp).filter(|&hyp| hyp != "-");
+            TotalJson { host, hyp, size_bytes }
+        });
         let end = serde_json::json!({
             "totals": totals.collect::<Vec<_>>(),
             "nomap_bytes": self.nomap_bytes,

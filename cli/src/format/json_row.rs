@@ -55,8 +55,12 @@ struct OwnerJson {
 
 impl OwnerJson {
     fn new(owner: Owner, row: &Row, table: &TableFacts) -> Option<Self> {
+        let alone = |target: &str| Some(Self { target: target.into(), address: None, address_linear: None });
         match owner {
-            Owner::Hyp => Some(Self { target: target_name(Target::HYP), address: None, address_linear: None }),
+            Owner::Hyp => alone(&target_name(Target::HYP)),
+            Owner::SomeGuest => alone("guest"),
+            Owner::Ffa => alone("ffa"),
+            Owner::Protected => alone("protected"),
             Owner::Guest { handle, gfn } => Some(Self {
                 target: target_name(Target::guest(handle)),
                 address: Some(Hex(gfn << table.geometry.granule().page_shift())),

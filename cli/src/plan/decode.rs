@@ -87,7 +87,7 @@ fn check_stage(decode: &Decode, stage: u8) -> Result<(), Failure> {
         ("--fwb", cpu.fwb, 2),
         ("--xnx", cpu.xnx, 2),
         ("--mte-perm", cpu.mte_perm, 2),
-        ("--encoding", cpu.encoding.is_some(), 2),
+        ("--encoding", cpu.encoding.is_some_and(|encoding| !encoding.is_hyp_told()), 2),
         ("--tcr", decode.tcr.is_some(), 1),
         ("--e2h", decode.e2h, 1),
         ("--aie", decode.aie, 1),

@@ -122,15 +122,18 @@ fn stage2(image: &Image, vtcr: u64, vttbr: u64) -> Result<ImageTable, Failure> {
 
 fn el2(image: &Image, tcr: u64, ttbr0: u64) -> Result<ImageTable, Failure> {
     let Cpu { fwb, xnx, mte_perm, pa_bits, encoding } = image.cpu;
-    let options = [("--fwb", fwb), ("--xnx", xnx), ("--mte-perm", mte_perm), ("--encoding", encoding.is_some())];
+    let is_hyp_told = encoding.is_none_or(Encoding::is_hyp_told);
+    let options = [("--fwb", fwb), ("--xnx", xnx), ("--mte-perm", mte_perm), ("--encoding", !is_hyp_told)];
     if let Some((name, _)) = options.iter().find(|(_, given)| *given) {
         return Err(usage(format_args!("{name} is about stage 2: it does not go with --tcr")));
     }
     let features = |pa_max_bits| Features { pa_max_bits, ..Features::of_kvm(0, false, false) };
     let of_size = |bits| ImageTable::el2(tcr, ttbr0, image.e2h, image.wxn, features(bits)).map_err(usage);
-    match pa_bits {
-        Some(bits) => of_size(bits),
+    let encoding = encoding.unwrap_or(Encoding::NONE);
+    let table = match pa_bits {
+        Some(bits) => of_size(bits)?,
         // As many as PS says. The geometry of the largest CPU tells how many that are.
-        None => of_size(of_size(52)?.root.geometry().pa_bits()),
-    }
+        None => of_size(of_size(52)?.root.geometry().pa_bits())?,
+    };
+    Ok(table.with_encoding(encoding))
 }

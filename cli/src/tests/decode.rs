@@ -16,6 +16,8 @@ const FORMATS: &[&str] = &[
     "--granule 4k --xnx --encoding pkvm-7.2",
     "--granule 4k --lpa2 --fwb --mte-perm",
     "--granule 4k --s2pie --s2poe --assured-only --encoding pkvm-7.2",
+    "--granule 4k --xnx --encoding pkvm-android-6.12",
+    "--granule 4k --stage 1 --encoding pkvm-android-6.12",
     "--granule 16k --pa-bits 40 --pbha",
     "--granule 16k --lpa2 --xnx --assured-only",
     "--granule 64k --xnx",

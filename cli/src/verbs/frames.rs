@@ -14,7 +14,7 @@ use crate::reader::{Event, Reader};
 use crate::source::device::Query;
 use crate::source::{SlotSource, SourceError};
 use crate::words;
-use crate::words::frame_state;
+use crate::words::{frame_state, hyp_state};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{Fact, SlotHeader, SlotKind};
 use s2dump_abi::version::features;
@@ -86,7 +86,7 @@ impl Shown<'_> {
         }
         let is_one = |word: &'static str| states.iter().any(|state| state == words::bare(word));
         match row.decode(Encoding(self.slot.encoding)) {
-            Some(frame) => is_one(frame_state(frame.host)) || is_one(frame_state(frame.hyp)),
+            Some(frame) => is_one(frame_state(frame.host)) || is_one(hyp_state(&frame)),
             None => row.is_nomap && is_one("nomap"),
         }
     }

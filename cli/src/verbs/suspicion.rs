@@ -25,8 +25,10 @@ pub(super) struct Suspicion {
     unexplained: u64,
     /// Rows with page states or annotations of a known encoding.
     encoded: u64,
-    /// The encoding of the first of them.
-    encoding: Option<&'static Known>,
+    /// The encoding of the first annotation.
+    by_annotation: Option<&'static Known>,
+    /// The encoding of the first page state. It is one of several: kernels have states in the same bits.
+    by_state: Option<&'static Known>,
     /// Rows with bit 53, where it has no meaning without FEAT_XNX.
     bit_53: u64,
     /// From so many unexplained entries on the table is strange.
@@ -59,7 +61,8 @@ impl Suspicion {
             match known(row.raw, |decoded| decoded.invalid().is_some_and(is_plausible)) {
                 Some(encoding) => {
                     self.explained += row.count;
-                    self.suspect_encoding(encoding);
+                    self.encoded += 1;
+                    self.by_annotation.get_or_insert(encoding);
                 }
                 None => self.unexplained += row.count,
             }
@@ -69,13 +72,9 @@ impl Suspicion {
         let Some(leaf) = leaf::of_row(row, table) else { return };
         self.bit_53 += u64::from(leaf.other_bits() >> 53 & 1 == 1);
         if let Some(encoding) = known(row.raw, |decoded| decoded.page_state().is_some_and(|s| s != PageState::Owned)) {
-            self.suspect_encoding(encoding);
+            self.encoded += 1;
+            self.by_state.get_or_insert(encoding);
         }
-    }
-
-    fn suspect_encoding(&mut self, encoding: &'static Known) {
-        self.encoded += 1;
-        self.encoding.get_or_insert(encoding);
     }
 
     /// Returns whether most invalid entries that are not zero have bits that no known kernel writes.
@@ -99,7 +98,7 @@ impl Suspicion {
         let encoded = format!(
             "software bits or invalid entries in {} look like pKVM's: --encoding {} tells what they say",
             rows(self.encoded),
-            self.encoding.map_or("", |encoding| encoding.name)
+            self.by_annotation.or(self.by_state).map_or("", |encoding| encoding.name)
         );
         // In what is no table, any bit may be set.
         let is_strange = self.is_strange();
@@ -124,7 +123,11 @@ fn is_plausible(kind: InvalidKind) -> bool {
     match kind {
         InvalidKind::Empty | InvalidKind::Unknown { .. } => false,
         InvalidKind::Locked { payload } | InvalidKind::GuestPoisoned { payload } => payload == 0,
-        InvalidKind::HostDonation { owner } => matches!(owner, Owner::Hyp | Owner::Guest { .. }),
+        InvalidKind::MmioGuard => true,
+        InvalidKind::HostDonation { owner } => match owner {
+            Owner::Hyp | Owner::Guest { .. } | Owner::SomeGuest | Owner::Protected => true,
+            Owner::Ffa | Owner::Unknown { .. } => false,
+        },
     }
 }
 

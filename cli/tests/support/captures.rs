@@ -213,6 +213,7 @@ pub fn save_all(directory: &Path) {
     save("later.s2d", &pkvm::later().capture());
     save("idle.s2d", &pkvm::read_by(pkvm::PLAIN, Some(pkvm::SHARED)).capture());
     save("idle-again.s2d", &pkvm::read_by(pkvm::PLAIN + 0x1_0000, None).capture());
+    save("android.s2d", &android::machine().capture());
     let mut without_hyp = in_order;
     without_hyp.trees.remove(1);
     save("without-hyp.s2d", &without_hyp.capture());

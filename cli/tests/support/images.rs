@@ -72,6 +72,13 @@ pub fn whole() -> Image {
     image
 }
 
+/// The same table as Android's pKVM would have it: an MMIO guard in place of poison.
+pub fn android() -> Image {
+    let mut image = whole();
+    image.set(0x8082_0000, 3, super::android::MMIO_GUARD);
+    image
+}
+
 /// Pages whose bit 53 counts only on a CPU with FEAT_XNX: with it EL0 alone executes some, and EL1 alone others.
 pub fn two_bit_xn() -> Image {
     let mut image = Image::new(RAM, 12, 1, 1);
@@ -197,6 +204,7 @@ pub fn save_all(directory: &Path) {
     let (whole, holed) = (whole().bytes(), holed().bytes());
     save("whole.ram", &whole);
     save("holed.ram", &holed);
+    save("android.ram", &android().bytes());
     save("zero.ram", &[0; 0x4000]);
     save("two-bit-xn.ram", &two_bit_xn().bytes());
     save("no-table.ram", &no_table().bytes());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Makes captures by hand, from the structs of the ABI: what tests read must not come from what they test.
 
+pub mod android;
 pub mod captures;
 pub mod images;
 pub mod machine;

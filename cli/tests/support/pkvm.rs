@@ -118,6 +118,8 @@ pub struct Machine {
     pub frames: BTreeMap<u64, u64>,
     /// Host, EL2, and the guests.
     pub trees: Vec<Tree>,
+    /// How its kernel uses software bits, invalid entries and frames; its trees say so too.
+    pub encoding: u16,
     /// Frames that were looked at again, with what was seen.
     pub moments: Vec<(u64, Vec<Record>)>,
     /// Handles of VMs whose tables an examination does not look at, because they are torn down.
@@ -151,7 +153,7 @@ impl Tree {
     }
 
     /// Makes the table pages that its entries need, from `next` on.
-    fn add_tables(&mut self, next: &mut u64) {
+    pub fn add_tables(&mut self, next: &mut u64) {
         let mut needed = std::collections::BTreeSet::new();
         for (&ia, entry) in &self.entries {
             for level in self.header.start_level + 1..=entry.level {
@@ -253,7 +255,7 @@ impl Machine {
             add(self.dump(tree, slot_flags::DIGEST));
         }
         for (pa, records) in &self.moments {
-            add(examination(*pa, records));
+            add(self.examination(*pa, records));
         }
         capture
     }
@@ -317,7 +319,7 @@ impl Machine {
             let found = tree.records(false).into_iter().find(|entry| (entry.ia..end(entry)).contains(&ia)).unwrap();
             records.push(Record { ia: ia & !(bytes_of(found.level) - 1), count: 1, ..found });
         }
-        examination(pa, &records)
+        self.examination(pa, &records)
     }
 
     fn add_frames(&self, capture: &mut Capture) {
@@ -339,7 +341,7 @@ impl Machine {
         let header = SlotHeader {
             record_bytes: size_of::<FrameRecord>() as u16,
             page_shift: 12,
-            encoding: encoding::PKVM_7_2,
+            encoding: self.encoding,
             end,
             ..slot_header(SlotKind::FRAMES)
         };
@@ -353,17 +355,17 @@ impl Machine {
         }
         capture.end(0, records.chunks(100).len() as u64, Status::OK);
     }
-}
 
-fn examination(pa: u64, records: &[Record]) -> Capture {
-    let header = SlotHeader {
-        start: pa,
-        record_count: records.len() as u32,
-        encoding: encoding::PKVM_7_2,
-        page_shift: 12,
-        ..slot_header(SlotKind::EXAMINE)
-    };
-    Capture::default().slot(header, records).end(0, 1, Status::OK).clone()
+    fn examination(&self, pa: u64, records: &[Record]) -> Capture {
+        let header = SlotHeader {
+            start: pa,
+            record_count: records.len() as u32,
+            encoding: self.encoding,
+            page_shift: 12,
+            ..slot_header(SlotKind::EXAMINE)
+        };
+        Capture::default().slot(header, records).end(0, 1, Status::OK).clone()
+    }
 }
 
 /// Appends a dump; only its first slot has the digest, as they add up.
@@ -432,6 +434,7 @@ pub fn machine() -> Machine {
         ],
         frames: BTreeMap::new(),
         trees,
+        encoding: encoding::PKVM_7_2,
         moments: Vec::new(),
         dying: Vec::new(),
     };

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! What pKVM says in the software bits of leaves and in invalid entries of stage-2 tables.
+//! What pKVM says in the software bits of leaves and in invalid entries of stage-2 tables, and of EL2's own table.
 //!
 //! Kernels differ in that, and a table does not tell, so whoever reads one is told an [`Encoding`]. [`decode`] is the only
 //! place that knows what an encoding means. Another kernel's takes a number and a line in [`KNOWN`], a file beside
 //! `v7_2.rs` and an arm in `decode`. Of an encoding this version does not know, nothing is said: the descriptor stays raw.
 
+mod android_6_12;
 mod v7_2;
 
+use crate::bits;
 use crate::raw::RawDescriptor;
 
 /// How a kernel uses software bits and invalid entries: an open enum, whose numbers are those of the ABI's slots.
@@ -18,11 +20,19 @@ impl Encoding {
     pub const NONE: Self = Self(0);
     /// pKVM as of Linux 7.2.
     pub const PKVM_7_2: Self = Self(1);
+    /// pKVM of Android's common kernel android16-6.12.
+    pub const PKVM_ANDROID_6_12: Self = Self(2);
 
     /// Returns its name, or `None` if this version does not know it.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         KNOWN.iter().find(|known| known.encoding == self).map(|known| known.name)
+    }
+
+    /// Returns whether EL2's own leaves tell page states: whether [`decode_hyp`] says anything.
+    #[must_use]
+    pub const fn is_hyp_told(self) -> bool {
+        matches!(self, Self::PKVM_ANDROID_6_12)
     }
 }
 
@@ -38,9 +48,14 @@ pub struct Known {
 }
 
 /// The encodings that have a name: those [`decode`] knows, and none.
-pub const KNOWN: [Known; 2] = [
+pub const KNOWN: [Known; 3] = [
     Known { encoding: Encoding::NONE, name: "none", about: "They have no known meaning" },
     Known { encoding: Encoding::PKVM_7_2, name: "pkvm-7.2", about: "As pKVM writes them since Linux 7.2" },
+    Known {
+        encoding: Encoding::PKVM_ANDROID_6_12,
+        name: "pkvm-android-6.12",
+        about: "As pKVM writes them in Android's common kernel android16-6.12",
+    },
 ];
 
 /// What a descriptor says, and where.
@@ -115,7 +130,7 @@ pub enum Part {
     Payload,
 }
 
-/// Who owns a page and whether it is shared: `enum pkvm_page_state`.
+/// Who owns a page and whether it is shared: `enum pkvm_page_state`. Kernels number them differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PageState {
     /// Owned, exclusively.
@@ -126,9 +141,24 @@ pub enum PageState {
     SharedBorrowed,
     /// No page. Not stored in guest tables.
     NoPage,
+    /// Android: a device of the host's that may be the target of DMA, so that it changes hands no more.
+    Tainted,
+    /// Android, of frames: the host's, with the rights that a module at EL2 gave it.
+    ModuleOwned,
+    /// Android, of frames: no page of the host's, because a module at EL2 took it away.
+    ModuleNoPage,
 }
 
-/// An owner of a donated page: `enum pkvm_component_id`. An open enum.
+impl PageState {
+    /// Returns whether whom it is about does not have the page.
+    #[must_use]
+    pub const fn is_no_page(self) -> bool {
+        matches!(self, Self::NoPage | Self::ModuleNoPage)
+    }
+}
+
+/// An owner of a donated page: `enum pkvm_component_id`. An open enum, whose numbers above 1 differ between kernels: those
+/// here are Linux 7.2's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OwnerId(pub u8);
 
@@ -153,6 +183,12 @@ pub enum Owner {
         /// Where the guest has the page: its input address, in pages of the table's granule.
         gfn: u64,
     },
+    /// A guest, and the entry does not tell which.
+    SomeGuest,
+    /// The secure world, by FF-A.
+    Ffa,
+    /// Nobody that has a table: a region that was taken from the host at boot, or by a module at EL2.
+    Protected,
     /// A component this version does not know, or one that it knows with metadata it does not know.
     Unknown {
         /// Which.
@@ -177,6 +213,8 @@ pub enum InvalidKind {
         /// To whom.
         owner: Owner,
     },
+    /// Guest tables: the guest said that a device is there, so its accesses are passed on to the host.
+    MmioGuard,
     /// Guest tables: taken back by force; a guest access ends the VM.
     GuestPoisoned {
         /// The rest of it, zero so far.
@@ -197,6 +235,17 @@ pub enum InvalidKind {
 pub const fn decode(encoding: Encoding, raw: RawDescriptor) -> Decoded {
     match encoding {
         Encoding::PKVM_7_2 => v7_2::decode(raw.to_bits()),
+        Encoding::PKVM_ANDROID_6_12 => android_6_12::decode(raw.to_bits()),
+        _ => Decoded::UNKNOWN,
+    }
+}
+
+/// Returns what `raw` says in EL2's own stage 1, in a kernel that uses `encoding`. It is a leaf or an invalid entry.
+#[must_use]
+pub const fn decode_hyp(encoding: Encoding, raw: RawDescriptor) -> Decoded {
+    match encoding {
+        Encoding::PKVM_ANDROID_6_12 => android_6_12::decode_hyp(raw.to_bits()),
+        // Mainline keeps EL2's states with the page frames.
         _ => Decoded::UNKNOWN,
     }
 }
@@ -206,8 +255,10 @@ pub const fn decode(encoding: Encoding, raw: RawDescriptor) -> Decoded {
 pub struct Frame {
     /// The state in which the host has the frame; `None` for a value this version does not know.
     pub host: Option<PageState>,
-    /// The state in which the hypervisor has it; `None` for a value this version does not know.
+    /// The state in which the hypervisor has it; `None` for a value this version does not know, or if it is not kept here.
     pub hyp: Option<PageState>,
+    /// Whether the hypervisor's state is kept here. Else it is in EL2's own leaves, which [`decode_hyp`] reads.
+    pub is_hyp_kept: bool,
     /// References: of pins if the frame is shared with the hypervisor, else of whatever pool it is in.
     pub refcount: u16,
     /// Its order in the hypervisor's page allocator, as a power of two.
@@ -222,7 +273,20 @@ pub struct Frame {
 pub const fn decode_frame(encoding: Encoding, raw: u64) -> Option<Frame> {
     match encoding {
         Encoding::PKVM_7_2 => Some(v7_2::decode_frame(raw)),
+        Encoding::PKVM_ANDROID_6_12 => Some(android_6_12::decode_frame(raw)),
         _ => None,
+    }
+}
+
+impl Field {
+    const fn of(self, raw: u64) -> u64 {
+        bits(raw, self.hi, self.lo)
+    }
+
+    /// Returns its bits, in place.
+    #[must_use]
+    pub const fn mask(self) -> u64 {
+        u64::MAX >> (63 - self.hi) & u64::MAX << self.lo
     }
 }
 
@@ -233,11 +297,12 @@ mod tests {
     /// Whatever is in it: without an encoding that is known, it says nothing.
     #[test]
     fn good_unknown_encodings_say_nothing() {
-        for encoding in [0, 2, 3, u16::MAX].map(Encoding) {
+        for encoding in [0, 3, 4, u16::MAX].map(Encoding) {
             for raw in [0, 0b11, 1 << 55 | 0b11, 3 << 60, 0x400, u64::MAX, u64::MAX - 1] {
                 let decoded = decode(encoding, RawDescriptor::from_bits(raw));
                 assert_eq!(decoded, Decoded { meaning: Meaning::Unknown, fields: &[] }, "{encoding:?} {raw:#x}");
                 assert_eq!((decoded.page_state(), decoded.invalid()), (None, None));
+                assert_eq!(decode_hyp(encoding, RawDescriptor::from_bits(raw)), decoded);
                 assert_eq!(decode_frame(encoding, raw), None);
             }
         }
@@ -247,6 +312,9 @@ mod tests {
     fn good_names() {
         assert_eq!(Encoding::NONE.name(), Some("none"));
         assert_eq!(Encoding::PKVM_7_2.name(), Some("pkvm-7.2"));
-        assert_eq!(Encoding(2).name(), None);
+        assert_eq!(Encoding::PKVM_ANDROID_6_12.name(), Some("pkvm-android-6.12"));
+        assert_eq!(Encoding(3).name(), None);
+        let told = [Encoding::NONE, Encoding::PKVM_7_2, Encoding::PKVM_ANDROID_6_12].map(Encoding::is_hyp_told);
+        assert_eq!(told, [false, false, true]);
     }
 }

@@ -75,13 +75,8 @@ pub(super) const fn decode_frame(raw: u64) -> Frame {
         order: bits(raw, 23, 16) as u8,
         host: state_of(bits(raw, 27, 24)),
         hyp: state_of(bits(raw, 31, 28) ^ 0b11),
+        is_hyp_kept: true,
         share_count: bits(raw, 63, 32) as u32,
-    }
-}
-
-impl Field {
-    const fn of(self, raw: u64) -> u64 {
-        bits(raw, self.hi, self.lo)
     }
 }
 
@@ -145,9 +140,10 @@ mod tests {
     fn good_frames() {
         use PageState::{NoPage, Owned, SharedBorrowed, SharedOwned};
         let decode = |bytes| pkvm::decode_frame(Encoding::PKVM_7_2, u64::from_le_bytes(bytes)).unwrap();
-        let host_owned = Frame { host: Some(Owned), hyp: Some(NoPage), refcount: 0, order: 0, share_count: 0 };
+        let host_owned =
+            Frame { host: Some(Owned), hyp: Some(NoPage), is_hyp_kept: true, refcount: 0, order: 0, share_count: 0 };
         assert_eq!(decode([0; 8]), host_owned);
-        let hyp_owned = Frame { host: Some(NoPage), hyp: Some(Owned), refcount: 0x102, order: 9, share_count: 0 };
+        let hyp_owned = Frame { host: Some(NoPage), hyp: Some(Owned), refcount: 0x102, order: 9, ..host_owned };
         assert_eq!(decode([2, 1, 9, 0x33, 0, 0, 0, 0]), hyp_owned);
         let pinned = Frame { host: Some(SharedOwned), hyp: Some(SharedBorrowed), refcount: 1, ..host_owned };
         assert_eq!(decode([1, 0, 0, 0x11, 0, 0, 0, 0]), pinned);
@@ -175,9 +171,8 @@ mod tests {
     #[test]
     fn good_fields_cover_an_invalid_entry() {
         for (kind, owner) in (0..16).flat_map(|kind| (0..8).map(move |owner| (kind, owner))) {
-            let mask = |field: &Field| u64::MAX >> (63 - field.hi) & u64::MAX << field.lo;
             let fields = decode(kind << 60 | owner << 1).fields;
-            assert_eq!(fields.iter().fold(0, |all, field| all ^ mask(field)), !1, "type {kind}, owner {owner}");
+            assert_eq!(fields.iter().fold(0, |all, field| all ^ field.mask()), !1, "type {kind}, owner {owner}");
             assert_eq!(fields.iter().map(|field| field.hi - field.lo + 1).sum::<u32>(), 63, "type {kind}");
         }
     }

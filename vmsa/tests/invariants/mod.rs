@@ -4,6 +4,7 @@
 use s2dump_vmsa::el2::El2Leaf;
 use s2dump_vmsa::fault::{Access, Fault, Privilege, Rights};
 use s2dump_vmsa::geometry::BaseBeyondOutput;
+use s2dump_vmsa::pkvm::{self, Decoded, Meaning, KNOWN};
 use s2dump_vmsa::stage2::Stage2Leaf;
 use s2dump_vmsa::{
     Descriptor, Features, Geometry, GeometryError, Granule, Leaf, Level, RawDescriptor, Regime, TableAttrs,
@@ -62,6 +63,7 @@ impl Input {
 
 /// Decodes all there is to decode, and checks it; returns whether the registers were accepted.
 pub(crate) fn check(input: &Input) -> bool {
+    check_software(input.raw);
     let geometry = match input.geometry() {
         Ok(geometry) => geometry,
         Err(error) => {
@@ -74,6 +76,39 @@ pub(crate) fn check(input: &Input) -> bool {
         check_descriptor(input, level, &geometry);
     }
     true
+}
+
+/// Whatever the encoding: fields do not overlap, only their bits count, and what an invalid entry says tells all of it.
+fn check_software(raw: u64) {
+    for encoding in KNOWN.map(|known| known.encoding) {
+        check_meaning(raw, |raw| pkvm::decode(encoding, RawDescriptor::from_bits(raw)));
+        check_meaning(raw, |raw| pkvm::decode_hyp(encoding, RawDescriptor::from_bits(raw)));
+        let is_hyp_told = pkvm::decode_hyp(encoding, RawDescriptor::from_bits(raw)).meaning != Meaning::Unknown;
+        assert_eq!(is_hyp_told, encoding.is_hyp_told() && raw & 1 == 1);
+        if let Some(frame) = pkvm::decode_frame(encoding, raw) {
+            assert_eq!((u64::from(frame.refcount), u64::from(frame.order)), (raw & 0xffff, raw >> 16 & 0xff));
+            assert_eq!(u64::from(frame.share_count), raw >> 32);
+            assert!(frame.is_hyp_kept || frame.hyp.is_none());
+        }
+    }
+}
+
+fn check_meaning(raw: u64, decode: impl Fn(u64) -> Decoded) {
+    let decoded = decode(raw);
+    let fields = decoded.fields.iter().fold(0, |before, field| {
+        assert_eq!(before & field.mask(), 0, "{raw:#x}: {decoded:?}");
+        before | field.mask()
+    });
+    match decoded.meaning {
+        Meaning::Unknown => assert_eq!(fields, 0),
+        Meaning::Leaf(_) => assert!(raw & 1 == 1 && fields & 1 == 0),
+        Meaning::Invalid(_) => assert!(raw & 1 == 0 && fields == !1, "{raw:#x}: {decoded:?}"),
+    }
+    for n in 1..64 {
+        let other = decode(raw ^ 1 << n);
+        let counts = fields >> n & 1 == 1;
+        assert_eq!(other.meaning != decoded.meaning, counts, "bit {n} of {raw:#x}: {decoded:?}, {other:?}");
+    }
 }
 
 /// The field that is named does have a value to refuse.

@@ -102,10 +102,14 @@ pub(super) static ANNOTATION_OWNER: Rule = Rule {
         let row = annotation(sight)?;
         match invalid_of(machine, Target::HOST, row)? {
             InvalidKind::Empty | InvalidKind::Locked { .. } => None,
-            InvalidKind::HostDonation { owner: Owner::Hyp | Owner::Guest { .. } } => None,
-            InvalidKind::HostDonation { owner: Owner::Unknown { id, metadata } } => {
-                Some(format!("donated to component {} with metadata {metadata:#x}", id.0))
-            }
+            InvalidKind::HostDonation { owner } => match owner {
+                Owner::Hyp | Owner::Guest { .. } | Owner::SomeGuest | Owner::Protected => None,
+                Owner::Ffa => Some("donated to the secure world, which never has a page by this table".into()),
+                Owner::Unknown { id, metadata } => {
+                    Some(format!("donated to component {} with metadata {metadata:#x}", id.0))
+                }
+            },
+            InvalidKind::MmioGuard => Some("an MMIO guard, which only a guest's table can have".into()),
             InvalidKind::GuestPoisoned { .. } => Some("poisoned, which only a guest's page can be".into()),
             InvalidKind::Unknown { kind, payload } => {
                 Some(format!("an annotation of type {kind}, payload {payload:#x}"))
