@@ -480,6 +480,8 @@ const CASES: &[(&str, &[&str])] = &[
             "frames -i android.s2d --state module-owned,module-no-page --json",
             "rmap -i android.s2d 0x40803000",
             "rmap -i android.s2d 0x41800000",
+            "audit -i android.s2d",
+            "audit -i android.s2d --json",
             "dump --ram android.ram@0x40000000 --vtcr 0x80023558 --vttbr 0x40000000 --xnx --range 2G+9M",
             "walk --ram android.ram@0x40000000 --vtcr 0x80023558 --vttbr 0x40000000 --xnx 0x80820000 --encoding pkvm-android-6.12",
             "dump --ram el2.ram@0x40000000 --tcr 0x80823519 --ttbr0 0x40000000 --encoding pkvm-android-6.12 --range 0+64K",

@@ -242,6 +242,104 @@ fn good_counts_that_move_are_unsettled() {
     assert_eq!((found(&report), report.unsettled.len()), (vec![], 1), "a guest moved");
 }
 
+/// Android's machine has guests with blocks and devices, pages of modules, and a page that a guest shares with EL2.
+#[test]
+fn good_android_machine_has_no_findings() {
+    let report = audit(&android::machine());
+    let told: Vec<_> = report.findings.iter().map(|finding| (finding.rule.id, &finding.why, &finding.site)).collect();
+    assert!(told.is_empty(), "{told:#x?}");
+    assert_eq!((report.unsettled.len(), report.dismissed), (0, 0));
+    let not_run: Vec<_> = report.not_run.iter().map(|(rule, why)| (rule.id, why.clone())).collect();
+    let not_there = [
+        "host-rights",
+        "host-border",
+        "host-annotation-memory",
+        "owned-donated",
+        "donation-backed",
+        "protected-leaf",
+        "guest-memory",
+        "table-owned",
+        "hyp-mapping",
+        "frame-hyp-owned",
+        "frame-shares",
+        "frame-pinned",
+        "frame-borrowed",
+        "share-count",
+        "borrowed-lender",
+    ];
+    assert_eq!(not_run, not_there.map(|id| (id, audit::NotRun::NotApplicable)));
+}
+
+/// What is asked of Android's machine can fail there.
+const BAD_ANDROID: &[Case] = &[
+    ("host-identity", "a page leads to its neighbor", |m| m.host().map(PLAIN, 3, 1, PLAIN + 0x8000, PAGE)),
+    ("host-annotation-owner", "an owner that is none", |m| m.host().annotate(POOL + 0x8_0000, 1, 5 << 2)),
+    ("host-annotation-owner", "mainline's annotation", |m| m.host().annotate(0x0900_4000, 1, HYP_OWNED)),
+    ("host-annotation-owner", "an MMIO guard", |m| m.host().annotate(0x0900_4000, 1, android::MMIO_GUARD)),
+    ("host-annotation-owner", "the secure world", |m| m.host().annotate(0x0900_4000, 1, 2 << 2)),
+    ("hyp-text-read-only", "EL2's code is writable", |m| m.host().map(TEXT, 3, 1, TEXT, PAGE)),
+    ("guest-exclusive", "the host maps a guest's page", |m| m.host().map(PROTECTED_PA, 3, 1, PROTECTED_PA, PAGE)),
+    ("guest-exclusive", "the host maps a page of a guest's block", |m| {
+        m.host().map(android::PROTECTED_BLOCK, 2, 1, android::PROTECTED_BLOCK, BLOCK);
+    }),
+    ("guest-exclusive", "EL2 maps a page that a guest owns", |m| {
+        m.hyp().map(HYP_BASE + PROTECTED_PA, 3, 1, PROTECTED_PA, HYP_RW | SHARED_BORROWED);
+    }),
+    ("guest-exclusive", "EL2 owns what a guest shares", |m| {
+        m.hyp().map(HYP_BASE + android::HYP_BORROWS, 3, 1, android::HYP_BORROWS, HYP_RW);
+    }),
+    ("ordinary-borrowed", "it is tainted", |m| {
+        m.guest(0x1003).map(MULTI_IA, 3, 1, MULTI_PA, PAGE | android::TAINTED);
+    }),
+    ("ordinary-donated", "a page of EL2's pool", |m| {
+        m.guest(0x1003).map(MULTI_IA + 0x8000, 3, 1, POOL + 0x8_0000, PAGE | SHARED_BORROWED);
+    }),
+    ("guest-poison", "a guard in an ordinary guest", |m| {
+        m.guest(0x1003).annotate(MULTI_IA + 0x8000, 1, android::MMIO_GUARD);
+    }),
+    ("guest-poison", "mainline's poison", |m| m.guest(0x1000).annotate(PROTECTED_IA + 0xc000, 1, POISONED)),
+    ("guest-poison", "an owner", |m| m.guest(0x1000).annotate(PROTECTED_IA + 0xc000, 1, android::GUEST)),
+    ("table-once", "two guests have it", |m| m.guest(0x1003).tables[0].pa = m.guest(0x1002).tables[0].pa),
+    ("table-in-guest", "a protected guest maps its own root", |m| {
+        let root = m.guest(0x1000).header.root;
+        m.guest(0x1000).map(PROTECTED_IA + 0xc000, 3, 1, root, PAGE);
+    }),
+    ("hyp-write-execute", "of the pool", |m| {
+        m.hyp().map(HYP_BASE + POOL + 0x8_0000, 3, 1, POOL + 0x8_0000, HYP_RW & !(1 << 54));
+    }),
+    ("frame-donated", "the host maps what is not its", |m| m.frame(PLAIN, 1, android::FRAME_NO_PAGE)),
+    ("frame-donated", "a module has taken what the host maps", |m| {
+        m.frame(android::MODULE, 1, android::FRAME_MODULE_NO_PAGE);
+    }),
+    ("frame-donated", "an annotation where the frame is a module's", |m| {
+        m.frame(android::MODULE + 0x1000, 1, android::FRAME_MODULE);
+    }),
+    ("frame-lent", "the host owns what a guest borrows", |m| m.frame(MULTI_PA + 0x2000, 1, 0)),
+    ("entry-locked", "of the host", |m| m.host().annotate(PLAIN, 1, 1 << 10)),
+    ("entry-locked", "of a guest", |m| m.guest(0x1000).annotate(PROTECTED_IA + 0xc000, 1, 1 << 10)),
+    ("entry-reserved", "of EL2", |m| m.hyp().put(HYP_BASE + SHARED, 3, RecordKind::RESERVED, SHARED | 0b01)),
+    ("entry-outside", "a loop", |m| m.guest(0x1003).put(0x6000_0000, 2, RecordKind::TABLE_LOOP, 0x4040_0003)),
+    ("vm-vmid", "another", |m| m.vms[3].vmid = 9),
+    ("vm-unique", "one root of two VMs", |m| {
+        m.vms.push(vm(0x1005, "430-13", vm_flags::CREATED));
+        m.vms[5].root = m.vms[3].root;
+    }),
+];
+
+#[test]
+fn bad_android_machines_break_the_rule_and_no_other() {
+    for (rule, name, change) in BAD_ANDROID {
+        let mut changed = android::machine();
+        change(&mut changed);
+        let report = audit(&changed);
+        let told: Vec<_> = report.findings.iter().map(|finding| (finding.rule.id, &finding.why)).collect();
+        assert_eq!(found(&report), [*rule], "{name}: {told:?}, unsettled {:?}", report.unsettled);
+    }
+    let broken: BTreeSet<&str> = BAD_ANDROID.iter().map(|(rule, ..)| *rule).collect();
+    let asked: BTreeSet<&str> = audit(&android::machine()).asked.iter().map(|rule| rule.id).collect();
+    assert_eq!(broken, asked);
+}
+
 /// Of another kernel nothing is claimed but what holds for any.
 #[test]
 fn good_other_encodings_are_not_judged() {

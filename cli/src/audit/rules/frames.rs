@@ -5,7 +5,7 @@
 //! code, which the host may read though the frame is not its; a frame that the host shares with neither EL2 nor guests
 //! (FF-A); references of frames that are not shared with EL2, which are counts of EL2's page pools.
 
-use super::{Need, On, Rule, PKVM};
+use super::{Need, On, Rule, MAINLINE, PKVM};
 use crate::audit::sight::{ordinary_state, owner_of, owner_words, protected_state};
 use crate::words;
 use s2dump_abi::slot::RecordKind;
@@ -36,17 +36,17 @@ pub(super) static DONATED: Rule = Rule {
         let host = sight.host.as_ref()?;
         let frame = sight.frame(machine)?;
         let is_annotated = owner_of(machine, host).is_some();
-        match (frame.host, is_annotated) {
-            (Some(PageState::NoPage), false) if machine.known.is_text(sight.pa) => None,
-            (Some(PageState::NoPage), false) => Some(format!(
+        match (frame.host.is_some_and(PageState::is_no_page), is_annotated) {
+            (true, false) if machine.known.is_text(sight.pa) => None,
+            (true, false) => Some(format!(
                 "the frame is not the host's, and in the host's table it is {}",
                 owner_words(sight, machine)
             )),
-            (Some(PageState::NoPage), true) => None,
-            (_, true) => {
+            (true, true) => None,
+            (false, true) => {
                 Some(format!("the frame is the host's, and in the host's table it is {}", owner_words(sight, machine)))
             }
-            (_, false) => None,
+            (false, false) => None,
         }
     },
 };
@@ -57,7 +57,7 @@ pub(super) static HYP_OWNED: Rule = Rule {
     broken: "EL2 uses a page that the host may get, or has one that it does not know to be its",
     on: &[On::Host],
     needs: &[Need::Host, Need::Frames, Need::Text],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &[
         "frame-donated",
         "table-owned",
@@ -89,7 +89,7 @@ pub(super) static SHARES: Rule = Rule {
         "two borrowers, or an owner who does not know that he shares: the page can be given away while it is in use",
     on: &[On::Host],
     needs: &[Need::Frames, Need::Host],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &["frame-donated"],
     check: |sight, machine| {
         let frame = sight.frame(machine)?;
@@ -119,7 +119,7 @@ pub(super) static PINNED: Rule = Rule {
     broken: "EL2 would fault on a page that it has pinned, or the host can take one back that EL2 uses",
     on: &[On::Shared],
     needs: &[Need::Hyp, Need::Frames, Need::Linear],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &["frame-shares"],
     check: |sight, machine| {
         let frame = sight.frame(machine)?;
@@ -139,7 +139,7 @@ pub(super) static BORROWED: Rule = Rule {
     broken: "the host takes the page for its own and can give it to somebody else, or cannot reach it",
     on: &[On::Guest],
     needs: &[Need::Frames, Need::List],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &["frame-donated", "frame-hyp-owned", "guest-exclusive", "guest-memory", "table-in-guest"],
     check: |sight, machine| {
         let (target, row) = sight.entry()?;
@@ -176,7 +176,7 @@ pub(super) static SHARE_COUNT: Rule = Rule {
     broken: "the host gets the page back too early, or never",
     on: &[On::Count],
     needs: &[Need::Frames, Need::List],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &[
         "frame-lent",
         "frame-shares",
@@ -199,7 +199,7 @@ pub(super) static LENDER: Rule = Rule {
     broken: "the page has no owner: it comes back to nobody",
     on: &[On::Count],
     needs: &[Need::Frames, Need::List],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &["frame-donated", "frame-shares"],
     check: |sight, machine| {
         let frame = sight.frame(machine)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Guests: what a protected guest owns is nobody else's, and an ordinary guest has what the host lends it.
 
-use super::{Need, On, Rule, PKVM};
+use super::{Need, On, Rule, MAINLINE, PKVM};
 use crate::audit::sight::{
     invalid_of, leaf_of, ordinary_state, owner_of, owner_words, page_shift, protected_state, rights, state_of, Held,
     What,
@@ -25,7 +25,11 @@ pub(super) static EXCLUSIVE: Rule = Rule {
         let state = protected_state(machine, target, row)?;
         if let Some(second) = &sight.second {
             let (other, row) = second.entry()?;
-            return (row.kind == RecordKind::LEAF).then(|| match other {
+            // Where EL2's entries tell states, a guest can share a page with EL2.
+            let is_lent = state == PageState::SharedOwned
+                && other == Target::HYP
+                && state_of(machine, other, row) == Some(PageState::SharedBorrowed);
+            return (row.kind == RecordKind::LEAF && !is_lent).then(|| match other {
                 Target::HYP => format!("EL2 maps it too, at {:#x}", second.ia),
                 _ => format!("{} maps it too, at {:#x}", target_name(other), second.ia),
             });
@@ -41,7 +45,7 @@ pub(super) static OWNED_DONATED: Rule = Rule {
     broken: "the host's table does not guard the page: a host access may map it",
     on: &[On::Guest],
     needs: &[Need::Host, Need::List],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &["guest-exclusive", "table-in-guest", "host-annotation-owner", "guest-memory"],
     check: |sight, machine| {
         let (target, row) = sight.entry()?;
@@ -64,7 +68,7 @@ pub(super) static DONATION_BACKED: Rule = Rule {
     broken: "the page is lost: the host may not have it, and the guest does not",
     on: &[On::Donation],
     needs: &[Need::Host, Need::List],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &["host-annotation-memory"],
     check: |sight, machine| {
         let Owner::Guest { handle, gfn } = owner_of(machine, sight.host.as_ref()?)? else { return None };
@@ -100,7 +104,7 @@ pub(super) static PROTECTED_LEAF: Rule = Rule {
     broken: "the entry was not made by pKVM's rule for protected guests",
     on: &[On::Guest],
     needs: &[Need::List],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &[],
     check: |sight, machine| {
         let (target, row) = sight.entry()?;
@@ -154,7 +158,7 @@ pub(super) static MEMORY: Rule = Rule {
     broken: "a guest reaches a device, or memory that pKVM does not guard",
     on: &[On::Guest],
     needs: &[Need::Memory, Need::List],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &[],
     check: |sight, machine| {
         let (_, row) = sight.entry()?;
@@ -169,7 +173,7 @@ pub(super) static MEMORY: Rule = Rule {
 
 pub(super) static POISON: Rule = Rule {
     id: "guest-poison",
-    meaning: "invalid entries of guests are holes, or poisoned pages of protected guests",
+    meaning: "invalid entries of guests are holes, or poisoned pages or (Android) MMIO guards of protected guests",
     broken: "the entry was not made by pKVM, or a page was taken from a guest that does not own any",
     on: &[On::Odd],
     needs: &[Need::List],
@@ -183,7 +187,10 @@ pub(super) static POISON: Rule = Rule {
             InvalidKind::GuestPoisoned { .. } if !machine.is_protected(target) => {
                 Some("a poisoned page in an ordinary guest".into())
             }
-            InvalidKind::GuestPoisoned { payload: 0 } => None,
+            InvalidKind::MmioGuard if !machine.is_protected(target) => {
+                Some("an MMIO guard in an ordinary guest".into())
+            }
+            InvalidKind::GuestPoisoned { payload: 0 } | InvalidKind::MmioGuard => None,
             _ => Some(format!("an invalid entry {:#x}", row.raw)),
         }
     },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The host's stage 2: a lazy identity map with default rights, and annotations where a page is not the host's.
 
-use super::{Need, On, Rule, Scope, PKVM};
+use super::{Need, On, Rule, Scope, MAINLINE, PKVM};
 use crate::audit::sight::{invalid_of, leaf_of, rights, Sight};
 use crate::leaf::AnyLeaf;
 use crate::model::Row;
@@ -33,7 +33,7 @@ pub(super) static RIGHTS: Rule = Rule {
         "the entry was not made by pKVM's rule for the host: rights are lost when it is mapped anew, or were never due",
     on: &[On::Host],
     needs: &[Need::Host, Need::Memory],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &["host-border", "host-identity"],
     check: |sight, machine| {
         let (row, _) = leaf(sight)?;
@@ -59,7 +59,7 @@ pub(super) static BORDER: Rule = Rule {
     broken: "memory and devices share one entry, so one of them has rights that it must not have",
     on: &[On::Host],
     needs: &[Need::Host, Need::Memory],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &[],
     check: |sight, machine| {
         let (row, _) = leaf(sight)?;
@@ -76,7 +76,7 @@ pub(super) static ANNOTATION_MEMORY: Rule = Rule {
     broken: "pKVM gives away memory only: the entry was not made by it, and the host cannot reach what is there",
     on: &[On::Host],
     needs: &[Need::Host, Need::Memory],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &[],
     check: |sight, machine| {
         let row = annotation(sight)?;
@@ -92,7 +92,7 @@ pub(super) static ANNOTATION_MEMORY: Rule = Rule {
 
 pub(super) static ANNOTATION_OWNER: Rule = Rule {
     id: "host-annotation-owner",
-    meaning: "annotations of the host's table name the hypervisor or a guest",
+    meaning: "annotations of the host's table name the hypervisor, a guest, or (Android) a protected region",
     broken: "nobody that pKVM knows owns the page, so nobody can give it back",
     on: &[On::Host],
     needs: &[Need::Host],

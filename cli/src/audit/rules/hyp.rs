@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! EL2's own stage 1. Slots through which it looks at any page for a moment are judged by no rule.
 
-use super::{Need, On, Rule, Scope, PKVM};
+use super::{Need, On, Rule, Scope, MAINLINE};
 use crate::audit::sight::{leaf_of, Sight};
 use crate::leaf::AnyLeaf;
 use crate::machine::Machine;
@@ -31,7 +31,7 @@ pub(super) static MAPPING: Rule = Rule {
     broken: "EL2 works on memory that somebody else may change or give away",
     on: &[On::Hyp],
     needs: &[Need::Hyp, Need::Frames],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &["guest-exclusive", "frame-hyp-owned", "frame-shares"],
     check: |sight, machine| {
         let (row, rights) = el2_leaf(sight, machine)?;

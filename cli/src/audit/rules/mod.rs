@@ -129,8 +129,11 @@ pub(crate) enum Scope {
     Encodings(&'static [Encoding]),
 }
 
-/// Mainline's pKVM: states of frames beside the tables, annotations with handle and guest address.
-const PKVM: Scope = Scope::Encodings(&[Encoding::PKVM_7_2]);
+/// Mainline's pKVM: both states of frames beside the tables, annotations with handle and guest address.
+const MAINLINE: Scope = Scope::Encodings(&[Encoding::PKVM_7_2]);
+
+/// Every pKVM that is known.
+const PKVM: Scope = Scope::Encodings(&[Encoding::PKVM_7_2, Encoding::PKVM_ANDROID_6_12]);
 
 /// All rules, in the order in which findings are told.
 pub(crate) static RULES: &[&Rule] = &[

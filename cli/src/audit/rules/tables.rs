@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Table pages: whoever can write one decides what is mapped.
 
-use super::{Need, On, Rule, PKVM};
+use super::{Need, On, Rule, MAINLINE, PKVM};
 use crate::audit::sight::{owner_of, owner_words};
 use crate::model::target_name;
 use s2dump_abi::slot::RecordKind;
@@ -13,7 +13,7 @@ pub(super) static OWNED: Rule = Rule {
     broken: "the host, or a guest, may come to write page tables",
     on: &[On::Table],
     needs: &[Need::Host, Need::Frames, Need::Tables],
-    scope: PKVM,
+    scope: MAINLINE,
     yields_to: &["entry-outside"],
     check: |sight, machine| {
         let table = sight.first.as_ref()?;
