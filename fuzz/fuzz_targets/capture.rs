@@ -19,10 +19,11 @@ const MOST_BYTES: usize = 512 << 10;
 /// How often a capture is repeated, to see that memory does not grow with it.
 const REPEATED: usize = 32;
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 18] = [
     &["s2dump", "dump", "-i", "-", "--format", "table"],
     &["s2dump", "dump", "-i", "-", "--format", "ptdump"],
     &["s2dump", "dump", "-i", "-", "--format", "ptdump-v10"],
+    &["s2dump", "dump", "-i", "-", "--format", "ptdump-android"],
     &["s2dump", "dump", "-i", "-", "--format", "json", "--exact"],
     &["s2dump", "dump", "-i", "-", "--format", "table", "--range", "2G..3G"],
     &["s2dump", "list", "-i", "-", "--json"],
@@ -30,6 +31,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["s2dump", "walk", "-i", "-", "vm:0x1000", "0x80000000", "--json"],
     &["s2dump", "dump", "-i", "-", "all", "--format", "ndjson"],
     &["s2dump", "dump", "-i", "-", "host", "--state", "donated,ring", "--owner", "guest"],
+    &["s2dump", "dump", "-i", "-", "all", "--state", "mmio-guard,tainted,donated-protected,shared-borrowed"],
     &["s2dump", "dump", "-i", "-", "hyp", "--rights", ".w.", "-o", "+ext,raw"],
     &["s2dump", "walk", "-i", "-", "hyp", "0x808000001000"],
     &["s2dump", "stat", "-i", "-"],

@@ -2,7 +2,7 @@
 //! Makes captures with a few things wrong, by editing a good one or by writing one slot by slot. So fuzzing does not
 //! have to find the magic number first.
 
-use crate::support::{dump_header, machine, slot_header, two_vms, vm, Capture, BLOCK, PAGE, VTCR_40, VTCR_48, VTCR_52};
+use crate::support::{android, dump_header, machine, slot_header, two_vms, vm, Capture, BLOCK, PAGE, VTCR_40, VTCR_48, VTCR_52};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, table_features, Record, SlotHeader, SlotKind};
 use zerocopy::{FromBytes, IntoBytes};
@@ -21,7 +21,12 @@ impl Source<'_> {
 /// Returns a good capture with bytes and words overwritten as `bytes` tell.
 pub(crate) fn edited(bytes: &[u8]) -> Vec<u8> {
     let mut source = Source(bytes);
-    let mut capture = if source.number(1) & 1 == 0 { two_vms() } else { machine::machine() }.bytes;
+    let mut capture = match source.number(1) & 3 {
+        0 | 1 => two_vms(),
+        2 => machine::machine(),
+        _ => android::machine().capture(),
+    }
+    .bytes;
     while !source.0.is_empty() {
         let (at, length) = (source.number(2) as usize % capture.len(), source.number(1) as usize);
         let value = source.number(8).to_le_bytes();
@@ -43,6 +48,7 @@ pub(crate) fn capture(bytes: &[u8]) -> Vec<u8> {
         let handle = 0x1000 + source.number(1) as u16 % 2;
         let mut header = dump_header(handle, [VTCR_40, VTCR_48, VTCR_52][source.number(1) as usize % 3]);
         header.table_features ^= source.number(1) as u32 & !table_features::LPA2;
+        header.encoding = source.number(1) as u16 % 4;
         let version = source.number(1);
         if version == 0xff {
             header.version = 1 << 16 | 1;
