@@ -87,7 +87,7 @@ impl Site {
     fn of(sight: &Sight, machine: &Machine) -> Self {
         let host = sight.host.map(|row| Held { target: Target::HOST, ia: sight.pa, what: What::Entry(row) });
         let held = [&sight.first, &sight.second, &host].into_iter().flatten();
-        let frame = sight.frame.map(|raw| (raw, words::frame(machine.frames.decode(raw))));
+        let frame = sight.frame.filter(|_| sight.bytes > 0).map(|raw| (raw, words::frame(machine.frames.decode(raw))));
         Self {
             pa: sight.pa,
             bytes: sight.bytes,
@@ -110,7 +110,7 @@ impl Site {
     }
 
     fn overlaps(&self, other: &Self) -> bool {
-        let end = |site: &Self| site.pa.saturating_add(site.bytes.max(1));
+        let end = |site: &Self| site.pa.saturating_add(site.bytes);
         self.pa < end(other) && other.pa < end(self)
     }
 }

@@ -19,6 +19,7 @@ pub(crate) use pairs::shares_at;
 use rules::{Need, Rule, Scope};
 use settle::{Again, Settled};
 use sight::Sight;
+use std::collections::BTreeMap;
 
 /// Why a rule was not asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,14 +63,19 @@ pub(crate) struct Suspects {
     pub(crate) list: Vec<Suspect>,
     /// How many there are beside them.
     pub(crate) more: u64,
+    /// How many of the list are of each rule.
+    of_rules: BTreeMap<&'static str, usize>,
 }
 
-/// The most suspects that are looked at again: a machine that moves has a few, a broken one needs no more to be seen.
-const MOST_SUSPECTS: usize = 4096;
+/// The most suspects of one rule that are looked at again: a machine that moves has a few, a broken one needs no more to be
+/// seen. Of each rule, so that what moves hides nothing of what other rules see.
+const MOST_SUSPECTS: usize = 1024;
 
 impl Suspects {
     fn add(&mut self, suspect: Suspect) {
-        if self.list.len() < MOST_SUSPECTS {
+        let count = self.of_rules.entry(suspect.rule.id).or_default();
+        if *count < MOST_SUSPECTS {
+            *count += 1;
             self.list.push(suspect);
         } else {
             self.more += 1;
@@ -117,4 +123,21 @@ pub(crate) fn audit(rules: &[&'static Rule], machine: &Machine, again: &mut dyn 
     }
     finding::tidy(&mut report.findings);
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However much moves that one rule looks at, what others see is looked at again.
+    #[test]
+    fn good_suspects_of_a_rule_leave_room_for_others() {
+        let mut suspects = Suspects::default();
+        let [often, once, ..] = rules::RULES else { panic!("two rules") };
+        let mut add = |rule, times| (0..times).for_each(|_| suspects.add(Suspect { rule, sight: Sight::of(0, 0) }));
+        add(*often, MOST_SUSPECTS + 3);
+        add(*once, 1);
+        assert_eq!((suspects.list.len(), suspects.more), (MOST_SUSPECTS + 1, 3));
+        assert_eq!(suspects.list.last().map(|suspect| suspect.rule.id), Some(once.id));
+    }
 }

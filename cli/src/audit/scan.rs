@@ -161,8 +161,9 @@ fn odd(machine: &Machine, see: &mut See<'_>) {
         for row in tree.rows(0, u64::MAX).filter(is_odd) {
             let parts = if target == Target::HYP { outside_slots(&marks, tree, row) } else { vec![row] };
             for part in parts {
-                let pa = if target == Target::HOST { part.ia } else { 0 };
-                see(Sight::of(pa, part.size()).with(Held::at(target, part)));
+                // Only the host's entries say of which page they are.
+                let (pa, bytes) = if target == Target::HOST { (part.ia, part.size()) } else { (0, 0) };
+                see(Sight::of(pa, bytes).with(Held::at(target, part)));
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::machine::moment::Moment;
 use crate::machine::tree::SecondPass;
 use crate::machine::Machine;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::VmRecord;
+use s2dump_abi::slot::{vm_flags, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_vmsa::pkvm::Frame;
 
@@ -78,7 +78,37 @@ pub(super) fn settle(suspects: Vec<Suspect>, machine: &Machine, again: &mut dyn 
         };
         settled.push((suspect, result));
     }
+    doubt_reused_handles(&mut settled, machine, again);
     settled
+}
+
+/// Leaves open what would break a rule about a guest that is no longer the listed one: another VM may have its handle, and its
+/// root at the same address, and need not be of the same kind.
+fn doubt_reused_handles(settled: &mut [(Suspect, Settled)], machine: &Machine, again: &mut dyn Again) {
+    let handles = |suspect: &Suspect| -> Vec<u16> {
+        suspect.sight.places().iter().filter_map(|(target, _)| target.guest_handle()).collect()
+    };
+    let is_about_a_guest = |(suspect, settled): &(Suspect, Settled)| {
+        matches!(settled, Settled::Broken(..)) && !handles(suspect).is_empty()
+    };
+    if !settled.iter().any(is_about_a_guest) {
+        return;
+    }
+    let now = again.list(machine);
+    let who = |vms: &[VmRecord], handle: u16| {
+        let vm = vms.iter().find(|vm| vm.handle == handle)?;
+        Some((vm.root, vm.pid, vm.name, vm.flags & vm_flags::PROTECTED))
+    };
+    for (suspect, result) in settled.iter_mut().filter(|one| is_about_a_guest(one)) {
+        let is_same = |vms: &Vec<VmRecord>| {
+            handles(suspect).into_iter().all(|handle| who(vms, handle) == who(&machine.vms, handle))
+        };
+        match &now {
+            Ok(vms) if is_same(vms) => {}
+            Ok(_) => *result = Settled::Unknown("the VM ended or began meanwhile".into()),
+            Err(why) => *result = Settled::Unknown(why.clone()),
+        }
+    }
 }
 
 fn judge(suspect: &Suspect, sight: Sight, machine: &Machine) -> Settled {

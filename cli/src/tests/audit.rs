@@ -4,12 +4,13 @@
 use super::support::pkvm::{self, *};
 use super::support::*;
 use crate::audit::rules::RULES;
-use crate::audit::settle::Stored;
+use crate::audit::settle::{Again, Seen, Stored};
+use crate::audit::sight::Sight;
 use crate::audit::{self, Report};
 use crate::machine::Machine;
 use crate::reader::Reader;
 use crate::source::file::FileSource;
-use s2dump_abi::slot::{vm_flags, Record, RecordKind};
+use s2dump_abi::slot::{vm_flags, Record, RecordKind, VmRecord};
 use s2dump_abi::target::Target;
 use std::collections::BTreeSet;
 use std::io::Cursor;
@@ -223,6 +224,45 @@ fn good_what_moves_is_no_finding() {
     assert_eq!((found(&report), report.unsettled.len(), report.dismissed), (vec![], 0, 2));
     let report = see(0, FRAME_GUEST);
     assert_eq!((found(&report), report.unsettled.len()), (vec!["owned-donated"], 0));
+}
+
+/// Says that another VM has the handle now, and its root at the same address.
+struct Reused;
+
+impl Again for Reused {
+    fn look(&mut self, pa: u64, places: &[(Target, u64)], machine: &Machine) -> Result<Seen, String> {
+        Stored.look(pa, places, machine)
+    }
+
+    fn recount(&mut self, sights: &[Sight], machine: &Machine) -> Vec<Result<Sight, String>> {
+        Stored.recount(sights, machine)
+    }
+
+    fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String> {
+        let ordinary = |vm: &VmRecord| VmRecord { flags: vm.flags & !vm_flags::PROTECTED, ..*vm };
+        Ok(machine.vms.iter().map(|vm| if vm.handle == 0x1000 { ordinary(vm) } else { *vm }).collect())
+    }
+}
+
+#[test]
+fn good_another_vm_with_the_handle_is_no_finding() {
+    let mut changed = machine();
+    changed.guest(0x1000).map(PROTECTED_IA, 3, 1, PROTECTED_PA, PAGE & !(1 << 7));
+    changed.guest(0x1003).map(MULTI_IA, 3, 1, MULTI_PA, PAGE);
+    let report = audit::audit(RULES, &read(&changed), &mut Reused);
+    assert_eq!(found(&report), ["ordinary-borrowed"], "of the guest that is the listed one");
+    assert_eq!(report.unsettled.iter().map(|one| one.rule.id).collect::<Vec<_>>(), ["protected-leaf"]);
+}
+
+/// An entry that leads nowhere says nothing of a page, so it hides nothing of the pages at 0.
+#[test]
+fn bad_odd_entries_are_of_no_page() {
+    let mut changed = machine();
+    changed.guest(0x1003).put(0x6000_0000, 2, RecordKind::TABLE_OUTSIDE, 0x0900_0003);
+    let report = audit(&changed);
+    let told: Vec<_> =
+        report.findings.iter().map(|one| (one.rule.id, one.site.bytes, one.site.frame.is_some())).collect();
+    assert_eq!(told, [("entry-outside", 0, false)]);
 }
 
 /// A count is settled by guests at rest between two equal readings.

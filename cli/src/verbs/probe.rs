@@ -11,7 +11,7 @@ use crate::source::device::{say_hello, Device};
 use crate::source::system::{self, Setting, System};
 use crate::source::SourceError;
 use s2dump_abi::ioctl::Hello;
-use s2dump_abi::slot::{fact_flags, Fact, FactKind};
+use s2dump_abi::slot::{fact_flags, Fact, FactKind, SLOT_BYTES};
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 use serde::Serialize;
 use std::fmt;
@@ -229,7 +229,7 @@ fn write_text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         line("abi of driver, EL2", &format!("{}, {}", driver.driver_abi, driver.el2_abi))?;
         line("features", &driver.features.join(" "))?;
         line("descriptors per call", &driver.default_budget.to_string())?;
-        line("ring", &format!("{} slots of 4 KiB", driver.ring_slots))?;
+        line("ring", &format!("{} slots of {}", driver.ring_slots, Size(SLOT_BYTES as u64)))?;
     }
     if let Some(vms) = report.vms {
         line("VMs", &vms.to_string())?;
