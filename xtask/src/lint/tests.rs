@@ -142,7 +142,7 @@ fn good_pair_of_objects_resolves_each_other() {
     let c = entry(&["rust"]).section(".altinstructions", SectionKind::ReadOnlyData, 12).bytes();
     let rust = Builder::new().function("rust", &[SUB_SP_512, ADD_SP_512, RET], &[]).bytes();
     assert_eq!(figure("stack", vec![c.clone(), rust.clone()]), format!("528 of 1024 bytes: {ENTRY} 16 -> rust 512"));
-    assert_eq!(figure("size", vec![c, rust]), "36 of 18432 bytes: text 36 + rodata 0");
+    assert_eq!(figure("size", vec![c, rust]), "36 of 16384 bytes: text 36 + rodata 0");
 }
 
 #[test]
@@ -318,6 +318,6 @@ fn bad_return_without_pop() {
 #[test]
 fn size_limit_is_exact() {
     let object = |rodata| entry(&[]).section(".rodata", SectionKind::ReadOnlyData, rodata).bytes();
-    assert_eq!(figure("size", vec![object(18412)]), "18432 of 18432 bytes: text 20 + rodata 18412");
-    assert_eq!(assert_breaks("size", vec![object(18413)]).1, "18433 bytes are 1 too many");
+    assert_eq!(figure("size", vec![object(16364)]), "16384 of 16384 bytes: text 20 + rodata 16364");
+    assert_eq!(assert_breaks("size", vec![object(16365)]).1, "16385 bytes are 1 too many");
 }

@@ -96,10 +96,10 @@ const MUTATIONS: [Mutation; 11] = [
         cpu: "cortex-a76",
     },
     Mutation {
-        what: "a walk that climbs to the second table goes on in the root",
+        what: "a walk that climbs over two tables goes on in the first of them",
         file: "hyp/src/walker.rs",
-        from: "Some(&above) if self.depth != 0 =>",
-        to: "Some(&above) if self.depth > 1 =>",
+        from: "if climbed.is_none() { self.above } else { None }",
+        to: "self.above",
         cpu: "cortex-a76",
     },
 ];
