@@ -96,10 +96,10 @@ const MUTATIONS: [Mutation; 11] = [
         cpu: "cortex-a76",
     },
     Mutation {
-        what: "a walk that climbs over two tables goes on in the first of them",
+        what: "a walk that climbs out of a table goes on in it",
         file: "hyp/src/walker.rs",
-        from: "if climbed.is_none() { self.above } else { None }",
-        to: "self.above",
+        from: "(Some(entries), _) => entries,",
+        to: "(Some(_), _) => self.table,",
         cpu: "cortex-a76",
     },
 ];
