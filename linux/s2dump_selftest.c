@@ -162,8 +162,8 @@ static bool s2dump_may_name(struct s2dump_selftest *st, u64 slot)
 	phys_addr_t pa = PFN_PHYS(pfn);
 
 	/*
-	 * Further pages, which bits 63:56 ask for, may be anybody's: but not
-	 * those behind the first, of as many as a slot may have.
+	 * Bits 63:56 ask for further pages, which may be anybody's. Behind
+	 * @shared there are pages of the test, as far as a slot may reach.
 	 */
 	if (pfn == page_to_pfn(st->shared) || slot == page_to_pfn(st->unshared) ||
 	    slot == page_to_pfn(s2dump_contested))

@@ -14,7 +14,7 @@ use s2dump_vmsa::{Geometry, Ipa};
 
 /// Returns the budget this call has.
 ///
-/// It is at least [`MIN_BUDGET`], so that each call makes walked. A budget bounds the time for which the lock is
+/// It is at least [`MIN_BUDGET`], so that each call makes progress. A budget bounds the time for which the lock is
 /// held. A descriptor takes four times as long with a digest, so default and cap are a quarter then. An atomic dump has a
 /// cap of its own, which is also its default.
 #[inline(always)]

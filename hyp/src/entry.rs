@@ -53,6 +53,9 @@ fn dispatch<P: Platform>(registers: &[u64; 8], platform: &P, permitted: Permitte
     if op == Op::HELLO {
         return dispatch_hello(registers, hello);
     }
+    if op.0 > Op::EXAMINE.0 {
+        return Err(Status::UNKNOWN_OP);
+    }
     // All others fill a slot.
     let slot = platform.pin_slot(slot).ok_or(Status::SLOT_NOT_SHARED)?;
     let page = slot.page();

@@ -76,7 +76,7 @@ pub(crate) fn geometry_of(kind: TargetKind, register: u64, table_features: u32) 
     .map_err(|_| Status::BAD_GEOMETRY)
 }
 
-/// Narrows a number of records, which is never more than fits a slot.
+/// Narrows a number of records, which is never more than fits a slot: so nothing is cut off.
 #[inline(always)]
 pub(crate) fn narrow(records: usize) -> u32 {
     records as u32

@@ -26,8 +26,7 @@ const MAX_LIST: u64 = 64;
 /// What a run or a list costs beside its entries, in descriptors read without a digest: measured where lists are short
 /// (`cargo xtask bench`). An entry costs one.
 pub(crate) const HEAD_COST: u16 = 24;
-/// How many heads it costs to enter a table page and to leave it, which is looked up twice: measured where tables are nearly
-/// empty.
+/// How many heads it costs to look a table page up, to enter and to leave it: measured where tables are nearly empty.
 const HEADS_OF_STRETCH: u32 = 4;
 
 /// Where packed entries go.

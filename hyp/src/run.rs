@@ -148,7 +148,10 @@ impl Same {
 const AT_ONCE: usize = 8;
 
 /// The loop that meets nearly all entries: how many agree with `expected + i * step`. Not inlined, so that it has all
-/// registers to itself. (The crate of the EL2 object makes its code, if it is generic: this one is metadata there.)
+/// registers to itself.
+///
+/// `BITS` are those of a word. It is a parameter so that the function is generic: this crate is metadata to the one that
+/// becomes the EL2 object, which makes the code of generic functions only.
 ///
 /// Two are compared as one number: then the compiler makes one branch for both, and needs the fewest instructions for each.
 #[inline(never)]
@@ -179,7 +182,7 @@ fn count_moving<const BITS: u32>(mut expected: u64, step: u64, entries: &[Atomic
     count
 }
 
-/// As [`count_moving`], of entries that agree with `expected` in the bits of `mask`.
+/// As [`count_moving`], of entries that agree with `expected` in the bits of `mask`. `BITS` has the same reason.
 #[inline(never)]
 fn count_staying<const BITS: u32>(expected: u64, mask: u64, entries: &[AtomicU64]) -> usize {
     let differ = |all: u64, cell: &AtomicU64| all | cell.load(Ordering::Relaxed) ^ expected;

@@ -146,7 +146,7 @@ pub trait Sink {
     /// Takes the entries of `stretch` up to the first table descriptor, and returns how many.
     ///
     /// One that is not entered comes alone, then, and so does one that is entered and told ([`Self::tables`]): before what
-    /// it leads to, and again when a walk goes on within what it spans.
+    /// it leads to, and again when a walk goes on at the first address that it spans.
     fn take_stretch(&mut self, stretch: &Stretch<'_>) -> (usize, StretchEnd);
 
     /// Returns the address from which on it is told of table descriptors that are entered, if it is at all.
@@ -168,7 +168,7 @@ pub struct Walked {
 /// The tables on the way from the root to the cursor, by depth, without the root and without one of the deepest level: nothing
 /// is below that.
 ///
-/// Addresses only, to save stack: a table is looked up again when the walk climbs back to it.
+/// Addresses only, to save stack: when the walk climbs over more than one level, the table is looked up again.
 type Path = [PhysAddr; Level::MAX_DEPTH - 2];
 
 /// What each table on the way says with those above it, in one word to save stack: the lowest bits are of the deepest.
@@ -268,7 +268,7 @@ struct Walk<'m, M> {
     depth: usize,
     /// Its entries.
     table: &'m [AtomicU64],
-    /// The entries of the table above, as long as it was not climbed to.
+    /// The entries of the table one level up, from when it was left downwards to when it is climbed back to.
     above: Option<&'m [AtomicU64]>,
     path: Path,
     inherited: Inherited,

@@ -85,7 +85,11 @@ fn bad_gate_shut() {
 #[test]
 fn bad_op() {
     for op in [7, 8, 0xffff_ffff] {
-        assert_status(&hypervisor(|_| ()).call([op, SLOT_PFN, VM, 0, 0, 0, 0]), Status::UNKNOWN_OP);
+        for slot in [SLOT_PFN, SLOT_PFN + 64, 0] {
+            let hypervisor = hypervisor(|_| ());
+            assert_status(&hypervisor.call([op, slot, VM, 0, 0, 0, 0]), Status::UNKNOWN_OP);
+            assert_eq!(hypervisor.pins.get(), 0, "pinned for nothing");
+        }
     }
 }
 
