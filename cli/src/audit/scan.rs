@@ -177,6 +177,11 @@ fn tables(machine: &Machine, see: &mut See<'_>) {
             cut(machine, page.pa, page.pa.saturating_add(bytes), &mut |sight| see(sight.with(held)));
         }
     }
+    // Of a tree that was not read the list tells the root.
+    for vm in machine.missed() {
+        let end = vm.root.saturating_add(1 << page_shift(machine));
+        cut(machine, vm.root, end, &mut |sight| see(Sight { vm: Some(*vm), ..sight }));
+    }
 }
 
 fn vms(machine: &Machine, see: &mut See<'_>) {

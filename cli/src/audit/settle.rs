@@ -15,6 +15,10 @@ use s2dump_abi::slot::{vm_flags, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_vmsa::pkvm::Frame;
 
+/// The most pages of one suspect that are looked at again. A VM that begins or ends makes suspects of some pages that are
+/// alike; one of more than these is left open.
+const MOST_PAGES: u32 = 64;
+
 /// What became of a suspect.
 #[derive(Clone, Debug)]
 pub(crate) enum Settled {
@@ -70,7 +74,7 @@ pub(super) fn settle(suspects: Vec<Suspect>, machine: &Machine, again: &mut dyn 
                 Ok(sight) => judge(&suspect, sight, machine),
                 Err(why) => Settled::Unknown(why),
             }
-        } else if suspect.sight.vm.is_some() {
+        } else if suspect.sight.vm.is_some() && suspect.sight.bytes == 0 {
             let listed = listed.get_or_insert_with(|| again.list(machine));
             judge_vm(&suspect, listed)
         } else {
@@ -86,7 +90,8 @@ pub(super) fn settle(suspects: Vec<Suspect>, machine: &Machine, again: &mut dyn 
 /// root at the same address, and need not be of the same kind.
 fn doubt_reused_handles(settled: &mut [(Suspect, Settled)], machine: &Machine, again: &mut dyn Again) {
     let handles = |suspect: &Suspect| -> Vec<u16> {
-        suspect.sight.places().iter().filter_map(|(target, _)| target.guest_handle()).collect()
+        let places = suspect.sight.places().into_iter().filter_map(|(target, _)| target.guest_handle());
+        places.chain(suspect.sight.vm.map(|vm| vm.handle)).collect()
     };
     let is_about_a_guest = |(suspect, settled): &(Suspect, Settled)| {
         matches!(settled, Settled::Broken(..)) && !handles(suspect).is_empty()
@@ -97,7 +102,7 @@ fn doubt_reused_handles(settled: &mut [(Suspect, Settled)], machine: &Machine, a
     let now = again.list(machine);
     let who = |vms: &[VmRecord], handle: u16| {
         let vm = vms.iter().find(|vm| vm.handle == handle)?;
-        Some((vm.root, vm.pid, vm.name, vm.flags & vm_flags::PROTECTED))
+        Some((vm.root, vm.pid, vm.name, vm.flags & (vm_flags::PROTECTED | vm_flags::DYING)))
     };
     for (suspect, result) in settled.iter_mut().filter(|one| is_about_a_guest(one)) {
         let is_same = |vms: &Vec<VmRecord>| {
@@ -130,13 +135,30 @@ fn judge_vm(suspect: &Suspect, listed: &Result<Vec<VmRecord>, String>) -> Settle
     judge(suspect, sight, &Machine::listing(vms))
 }
 
+/// Looks at the pages of a suspect, one after the other, until one of them is wrong: that one is in order by now says
+/// nothing of those that were like it.
 fn look_again(suspect: &Suspect, machine: &Machine, again: &mut dyn Again) -> Settled {
-    let moment = match again.look(suspect.sight.pa, &suspect.sight.places(), machine) {
-        Ok(Seen::AtRest) => return judge(suspect, suspect.sight.clone(), machine),
+    let mut sight = suspect.sight.clone();
+    for _ in 0..MOST_PAGES {
+        match look_at(suspect, &sight, machine, again) {
+            Settled::Holds => {}
+            other => return other,
+        }
+        match sight.without_first(machine) {
+            Some(rest) => sight = rest,
+            None => return Settled::Holds,
+        }
+    }
+    Settled::Unknown(format!("its first {MOST_PAGES} pages are in order by now, the rest was not looked at again"))
+}
+
+fn look_at(suspect: &Suspect, before: &Sight, machine: &Machine, again: &mut dyn Again) -> Settled {
+    let moment = match again.look(before.pa, &before.places(), machine) {
+        Ok(Seen::AtRest) => return judge(suspect, before.clone(), machine),
         Ok(Seen::At(moment)) => moment,
         Err(why) => return Settled::Unknown(why),
     };
-    let Some(sight) = suspect.sight.again(&moment, machine) else {
+    let Some(sight) = before.again(&moment, machine) else {
         return Settled::Unknown("a table changed its root meanwhile, or was not looked at".into());
     };
     let is_unread = |what: &What| matches!(what, What::Gone(status) if *status != Status::NO_SUCH_VM);
@@ -144,7 +166,7 @@ fn look_again(suspect: &Suspect, machine: &Machine, again: &mut dyn Again) -> Se
     if held.into_iter().flatten().any(|held| is_unread(&held.what)) {
         return Settled::Unknown("a table could not be read".into());
     }
-    if !sight.is_about(&suspect.sight) {
+    if !sight.is_about(before) {
         return Settled::Holds;
     }
     judge(suspect, sight, machine)
@@ -165,9 +187,10 @@ impl Again for Stored {
             // A VM that no list has has no table.
             None => target.guest_handle().is_some_and(|handle| machine.is_listed && machine.vm(handle).is_none()),
         };
-        match places.iter().all(is_at_rest) {
-            true => Ok(Seen::AtRest),
-            false => Err("the tables were not at rest, and the capture has no second look at it".into()),
+        match (places.iter().all(is_at_rest), machine.frames.is_empty() || machine.frames.is_at_rest(pa)) {
+            (true, true) => Ok(Seen::AtRest),
+            (false, _) => Err("the tables were not at rest, and the capture has no second look at it".into()),
+            (true, false) => Err("the capture does not say whether the frame was at rest".into()),
         }
     }
 
@@ -176,12 +199,13 @@ impl Again for Stored {
             if !machine.are_guests_at_rest() {
                 return Err("guests changed while they were read".into());
             }
-            let moment = machine.moments.iter().find(|moment| moment.pa == sight.pa);
-            match moment {
-                Some(moment) if !is_same_share(machine, moment.frame, sight.frame) => {
-                    Err("the frame changed while guests were read".into())
-                }
-                _ => Ok(sight.clone()),
+            let is_same = match machine.moments.iter().find(|moment| moment.pa == sight.pa) {
+                Some(moment) => is_same_share(machine, moment.frame, sight.frame),
+                None => machine.frames.is_at_rest(sight.pa),
+            };
+            match is_same {
+                true => Ok(sight.clone()),
+                false => Err("the frame changed while guests were read, or was not read again".into()),
             }
         };
         sights.iter().map(recount).collect()

@@ -112,6 +112,31 @@ impl Sight {
         Some(Self { frame: moment.frame, host, first, second, ..self.clone() })
     }
 
+    /// Returns the same without the first page, or, of entries that are of no page, without the first entry.
+    pub(crate) fn without_first(&self, machine: &Machine) -> Option<Self> {
+        let entry = |row: &Row| (1 << row.entry_shift) - row.skipped;
+        let page = 1 << page_shift(machine);
+        let step = match (self.bytes, self.entry()) {
+            (0, Some((_, row))) => entry(row),
+            _ => page - (self.pa & (page - 1)),
+        };
+        let bytes = match self.bytes {
+            0 => 0,
+            bytes => bytes.checked_sub(step).filter(|left| *left > 0)?,
+        };
+        let on = |held: &Option<Held>| match held {
+            Some(held) => held.on(step, machine).map(Some),
+            None => Some(None),
+        };
+        let pa = if bytes > 0 { self.pa + step } else { self.pa };
+        let (first, second) = (on(&self.first)?, on(&self.second)?);
+        let host = match &self.host {
+            Some(row) => Some(row.clip(pa, u64::MAX, &table(machine, Target::HOST)?.geometry)?),
+            None => None,
+        };
+        Some(Self { pa, bytes, host, first, second, ..self.clone() })
+    }
+
     /// Returns whether the entries that map or are the frame still do, so that it is about the same.
     pub(crate) fn is_about(&self, before: &Self) -> bool {
         let same = |before: &Option<Held>, now: &Option<Held>| match (before, now) {
@@ -153,6 +178,14 @@ impl Held {
             What::Table(page) => Some(page.pa),
             What::Entry(_) | What::Gone(_) => None,
         }
+    }
+
+    /// Returns what is so many bytes on, if the same entries have that.
+    fn on(&self, bytes: u64, machine: &Machine) -> Option<Self> {
+        let ia = self.ia.checked_add(bytes)?;
+        let What::Entry(row) = &self.what else { return None };
+        let row = row.split_off(ia, &table(machine, self.target)?.geometry)?;
+        Some(Self { ia, what: What::Entry(row), ..*self })
     }
 
     fn again(&self, moment: &Moment, machine: &Machine) -> Option<Self> {

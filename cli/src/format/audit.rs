@@ -39,8 +39,18 @@ pub(crate) fn write_rules_json(out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes `report` for people; `unread` are tables of which not all was read.
-pub(crate) fn write_text(out: &mut dyn Write, report: &Report, unread: &[String]) -> io::Result<()> {
+/// How tables were read.
+pub(crate) struct Tables {
+    /// Not, or not all of them.
+    pub(crate) unread: Vec<String>,
+    /// Twice, and they were the same.
+    pub(crate) at_rest: Vec<String>,
+    /// Twice, and they were not.
+    pub(crate) changed: Vec<String>,
+}
+
+/// Writes `report` for people.
+pub(crate) fn write_text(out: &mut dyn Write, report: &Report, tables: &Tables) -> io::Result<()> {
     for Finding { rule, why, site } in &report.findings {
         writeln!(out, "FINDING {}: {why}", rule.id)?;
         write_site(out, site)?;
@@ -68,8 +78,15 @@ pub(crate) fn write_text(out: &mut dyn Write, report: &Report, unread: &[String]
             NotRun::Lacks(need) => writeln!(out, "not asked, for want of {}: {rules}", need.words())?,
         }
     }
-    if !unread.is_empty() {
-        writeln!(out, "not read, or not all: {}", unread.join(", "))?;
+    let Tables { unread, at_rest, changed } = tables;
+    for (words, tables) in [
+        ("at rest while they were read", at_rest),
+        ("changed while they were read", changed),
+        ("not read, or not all", unread),
+    ] {
+        if !tables.is_empty() {
+            writeln!(out, "{words}: {}", tables.join(", "))?;
+        }
     }
     writeln!(
         out,
@@ -148,7 +165,7 @@ impl<'a> SiteJson<'a> {
 }
 
 /// Writes `report` as JSON: a line for each finding and each unsettled suspect, and one in the end.
-pub(crate) fn write_json(out: &mut dyn Write, report: &Report, unread: &[String]) -> io::Result<()> {
+pub(crate) fn write_json(out: &mut dyn Write, report: &Report, tables: &Tables) -> io::Result<()> {
     #[derive(Serialize)]
     struct NotRunJson {
         rule: &'static str,
@@ -165,6 +182,8 @@ pub(crate) fn write_json(out: &mut dyn Write, report: &Report, unread: &[String]
         unsettled: u64,
         settled: u64,
         unread: &'a [String],
+        at_rest: &'a [String],
+        changed: &'a [String],
         not_examined: &'static str,
     }
     let findings = report.findings.iter().map(|f| SiteJson::new("finding", f.rule, &f.why, &f.site));
@@ -189,7 +208,9 @@ pub(crate) fn write_json(out: &mut dyn Write, report: &Report, unread: &[String]
         findings: report.findings.len(),
         unsettled: report.unsettled.len() as u64 + report.more_unsettled,
         settled: report.dismissed,
-        unread,
+        unread: &tables.unread,
+        at_rest: &tables.at_rest,
+        changed: &tables.changed,
         not_examined: NOT_EXAMINED,
     };
     serde_json::to_writer(&mut *out, &summary)?;

@@ -97,8 +97,8 @@ pub(crate) struct Stat {
     entries: By,
     /// Pages by level, the start level's first; `None` as long as no page was told.
     pages: Option<[u64; 5]>,
-    /// The page that was told last: a slot may tell it again.
-    last_page: Option<(i8, u64)>,
+    /// The pages that were told last, by level: a slot may tell them again.
+    last_pages: [Option<u64>; 5],
     scatter: Scatter,
 }
 
@@ -118,7 +118,7 @@ impl Stat {
             states: By::default(),
             entries: By::default(),
             pages: None,
-            last_page: None,
+            last_pages: [None; 5],
             scatter: Scatter::default(),
         }
     }
@@ -325,15 +325,14 @@ impl Format for Stat {
     }
 
     fn table_page(&mut self, row: &Row) {
-        let page = (row.level.get(), row.ia);
         let pages = self.pages.get_or_insert_with(Default::default);
         // The page that a table descriptor of one level leads to is of the next.
-        if self.last_page != Some(page) {
-            if let Some(count) = usize::try_from(page.0 + 2).ok().and_then(|level| pages.get_mut(level)) {
-                *count += 1;
-            }
+        let Ok(level) = usize::try_from(row.level.get() + 2) else { return };
+        if let Some((count, last)) = pages.get_mut(level).zip(self.last_pages.get_mut(level)) {
+            // A slot that goes on where tables begin tells them again.
+            *count += u64::from(*last != Some(row.ia));
+            *last = Some(row.ia);
         }
-        self.last_page = Some(page);
     }
 
     fn tells_tables(&mut self) {
@@ -406,6 +405,17 @@ mod tests {
         assert_eq!(scatter(&[pages(0, 0x8000, 4, true), pages(0x4000, 0xd000, 2, true)]), (2, 4), "another output");
         assert_eq!(scatter(&[pages(0, 0x8000, 4, true), pages(0x5000, 0xc000, 2, true)]), (2, 4), "a hole between");
         assert_eq!(scatter(&[pages(0, 0x8000, 4, false), pages(0x4000, 0xc000, 1, true)]), (5, 0), "folded");
+    }
+
+    /// A slot that goes on where a table of level 2 and one of level 3 begin tells both again.
+    #[test]
+    fn pages_that_are_told_again_count_once() {
+        let table = |ia: u64, level: Level| Row { kind: RecordKind::TABLE, level, ..pages(ia, 0x8000, 1, true) };
+        let mut stat = Stat::new(false);
+        let begins = [table(1 << 30, Level::L1), table(1 << 30, Level::L2)];
+        let more = [table((1 << 30) + (2 << 20), Level::L2)];
+        begins.iter().chain(&begins).chain(&more).chain(&more).for_each(|row| stat.table_page(row));
+        assert_eq!(stat.pages, Some([0, 0, 0, 1, 2]));
     }
 
     #[test]

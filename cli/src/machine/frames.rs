@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What pKVM keeps about page frames, as runs in ascending addresses. Addresses in no run are no memory that it knows.
 
+use super::known::Span;
 use crate::model::Outcome;
 use s2dump_abi::slot::{frame_flags, FrameRecord, SlotHeader};
 use s2dump_vmsa::pkvm::{self, Encoding, Frame};
@@ -32,8 +33,12 @@ pub(crate) struct Frames {
     page_shift: u8,
     /// All were read.
     pub(crate) is_complete: bool,
-    /// A whole reading is there, and another is passed over.
+    /// A reading has ended, and another is compared with it.
     is_closed: bool,
+    /// Frames of which a later reading said something else.
+    changed: Vec<Span>,
+    /// A later reading was whole.
+    is_read_again: bool,
 }
 
 impl Frames {
@@ -47,11 +52,12 @@ impl Frames {
 
     /// Takes the next record.
     pub(crate) fn push(&mut self, frame: &FrameRecord) {
-        if self.is_closed {
-            return;
-        }
         let raw = (frame.flags & frame_flags::NO_STATE == 0).then_some(frame.raw);
         let run = FrameRun { pa: frame.pa, raw, count: frame.count, page_shift: self.page_shift };
+        if self.is_closed {
+            self.compare(&run);
+            return;
+        }
         match self.runs.last_mut() {
             Some(last) if run.pa < last.end() => {}
             Some(last) if last.end() == run.pa && last.raw == raw && last.count.checked_add(run.count).is_some() => {
@@ -63,9 +69,25 @@ impl Frames {
 
     /// Ends the reading.
     pub(crate) fn end(&mut self, outcome: &Outcome) {
-        if !self.is_closed {
+        if self.is_closed {
+            self.is_read_again |= outcome.is_complete();
+        } else {
             (self.is_complete, self.is_closed) = (outcome.is_complete(), true);
         }
+    }
+
+    fn compare(&mut self, again: &FrameRun) {
+        let other = |run: &FrameRun| {
+            let (start, end) = (run.pa.max(again.pa), run.end().min(again.end()));
+            (run.raw != again.raw && start < end).then_some(Span { start, end })
+        };
+        let changed: Vec<Span> = self.runs(again.pa, again.end()).filter_map(other).collect();
+        self.changed.extend(changed);
+    }
+
+    /// Returns whether another reading, after the tables were read, said the same of the frame at `pa`.
+    pub(crate) fn is_at_rest(&self, pa: u64) -> bool {
+        self.is_read_again && !self.changed.iter().any(|span| span.has(pa))
     }
 
     /// Returns whether there are none.

@@ -3,6 +3,9 @@
 
 use s2dump_abi::slot::{fact_flags, Fact, FactKind};
 
+/// The smallest page.
+const PAGE: u64 = 0x1000;
+
 /// Addresses from `start` to before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
@@ -55,6 +58,9 @@ impl Known {
         let span = Span { start: fact.start, end: fact.start.saturating_add(fact.size) };
         let list = match FactKind(fact.kind) {
             FactKind::MEMORY => {
+                // A region may begin or end within a page. All that pKVM keeps is of whole pages.
+                let end = span.end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+                let span = Span { start: span.start & !(PAGE - 1), end };
                 let region = Region { span, is_nomap: fact.flags & fact_flags::NOMAP != 0 };
                 let at = self.memory.partition_point(|known| known.span.start < span.start);
                 if self.memory.get(at).is_none_or(|known| known.span != span) {

@@ -11,15 +11,17 @@ pub(crate) mod moment;
 pub(crate) mod tree;
 pub(crate) mod uses;
 
-use crate::model::TableFacts;
+use crate::model::{Outcome, TableFacts};
 use crate::reader::Event;
+use differ::Differences;
 use frames::Frames;
 use known::Known;
 use moment::Moment;
+use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{vm_flags, SlotKind, VmRecord};
 use s2dump_abi::target::{Target, TargetKind};
 use s2dump_vmsa::pkvm::Encoding;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tree::{SecondPass, Tree};
 
 /// A machine, as far as it was read.
@@ -37,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) known: Known,
     /// Frames and places that were looked at again at one moment.
     pub(crate) moments: Vec<Moment>,
+    /// How the dumps of guests ended that came to no good end.
+    failed: BTreeMap<u16, Status>,
     /// What is being read.
     open: Open,
 }
@@ -50,6 +54,8 @@ enum Open {
     Tree,
     /// To the second pass over a tree, of which only the digest counts.
     Again,
+    /// To the second pass over EL2's tree. What comes and goes there by itself is in the digest too, so the rows count.
+    HypAgain(Box<Tree>),
     /// To a walk.
     Walk,
 }
@@ -70,7 +76,12 @@ impl Machine {
             Event::Dump(table) => self.open = self.begin(table),
             Event::Walk(_) => self.open = Open::Walk,
             Event::Row(row) | Event::Table(row) => {
-                if let (Open::Tree, Some(tree)) = (&self.open, self.trees.last_mut()) {
+                let tree = match &mut self.open {
+                    Open::Tree => self.trees.last_mut(),
+                    Open::HypAgain(tree) => Some(&mut **tree),
+                    _ => None,
+                };
+                if let Some(tree) = tree {
                     tree.push(row);
                 }
             }
@@ -87,26 +98,60 @@ impl Machine {
                 SlotKind::VMS => self.is_listed |= outcome.is_complete(),
                 SlotKind::FRAMES => self.frames.end(&outcome),
                 SlotKind::FACTS => self.known.is_whole |= outcome.is_complete(),
-                SlotKind::RANGES => {
-                    let tree = match self.open {
-                        Open::Tree => self.trees.last_mut().map(|tree| (tree, false)),
-                        Open::Again => self.tree_mut(outcome.target).map(|tree| (tree, true)),
-                        _ => None,
-                    };
-                    match tree {
-                        Some((tree, true)) => tree.end_again(&outcome),
-                        Some((tree, false)) => tree.end(&outcome),
-                        None => {}
+                SlotKind::RANGES => self.end_tree(&outcome),
+                _ => {
+                    if let Some(status) = outcome.status {
+                        self.fail(outcome.target, status);
                     }
                     self.open = Open::Nothing;
                 }
-                _ => self.open = Open::Nothing,
             },
+        }
+    }
+
+    fn end_tree(&mut self, outcome: &Outcome) {
+        match std::mem::take(&mut self.open) {
+            Open::Tree => {
+                if let Some(tree) = self.trees.last_mut() {
+                    tree.end(outcome);
+                    let target = tree.table.target;
+                    let status = outcome.status.unwrap_or(Status::BAD_ANSWER);
+                    self.fail(target, if outcome.is_dying { Status::VM_DYING } else { status });
+                }
+            }
+            Open::Again => {
+                if let Some(tree) = self.tree_mut(outcome.target) {
+                    tree.end_again(outcome, None);
+                }
+            }
+            Open::HypAgain(mut again) => {
+                again.end(outcome);
+                // Folded entries cannot be compared one by one.
+                let is_same = again.is_exact.then(|| {
+                    let mut found = Differences::default();
+                    found.add_tables((self, self.tree(Target::HYP)), (self, Some(&again)));
+                    found.changes.list.is_empty()
+                });
+                if let Some(tree) = self.tree_mut(Target::HYP) {
+                    tree.end_again(outcome, is_same);
+                }
+            }
+            Open::Nothing | Open::Walk => {}
+        }
+    }
+
+    /// Notes that the table of `target` could not be read, or not all of it, if `status` is not OK.
+    pub(crate) fn fail(&mut self, target: Target, status: Status) {
+        if let Some(handle) = target.guest_handle().filter(|_| status != Status::OK) {
+            self.failed.entry(handle).or_insert(status);
         }
     }
 
     fn begin(&mut self, table: TableFacts) -> Open {
         match self.trees.iter().find(|tree| tree.table.target == table.target) {
+            Some(tree) if tree.table.root == table.root && table.target == Target::HYP => {
+                Open::HypAgain(Box::new(Tree::new(table)))
+            }
             Some(tree) if tree.table.root == table.root => Open::Again,
             // Another VM got the handle meanwhile.
             Some(_) => Open::Nothing,
@@ -155,6 +200,13 @@ impl Machine {
     pub(crate) fn unread(&self) -> impl Iterator<Item = &VmRecord> {
         let is_read = |vm: &VmRecord| self.tree(Target::guest(vm.handle)).is_some_and(|tree| tree.is_complete);
         self.vms.iter().filter(move |vm| vm.flags & vm_flags::CREATED != 0 && !is_read(vm))
+    }
+
+    /// Returns the [unread](Self::unread) VMs that did not go away meanwhile.
+    pub(crate) fn missed(&self) -> impl Iterator<Item = &VmRecord> {
+        const WENT_AWAY: [Status; 4] = [Status::NO_SUCH_VM, Status::VM_NOT_RUN, Status::VM_GONE, Status::VM_DYING];
+        let went_away = |vm: &VmRecord| self.failed.get(&vm.handle).is_some_and(|status| WENT_AWAY.contains(status));
+        self.unread().filter(move |vm| !went_away(vm))
     }
 
     /// Returns whether the trees of all guests were read twice and found unchanged, and there is no guest beside them.

@@ -124,9 +124,10 @@ impl Tree {
         (self.is_complete, self.digest) = (outcome.is_complete() && is_all, outcome.digest);
     }
 
-    /// Ends another pass.
-    pub(crate) fn end_again(&mut self, outcome: &Outcome) {
-        let is_same = outcome.is_complete() && self.digest.is_some() && outcome.digest == self.digest;
+    /// Ends another pass, which found the same if `is_same`, or, if that is not known, if its digest is the same.
+    pub(crate) fn end_again(&mut self, outcome: &Outcome, is_same: Option<bool>) {
+        let has_digest = || self.digest.is_some() && outcome.digest == self.digest;
+        let is_same = outcome.is_complete() && is_same.unwrap_or_else(has_digest);
         self.second =
             if is_same && self.second != SecondPass::Differs { SecondPass::Same } else { SecondPass::Differs };
     }

@@ -108,7 +108,7 @@ impl Query {
     }
 
     /// Returns which table it is about.
-    fn table(self) -> Option<Identity> {
+    pub(crate) fn table(self) -> Option<Identity> {
         match self {
             Self::List | Self::Frames { .. } | Self::Facts | Self::Examine { .. } => None,
             Self::Dump { table, .. } | Self::Walk { table, .. } => Some(table),

@@ -145,6 +145,15 @@ mod errno {
 }
 
 impl SourceError {
+    /// Returns the status that says the same of a table.
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Self::Refused(status) => *status,
+            Self::AnotherTable { .. } => Status::VM_GONE,
+            _ => Status::BAD_ANSWER,
+        }
+    }
+
     /// Says it for people; `target` is the table that was asked for.
     pub(crate) fn into_failure(self, target: &str) -> Failure {
         match &self {

@@ -7,17 +7,22 @@ use crate::audit::rules::RULES;
 use crate::audit::settle::{Again, Seen, Stored};
 use crate::audit::sight::Sight;
 use crate::audit::{self, Report};
+use crate::machine::tree::SecondPass;
 use crate::machine::Machine;
 use crate::reader::Reader;
 use crate::source::file::FileSource;
-use s2dump_abi::slot::{vm_flags, Record, RecordKind, VmRecord};
+use s2dump_abi::slot::{slot_flags, vm_flags, Record, RecordKind, VmRecord};
 use s2dump_abi::target::Target;
 use std::collections::BTreeSet;
 use std::io::Cursor;
 
 /// Reads a machine as a verb does.
 fn read(machine: &pkvm::Machine) -> Machine {
-    let source = FileSource::new(Box::new(Cursor::new(machine.capture().bytes)), "test".into());
+    read_bytes(machine.capture().bytes)
+}
+
+fn read_bytes(bytes: Vec<u8>) -> Machine {
+    let source = FileSource::new(Box::new(Cursor::new(bytes)), "test".into());
     let mut reader = Reader::new(source);
     let mut read = Machine::default();
     while let Some(event) = reader.next_event().unwrap() {
@@ -195,6 +200,54 @@ fn each_rule_has_a_machine_that_breaks_it() {
             assert!(all.contains(other) && *other != rule.id, "{} yields to {other}", rule.id);
         }
     }
+}
+
+/// Trees at rest say nothing of a frame that was read before them and changed since.
+#[test]
+fn good_frames_that_move_are_unsettled() {
+    let mut broken = machine();
+    broken.frame(PLAIN, 1, FRAME_GUEST);
+    assert_eq!(found(&audit(&broken)), ["frame-donated"]);
+    let settled = |later: &pkvm::Machine| {
+        let mut bytes = broken.capture().bytes;
+        bytes.extend(later.frames().bytes);
+        let report = audit::audit(RULES, &read_bytes(bytes), &mut Stored);
+        (found(&report), report.unsettled.iter().map(|one| one.rule.id).collect::<Vec<_>>())
+    };
+    assert_eq!(settled(&broken), (vec!["frame-donated"], vec![]));
+    assert_eq!(settled(&machine()), (vec![], vec!["frame-donated"]), "another reading says something else");
+    let mut other = broken.clone();
+    other.frame(PLAIN + 0x1000, 1, FRAME_GUEST);
+    assert_eq!(settled(&other), (vec!["frame-donated"], vec![]), "of another frame");
+}
+
+/// EL2's table is at rest though the pages of the ring that it has mapped are others, and what a slot looks at.
+#[test]
+fn good_ring_and_fixmap_are_at_rest() {
+    let second = |again: &pkvm::Machine| {
+        let first = read_by(PLAIN, None);
+        let mut bytes = [first.facts(), first.dump(&first.trees[1], slot_flags::EXACT)].map(|part| part.bytes).concat();
+        bytes.extend(again.dump(&again.trees[1], slot_flags::EXACT).bytes);
+        read_bytes(bytes).tree(Target::HYP).unwrap().second
+    };
+    let mut again = read_by(PLAIN, Some(SECOND_PA));
+    remove(again.hyp().entries.remove(&(HYP_BASE + PLAIN)));
+    again.hyp().map(HYP_BASE + PLAIN + 0x3000, 3, 1, PLAIN + 0x3000, HYP_RW);
+    assert_eq!(second(&again), SecondPass::Same);
+    again.hyp().map(HYP_BASE + PLAIN + 0x4000, 3, 1, PLAIN + 0x4000, HYP_RW);
+    assert_eq!(second(&again), SecondPass::Differs, "a page that is none of the ring");
+}
+
+/// Where memory begins within a page, that page is memory.
+#[test]
+fn good_memory_may_begin_within_a_page() {
+    let mut odd = machine();
+    let first = &mut odd.facts[0];
+    (first.start, first.size) = (first.start + 0x800, first.size - 0x800);
+    let second = &mut odd.facts[1];
+    (second.start, second.size) = (second.start + 0x10, second.size - 0x20);
+    let report = audit(&odd);
+    assert_eq!(found(&report), Vec::<&str>::new(), "{:?}", report.findings);
 }
 
 /// A change that is not there any more at a second look is no finding, and one of which there is none is unsettled.

@@ -24,7 +24,8 @@ fn script(machine: pkvm::Machine, looked_at: impl Fn(u32) -> pkvm::Machine + 'st
             Op::FRAMES => machine.frames(),
             Op::DUMP => {
                 let Some(tree) = machine.trees.iter().find(|tree| tree.header.target == start.target) else {
-                    return Some(Err(Status::HYP_NOT_PERMITTED.into()));
+                    let is_hyp = start.target == Target::HYP.0;
+                    return Some(Err(if is_hyp { Status::HYP_NOT_PERMITTED } else { Status::BAD_GEOMETRY }.into()));
                 };
                 assert!(start.root == 0 || start.root == tree.header.root);
                 let wants = DumpFlags(start.flags);
@@ -75,6 +76,79 @@ fn suspects_are_looked_at_again() {
     let ran = run(&script(broken(), |_| machine()), "audit");
     assert_eq!(ran.code, ExitCode::Ok, "{}", ran.out);
     assert!(ran.out.contains("findings: 0, unsettled: 0, settled by a second look: 3\n"), "{}", ran.out);
+}
+
+/// Of pages that look alike, that the first is in order by now says nothing of the others.
+#[test]
+fn all_pages_of_a_suspect_are_looked_at_again() {
+    let taken = |pages: std::ops::Range<u64>| {
+        let mut taken = machine();
+        taken.host().map(PLAIN, 3, 100, PLAIN, PAGE);
+        taken.frame(PLAIN + (pages.start << 12), pages.end - pages.start, FRAME_GUEST);
+        taken
+    };
+    let audit = |before: std::ops::Range<u64>, now: std::ops::Range<u64>| {
+        run(&script(taken(before), move |_| taken(now.clone())), "audit")
+    };
+    let ran = audit(0..8, 5..8);
+    assert_eq!(ran.code, ExitCode::Finding, "{}", ran.out);
+    assert!(ran.out.contains("FINDING frame-donated") && ran.out.contains("page   0x41605000, 12K"), "{}", ran.out);
+    let ran = audit(0..64, 0..0);
+    assert!(ran.out.contains("findings: 0, unsettled: 0, settled by a second look: 1\n"), "{}", ran.out);
+    let ran = audit(0..65, 0..0);
+    assert!(ran.out.contains("unsettled frame-donated at 0x41600000: its first 64 pages are in order"), "{}", ran.out);
+    assert!(ran.out.contains("findings: 0, unsettled: 1,"), "{}", ran.out);
+}
+
+/// The same of entries that are of no page.
+#[test]
+fn all_entries_of_a_suspect_are_looked_at_again() {
+    let poisoned = |entries: std::ops::Range<u64>| {
+        let mut poisoned = machine();
+        let ia = MULTI_IA + 0x8000 + (entries.start << 12);
+        poisoned.guest(0x1003).annotate(ia, entries.end - entries.start, POISONED);
+        poisoned
+    };
+    let ran = run(&script(poisoned(0..4), move |_| poisoned(3..4)), "audit");
+    assert_eq!(ran.code, ExitCode::Finding, "{}", ran.out);
+    assert!(ran.out.contains("entry  vm:0x1003 0x5000b000 L3"), "{}", ran.out);
+    let ran = run(&script(poisoned(0..4), move |_| poisoned(0..0)), "audit");
+    assert!(ran.out.contains("findings: 0, unsettled: 0, settled by a second look: 1\n"), "{}", ran.out);
+}
+
+/// A guest whose table cannot be read is missed, and its root, which the list tells, is judged.
+#[test]
+fn guests_that_cannot_be_read_are_missed() {
+    let without = |host_maps_root: bool| {
+        let mut without = machine();
+        let root = without.guest(0x1003).header.root;
+        if host_maps_root {
+            without.host().map(root, 3, 1, root, PAGE);
+        }
+        without.trees.retain(|tree| tree.header.target != Target::guest(0x1003).0);
+        // What it borrows.
+        without.frame(MULTI_PA, 2, lent(1));
+        without
+    };
+    let ran = run(&script(without(false), move |_| without(false)), "audit");
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.out);
+    assert!(ran.out.contains("not read, or not all: vm:0x1003\n"), "{}", ran.out);
+    assert!(ran.err.contains("vm:0x1003: the walker does not handle this table's geometry"), "{}", ran.err);
+    let ran = run(&script(without(true), move |_| without(true)), "audit --rule table-owned");
+    assert_eq!(ran.code, ExitCode::Finding, "{}", ran.out);
+    assert!(ran.out.starts_with("FINDING table-owned: a table page of vm:0x1003: in the host's table"), "{}", ran.out);
+    // A VM that is not there any more is not missed.
+    let mut gone = machine();
+    gone.trees.retain(|tree| tree.header.target != Target::guest(0x1003).0);
+    gone.frame(MULTI_PA, 2, lent(1));
+    let script = script(gone, |_| machine());
+    let answer = script.answer.clone().unwrap();
+    let is_gone = move |start: &Start| match start.target == Target::guest(0x1003).0 {
+        true => Some(Err(Status::NO_SUCH_VM.into())),
+        false => answer(start),
+    };
+    let ran = run(&Script { answer: Some(Rc::new(is_gone)), ..script }, "audit");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.out);
 }
 
 /// A VM that is gone, or whose handle another has, is not judged by what its table said.
@@ -191,13 +265,38 @@ fn captures_audit_as_the_machine() {
         let file = TempFile::new("all", &[]);
         let truth = move |_| if looked_at { broken() } else { machine() };
         let ran = run(&script(broken(), truth), &format!("capture --all -O {}", file.path()));
-        assert_eq!((ran.code, ran.err.as_str()), (ExitCode::Ok, ""), "{}", ran.out);
+        let changed = "s2dump: changed while they were read: host\n";
+        assert_eq!((ran.code, ran.err.as_str()), (ExitCode::Ok, changed), "{}", ran.out);
         let ran = run_without_device(&format!("audit -i {}", file.path()));
         assert_eq!(ran.code, code, "{}", ran.out);
         assert!(ran.out.contains(found), "{}", ran.out);
         let ran = run_without_device(&format!("dump -i {} vm:0x1000 --no-headings --range 2G+4K", file.path()));
         assert_eq!((ran.code, ran.out.lines().count()), (ExitCode::Ok, 1), "{}", ran.out);
     }
+}
+
+/// One look that fails leaves the others, and what has none stays open.
+#[test]
+fn captures_go_on_after_a_look_that_failed() {
+    let mut broken = machine();
+    broken.host().map(PROTECTED_PA, 3, 1, PROTECTED_PA, PAGE);
+    broken.host().map(PROTECTED_PA + 0x2000, 3, 1, PROTECTED_PA + 0x2000, PAGE);
+    broken.host().at_rest = false;
+    let truth = broken.clone();
+    let script = script(broken, move |_| truth.clone());
+    let answer = script.answer.clone().unwrap();
+    let fails = move |start: &Start| match (Op(start.op), start.start) {
+        (Op::EXAMINE, PROTECTED_PA) => Some(Err(Status::BAD_ANSWER.into())),
+        _ => answer(start),
+    };
+    let file = TempFile::new("fails", &[]);
+    let script = Script { answer: Some(Rc::new(fails)), ..script };
+    let ran = run(&script, &format!("capture --all -O {}", file.path()));
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    assert_eq!(ran.err.matches("EL2 gave an answer").count(), 1, "told once: {}", ran.err);
+    let ran = run_without_device(&format!("audit -i {} --rule guest-exclusive", file.path()));
+    assert_eq!(ran.code, ExitCode::Finding, "{}", ran.out);
+    assert!(ran.out.contains("page   0x40802000, 4K") && ran.out.contains("unsettled: 1,"), "{}", ran.out);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump audit`: whether isolation is intact.
 
-use super::machine::{from_capture, gather, survey, unread};
+use super::machine::{at_rest, from_capture, gather, survey, unread};
 use super::survey::Live;
 use super::{Context, Stop};
 use crate::audit::settle::Stored;
 use crate::audit::{audit, NotRun};
 use crate::exit_code::ExitCode;
 use crate::format::audit as format;
+use crate::machine::tree::SecondPass;
 use crate::plan::machine::AuditPlan;
 
 /// Audits the device or a capture.
@@ -24,15 +25,21 @@ pub(super) fn run(plan: &AuditPlan, context: &mut Context<'_>) -> Result<ExitCod
             (audit(&plan.rules, &machine, &mut Live(&mut survey)), machine, 0)
         }
     };
-    let unread = unread(&machine);
+    let tables = format::Tables {
+        unread: unread(&machine),
+        at_rest: at_rest(&machine, SecondPass::Same),
+        changed: at_rest(&machine, SecondPass::Differs),
+    };
     match plan.json {
-        true => format::write_json(context.out, &report, &unread)?,
-        false => format::write_text(context.out, &report, &unread)?,
+        true => format::write_json(context.out, &report, &tables)?,
+        false => format::write_text(context.out, &report, &tables)?,
     }
     let lacks = report.not_run.iter().any(|(_, why)| matches!(why, NotRun::Lacks(_)));
+    // Of a VM that went away nothing is missing.
+    let misses = machine.missed().next().is_some();
     Ok(match report.findings.is_empty() {
         false => ExitCode::Finding,
-        true if lacks || issues > 0 => ExitCode::Partial,
+        true if lacks || misses || issues > 0 => ExitCode::Partial,
         true => ExitCode::Ok,
     })
 }

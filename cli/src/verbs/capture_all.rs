@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump capture --all -O FILE`: the whole machine, so that it can be audited anywhere.
 //!
-//! After all was read once, each table is read again for its digest, so that the file says which were at rest; and what an
-//! audit would suspect is looked at again, so that it can be settled from the file alone.
+//! After all was read once, all is read again, so that the file says what was at rest; and what an audit would suspect is
+//! looked at again, so that it can be settled from the file alone.
 
-use super::machine::unread;
+use super::machine::{at_rest, unread};
 use super::survey::{Halt, Survey};
 use super::{Context, Stop};
+use crate::audit::audit;
 use crate::audit::rules::RULES;
-use crate::audit::{select, suspects};
+use crate::audit::settle::{Again, Seen};
+use crate::audit::sight::Sight;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::machine::moment::Moment;
+use crate::machine::tree::SecondPass;
+use crate::machine::Machine;
 use crate::plan::Output;
 use crate::source::output_file::OutputFile;
+use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// Captures the whole machine.
@@ -59,30 +65,69 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
 /// Reads all, all again, and what looks wrong again. Returns whether all tables were read.
 fn capture(survey: &mut Survey<'_>) -> Result<bool, Halt> {
     survey.gather(true)?;
-    let suspects = suspects(&select(RULES, &survey.machine).asked, &survey.machine);
     survey.second_pass()?;
-    let mut looked: BTreeSet<(u64, Vec<(u64, u64)>)> = BTreeSet::new();
-    for suspect in &suspects.list {
-        // Of a VM the list tells all there is.
-        if suspect.sight.vm.is_some() {
-            continue;
-        }
-        let (pa, places) = (suspect.sight.pa, suspect.sight.places());
-        let key = places.iter().map(|&(Target(target), ia)| (target, ia)).collect();
-        if looked.insert((pa, key)) {
-            match survey.look(pa, &places) {
-                Ok(_) => {}
-                Err(Halt::Failed(failure)) => {
-                    survey.notes.push(failure.message);
-                    break;
-                }
-                Err(halt) => return Err(halt),
-            }
-        }
+    let machine = std::mem::take(&mut survey.machine);
+    let mut keeping = Keeping { survey, looked: BTreeMap::new(), halt: None };
+    // Whoever reads the capture asks the same rules, and has the looks that they needed here.
+    audit(RULES, &machine, &mut keeping);
+    if let Some(halt) = keeping.halt {
+        return Err(halt);
     }
-    let unread = unread(&survey.machine);
+    let changed = at_rest(&machine, SecondPass::Differs);
+    if !changed.is_empty() {
+        survey.notes.push(format!("changed while they were read: {}", changed.join(", ")));
+    }
+    let unread = unread(&machine);
     if !unread.is_empty() {
         survey.notes.push(format!("not read, or not all: {}", unread.join(", ")));
     }
     Ok(unread.is_empty())
+}
+
+/// Looks again at the machine, so that the answers are kept.
+struct Keeping<'s, 'a> {
+    survey: &'s mut Survey<'a>,
+    /// What was looked at, each frame with its places once.
+    looked: BTreeMap<(u64, Vec<(u64, u64)>), Moment>,
+    /// Slots could not be kept.
+    halt: Option<Halt>,
+}
+
+impl Again for Keeping<'_, '_> {
+    fn look(&mut self, pa: u64, places: &[(Target, u64)], _: &Machine) -> Result<Seen, String> {
+        let key = (pa, places.iter().map(|&(Target(target), ia)| (target, ia)).collect());
+        if let Some(moment) = self.looked.get(&key) {
+            return Ok(Seen::At(moment.clone()));
+        }
+        let moment = match &self.halt {
+            None => self.survey.look(pa, places),
+            Some(_) => return Err("interrupted".into()),
+        };
+        self.survey.machine.moments.clear();
+        match moment {
+            Ok(moment) => {
+                self.looked.insert(key, moment.clone());
+                Ok(Seen::At(moment))
+            }
+            Err(Halt::Failed(Failure { message, .. })) => {
+                if !self.survey.notes.contains(&message) {
+                    self.survey.notes.push(message.clone());
+                }
+                Err(message)
+            }
+            Err(halt) => {
+                self.halt = Some(halt);
+                Err("interrupted".into())
+            }
+        }
+    }
+
+    /// Only reads the frames again: the scan that counts is the second pass over the tables.
+    fn recount(&mut self, sights: &[Sight], machine: &Machine) -> Vec<Result<Sight, String>> {
+        sights.iter().map(|sight| self.look(sight.pa, &[], machine).map(|_| sight.clone())).collect()
+    }
+
+    fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String> {
+        Ok(machine.vms.clone())
+    }
 }

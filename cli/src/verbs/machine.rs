@@ -3,6 +3,7 @@
 
 use super::survey::{Halt, Survey};
 use super::{Context, Stop};
+use crate::machine::tree::SecondPass;
 use crate::machine::Machine;
 use crate::model::target_name;
 use s2dump_abi::target::Target;
@@ -41,6 +42,11 @@ pub(super) fn stop(halt: Halt) -> Stop {
         Halt::Failed(failure) => failure.into(),
         Halt::Output(error) => error.into(),
     }
+}
+
+/// Returns the names of tables of which a second pass found `found`.
+pub(super) fn at_rest(machine: &Machine, found: SecondPass) -> Vec<String> {
+    machine.trees.iter().filter(|tree| tree.second == found).map(|tree| tree.table.name()).collect()
 }
 
 /// Returns the names of tables of which not all was read.

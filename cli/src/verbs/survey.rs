@@ -80,7 +80,14 @@ impl<'a> Survey<'a> {
     /// Reads the stream called `name`.
     fn read(&mut self, query: Query, name: &str) -> Result<Status, Halt> {
         let fail = |error: SourceError| Halt::Failed(error.into_failure(name));
-        let slots = self.device.start(query).map_err(fail)?;
+        let target = query.table().map_or(Target(0), |table| table.target);
+        let slots = match self.device.start(query) {
+            Ok(slots) => slots,
+            Err(error) => {
+                self.machine.fail(target, error.status());
+                return Err(fail(error));
+            }
+        };
         let mut source = Kept { slots, keep: self.keep.as_mut(), failed: None };
         let mut reader = Reader::new(&mut source);
         let (mut status, mut failed) = (Status::OK, None);
@@ -94,6 +101,7 @@ impl<'a> Survey<'a> {
                 }
                 Ok(None) => break,
                 Err(error) => {
+                    self.machine.fail(target, error.status());
                     failed = Some(fail(error));
                     break;
                 }
@@ -134,10 +142,7 @@ impl<'a> Survey<'a> {
         if self.device.has(features::FACTS) {
             self.try_read(Query::Facts, "facts")?;
         }
-        // Before the guests: what is counted there is read again after them.
-        if self.device.has(features::FRAMES) {
-            self.try_read(Query::Frames { start: 0, end: u64::MAX, budget: self.budget }, "frames")?;
-        }
+        self.frames()?;
         let flag = |wanted: bool, flag: DumpFlags| if wanted { flag } else { DumpFlags::default() };
         let flags = DumpFlags::EXACT
             .union(flag(digest && self.device.has(features::DIGEST), DumpFlags::DIGEST))
@@ -149,6 +154,13 @@ impl<'a> Survey<'a> {
             }
         }
         self.dump_guests(flags)
+    }
+
+    fn frames(&mut self) -> Result<(), Halt> {
+        match self.device.has(features::FRAMES) {
+            true => self.try_read(Query::Frames { start: 0, end: u64::MAX, budget: self.budget }, "frames"),
+            false => Ok(()),
+        }
     }
 
     /// Reads the list of VMs, facts, and the table of `selector`.
@@ -178,17 +190,27 @@ impl<'a> Survey<'a> {
             let again = list_vms(&mut self.device)?;
             if !is_as_listed(table, &self.machine.vms, &again) {
                 self.notes.push(Failure::from_status(Status::VM_GONE, &name).message);
+                self.machine.fail(table.target, Status::VM_GONE);
                 return Ok(());
             }
         }
         self.try_read(Query::Dump { table, flags, start: 0, end: u64::MAX, budget: self.budget }, &name)
     }
 
-    /// Reads all trees again, for their digests.
+    /// Reads all trees again, for their digests, and then the frames.
     pub(super) fn second_pass(&mut self) -> Result<(), Halt> {
+        self.trees_again()?;
+        self.frames()
+    }
+
+    fn trees_again(&mut self) -> Result<(), Halt> {
         let identity = |table: &crate::model::TableFacts| Identity { target: table.target, root: table.root };
         let tables: Vec<Identity> = self.machine.trees.iter().map(|tree| identity(&tree.table)).collect();
-        tables.into_iter().try_for_each(|table| self.dump(table, DumpFlags::DIGEST))
+        tables.into_iter().try_for_each(|table| {
+            // In EL2's digest are the pages of the ring that it has mapped at the moment.
+            let flags = if table.target == Target::HYP { DumpFlags::EXACT } else { DumpFlags::DIGEST };
+            self.dump(table, flags)
+        })
     }
 
     /// Looks at a frame and places at one moment.
@@ -232,7 +254,7 @@ impl Live<'_, '_> {
         let before: Vec<Moment> = pages.iter().map(|&pa| survey.look(pa, &[])).collect::<Result<_, _>>()?;
         survey.machine = Machine::listing(list_vms(&mut survey.device)?);
         survey.dump_guests(DumpFlags::EXACT.union(DumpFlags::DIGEST))?;
-        survey.second_pass()?;
+        survey.trees_again()?;
         let again = list_vms(&mut survey.device)?;
         let after: Vec<Moment> = pages.iter().map(|&pa| survey.look(pa, &[])).collect::<Result<_, _>>()?;
         let scanned = std::mem::take(&mut survey.machine);

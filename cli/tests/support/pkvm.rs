@@ -252,8 +252,10 @@ impl Machine {
             add(self.dump(tree, slot_flags::EXACT | slot_flags::TABLES | slot_flags::DIGEST));
         }
         for tree in &self.trees {
-            add(self.dump(tree, slot_flags::DIGEST));
+            let flags = if tree.header.target == Target::HYP.0 { slot_flags::EXACT } else { slot_flags::DIGEST };
+            add(self.dump(tree, flags));
         }
+        add(self.frames());
         for (pa, records) in &self.moments {
             add(self.examination(*pa, records));
         }
@@ -324,7 +326,9 @@ impl Machine {
 
     fn add_frames(&self, capture: &mut Capture) {
         let mut records: Vec<FrameRecord> = Vec::new();
-        let ram_end = self.facts.first().map_or(RAM_END, |memory| RAM + memory.size);
+        // Of whole pages, though memory may begin or end within one.
+        let page = |address: u64| address & !0xfff;
+        let ram_end = self.facts.first().map_or(RAM_END, |memory| page(memory.start + memory.size + 0xfff));
         for pa in (RAM..ram_end).step_by(0x1000) {
             let raw = self.frames.get(&pa).copied().unwrap_or(0);
             match records.last_mut() {
@@ -333,9 +337,9 @@ impl Machine {
             }
         }
         let nomap = self.facts.iter().find(|fact| fact.flags & fact_flags::NOMAP != 0);
-        let end = nomap.map_or(ram_end, |nomap| nomap.start + nomap.size);
+        let end = nomap.map_or(ram_end, |nomap| page(nomap.start + nomap.size + 0xfff));
         records.extend(nomap.map(|nomap| {
-            let (pa, count) = (nomap.start, (nomap.size >> 12) as u32);
+            let (pa, count) = (page(nomap.start), ((end - page(nomap.start)) >> 12) as u32);
             FrameRecord { pa, raw: 0, count, flags: frame_flags::NO_STATE, reserved: 0 }
         }));
         let header = SlotHeader {

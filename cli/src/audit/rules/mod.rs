@@ -58,7 +58,7 @@ pub(crate) enum On {
     Shared,
     /// The first place is an entry of any tree that is no leaf and no hole.
     Odd,
-    /// The first place is a table page.
+    /// The first place is a table page; or there is none, and it is the root of a VM whose table was not read.
     Table,
     /// Two places that have the same frame, of which one is a protected guest's or a table page.
     Pair,
@@ -101,7 +101,7 @@ impl Need {
             Self::Memory => !machine.known.memory.is_empty(),
             Self::Text => !machine.known.text.is_empty(),
             Self::Linear => machine.known.linear.is_some(),
-            Self::Tables => machine.trees.iter().any(|tree| tree.has_tables()),
+            Self::Tables => !machine.trees.is_empty() && machine.trees.iter().all(|tree| tree.has_tables()),
         }
     }
 

@@ -5,6 +5,7 @@ use super::{Need, On, Rule, MAINLINE, PKVM};
 use crate::audit::sight::{owner_of, owner_words};
 use crate::model::target_name;
 use s2dump_abi::slot::RecordKind;
+use s2dump_abi::target::Target;
 use s2dump_vmsa::pkvm::{Owner, PageState};
 
 pub(super) static OWNED: Rule = Rule {
@@ -16,10 +17,13 @@ pub(super) static OWNED: Rule = Rule {
     scope: MAINLINE,
     yields_to: &["entry-outside"],
     check: |sight, machine| {
-        let table = sight.first.as_ref()?;
-        table.table()?;
+        let target = match (&sight.first, &sight.vm) {
+            (Some(table), _) => table.table().map(|_| table.target)?,
+            (None, Some(vm)) => Target::guest(vm.handle),
+            (None, None) => return None,
+        };
         let host = sight.host.as_ref()?;
-        let name = target_name(table.target);
+        let name = target_name(target);
         if owner_of(machine, host) != Some(Owner::Hyp) {
             return Some(format!("a table page of {name}: in the host's table it is {}", owner_words(sight, machine)));
         }
