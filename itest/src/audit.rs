@@ -18,6 +18,8 @@ pub struct Audit {
     pub unsettled: u64,
     /// Rules that could not be asked.
     pub not_run: Vec<String>,
+    /// Of a capture, the tables that a second pass found unchanged.
+    pub at_rest: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -28,6 +30,7 @@ struct Line {
     unsettled: Option<u64>,
     findings: Option<usize>,
     not_run: Option<Vec<NotRun>>,
+    at_rest: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +55,7 @@ impl Audit {
                 "audit" => {
                     told = line.findings;
                     audit.unsettled = line.unsettled.with_context(|| text.to_owned())?;
+                    audit.at_rest = line.at_rest.unwrap_or_default();
                     audit.not_run = line.not_run.unwrap_or_default().into_iter().map(|not| not.rule).collect();
                 }
                 _ => {}

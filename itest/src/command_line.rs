@@ -24,6 +24,8 @@ pub enum Run {
     Tables,
     /// VMs come and go for so many seconds, while all of s2dump is used at once.
     Endure(u64, Mix),
+    /// So many audits in a row, while VMs come and go.
+    Audits(usize),
     /// Not understood: says why.
     Unknown(String),
 }
@@ -58,6 +60,10 @@ pub fn parse(text: &str) -> Run {
                 _ => Run::Unknown(format!("s2dump.run={value}: write endure=600, or endure=600,calm or ,hostile")),
             }
         }
+        "audits" => match argument.parse() {
+            Ok(count) => Run::Audits(count),
+            Err(_) => Run::Unknown(format!("s2dump.run={value}: write audits=300")),
+        },
         "corrupt" => Run::Corrupt,
         "tables" => Run::Tables,
         "oracle" => match argument.split(',').map(str::parse).collect() {
@@ -66,7 +72,7 @@ pub fn parse(text: &str) -> Run {
         },
         _ => Run::Unknown(format!(
             "s2dump.run={value}: known are demo, test[=FILTER], shell, exec, bench[=WHAT], oracle=BITS[,BITS...], \
-             corrupt, tables, endure=SECONDS[,calm|,hostile]"
+             corrupt, tables, audits=COUNT, endure=SECONDS[,calm|,hostile]"
         )),
     }
 }
@@ -93,6 +99,7 @@ mod tests {
         assert_eq!(parse("s2dump.run=exec -- echo \"a b\"; ls"), Run::Exec("echo \"a b\"; ls".into()));
         assert_eq!(parse("s2dump.run=demo s2dump.run=shell"), Run::Shell);
         assert_eq!(parse("s2dump.run=oracle=32,40"), Run::Oracle(vec![32, 40]));
+        assert_eq!(parse("s2dump.run=audits=300"), Run::Audits(300));
         assert_eq!(parse("s2dump.run=endure=600"), Run::Endure(600, Mix::All));
         assert_eq!(parse("s2dump.run=endure=600,calm"), Run::Endure(600, Mix::Calm));
         assert_eq!(parse("s2dump.run=endure=600,hostile"), Run::Endure(600, Mix::Hostile));
@@ -106,6 +113,7 @@ mod tests {
             "s2dump.run=dance",
             "s2dump.run=oracle",
             "s2dump.run=oracle=32,many",
+            "s2dump.run=audits=all",
             "s2dump.run=endure",
             "s2dump.run=endure=600,mild",
             "s2dump.run=exec",

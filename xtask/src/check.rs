@@ -318,11 +318,15 @@ fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, args: &Chec
         });
     }
     let boot = Bootable { kernel, initramfs: &initramfs };
-    for (name, cpu) in protected {
-        results.check(&name, |ctx, step| oracle::protected::check(ctx, step, &boot, &name, cpu));
-    }
     results.check(corrupt::NAME, |ctx, step| corrupt::check(ctx, step, &boot));
-    oracle_checks(results, kernel, &initramfs, &oracles);
+    if oracles.is_empty() && protected.is_empty() {
+        return Ok(());
+    }
+    let Some(program) = results.needed("s2dump", oracle::program) else { return Ok(()) };
+    for (name, cpu) in protected {
+        results.check(&name, |ctx, step| oracle::protected::check(ctx, step, &boot, &name, cpu, &program));
+    }
+    oracle_checks(results, kernel, &initramfs, &oracles, &program);
     Ok(())
 }
 
@@ -342,16 +346,18 @@ fn with_kernel(
 }
 
 /// What the kernels say of their own tables, against what is read of the machine's memory.
-fn oracle_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, initramfs: &Path, cases: &[&oracle::Case]) {
-    if cases.is_empty() {
-        return;
-    }
-    let Some(program) = results.needed("s2dump", oracle::program) else { return };
+fn oracle_checks(
+    results: &mut Results<'_>,
+    kernel: &kernel::Kernel,
+    initramfs: &Path,
+    cases: &[&oracle::Case],
+    program: &Path,
+) {
     for cases in cases.chunk_by(|one, next| one.variant == next.variant) {
         with_kernel(results, cases[0].variant, kernel, |results, kernel| {
             let boot = Bootable { kernel, initramfs };
             for case in cases {
-                results.check(&case.name(), |ctx, step| case.check(ctx, step, &boot, &program));
+                results.check(&case.name(), |ctx, step| case.check(ctx, step, &boot, program));
             }
         });
     }

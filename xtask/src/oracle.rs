@@ -7,8 +7,8 @@
 //! it is looked at too. All texts must be equal byte for byte. Output addresses are not in them: those of the table are
 //! compared with what the process that runs the VM has from `/proc/self/pagemap`.
 //!
-//! Of pKVM's tables no kernel tells a text. There the entries that EL2 tells are compared with a naive walk of the memory
-//! ([`protected`]).
+//! Of pKVM's tables no kernel tells a text. There the entries that EL2 tells are compared with a naive walk of the memory, and
+//! with what `s2dump dump --ram` finds there ([`protected`]).
 
 mod addresses;
 mod naive;

@@ -31,6 +31,7 @@ fn main() {
         Run::Oracle(bits) => run::oracle::run(&bits),
         Run::Corrupt => run::corrupt::run(),
         Run::Tables => run::tables::run(),
+        Run::Audits(count) => run::test::audits(count),
         Run::Endure(seconds, mix) => run::endure::run(seconds, mix),
         Run::Unknown(why) => {
             println!("init: {why}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Each rule of the audit can fail on a live machine: one word of a table, or of what pKVM keeps about a frame, is changed
-//! behind pKVM's back, and the audit says so, by the rule that is about it and by no other. Then the word is put back, and
+//! behind pKVM's back, and the audit says so, of the machine and of a capture, by the rule that is about it and by no other. Then the word is put back, and
 //! the audit is clean again.
 //!
 //! The guest cannot write that memory, the workstation can, by QEMU's gdbstub. A line `s2dump-poke: ADDRESS VALUE` asks
@@ -10,6 +10,7 @@ use super::test::{handle_of, list};
 use crate::audit::Audit;
 use crate::device::{dump_request, Device};
 use crate::dump::{entry_bytes, Dump};
+use crate::program;
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
 use s2dump_abi::hypercall::{Op, Status};
@@ -126,9 +127,17 @@ fn poke(word: &Word, value: u64) -> Result<()> {
     Ok(())
 }
 
-/// Runs the audit; returns the ids of the rules that do not hold.
+/// Runs the audit, of the machine and of a capture of it; returns the ids of the rules that do not hold.
 fn audit() -> Result<BTreeSet<String>> {
-    Ok(Audit::run(&[])?.findings.into_iter().map(|(rule, _)| rule).collect())
+    const PATH: &str = "/tmp/corrupt.s2d";
+    let found = |arguments: &[&str]| -> Result<BTreeSet<String>> {
+        Ok(Audit::run(arguments)?.findings.into_iter().map(|(rule, _)| rule).collect())
+    };
+    let live = found(&[])?;
+    program::run(&["capture", "--all", "-O", PATH])?.ok()?;
+    let captured = found(&["-i", PATH])?;
+    ensure!(captured == live, "the machine: {live:?}; a capture of it: {captured:?}");
+    Ok(live)
 }
 
 /// Changes the word of `place`, audits, and puts it back.

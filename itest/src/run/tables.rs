@@ -2,7 +2,7 @@
 //! Every table EL2 has, as EL2 tells it: for the workstation to compare with the machine's memory.
 //!
 //! Starts some VMs, dumps each table until two dumps in a row agree, and prints `s2dump-tables: table TARGET ROOT BITS
-//! LEVEL`, a line `s2dump-tables: run IA OA DESCRIPTOR COUNT LEVEL KIND` for each record, `s2dump-tables: ring START BYTES`
+//! LEVEL VTCR FEATURES`, a line `s2dump-tables: run IA OA DESCRIPTOR COUNT LEVEL KIND` for each record, `s2dump-tables: ring START BYTES`
 //! for pages that s2dump itself shared with EL2 meanwhile; after the last `s2dump-tables: ready`. Then it waits to be switched
 //! off.
 
@@ -49,7 +49,10 @@ fn tell() -> Result<Vec<VmmProcess>> {
         let device = Device::open()?;
         let (dump, rings) = at_rest(&device, target).with_context(|| format!("{target:x?}"))?;
         let table = dump.headers.first().context("no slot")?;
-        println!("s2dump-tables: table {:#x} {:#x} {} {}", target.0, table.root, table.ia_bits, table.start_level);
+        println!(
+            "s2dump-tables: table {:#x} {:#x} {} {} {:#x} {:#x}",
+            target.0, table.root, table.ia_bits, table.start_level, table.vtcr, table.table_features
+        );
         for (start, bytes) in rings {
             println!("s2dump-tables: ring {start:#x} {bytes:#x}");
         }

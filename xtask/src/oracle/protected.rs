@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every table of a pKVM machine as EL2 tells it, entry by entry, against a walk of the machine's memory.
+//! Every table of a pKVM machine as EL2 tells it, entry by entry, against two walks of the machine's memory: a naive one, which
+//! shares nothing with s2dump, and that of `s2dump dump --ram`, which shares the walker with EL2 and nothing else.
 
 use super::naive::{shift, Entries, Memory, Table};
 use super::{Files, RAM_BASE};
 use crate::ctx::Ctx;
 use crate::gdb::Gdb;
+use crate::process::{command, output};
 use crate::qemu::{switch, Bootable, Machine};
 use crate::step::Step;
 use anyhow::{ensure, Context, Result};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 /// The CPUs: nVHE, hVHE, and LPA2 with FWB.
@@ -19,6 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// Kinds of table, in bits 63:56 of a target.
 const HOST: u64 = 1;
 const HYP: u64 = 2;
+/// Features of a table, as `abi::slot::table_features` has them, and the options that say so.
+const FEATURES: [(u64, &str); 3] = [(1 << 1, "--fwb"), (1 << 2, "--xnx"), (1 << 3, "--e2h")];
 /// Kinds of record.
 const INVALID: u8 = 0;
 const LEAF: u8 = 1;
@@ -27,6 +32,8 @@ const LEAF: u8 = 1;
 struct Told {
     target: u64,
     table: Table,
+    /// VTCR_EL2, or TCR_EL2 of EL2's own table, and its features.
+    control: (u64, u64),
     entries: Entries,
     /// Pages that s2dump shared with EL2 while it was read: first address and bytes.
     rings: Vec<(u64, u64)>,
@@ -45,25 +52,55 @@ fn numbers(words: &str) -> Result<Vec<u64>> {
     words.split_whitespace().map(|word| number(word).with_context(|| format!("{word:?} is no number"))).collect()
 }
 
+/// Returns the entries of an exact run that are not zero. They are the same, but that the output addresses of leaves run on.
+fn unfold(ia: u64, level: i8, raw: u64, count: u64) -> impl Iterator<Item = ((u64, i8), u64)> {
+    let size = 1_u64 << shift(level);
+    let step = if raw & 1 == 1 { size } else { 0 };
+    (0..count).filter(move |_| raw != 0).map(move |n| ((ia + n * size, level), raw + n * step))
+}
+
 impl Told {
+    /// Has `s2dump` read the table of the image `ram`; returns its entries that are not zero.
+    fn read(&self, program: &Path, ram: &str) -> Result<Entries> {
+        let (control, features) = self.control;
+        let (root, is_hyp) = (self.table.root, self.target >> 56 == HYP);
+        let registers = match is_hyp {
+            true => [format!("--tcr={control:#x}"), format!("--ttbr0={root:#x}")],
+            false => [format!("--vtcr={control:#x}"), format!("--vttbr={root:#x}")],
+        };
+        let options = FEATURES.iter().filter(|(bit, word)| features & bit != 0 && is_hyp == (*word == "--e2h"));
+        let mut s2dump = command(program);
+        s2dump.args(["dump", "--exact", "--no-headings", "--columns", "start,level,count,raw", "--ram", ram]);
+        let text = output(s2dump.args(registers).args(options.map(|(_, word)| word)))?;
+        let mut entries = Entries::new();
+        for line in text.lines() {
+            let words = numbers(&line.replace('L', ""))?;
+            let &[ia, level, count, raw] = words.as_slice() else { anyhow::bail!("{line}: not four columns") };
+            entries.extend(unfold(ia, level as i8, raw, count));
+        }
+        Ok(entries)
+    }
+
     /// Takes what a line says, if it is about tables.
     fn line(all: &mut Vec<Self>, line: &str) -> Result<()> {
         let Some(words) = line.strip_prefix("s2dump-tables: ") else { return Ok(()) };
         let (what, rest) = words.split_once(' ').unwrap_or((words, ""));
         let words = numbers(rest).with_context(|| line.to_owned())?;
         match (what, words.as_slice(), all.last_mut()) {
-            ("table", &[target, root, ia_bits, level], _) => {
+            ("table", &[target, root, ia_bits, level, control, features], _) => {
                 let table = Table { root, ia_bits: u32::try_from(ia_bits)?, start_level: level as i8 };
-                all.push(Self { target, table, entries: Entries::new(), rings: Vec::new() });
+                all.push(Self {
+                    target,
+                    table,
+                    control: (control, features),
+                    entries: Entries::new(),
+                    rings: Vec::new(),
+                });
             }
             ("ring", &[start, bytes], Some(told)) => told.rings.push((start, bytes)),
             ("run", &[ia, _, raw, count, level, kind], Some(told)) => {
                 ensure!(kind as u8 == LEAF || kind as u8 == INVALID, "a record of kind {kind}: {line}");
-                // Entries of an exact run are the same, but that the output addresses of leaves run on.
-                let size = 1_u64 << shift(level as i8);
-                let step = if kind as u8 == LEAF { size } else { 0 };
-                let entry = |n: u64| ((ia + n * size, level as i8), raw + n * step);
-                told.entries.extend((0..count).filter(|_| raw != 0).map(entry));
+                told.entries.extend(unfold(ia, level as i8, raw, count));
             }
             _ => anyhow::bail!("a line that makes no sense: {line}"),
         }
@@ -101,7 +138,7 @@ impl Told {
 /// # Errors
 ///
 /// If the boot fails or a table differs.
-pub(crate) fn check(ctx: &Ctx, step: &Step, boot: &Bootable<'_>, name: &str, cpu: &str) -> Result<()> {
+pub(crate) fn check(ctx: &Ctx, step: &Step, boot: &Bootable<'_>, name: &str, cpu: &str, program: &Path) -> Result<()> {
     let files = Files::new(ctx);
     let machine = Machine {
         cpu: cpu.into(),
@@ -128,6 +165,11 @@ pub(crate) fn check(ctx: &Ctx, step: &Step, boot: &Bootable<'_>, name: &str, cpu
             let few = differences.iter().take(8).cloned().collect::<Vec<_>>().join("; ");
             ensure!(differences.is_empty(), "table {:#x}: {} differences: {few}", told.target, differences.len());
             ensure!(!held.is_empty(), "table {:#x} is empty", told.target);
+            // The machine stands still: what both read is the same to the last entry.
+            let read = told.read(program, &format!("{}@{RAM_BASE:#x}", files.ram.display()))?;
+            let differs = |(key, raw): &(&(u64, i8), &u64)| held.get(key) != Some(raw);
+            let other = read.iter().find(differs).or_else(|| held.iter().find(|(key, _)| !read.contains_key(key)));
+            ensure!(other.is_none(), "table {:#x}: dump --ram and memory differ at {other:x?}", told.target);
             step.detail(format!("table {:#x}: {} entries", told.target, held.len()));
             compared += held.len();
         }
@@ -135,7 +177,7 @@ pub(crate) fn check(ctx: &Ctx, step: &Step, boot: &Bootable<'_>, name: &str, cpu
     })?;
     ensure!(code == 0, "the guest failed (exit code {code})");
     ensure!(all.len() == 5, "{} tables instead of 5", all.len());
-    step.result(&format!("{name}: {} tables, {compared} entries equal", all.len()));
+    step.result(&format!("{name}: {} tables, {compared} entries equal, three times", all.len()));
     Ok(())
 }
 
@@ -152,7 +194,7 @@ mod tests {
     #[test]
     fn runs_unfold() {
         let told = told(&[
-            "table 0x1000 0x41000000 40 1",
+            "table 0x1000 0x41000000 40 1 0x80023558 4",
             "run 0x80000000 0x42000000 0x42000003 2 3 1",
             "run 0x80002000 0 0x3000000000000000 2 3 0",
             "run 0x80004000 0 0 9 3 0",
@@ -167,7 +209,7 @@ mod tests {
     #[test]
     fn differences_are_told() {
         let hyp = told(&[
-            "table 0x200000000000000 0x41000000 48 0",
+            "table 0x200000000000000 0x41000000 48 0 0x80823510 8",
             "ring 0x45000000 0x2000",
             "run 0x1000 0x45001000 0x45001003 1 3 1",
             "run 0x2000 0x46000000 0x46000003 1 3 1",
@@ -176,14 +218,15 @@ mod tests {
         assert!(hyp.differences(&of(&[(0x2000, 0x4600_0003)])).is_empty(), "a ring page was unmapped");
         assert_eq!(hyp.differences(&of(&[])).len(), 1, "another page was");
         assert_eq!(hyp.differences(&of(&[(0x2000, 0x4600_1003)])).len(), 1, "or leads elsewhere");
-        let host = told(&["table 0x100000000000000 0x41000000 40 1", "run 0x1000 0 0x2000000000000002 1 3 0"]);
+        let host =
+            told(&["table 0x100000000000000 0x41000000 40 1 0x80023558 4", "run 0x1000 0 0x2000000000000002 1 3 0"]);
         assert!(
             host.differences(&of(&[(0x1000, 2 << 60 | 2), (0x5000, 0x5003)])).is_empty(),
             "the host touched a page"
         );
         assert_eq!(host.differences(&of(&[])).len(), 1, "an annotation does not go");
         assert_eq!(host.differences(&of(&[(0x1000, 0x1003)])).len(), 1, "nor turn into a leaf");
-        let guest = told(&["table 0x1000 0x41000000 40 1", "run 0x1000 0x45001000 0x45001003 1 3 1"]);
+        let guest = told(&["table 0x1000 0x41000000 40 1 0x80023558 4", "run 0x1000 0x45001000 0x45001003 1 3 1"]);
         assert_eq!(guest.differences(&of(&[])).len(), 1);
         assert!(Told::line(&mut Vec::new(), "s2dump-tables: run 1 2 3 4 5 6").is_err(), "of no table");
         assert!(Told::line(&mut Vec::new(), "another line").is_ok());

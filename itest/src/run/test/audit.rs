@@ -11,11 +11,12 @@ use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
 use s2dump_abi::ioctl::Start;
-use s2dump_abi::slot::{FactKind, Record, RecordKind};
+use s2dump_abi::slot::{Fact, FactKind, Record, RecordKind};
 use s2dump_abi::target::Target;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 tests!(On:
     zoo_audits_clean,
@@ -78,6 +79,9 @@ fn capture_audits_as_the_machine(machine: &Machine) -> Outcome {
     let audit = Audit::run(&["-i", PATH])?;
     audit.is_clean()?;
     println!("  {} bytes, {} unsettled", std::fs::metadata(PATH)?.len(), audit.unsettled);
+    ensure!(audit.unsettled == 0, "{} unsettled on a machine at rest", audit.unsettled);
+    ensure!(audit.at_rest.iter().any(|table| table == "hyp"), "EL2's table was not at rest: {:?}", audit.at_rest);
+    ensure!(audit.at_rest.len() >= vms.len(), "guests were not at rest: {:?}", audit.at_rest);
     std::fs::remove_file(PATH)?;
     vms.into_iter().try_for_each(VmmProcess::end)
 }
@@ -128,9 +132,17 @@ fn rmap_tells_who_has_a_page(machine: &Machine) -> Outcome {
 fn audits_while_vms_live(machine: &Machine) -> Outcome {
     const AUDITS: usize = 20;
     needs_hyp(machine)?;
+    while_vms_live(machine.fewer(AUDITS))?;
+    super::support::check_nothing_broken(machine)
+}
+
+/// Audits so many times, while VMs start, fault in, share, unshare, are poisoned, killed and end. There is no finding; what is
+/// unsettled is told.
+pub(super) fn while_vms_live(audits: usize) -> Outcome {
     let is_over = AtomicBool::new(false);
     let lives = AtomicU32::new(0);
-    let mut unsettled = 0;
+    let (mut unsettled, mut longest) = (0, Duration::ZERO);
+    let begin = Instant::now();
     std::thread::scope(|scope| -> Outcome {
         let live = |guests: [&'static str; 2]| {
             while !is_over.load(Ordering::Relaxed) {
@@ -149,8 +161,10 @@ fn audits_while_vms_live(machine: &Machine) -> Outcome {
         .map(|guests| scope.spawn(move || live(guests)));
         let churn = VmmProcess::start_churning("ordinary --mem 0x80000000+2M touch:1", "64*8");
         let audits = churn.and_then(|churn| {
-            for number in 0..machine.fewer(AUDITS) {
+            for number in 0..audits {
+                let begin = Instant::now();
                 let audit = Audit::run(&[])?;
+                longest = longest.max(begin.elapsed());
                 audit.is_clean().with_context(|| format!("audit {number}"))?;
                 unsettled += audit.unsettled;
             }
@@ -162,37 +176,51 @@ fn audits_while_vms_live(machine: &Machine) -> Outcome {
         audits?;
         ends.into_iter().collect()
     })?;
-    println!("  {} VMs meanwhile, {unsettled} unsettled", lives.load(Ordering::Relaxed));
-    ensure!(lives.load(Ordering::Relaxed) > 0, "no VM lived meanwhile");
-    super::support::check_nothing_broken(machine)
+    let (lives, seconds) = (lives.load(Ordering::Relaxed), begin.elapsed().as_secs());
+    let longest = longest.as_secs_f32();
+    println!(
+        "  {audits} audits in {seconds} s, the longest {longest:.1} s; {lives} VMs meanwhile, {unsettled} unsettled"
+    );
+    ensure!(lives > 0, "no VM lived meanwhile");
+    Ok(())
 }
 
 /// Input address of a page or block -> its descriptor.
 type Entries = BTreeMap<u64, u64>;
 
+/// Returns whether a leaf of the host's table is what pKVM makes at the first access: read and write, and neither shared nor
+/// borrowed.
+fn is_default(descriptor: u64) -> bool {
+    let rights = descriptor >> 6 & 0b11;
+    let state = descriptor >> 55 & 0b11;
+    rights == 0b11 && state == 0
+}
+
+/// Returns whether `address` is in one of the facts of `kind`.
+fn is_in(facts: &[Fact], kind: FactKind, address: u64) -> bool {
+    let mut of_kind = facts.iter().filter(|fact| fact.kind == kind.0);
+    of_kind.any(|fact| (fact.start..fact.start + fact.size).contains(&address))
+}
+
 /// Returns what `target` holds, page by page, but for what may change though nothing does: pages that s2dump shares with
-/// EL2, EL2's fixmap, and identity leaves of the host, which come and go.
+/// EL2, EL2's fixmap, and identity leaves of the host with default rights, which come and go.
 fn at_rest(target: Target) -> Result<Entries> {
     let device = Device::open()?;
     let facts = device.run(&Start { op: Op::FACTS.0, target: 0, end: 0, ..dump_request(0) })?.facts;
     let dump = device.run(&Start { target: target.0, flags: DumpFlags::EXACT.0, ..dump_request(0) })?;
     ensure!(dump.status()? == Status::OK, "{target:x?}: ended with {:?}", dump.status()?);
-    let is_in = |kind: FactKind, address: u64| {
-        let mut of_kind = facts.iter().filter(|fact| fact.kind == kind.0);
-        of_kind.any(|fact| (fact.start..fact.start + fact.size).contains(&address))
-    };
+    let is_in = |kind, address| is_in(&facts, kind, address);
     let mut entries = Entries::new();
     for run in dump.records.iter().filter(|run| run.descriptor != 0) {
         let is_leaf = run.kind == RecordKind::LEAF.0;
-        if target == Target::HOST && is_leaf {
+        if target == Target::HOST && is_leaf && run.oa == run.ia && is_default(run.descriptor) {
             continue;
         }
         let size = crate::dump::entry_bytes(run.level).context("a level that cannot be")?;
         for n in 0..u64::from(run.count) {
             let (ia, step) = (run.ia + n * size, if is_leaf { n * size } else { 0 });
-            let is_moving = is_in(FactKind::FIXMAP, ia)
-                || is_in(FactKind::FIXBLOCK, ia)
-                || target == Target::HYP && is_leaf && is_in(FactKind::RING, run.oa + step);
+            let is_moving = target == Target::HYP && (is_in(FactKind::FIXMAP, ia) || is_in(FactKind::FIXBLOCK, ia))
+                || matches!(target, Target::HYP | Target::HOST) && is_leaf && is_in(FactKind::RING, run.oa + step);
             if !is_moving {
                 entries.insert(ia, run.descriptor + step);
             }
@@ -201,21 +229,36 @@ fn at_rest(target: Target) -> Result<Entries> {
     Ok(entries)
 }
 
+/// Returns what is kept about frames, where that is not zero, but for pages that s2dump shares with EL2, and references and
+/// orders: a table page counts its entries, of which the ring's are some, and EL2's pools split and join what is free.
+fn frames_at_rest() -> Result<Entries> {
+    let device = Device::open()?;
+    let facts = device.run(&Start { op: Op::FACTS.0, target: 0, end: 0, ..dump_request(0) })?.facts;
+    let dump = device.run(&Start { op: Op::FRAMES.0, target: 0, ..dump_request(0) })?;
+    ensure!(dump.status()? == Status::OK, "frames: ended with {:?}", dump.status()?);
+    let taken = dump.frames.iter().filter(|frame| frame.raw != 0);
+    let frames =
+        taken.flat_map(|frame| (0..u64::from(frame.count)).map(move |n| (frame.pa + n * 4096, frame.raw & !0xff_ffff)));
+    Ok(frames.filter(|(pa, _)| !is_in(&facts, FactKind::RING, *pa)).collect())
+}
+
 fn audits_disturb_nothing(machine: &Machine) -> Outcome {
     const AUDITS: usize = 50;
     needs_hyp(machine)?;
     let vms = zoo()?;
     let guests = vms.iter().map(handle_of).map(|handle| Ok(Target::guest(handle?))).collect::<Result<Vec<_>>>()?;
     let targets: Vec<Target> = [Target::HOST, Target::HYP].into_iter().chain(guests).collect();
-    let all = || targets.iter().map(|target| at_rest(*target)).collect::<Result<Vec<_>>>();
+    let all = || targets.iter().map(|target| at_rest(*target)).chain([frames_at_rest()]).collect::<Result<Vec<_>>>();
     let before = all()?;
     for number in 0..machine.fewer(AUDITS) {
         Audit::run(&[])?.is_clean().with_context(|| format!("audit {number}"))?;
     }
-    for ((target, before), after) in targets.iter().zip(before).zip(all()?) {
-        let changed = before.iter().find(|(ia, raw)| after.get(ia) != Some(raw));
-        ensure!(before == after, "{target:x?} changed: {changed:x?} was there before");
-        ensure!(!before.is_empty(), "{target:x?} is empty");
+    let names = targets.iter().map(|target| format!("{target:x?}")).chain(["frames".into()]);
+    for ((name, before), after) in names.zip(before).zip(all()?) {
+        let gone = before.iter().find(|(ia, raw)| after.get(ia) != Some(raw));
+        let new = after.iter().find(|(ia, raw)| before.get(ia) != Some(raw));
+        ensure!(before == after, "{name} changed: {gone:x?} was there before, {new:x?} is now");
+        ensure!(!before.is_empty(), "{name} is empty");
     }
     vms.into_iter().try_for_each(VmmProcess::end)
 }

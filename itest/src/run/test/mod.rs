@@ -112,6 +112,17 @@ const ALL: &[&[Test]] = &[
 /// 2 MiB pages for the tests with blocks.
 const HUGE_PAGES: u32 = 8;
 
+/// Audits so many times while VMs live; returns 0 if there was no finding.
+pub fn audits(count: usize) -> i32 {
+    match audit::while_vms_live(count) {
+        Ok(()) => 0,
+        Err(error) => {
+            println!("audits: {error:#}");
+            1
+        }
+    }
+}
+
 /// Runs the tests whose name contains `filter`; returns 0 if none failed and some passed.
 pub fn run(filter: &str) -> i32 {
     let machine = match Machine::look() {
