@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which rows are wanted: by state, level, rights, owner. Each is a list, of which one must fit; all that are given must fit.
+//!
+//! Not only rows of a table: also page frames. What has no level, rights or owner does not fit
+//! a list of them.
 
 use crate::leaf;
 use crate::meaning;
 use crate::model::{Row, TableFacts};
 use crate::words;
-use s2dump_vmsa::pkvm::Owner;
+use s2dump_vmsa::pkvm::{Frame, Owner};
 use s2dump_vmsa::Level;
 use std::fmt;
 
@@ -156,6 +159,27 @@ impl fmt::Display for OwnedBy {
     }
 }
 
+fn own_state(row: &Row, table: &TableFacts) -> Option<&'static str> {
+    if let Some(leaf) = leaf::of_row(row, table) {
+        return leaf.page_state(table).map(words::bare).or(Some("none"));
+    }
+    match row.kind {
+        _ if row.is_hole() => Some("hole"),
+        kind => {
+            meaning::annotation(row, table).map(|(word, _)| word).or_else(|| words::wrong_kind(kind)).map(words::bare)
+        }
+    }
+}
+
+/// What a verb prints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Which rows.
+    pub(crate) filter: Filter,
+    /// The rows themselves, not only what they add up to.
+    pub(crate) rows: bool,
+}
+
 /// Which rows are wanted. What is empty lets every row pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
@@ -178,17 +202,32 @@ impl Filter {
             && (self.owners.is_empty() || self.has_owner(row, table))
     }
 
-    fn has_state(&self, row: &Row, table: &TableFacts) -> bool {
-        let leaf = leaf::of_row(row, table);
-        let annotation = meaning::annotation(row, table).map(|(word, _)| words::bare(word));
-        let own = match &leaf {
-            Some(leaf) => leaf.page_state(table).map(words::bare).or(Some("none")),
-            None if row.is_hole() => Some("hole"),
-            None => annotation.or_else(|| words::wrong_kind(row.kind).map(words::bare)),
+    /// Returns whether a page frame is wanted: in which state the host or the hypervisor has it, if that is kept and known.
+    pub(crate) fn is_frame_wanted(&self, frame: Option<Frame>, is_nomap: bool) -> bool {
+        let states = match frame {
+            _ if is_nomap => ["nomap"; 2],
+            Some(frame) => [words::frame_state(frame.host), words::hyp_state(&frame)].map(words::bare),
+            None => ["unknown"; 2],
         };
-        let any_donation = annotation.filter(|word| word.starts_with("donated")).map(|_| "donated");
-        let words = [own, any_donation, words::mark(row.mark)];
-        words.into_iter().flatten().any(|word| self.states.iter().any(|wanted| wanted == word))
+        self.asks_no_more_than(states)
+    }
+
+    /// Returns whether what has only a state, one of `words`, is wanted.
+    fn asks_no_more_than<'w>(&self, words: impl IntoIterator<Item = &'w str>) -> bool {
+        (self.states.is_empty() || self.has_word(words))
+            && self.levels.is_empty()
+            && self.rights.is_empty()
+            && self.owners.is_empty()
+    }
+
+    fn has_word<'w>(&self, words: impl IntoIterator<Item = &'w str>) -> bool {
+        words.into_iter().any(|word| self.states.iter().any(|wanted| wanted == word))
+    }
+
+    fn has_state(&self, row: &Row, table: &TableFacts) -> bool {
+        let own = own_state(row, table);
+        let any_donation = own.filter(|word| word.starts_with("donated")).map(|_| "donated");
+        self.has_word([own, any_donation, words::mark(row.mark)].into_iter().flatten())
     }
 
     fn has_rights(&self, row: &Row, table: &TableFacts) -> bool {
@@ -218,6 +257,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use s2dump_vmsa::pkvm::PageState;
 
     #[test]
     fn rights_are_those_of_the_column() {
@@ -247,6 +287,42 @@ mod tests {
             let wanted = OwnedBy::parse(text).unwrap();
             assert!(wanted.fits(owner) && !wanted.fits(Owner::Hyp) && !OwnedBy::Guest.fits(owner), "{text}");
             assert_eq!(wanted.to_string(), text);
+        }
+    }
+
+    fn filter(options: &str) -> Filter {
+        use crate::args::rows::{states, Filters};
+        use clap::Parser;
+        #[derive(Parser)]
+        #[command(mut_arg("states", |arg| states(arg, &[&STATES, &FRAME_STATES], "")))]
+        struct Options {
+            #[command(flatten)]
+            filters: Filters,
+        }
+        Options::parse_from(std::iter::once("test").chain(options.split_whitespace())).filters.into()
+    }
+
+    fn frame(host: PageState, hyp: PageState) -> Frame {
+        Frame { host: Some(host), hyp: Some(hyp), is_hyp_kept: true, refcount: 0, order: 0, share_count: 0 }
+    }
+
+    /// Either side may have the state; nothing else of a frame can be asked for.
+    #[test]
+    fn frames_fit_by_the_state_of_either_side() {
+        let shared = Some(frame(PageState::SharedOwned, PageState::SharedBorrowed));
+        let is_wanted = |states: &[&str], frame, is_nomap| {
+            let states = states.iter().map(|state| (*state).to_owned()).collect();
+            Filter { states, ..Filter::default() }.is_frame_wanted(frame, is_nomap)
+        };
+        assert!(is_wanted(&[], shared, false) && is_wanted(&[], None, false) && is_wanted(&[], None, true));
+        assert!(is_wanted(&["shared-owned"], shared, false) && is_wanted(&["owned", "shared-borrowed"], shared, false));
+        assert!(!is_wanted(&["owned"], shared, false) && !is_wanted(&["nomap", "unknown"], shared, false));
+        assert!(is_wanted(&["nomap"], None, true) && !is_wanted(&["unknown"], None, true));
+        assert!(is_wanted(&["unknown"], None, false) && !is_wanted(&["nomap"], None, false), "of no known encoding");
+        let android = Frame { is_hyp_kept: false, ..frame(PageState::Owned, PageState::NoPage) };
+        assert!(!is_wanted(&["no-page"], Some(android), false), "what is not kept");
+        for options in ["--level 3", "--rights ...", "--owner hyp", "--state shared-owned --level 3"] {
+            assert!(!filter(options).is_frame_wanted(shared, false), "{options}");
         }
     }
 }

@@ -4,13 +4,13 @@
 pub(crate) mod decode;
 pub(crate) mod image;
 pub(crate) mod machine;
+pub(crate) mod rows;
 
-use crate::filter::{Filter, OwnedBy, Rights, FRAME_STATES, STATES};
+use crate::filter::FRAME_STATES;
 use crate::numbers::{self, parse_number, parse_range, AddressRange};
-use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rows::{Filters, Rows};
 use s2dump_abi::target::{END_HANDLE, FIRST_HANDLE};
-use s2dump_vmsa::Level;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -140,10 +140,7 @@ pub(crate) struct Dump {
     pub(crate) format: FormatName,
     /// Which rows.
     #[command(flatten)]
-    pub(crate) filters: Filters,
-    /// Leave out the rows: only what comes before and after them.
-    #[arg(long)]
-    pub(crate) summary: bool,
+    pub(crate) rows: Rows,
     /// Columns of the table format: a list, or +COLUMN,... to add to the usual ones.
     #[arg(short = 'o', long, value_name = "LIST")]
     pub(crate) columns: Option<String>,
@@ -153,30 +150,6 @@ pub(crate) struct Dump {
     /// In place of the device.
     #[command(flatten)]
     pub(crate) image: image::Image,
-}
-
-/// Which rows are wanted. Each list is of what may fit; with several options all of them must.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Filters {
-    /// Only rows with one of these states or annotations: the words of JSON, donated for any of its kind, hole, none (a leaf
-    /// without a state), fixmap, fixblock, ring, partly-ring.
-    #[arg(long = "state", value_delimiter = ',', value_name = "LIST", value_parser = PossibleValuesParser::new(STATES), hide_possible_values = true)]
-    pub(crate) states: Vec<String>,
-    /// Only rows of these levels: 3, or L2,L3.
-    #[arg(long = "level", value_delimiter = ',', value_name = "LIST", value_parser = numbers::parse_level, allow_hyphen_values = true)]
-    pub(crate) levels: Vec<Level>,
-    /// Only pages and blocks with these rights, as the RWX column has them, with a dot for any letter: r-x, .w.
-    #[arg(long = "rights", value_delimiter = ',', value_name = "LIST", value_parser = Rights::parse, allow_hyphen_values = true)]
-    pub(crate) rights: Vec<Rights>,
-    /// Only pages that the host gave to these: hyp, guest (any), vm:0x1000, ffa, protected (nobody), unknown.
-    #[arg(long = "owner", value_delimiter = ',', value_name = "LIST", value_parser = OwnedBy::parse)]
-    pub(crate) owners: Vec<OwnedBy>,
-}
-
-impl From<Filters> for Filter {
-    fn from(Filters { states, levels, rights, owners }: Filters) -> Self {
-        Self { states, levels, rights, owners }
-    }
 }
 
 const DUMP_HELP: &str = "\
@@ -283,11 +256,17 @@ On Android (encoding pkvm-android-6.12) HYP is `-`, because EL2's own table tell
 module-owned (the host maps it, with rights that a module chose), module-no-page (the host does not).
 REFCOUNT counts pins if the frame is shared with the hypervisor; of frames in a pool it is the pool's. ORDER is that of a free
 block of a pool, at its first frame; 255 within one. SHARES counts the leaves of ordinary guests. What is nomap is memory of
-which pKVM keeps no state. Addresses in no row are no memory.";
+which pKVM keeps no state. Addresses in no row are no memory.
+A frame has no level, no rights and, of itself, no owner: the other filters of dump (--level, --rights, --owner) are refused.";
+
+const OF_FRAMES: &str =
+    "Only frames that the host or the hypervisor has in one of these states: words of those columns, unknown, or nomap";
 
 /// Arguments of `frames`.
 #[derive(Args, Debug)]
 #[command(after_help = FRAMES_HELP)]
+#[command(mut_arg("states", |arg| rows::states(arg, &[&FRAME_STATES], OF_FRAMES)))]
+#[command(mut_arg("levels", rows::no_level), mut_arg("rights", rows::no_rights), mut_arg("owners", rows::no_owner))]
 pub(crate) struct Frames {
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
@@ -295,12 +274,9 @@ pub(crate) struct Frames {
     /// Only these physical addresses: A..B, A.., ..B or A+LENGTH; whole pages.
     #[arg(long, value_parser = parse_range, value_name = "RANGE")]
     pub(crate) range: Option<AddressRange>,
-    /// Only frames that the host or the hypervisor has in one of these states: words of those columns, unknown, or nomap.
-    #[arg(long = "state", value_delimiter = ',', value_name = "LIST", value_parser = PossibleValuesParser::new(FRAME_STATES), hide_possible_values = true)]
-    pub(crate) states: Vec<String>,
-    /// Leave out the rows: only what comes after them.
-    #[arg(long)]
-    pub(crate) summary: bool,
+    /// Which rows.
+    #[command(flatten)]
+    pub(crate) rows: Rows,
     /// The most frames that EL2 reads in one call [default: as EL2 chooses].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) budget: Option<u32>,

@@ -2,7 +2,8 @@
 //! What pKVM keeps about page frames, for people and as JSON.
 
 use super::hex::Hex;
-use super::json::{EncodingJson, FORMAT_VERSION};
+use super::json::{filter_json, EncodingJson, FilterJson, FORMAT_VERSION};
+use super::table::write_filter;
 use super::{Consistency, Trailer};
 use crate::model::Mark;
 use crate::numbers::Size;
@@ -99,6 +100,7 @@ impl FramesWriter {
         format: FramesFormat,
         slot: &SlotHeader,
         (start, end): (u64, u64),
+        filter: &[(&'static str, String)],
         out: &mut dyn Write,
     ) -> io::Result<Self> {
         #[derive(Serialize)]
@@ -110,6 +112,8 @@ impl FramesWriter {
             end: Hex,
             page_size_bytes: u64,
             encoding: EncodingJson,
+            #[serde(skip_serializing_if = "FilterJson::is_empty")]
+            filter: FilterJson,
         }
         let (encoding, page_bytes) = (Encoding(slot.encoding), 1 << slot.page_shift);
         match format {
@@ -122,6 +126,7 @@ impl FramesWriter {
                     end: Hex(end),
                     page_size_bytes: page_bytes,
                     encoding: EncodingJson::new(encoding),
+                    filter: filter_json(filter),
                 };
                 let text = serde_json::to_string(&header)?;
                 // The object stays open: it ends after the rows.
@@ -131,6 +136,7 @@ impl FramesWriter {
                 if headings {
                     let name = words::encoding_name(encoding);
                     writeln!(out, "# page frames of {}, encoding {name}", Size(page_bytes))?;
+                    write_filter(out, filter)?;
                 }
                 if headings && rows {
                     writeln!(

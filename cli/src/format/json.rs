@@ -101,8 +101,16 @@ struct HeaderJson {
     mode: &'static str,
     consistency: &'static str,
     budget: u32,
-    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
-    filter: serde_json::Map<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "FilterJson::is_empty")]
+    filter: FilterJson,
+}
+
+/// Which rows were asked for; nothing if all.
+pub(super) type FilterJson = serde_json::Map<String, serde_json::Value>;
+
+/// Makes it of options and their lists.
+pub(super) fn filter_json(filter: &[(&'static str, String)]) -> FilterJson {
+    filter.iter().map(|(option, list)| ((*option).into(), list.as_str().into())).collect()
 }
 
 /// How a table ended.
@@ -220,7 +228,7 @@ impl Format for Json {
                 (false, false) => "per-call",
             },
             budget: table.budget,
-            filter: heading.filter.iter().map(|(option, list)| ((*option).into(), list.as_str().into())).collect(),
+            filter: filter_json(&heading.filter),
         };
         if self.framing == Framing::Document {
             write!(out, "{{\"header\":")?;

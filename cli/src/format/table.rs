@@ -178,12 +178,12 @@ pub(crate) fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<
         words::encoding_name(table.encoding),
         if heading.exact { "exact" } else { "folded" },
     )?;
-    write_filter(out, heading)
+    write_filter(out, &heading.filter)
 }
 
-/// Says which rows were asked for, if not all.
-fn write_filter(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
-    let options: Vec<String> = heading.filter.iter().map(|(option, list)| format!("{option} {list}")).collect();
+/// Says which rows were asked for by `filter`, options and their lists, if not all.
+pub(super) fn write_filter(out: &mut dyn Write, filter: &[(&'static str, String)]) -> io::Result<()> {
+    let options: Vec<String> = filter.iter().map(|(option, list)| format!("{option} {list}")).collect();
     match options.is_empty() {
         true => Ok(()),
         false => writeln!(out, "# only rows of {}", options.join("; ")),

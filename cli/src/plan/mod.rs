@@ -11,7 +11,7 @@ use self::machine::{AuditPlan, DiffPlan, RmapPlan};
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::filter::Filter;
+use crate::filter::{Filter, Wanted};
 use crate::format::columns::{parse_columns, usual, Column};
 use crate::format::frames::FramesFormat;
 use crate::format::json::{Framing, Json};
@@ -104,8 +104,8 @@ pub(crate) struct FramesPlan {
     pub(crate) input: Option<PathBuf>,
     /// Which physical addresses.
     pub(crate) range: AddressRange,
-    /// Only frames that the host or the hypervisor has in one of these states; all if empty.
-    pub(crate) states: Vec<String>,
+    /// Which frames.
+    pub(crate) filter: Filter,
     /// Frames per call, 0 for the default.
     pub(crate) budget: u32,
     /// How to write them.
@@ -117,11 +117,11 @@ impl FramesPlan {
         if frames.input.is_some() && frames.budget.is_some() {
             return Err(Failure::new(ExitCode::UsageOrIo, "--budget asks EL2: it does not go with -i FILE"));
         }
-        let rows = !frames.summary;
+        let Wanted { filter, rows } = frames.rows.into();
         Ok(Self {
             input: frames.input,
             range: frames.range.unwrap_or(AddressRange::ALL),
-            states: frames.states,
+            filter,
             budget: frames.budget.unwrap_or(0),
             format: match frames.json {
                 true => FramesFormat::Json { rows },
@@ -309,7 +309,8 @@ impl DumpPlan {
             Style::Ptdump(Dialect::V10) => input.check_stage2("--format ptdump-v10")?,
             Style::Ptdump(Dialect::Android) => input.check_stage2("--format ptdump-android")?,
         }
-        if dump.summary && matches!(style, Style::Ptdump(_)) {
+        let Wanted { filter, rows } = dump.rows.into();
+        if !rows && matches!(style, Style::Ptdump(_)) {
             return usage("--summary has nothing to leave in --format ptdump: there are only rows");
         }
         if dump.no_headings && !matches!(style, Style::Table(_)) {
@@ -323,8 +324,8 @@ impl DumpPlan {
             atomic: dump.atomic,
             tables: false,
             budget: dump.budget.unwrap_or(0),
-            filter: dump.filters.into(),
-            rows: !dump.summary,
+            filter,
+            rows,
             style,
             headings: !dump.no_headings,
             color,

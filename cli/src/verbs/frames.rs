@@ -13,8 +13,6 @@ use crate::plan::FramesPlan;
 use crate::reader::{Event, Reader};
 use crate::source::device::Query;
 use crate::source::{SlotSource, SourceError};
-use crate::words;
-use crate::words::{frame_state, hyp_state};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{Fact, SlotHeader, SlotKind};
 use s2dump_abi::version::features;
@@ -73,22 +71,11 @@ impl Shown<'_> {
     }
 
     fn write(&mut self, row: Option<FrameRow>, context: &mut Context<'_>) -> Result<(), Stop> {
-        let Some(row) = row.filter(|row| self.is_wanted(row)) else { return Ok(()) };
+        let is_wanted =
+            |row: &FrameRow| self.plan.filter.is_frame_wanted(row.decode(Encoding(self.slot.encoding)), row.is_nomap);
+        let Some(row) = row.filter(is_wanted) else { return Ok(()) };
         self.rows += 1;
         Ok(self.writer.row(context.out, &row)?)
-    }
-
-    /// Returns whether one of its states was asked for.
-    fn is_wanted(&self, row: &FrameRow) -> bool {
-        let states = &self.plan.states;
-        if states.is_empty() {
-            return true;
-        }
-        let is_one = |word: &'static str| states.iter().any(|state| state == words::bare(word));
-        match row.decode(Encoding(self.slot.encoding)) {
-            Some(frame) => is_one(frame_state(frame.host)) || is_one(hyp_state(&frame)),
-            None => row.is_nomap && is_one("nomap"),
-        }
     }
 }
 
@@ -111,7 +98,7 @@ fn show<S: SlotSource>(
                     issues += 1;
                     context.note(format_args!("only frames from {:#x} on were captured", slot.start));
                 }
-                let writer = FramesWriter::begin(plan.format, &slot, range, context.out)?;
+                let writer = FramesWriter::begin(plan.format, &slot, range, &plan.filter.options(), context.out)?;
                 let marks = Marks::of_memory(&facts);
                 shown = Some(Shown { plan, writer, slot, marks, held: None, rows: 0 });
             }
