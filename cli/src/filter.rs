@@ -8,9 +8,13 @@ use crate::leaf;
 use crate::meaning;
 use crate::model::{Row, TableFacts};
 use crate::words;
+use s2dump_abi::slot::RecordKind;
 use s2dump_vmsa::pkvm::{Frame, Owner};
 use s2dump_vmsa::Level;
 use std::fmt;
+
+/// The word that `--state` takes of entries that lead to a table.
+pub(crate) const TABLE: &str = "table";
 
 /// The words that `--state` takes: states of leaves, what other entries say, and what addresses are by themselves.
 pub(crate) const STATES: [&str; 24] = [
@@ -165,6 +169,7 @@ fn own_state(row: &Row, table: &TableFacts) -> Option<&'static str> {
     }
     match row.kind {
         _ if row.is_hole() => Some("hole"),
+        RecordKind::TABLE => Some(TABLE),
         kind => {
             meaning::annotation(row, table).map(|(word, _)| word).or_else(|| words::wrong_kind(kind)).map(words::bare)
         }
@@ -294,7 +299,7 @@ mod tests {
         use crate::args::rows::{states, Filters};
         use clap::Parser;
         #[derive(Parser)]
-        #[command(mut_arg("states", |arg| states(arg, &[&STATES, &FRAME_STATES], "")))]
+        #[command(mut_arg("states", |arg| states(arg, &[&[TABLE], &STATES, &FRAME_STATES], "")))]
         struct Options {
             #[command(flatten)]
             filters: Filters,

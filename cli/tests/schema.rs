@@ -121,6 +121,9 @@ fn output_is_what_the_schema_says() {
     commands.extend(["", "--summary", "--state owned"].map(|more| format!("frames -i machine.s2d --json {more}")));
     commands.push("dump -i machine.s2d host --format json --state donated --owner vm:0x1000,hyp --level 3".into());
     commands.push("dump -i machine.s2d host --format json --rights rwx --summary".into());
+    for filter in ["--state owned,hole", "--level 3 --rights rw- --summary", "--owner hyp,vm:0x1000"] {
+        commands.push(format!("walk -i pkvm.s2d vm:0x1000 0x80008123 --json {filter}"));
+    }
     commands.push("frames -i machine.s2d --json --rights rwx".into());
     commands.extend(["host", "hyp", "vm:0x1000"].map(|name| format!("stat -i machine.s2d {name} --json")));
     commands.extend(["odd.s2d", "folded.s2d", "gone.s2d", "tables.s2d"].map(|name| format!("stat -i {name} --json")));

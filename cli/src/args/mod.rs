@@ -6,7 +6,7 @@ pub(crate) mod image;
 pub(crate) mod machine;
 pub(crate) mod rows;
 
-use crate::filter::FRAME_STATES;
+use crate::filter::{FRAME_STATES, STATES, TABLE};
 use crate::numbers::{self, parse_number, parse_range, AddressRange};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rows::{Filters, Rows};
@@ -290,11 +290,18 @@ pub(crate) struct Frames {
 
 const WALK_HELP: &str = "\
 The exit code is 0 also if the address is not mapped or every access to it faults, because that is an answer. It is 6 if
-the walk stops where the MMU would go on (at a loop, or at a table that cannot be read), because then none is known.";
+the walk stops where the MMU would go on (at a loop, or at a table that cannot be read), because then none is known.
+Filters choose which steps are shown; where the address goes is told in any case.";
+
+const OF_STEPS: &str = "Only steps with one of these states or annotations: table, or the words of dump";
+
+const STEPS_SUMMARY: &str = "Leave out the steps: only where the address goes";
 
 /// Arguments of `walk`.
 #[derive(Args, Debug)]
 #[command(after_help = WALK_HELP, allow_missing_positional = true)]
+#[command(mut_arg("states", |arg| rows::states(arg, &[&[TABLE], &STATES], OF_STEPS)))]
+#[command(mut_arg("summary", |arg| arg.help(STEPS_SUMMARY)))]
 pub(crate) struct Walk {
     /// The table: host, hyp, or of a VM vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name). It does not
     /// go with --ram.
@@ -305,6 +312,9 @@ pub(crate) struct Walk {
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
+    /// Which steps.
+    #[command(flatten)]
+    pub(crate) rows: Rows,
     /// Print one JSON object; errors are JSON too, on standard error.
     #[arg(long)]
     pub(crate) json: bool,

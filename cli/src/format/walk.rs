@@ -2,8 +2,9 @@
 //! A walk: the descriptor at each level for one input address, and where it ends.
 
 use super::hex::Hex;
-use super::json::{TableJson, FORMAT_VERSION};
+use super::json::{filter_json, FilterJson, TableJson, FORMAT_VERSION};
 use super::json_row::RowJson;
+use crate::filter::{Filter, Wanted};
 use crate::leaf;
 use crate::meaning;
 use crate::model::{Missing, Row, TableFacts};
@@ -64,21 +65,11 @@ impl Walk {
         }
     }
 
-    /// Writes it for people.
-    pub(crate) fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes it for people, of its steps those that are `wanted`.
+    pub(crate) fn write_text(&self, out: &mut dyn Write, wanted: &Wanted) -> io::Result<()> {
         writeln!(out, "{} input address {:#x}", self.table.name(), self.address)?;
-        writeln!(out, "LV TABLE              INDEX DESCRIPTOR         MEANING")?;
-        let mut next_table = (!self.from_leaves).then_some(self.table.root);
-        if let (true, Some(step)) = (self.from_leaves, self.steps.first()) {
-            for level in self.table.geometry.start_level().get()..step.level.get() {
-                writeln!(out, "L{level:<2}-                      - -                  not in the capture")?;
-            }
-        }
-        for step in &self.steps {
-            let table = next_table.map_or("-".into(), |table| format!("{table:#018x}"));
-            let (level, index, raw) = (step.level.get(), self.index(step), step.raw);
-            writeln!(out, "L{level:<2}{table:<18} {index:>5} {raw:#018x} {}", self.meaning(step))?;
-            next_table = step.oa.filter(|_| step.kind == RecordKind::TABLE);
+        if wanted.rows {
+            self.write_steps(out, &wanted.filter)?;
         }
         if self.is_dying {
             writeln!(out, "INCOMPLETE: the VM is being torn down, so pages that it had may be missing")?;
@@ -92,6 +83,28 @@ impl Walk {
             }
             End::Stopped(why) => writeln!(out, "not known: {why}"),
         }
+    }
+
+    fn write_steps(&self, out: &mut dyn Write, filter: &Filter) -> io::Result<()> {
+        writeln!(out, "LV TABLE              INDEX DESCRIPTOR         MEANING")?;
+        let mut next_table = (!self.from_leaves).then_some(self.table.root);
+        if let (true, Some(step)) = (self.from_leaves, self.steps.first()) {
+            let levels = self.table.geometry.start_level().get()..step.level.get();
+            // Whether these fit is not known, but for their level.
+            let may_fit = |level: &i8| filter.levels.is_empty() || filter.levels.iter().any(|one| one.get() == *level);
+            for level in levels.filter(may_fit) {
+                writeln!(out, "L{level:<2}-                      - -                  not in the capture")?;
+            }
+        }
+        for step in &self.steps {
+            let table = next_table.map_or("-".into(), |table| format!("{table:#018x}"));
+            let (level, index, raw) = (step.level.get(), self.index(step), step.raw);
+            if filter.is_wanted(step, &self.table) {
+                writeln!(out, "L{level:<2}{table:<18} {index:>5} {raw:#018x} {}", self.meaning(step))?;
+            }
+            next_table = step.oa.filter(|_| step.kind == RecordKind::TABLE);
+        }
+        Ok(())
     }
 
     /// Says what a stage-1 table says about everything below it.
@@ -159,8 +172,8 @@ impl Walk {
         text + " -> " + &to
     }
 
-    /// Writes it as one JSON object.
-    pub(crate) fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes it as one JSON object, of its steps those that are `wanted`.
+    pub(crate) fn write_json(&self, out: &mut dyn Write, wanted: &Wanted) -> io::Result<()> {
         #[derive(Serialize)]
         struct WalkJson {
             r#type: &'static str,
@@ -170,6 +183,8 @@ impl Walk {
             table: TableJson,
             address: Hex,
             upper_levels_known: bool,
+            #[serde(skip_serializing_if = "FilterJson::is_empty")]
+            filter: FilterJson,
             steps: Vec<RowJson>,
             mapped: Option<bool>,
             fault: Option<&'static str>,
@@ -178,6 +193,7 @@ impl Walk {
             dying: bool,
         }
         let end = self.end();
+        let is_shown = |step: &&Row| wanted.rows && wanted.filter.is_wanted(step, &self.table);
         let walk = WalkJson {
             r#type: "walk",
             format: "s2dump.walk",
@@ -185,7 +201,8 @@ impl Walk {
             table: TableJson::new(&self.table, self.vm.as_ref()),
             address: Hex(self.address),
             upper_levels_known: !self.from_leaves,
-            steps: self.steps.iter().map(|step| RowJson::new("step", step, &self.table)).collect(),
+            filter: filter_json(&wanted.filter.options()),
+            steps: self.steps.iter().filter(is_shown).map(|step| RowJson::new("step", step, &self.table)).collect(),
             mapped: match end {
                 End::Output(_) | End::Jumps => Some(true),
                 End::Fault(..) => Some(false),

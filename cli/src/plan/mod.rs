@@ -138,6 +138,8 @@ pub(crate) struct WalkPlan {
     pub(crate) input: Input,
     /// Which address.
     pub(crate) address: u64,
+    /// Which steps.
+    pub(crate) wanted: Wanted,
     /// As JSON.
     pub(crate) json: bool,
 }
@@ -217,7 +219,8 @@ impl Plan {
             Verb::Stat(stat) => Self::Dump(DumpPlan::of_stat(stat, cli.color)?),
             Verb::Walk(walk) => {
                 let input = Input::new(walk.target, walk.input, walk.image, "walk")?;
-                Self::Walk(WalkPlan { input, address: walk.address, json: walk.json })
+                let wanted = walk.rows.into();
+                Self::Walk(WalkPlan { input, address: walk.address, wanted, json: walk.json })
             }
             Verb::Frames(frames) => Self::Frames(FramesPlan::new(frames)?),
             Verb::Rmap(rmap) => Self::Rmap(RmapPlan::new(rmap)?),

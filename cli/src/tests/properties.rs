@@ -35,6 +35,7 @@ fn read(bytes: Vec<u8>) -> (Vec<Event>, u64) {
 /// Writes all events in all formats.
 fn write_all(events: &[Event]) {
     use crate::args::{Color, Selector};
+    use crate::filter::Wanted;
     use crate::format::{vms, walk::Walk, Heading, Trailer};
     use crate::plan::Plan;
     use clap::Parser;
@@ -94,7 +95,8 @@ fn write_all(events: &[Event]) {
                         from_leaves: false,
                         is_dying: false,
                     };
-                    walk.write_text(&mut out).unwrap();
+                    let all = Wanted { filter: plan.filter.clone(), rows: plan.rows };
+                    walk.write_text(&mut out, &all).unwrap();
                 }
                 Event::Table(_)
                 | Event::Frames(_)

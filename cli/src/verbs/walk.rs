@@ -37,8 +37,8 @@ pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode
         Input::Image(image) => from_image(image, address, context)?,
     };
     match plan.json {
-        true => walk.write_json(context.out)?,
-        false => walk.write_text(context.out)?,
+        true => walk.write_json(context.out, &plan.wanted)?,
+        false => walk.write_text(context.out, &plan.wanted)?,
     }
     if walk.is_dying {
         return Err(Failure::from_status(Status::VM_DYING, &walk.table.name()).into());
