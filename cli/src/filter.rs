@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which rows are wanted: by state, level, rights, owner. Each is a list, of which one must fit; all that are given must fit.
 //!
-//! Not only rows of a table: also page frames. What has no level, rights or owner does not fit
+//! Not only rows of a table: also its pages and page frames. What has no level, rights or owner does not fit
 //! a list of them.
 
 use crate::leaf;
@@ -13,7 +13,7 @@ use s2dump_vmsa::pkvm::{Frame, Owner};
 use s2dump_vmsa::Level;
 use std::fmt;
 
-/// The word that `--state` takes of entries that lead to a table.
+/// The word that `--state` takes of table pages and of entries that lead to one.
 pub(crate) const TABLE: &str = "table";
 
 /// The words that `--state` takes: states of leaves, what other entries say, and what addresses are by themselves.
@@ -163,6 +163,11 @@ impl fmt::Display for OwnedBy {
     }
 }
 
+/// Returns the word of [`STATES`] or [`TABLE`] that says most of `row`: what it is by its address, else by itself.
+pub(crate) fn state(row: &Row, table: &TableFacts) -> &'static str {
+    words::mark(row.mark).or_else(|| own_state(row, table)).unwrap_or("-")
+}
+
 fn own_state(row: &Row, table: &TableFacts) -> Option<&'static str> {
     if let Some(leaf) = leaf::of_row(row, table) {
         return leaf.page_state(table).map(words::bare).or(Some("none"));
@@ -205,6 +210,14 @@ impl Filter {
             && (self.levels.is_empty() || self.levels.contains(&row.level))
             && (self.rights.is_empty() || self.has_rights(row, table))
             && (self.owners.is_empty() || self.has_owner(row, table))
+    }
+
+    /// Returns whether a page of entries of `level` is wanted.
+    pub(crate) fn is_table_wanted(&self, level: i8) -> bool {
+        (self.states.is_empty() || self.has_word([TABLE]))
+            && (self.levels.is_empty() || self.levels.iter().any(|wanted| wanted.get() == level))
+            && self.rights.is_empty()
+            && self.owners.is_empty()
     }
 
     /// Returns whether a page frame is wanted: in which state the host or the hypervisor has it, if that is kept and known.
@@ -328,6 +341,16 @@ mod tests {
         assert!(!is_wanted(&["no-page"], Some(android), false), "what is not kept");
         for options in ["--level 3", "--rights ...", "--owner hyp", "--state shared-owned --level 3"] {
             assert!(!filter(options).is_frame_wanted(shared, false), "{options}");
+        }
+    }
+
+    #[test]
+    fn table_pages_fit_by_level_and_one_word() {
+        for options in ["", "--state table", "--level 2", "--level 1,2 --state table,hole"] {
+            assert!(filter(options).is_table_wanted(2), "{options}");
+        }
+        for options in ["--state hole", "--level 1,3", "--state table --level 3", "--rights ...", "--owner hyp"] {
+            assert!(!filter(options).is_table_wanted(2), "{options}");
         }
     }
 }

@@ -122,6 +122,7 @@ fn output_is_what_the_schema_says() {
     commands.push("dump -i machine.s2d host --format json --state donated --owner vm:0x1000,hyp --level 3".into());
     commands.push("dump -i machine.s2d host --format json --rights rwx --summary".into());
     for filter in ["--state owned,hole", "--level 3 --rights rw- --summary", "--owner hyp,vm:0x1000"] {
+        commands.push(format!("rmap -i pkvm.s2d 0x40000000+64M --json {filter}"));
         commands.push(format!("walk -i pkvm.s2d vm:0x1000 0x80008123 --json {filter}"));
     }
     commands.push("frames -i machine.s2d --json --rights rwx".into());

@@ -2,7 +2,9 @@
 //! Arguments of the verbs that look at a whole machine.
 
 use super::image::Image;
+use super::rows::{self, Rows};
 use super::Selector;
+use crate::filter::{FRAME_STATES, STATES, TABLE};
 use crate::numbers::{parse_pa_span, AddressRange};
 use clap::Args;
 use std::path::PathBuf;
@@ -12,16 +14,27 @@ The exit code is 6 if a table could not be read, because then what maps the page
 kvm-arm.s2dump=on,hyp that is EL2's own.
 With --ram one table is looked in, the one of the registers: where it maps the memory, and which of its table pages are there.
 An image does not tell where the other tables are, nor the states of page frames. For several tables, ask once for each.
+--level chooses entries and table pages, --rights pages and blocks, --owner the host's entries: frames pass none of the three.
 
 Examples:
   s2dump rmap 0x48a1_2000
   s2dump rmap 0x4000_0000+2M --json
+  s2dump rmap 1G+2G --rights .wx
+  s2dump rmap 1G+2G --state table --summary
   s2dump rmap -i machine.s2d 0x48a1_2000
   s2dump rmap --ram ram.bin@0x4000_0000 --vtcr 0x80023558 --vttbr 0x1000041000000 0x48a1_2000";
+
+const OF_USES: &str = "\
+Only uses with one of these states or annotations: table (a table page), the words of dump, or those of frames, of the host \
+or of the hypervisor";
+
+const USES_SUMMARY: &str = "Leave out the uses: only how many there are of each table and state, and of how many bytes";
 
 /// Arguments of `rmap`.
 #[derive(Args, Debug)]
 #[command(after_help = RMAP_HELP)]
+#[command(mut_arg("states", |arg| rows::states(arg, &[&[TABLE], &STATES, &FRAME_STATES], OF_USES)))]
+#[command(mut_arg("summary", |arg| arg.help(USES_SUMMARY)))]
 pub(crate) struct Rmap {
     /// The physical address, or a range of them: A, A..B or A+LENGTH; see `s2dump --help` for numbers.
     #[arg(value_parser = parse_pa_span, value_name = "PA|RANGE")]
@@ -29,6 +42,9 @@ pub(crate) struct Rmap {
     /// Read a capture (a file or a pipe, made by capture --all) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
+    /// Which uses.
+    #[command(flatten)]
+    pub(crate) rows: Rows,
     /// Print one JSON object; errors are JSON too, on standard error.
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,15 +2,21 @@
 //! Who uses physical memory, for people and as JSON.
 
 use super::hex::Hex;
-use super::json::FORMAT_VERSION;
+use super::json::{filter_json, FilterJson, FORMAT_VERSION};
+use super::table::write_filter;
+use crate::filter::{self, Wanted};
 use crate::leaf;
 use crate::machine::uses::{Kind, Use};
 use crate::machine::Machine;
 use crate::meaning;
-use crate::numbers::AddressRange;
+use crate::numbers::{AddressRange, Size};
 use crate::words;
+use s2dump_vmsa::pkvm::Frame;
 use serde::Serialize;
 use std::io::{self, Write};
+
+/// What is said to use a frame of which pKVM keeps something.
+const FRAMES: &str = "frames";
 
 /// A use in words.
 #[derive(Serialize)]
@@ -56,7 +62,7 @@ fn line(used: &Use<'_>, machine: &Machine) -> Line {
         Kind::Frame(raw) => Line {
             start,
             end,
-            by: "frames".into(),
+            by: FRAMES.into(),
             ia: None,
             level: None,
             rights: None,
@@ -66,8 +72,58 @@ fn line(used: &Use<'_>, machine: &Machine) -> Line {
     }
 }
 
-/// Writes `uses` of `machine` for people.
-pub(crate) fn write_text(out: &mut dyn Write, uses: &[Use<'_>], machine: &Machine) -> io::Result<()> {
+/// Uses of one state in one table, or of page frames.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Total {
+    by: String,
+    /// The word of `--state`; of page frames, what pKVM keeps but for counts.
+    state: String,
+    uses: u64,
+    size_bytes: u64,
+}
+
+/// Adds up `uses` by table and state, in the order in which they come.
+fn totals(uses: &[Use<'_>], machine: &Machine) -> Vec<Total> {
+    let mut totals: Vec<Total> = Vec::new();
+    for used in uses {
+        let (by, state) = match &used.kind {
+            Kind::Entry(row, table) => (table.name(), filter::state(row, table).to_owned()),
+            Kind::Table(table, ..) => (table.name(), filter::TABLE.to_owned()),
+            Kind::Frame(None) => (FRAMES.to_owned(), "nomap".to_owned()),
+            Kind::Frame(Some(raw)) => {
+                let frame = machine.frames.decode(*raw).map(|frame| Frame { refcount: 0, share_count: 0, ..frame });
+                (FRAMES.to_owned(), words::frame(frame))
+            }
+        };
+        let known = totals.iter().position(|total| (&total.by, &total.state) == (&by, &state));
+        let at = known.unwrap_or_else(|| {
+            totals.push(Total { by, state, uses: 0, size_bytes: 0 });
+            totals.len() - 1
+        });
+        totals[at].uses += 1;
+        totals[at].size_bytes = totals[at].size_bytes.saturating_add(used.end - used.pa);
+    }
+    totals
+}
+
+/// Writes `uses` of `machine`, which are those that are `wanted`, or what they add up to, for people.
+pub(crate) fn write_text(out: &mut dyn Write, wanted: &Wanted, uses: &[Use<'_>], machine: &Machine) -> io::Result<()> {
+    write_filter(out, &wanted.filter.options())?;
+    match wanted.rows {
+        true => write_uses(out, uses, machine),
+        false => write_totals(out, uses, machine),
+    }
+}
+
+fn write_totals(out: &mut dyn Write, uses: &[Use<'_>], machine: &Machine) -> io::Result<()> {
+    writeln!(out, "{:<10} {:<40} {:>8} {:>9}", "BY", "STATE", "USES", "BYTES")?;
+    for Total { by, state, uses, size_bytes } in totals(uses, machine) {
+        writeln!(out, "{by:<10} {state:<40} {uses:>8} {:>9}", Size(size_bytes).to_string())?;
+    }
+    Ok(())
+}
+
+fn write_uses(out: &mut dyn Write, uses: &[Use<'_>], machine: &Machine) -> io::Result<()> {
     writeln!(out, "{:<37} {:<10} {:<18} {:<2} {:<3} STATE", "PHYSICAL ADDRESSES", "BY", "AT", "LV", "RWX")?;
     for used in uses {
         let line = line(used, machine);
@@ -80,10 +136,10 @@ pub(crate) fn write_text(out: &mut dyn Write, uses: &[Use<'_>], machine: &Machin
     Ok(())
 }
 
-/// Writes `uses` of `span` as one JSON object.
+/// Writes `uses` of `span`, which are those that are `wanted`, as one JSON object.
 pub(crate) fn write_json(
     out: &mut dyn Write,
-    span: AddressRange,
+    (span, wanted): (AddressRange, &Wanted),
     uses: &[Use<'_>],
     unread: &[String],
     machine: &Machine,
@@ -95,13 +151,18 @@ pub(crate) fn write_json(
         version: &'static str,
         start: Hex,
         end: Hex,
+        #[serde(skip_serializing_if = "FilterJson::is_empty")]
+        filter: FilterJson,
         uses: Vec<Line>,
+        totals: Vec<Total>,
         /// Tables that were not read.
         unread: &'a [String],
     }
-    let uses = uses.iter().map(|used| line(used, machine)).collect();
+    let (filter, totals) = (filter_json(&wanted.filter.options()), totals(uses, machine));
+    let uses = uses.iter().filter(|_| wanted.rows).map(|used| line(used, machine)).collect();
     let (start, end) = (Hex(span.start), Hex(span.end));
     let (format, version) = ("s2dump.rmap", FORMAT_VERSION);
-    serde_json::to_writer(&mut *out, &Rmap { r#type: "rmap", format, version, start, end, uses, unread })?;
+    let rmap = Rmap { r#type: "rmap", format, version, start, end, filter, uses, totals, unread };
+    serde_json::to_writer(&mut *out, &rmap)?;
     writeln!(out)
 }

@@ -7,6 +7,7 @@ use crate::args::Selector;
 use crate::audit::rules::{find, Rule, RULES};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::filter::Wanted;
 use crate::numbers::AddressRange;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(crate) struct RmapPlan {
     pub(crate) span: AddressRange,
     /// Which tables: all of the device or a capture, or the one of an image.
     pub(crate) input: Input,
+    /// Which uses.
+    pub(crate) wanted: Wanted,
     /// As JSON.
     pub(crate) json: bool,
 }
@@ -27,7 +30,7 @@ impl RmapPlan {
     pub(super) fn new(rmap: Rmap) -> Result<Self, Failure> {
         let all = rmap.image.ram.is_empty().then_some(Selector::All);
         let input = Input::new(all, rmap.input, rmap.image, "look in")?;
-        Ok(Self { span: rmap.span, input, json: rmap.json })
+        Ok(Self { span: rmap.span, input, wanted: rmap.rows.into(), json: rmap.json })
     }
 }
 

@@ -7,9 +7,10 @@ use super::suspicion::Suspicion;
 use super::{address_in, open_image, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::filter::Filter;
 use crate::format::rmap;
 use crate::machine::tree::Tree;
-use crate::machine::uses::uses;
+use crate::machine::uses::{uses, Kind};
 use crate::machine::Machine;
 use crate::model::{Missing, Row};
 use crate::numbers::AddressRange;
@@ -37,15 +38,24 @@ pub(super) fn run(plan: &RmapPlan, context: &mut Context<'_>) -> Result<ExitCode
     if machine.trees.is_empty() {
         return Err(Failure::new(ExitCode::UsageOrIo, "no table was read").into());
     }
-    let uses = uses(&machine, plan.span.start, plan.span.end);
+    let mut uses = uses(&machine, plan.span.start, plan.span.end);
+    uses.retain(|used| is_wanted(&used.kind, &plan.wanted.filter, &machine));
     match plan.json {
-        true => rmap::write_json(context.out, plan.span, &uses, &unread, &machine)?,
-        false => rmap::write_text(context.out, &uses, &machine)?,
+        true => rmap::write_json(context.out, (plan.span, &plan.wanted), &uses, &unread, &machine)?,
+        false => rmap::write_text(context.out, &plan.wanted, &uses, &machine)?,
     }
     if !unread.is_empty() {
         context.note(format_args!("not read, or not all: {}", unread.join(", ")));
     }
     Ok(if unread.is_empty() { code } else { ExitCode::Partial })
+}
+
+fn is_wanted(kind: &Kind<'_>, filter: &Filter, machine: &Machine) -> bool {
+    match *kind {
+        Kind::Entry(ref row, table) => filter.is_wanted(row, table),
+        Kind::Table(_, level, _) => filter.is_table_wanted(level),
+        Kind::Frame(raw) => filter.is_frame_wanted(raw.and_then(|raw| machine.frames.decode(raw)), raw.is_none()),
+    }
 }
 
 /// Reads what the table of an image has about `span`; also returns its name if not all was read, and the exit code if it was.
