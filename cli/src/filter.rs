@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which rows are wanted: by state, level, rights, owner. Each is a list, of which one must fit; all that are given must fit.
 //!
-//! Not only rows of a table: also its pages and page frames. What has no level, rights or owner does not fit
+//! Not only rows of a table: also its pages, page frames, and what is not there. What has no level, rights or owner does not fit
 //! a list of them.
 
 use crate::leaf;
@@ -230,6 +230,11 @@ impl Filter {
         self.asks_no_more_than(states)
     }
 
+    /// Returns whether a place without an entry is wanted: it is as good as a hole.
+    pub(crate) fn is_absence_wanted(&self) -> bool {
+        self.asks_no_more_than(["hole"])
+    }
+
     /// Returns whether what has only a state, one of `words`, is wanted.
     fn asks_no_more_than<'w>(&self, words: impl IntoIterator<Item = &'w str>) -> bool {
         (self.states.is_empty() || self.has_word(words))
@@ -351,6 +356,16 @@ mod tests {
         }
         for options in ["--state hole", "--level 1,3", "--state table --level 3", "--rights ...", "--owner hyp"] {
             assert!(!filter(options).is_table_wanted(2), "{options}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_only_hole_fits() {
+        for options in ["", "--state hole", "--state owned,hole"] {
+            assert!(filter(options).is_absence_wanted(), "{options}");
+        }
+        for options in ["--state none", "--state hole --level 3", "--rights ...", "--owner hyp"] {
+            assert!(!filter(options).is_absence_wanted(), "{options}");
         }
     }
 }

@@ -123,6 +123,7 @@ fn output_is_what_the_schema_says() {
     commands.push("dump -i machine.s2d host --format json --rights rwx --summary".into());
     for filter in ["--state owned,hole", "--level 3 --rights rw- --summary", "--owner hyp,vm:0x1000"] {
         commands.push(format!("rmap -i pkvm.s2d 0x40000000+64M --json {filter}"));
+        commands.push(format!("diff pkvm.s2d later.s2d --json {filter}"));
         commands.push(format!("walk -i pkvm.s2d vm:0x1000 0x80008123 --json {filter}"));
     }
     commands.push("frames -i machine.s2d --json --rights rwx".into());

@@ -90,16 +90,30 @@ A line that begins with - is what was said first, one with + what is said now. T
 difference, and neither are references of page frames. Slots of EL2's fixmap, which name any page for a moment, and pages that
 s2dump shares with EL2 while it reads are left out, and a note tells how many ranges that were. Of the host's table, identity
 leaves come and go with its accesses; they are told, because the table did change.
-The exit code is 0 if the two say the same, 1 if not, as of diff(1), and 6 if a table could not be compared.
+Filters choose changes of which the old or the new side fits; of page frames only --state can. --state hole is what was added
+or removed.
+The exit code is 0 if the two say the same, 1 if not, as of diff(1), and 6 if a table could not be compared. With filters, what
+does not pass them is no difference.
 
 Examples:
   s2dump diff before.s2d after.s2d
+  s2dump diff before.s2d after.s2d --state shared-owned,shared-borrowed
+  s2dump diff before.s2d after.s2d --summary
   s2dump diff before.s2d --live host
   s2dump diff --live vm:0x1000 --wait 10";
+
+const OF_CHANGES: &str = "\
+Only changes from or to one of these states or annotations: the words of dump (hole: of nothing), or those of frames, of the \
+host or of the hypervisor";
+
+const CHANGES_SUMMARY: &str = "\
+Leave out the changes: only how many ranges were added, removed or changed, and in what, in each table, and of how many bytes";
 
 /// Arguments of `diff`.
 #[derive(Args, Debug)]
 #[command(after_help = DIFF_HELP)]
+#[command(mut_arg("states", |arg| rows::states(arg, &[&STATES, &FRAME_STATES], OF_CHANGES)))]
+#[command(mut_arg("summary", |arg| arg.help(CHANGES_SUMMARY)))]
 pub(crate) struct Diff {
     /// The capture that was made first.
     pub(crate) old: Option<PathBuf>,
@@ -112,6 +126,9 @@ pub(crate) struct Diff {
     /// Seconds between two readings of the machine.
     #[arg(long, value_name = "SECONDS", default_value_t = 1, requires = "live")]
     pub(crate) wait: u32,
+    /// Which changes.
+    #[command(flatten)]
+    pub(crate) rows: Rows,
     /// Print JSON, one object in each line; errors are JSON too, on standard error.
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,7 +2,8 @@
 //! What changed, for people as diff(1) writes it, and as JSON.
 
 use super::hex::Hex;
-use super::json::FORMAT_VERSION;
+use super::json::{filter_json, FilterJson, FORMAT_VERSION};
+use crate::filter::Wanted;
 use crate::machine::differ::{Change, Said};
 use crate::numbers::Size;
 use serde::Serialize;
@@ -27,12 +28,68 @@ pub(crate) fn write_text(out: &mut dyn Write, changes: &[Change]) -> io::Result<
     Ok(())
 }
 
+/// Changes of one kind in one table, or of page frames.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Total<'a> {
+    of: &'a str,
+    /// added, removed or changed.
+    change: &'static str,
+    /// What is said otherwise, of what is changed.
+    r#in: Vec<&'static str>,
+    ranges: u64,
+    size_bytes: u64,
+}
+
+/// Adds up `changes` by table and kind, in the order in which they come.
+fn totals(changes: &[Change]) -> Vec<Total<'_>> {
+    let mut totals: Vec<Total<'_>> = Vec::new();
+    for Change { of, start, end, old, new } in changes {
+        let (change, r#in) = match (old, new) {
+            (None, _) => ("added", Vec::new()),
+            (_, None) => ("removed", Vec::new()),
+            (Some(old), Some(new)) => ("changed", differing(old, new)),
+        };
+        let known = totals.iter().position(|total| (total.of, total.change, &total.r#in) == (of, change, &r#in));
+        let at = known.unwrap_or_else(|| {
+            totals.push(Total { of, change, r#in, ranges: 0, size_bytes: 0 });
+            totals.len() - 1
+        });
+        totals[at].ranges += 1;
+        totals[at].size_bytes = totals[at].size_bytes.saturating_add(end - start);
+    }
+    totals
+}
+
+/// Returns what two sides say otherwise.
+fn differing(old: &Said, new: &Said) -> Vec<&'static str> {
+    [
+        ("rights", old.rights != new.rights),
+        ("memory", old.memory != new.memory),
+        ("state", old.state != new.state),
+        ("address", old.address != new.address),
+    ]
+    .into_iter()
+    .filter_map(|(what, differs)| differs.then_some(what))
+    .collect()
+}
+
+/// Writes what `changes` add up to for people.
+pub(crate) fn write_totals(out: &mut dyn Write, changes: &[Change]) -> io::Result<()> {
+    writeln!(out, "{:<10} {:<7} {:<27} {:>8} {:>9}", "OF", "CHANGE", "IN", "RANGES", "BYTES")?;
+    for Total { of, change, r#in, ranges, size_bytes } in totals(changes) {
+        let what = if r#in.is_empty() { "-".into() } else { r#in.join(",") };
+        writeln!(out, "{of:<10} {change:<7} {what:<27} {ranges:>8} {:>9}", Size(size_bytes).to_string())?;
+    }
+    Ok(())
+}
+
 /// Writes `changes` as JSON, one in each line, and a line in the end that also tells how many ranges were `left_out`.
 pub(crate) fn write_json(
     out: &mut dyn Write,
     changes: &[Change],
     left_out: usize,
     unread: &[String],
+    wanted: &Wanted,
 ) -> io::Result<()> {
     #[derive(Serialize)]
     struct SaidJson<'a> {
@@ -55,7 +112,10 @@ pub(crate) fn write_json(
         r#type: &'static str,
         format: &'static str,
         version: &'static str,
+        #[serde(skip_serializing_if = "FilterJson::is_empty")]
+        filter: FilterJson,
         changes: usize,
+        totals: Vec<Total<'a>>,
         /// Ranges that changed though nothing happened.
         left_out: usize,
         unread: &'a [String],
@@ -68,14 +128,15 @@ pub(crate) fn write_json(
             address: said.address.map(Hex),
         })
     }
-    for change in changes {
+    for change in changes.iter().filter(|_| wanted.rows) {
         let (start, end) = (Hex(change.start), Hex(change.end));
         let (old, new) = (said(change.old.as_ref()), said(change.new.as_ref()));
         serde_json::to_writer(&mut *out, &Line { r#type: "change", of: &change.of, start, end, old, new })?;
         writeln!(out)?;
     }
     let (format, version) = ("s2dump.diff", FORMAT_VERSION);
-    let changes = changes.len();
-    serde_json::to_writer(&mut *out, &End { r#type: "diff", format, version, changes, left_out, unread })?;
+    let (filter, totals) = (filter_json(&wanted.filter.options()), totals(changes));
+    let end = End { r#type: "diff", format, version, filter, changes: changes.len(), totals, left_out, unread };
+    serde_json::to_writer(&mut *out, &end)?;
     writeln!(out)
 }

@@ -5,6 +5,7 @@
 
 use super::tree::Tree;
 use super::Machine;
+use crate::filter::Filter;
 use crate::leaf;
 use crate::marks::Marks;
 use crate::meaning;
@@ -130,9 +131,16 @@ pub(crate) struct Differences {
     pub(crate) changes: Changes,
     /// What comes and goes though nothing happens.
     pub(crate) passing: Changes,
+    /// Which changes are wanted: those of which one side fits.
+    filter: Filter,
 }
 
 impl Differences {
+    /// Begins with none, and will take those of which the old or the new side fits `filter`.
+    pub(crate) fn of(filter: Filter) -> Self {
+        Self { filter, ..Self::default() }
+    }
+
     /// Adds what changed from `old` to `new`, two readings of one table; without one, all of the other is new or gone.
     pub(crate) fn add_tables(&mut self, old: (&Machine, Option<&Tree>), new: (&Machine, Option<&Tree>)) {
         let Some(of) = old.1.or(new.1).map(|tree| tree.table.name()) else { return };
@@ -153,8 +161,14 @@ impl Differences {
                 let said = |row: Option<(Row, &TableFacts)>| row.and_then(|(row, table)| Said::of(&row, table));
                 let lasting = |row: Option<(Row, _)>| row.filter(|(row, _)| !is_passing(row));
                 let is_lasting = said(lasting(old)) != said(lasting(new));
-                let (old, new) = (said(old), said(new));
-                if old != new {
+                let is_side_wanted = |side: Option<(Row, &TableFacts)>| match side {
+                    Some((row, table)) => self.filter.is_wanted(&row, table),
+                    None => self.filter.is_absence_wanted(),
+                };
+                let is_wanted = || is_side_wanted(old) || is_side_wanted(new);
+                let (old_said, new_said) = (said(old), said(new));
+                if old_said != new_said && is_wanted() {
+                    let (old, new) = (old_said, new_said);
                     self.add(is_lasting, Change { of: of.clone(), start: at, end, old, new });
                 }
             }
@@ -179,8 +193,15 @@ impl Differences {
             };
             let lasting = |machine: &Machine| said(machine, machine.known.is_ring(start));
             let is_lasting = lasting(old) != lasting(new);
+            let is_side_wanted = |machine: &Machine| {
+                machine.frames.at(start).is_some_and(|run| {
+                    let frame = run.raw.and_then(|raw| machine.frames.decode(raw));
+                    self.filter.is_frame_wanted(frame, run.raw.is_none())
+                })
+            };
+            let is_wanted = is_side_wanted(old) || is_side_wanted(new);
             let (old, new) = (said(old, false), said(new, false));
-            if old != new {
+            if old != new && is_wanted {
                 self.add(is_lasting, Change { of: "frames".into(), start, end, old, new });
             }
         }

@@ -77,6 +77,8 @@ pub(crate) struct DiffPlan {
     pub(crate) new: Reading,
     /// How long to wait between two readings of the machine.
     pub(crate) wait: Duration,
+    /// Which changes.
+    pub(crate) wanted: Wanted,
     /// As JSON.
     pub(crate) json: bool,
 }
@@ -93,7 +95,8 @@ impl DiffPlan {
                 return Err(failure.hint("name two captures, or one and --live TARGET"));
             }
         };
-        Ok(Self { old, new, wait: Duration::from_secs(diff.wait.into()), json: diff.json })
+        let wait = Duration::from_secs(diff.wait.into());
+        Ok(Self { old, new, wait, wanted: diff.rows.into(), json: diff.json })
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
         _ => None,
     };
     let names = |machine: &Machine| machine.trees.iter().map(|tree| tree.table.target.0).collect::<BTreeSet<u64>>();
-    let (mut found, mut unread) = (Differences::default(), Vec::new());
+    let (mut found, mut unread) = (Differences::of(plan.wanted.filter.clone()), Vec::new());
     for target in names(&old).union(&names(&new)).map(|&target| Target(target)) {
         if only.is_some_and(|only| only != target) {
             continue;
@@ -61,8 +61,9 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
     }
     let (changes, passing) = (found.changes.list, found.passing.list.len());
     match plan.json {
-        true => diff::write_json(context.out, &changes, passing, &unread)?,
-        false => diff::write_text(context.out, &changes)?,
+        true => diff::write_json(context.out, &changes, passing, &unread, &plan.wanted)?,
+        false if plan.wanted.rows => diff::write_text(context.out, &changes)?,
+        false => diff::write_totals(context.out, &changes)?,
     }
     if passing > 0 {
         let ranges = if passing == 1 { "1 range".into() } else { format!("{passing} ranges") };
