@@ -56,7 +56,7 @@ pub(crate) struct Rmap {
 const AUDIT_HELP: &str = "\
 What looks wrong is looked at again, at one moment at EL2, before it is a finding. What cannot be is unsettled: counted, and
 no finding. A capture of capture --all holds the second looks.
-The exit code is 1 if there is a finding, 6 if there is none but a rule could not be asked, else 0.
+The exit code is 1 if there is a finding, 6 if there is none but a rule could not be asked or a guest not be read, else 0.
 
 Examples:
   s2dump audit

@@ -37,7 +37,7 @@ pub(crate) struct Unsettled {
 pub(crate) struct Site {
     /// Physical address.
     pub(crate) pa: u64,
-    /// How many bytes look alike. Of them, the first page was looked at again.
+    /// How many bytes look alike. Of them, the first page is as it was seen at one moment, or by a second count.
     pub(crate) bytes: u64,
     /// The entries, table pages and VMs.
     pub(crate) evidence: Vec<Evidence>,

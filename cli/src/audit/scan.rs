@@ -13,7 +13,9 @@ use crate::model::Row;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::RecordKind;
 use s2dump_abi::target::Target;
+use s2dump_vmsa::features::Features;
 use s2dump_vmsa::pkvm::{Owner, PageState};
+use s2dump_vmsa::Geometry;
 
 /// Who is told of a sight that breaks a rule.
 pub(super) type Tell<'a> = dyn FnMut(&'static Rule, &Sight) + 'a;
@@ -179,8 +181,10 @@ fn tables(machine: &Machine, see: &mut See<'_>) {
     }
     // Of a tree that was not read the list tells the root.
     for vm in machine.missed() {
-        let end = vm.root.saturating_add(1 << page_shift(machine));
-        cut(machine, vm.root, end, &mut |sight| see(Sight { vm: Some(*vm), ..sight }));
+        // Its other features are not told, and say nothing of the root's size.
+        let geometry = Geometry::from_vtcr(vm.vtcr, Features::of_kvm(vm.vtcr, false, false));
+        let bytes = geometry.map_or(1 << page_shift(machine), |geometry| geometry.root_bytes());
+        cut(machine, vm.root, vm.root.saturating_add(bytes), &mut |sight| see(Sight { vm: Some(*vm), ..sight }));
     }
 }
 

@@ -5,7 +5,7 @@
 //! frame and its places is true at once. How many entries map a frame takes scans: two of them that are equal, between two
 //! equal readings of the frame.
 
-use super::sight::{Sight, What};
+use super::sight::{page_shift, Sight, What};
 use super::Suspect;
 use crate::machine::moment::Moment;
 use crate::machine::tree::SecondPass;
@@ -17,7 +17,10 @@ use s2dump_vmsa::pkvm::Frame;
 
 /// The most pages of one suspect that are looked at again. A VM that begins or ends makes suspects of some pages that are
 /// alike; one of more than these is left open.
-const MOST_PAGES: u32 = 64;
+const MOST_PAGES: usize = 64;
+
+/// The most pages beside the first ones that are looked at again in one audit: each is a call that holds locks.
+const MOST_MORE_PAGES: usize = 4096;
 
 /// What became of a suspect.
 #[derive(Clone, Debug)]
@@ -61,24 +64,22 @@ pub(crate) trait Again {
 
 /// Has each suspect seen again.
 pub(super) fn settle(suspects: Vec<Suspect>, machine: &Machine, again: &mut dyn Again) -> Vec<(Suspect, Settled)> {
-    let counted: Vec<Sight> =
-        suspects.iter().map(|suspect| &suspect.sight).filter(|sight| sight.shares.is_some()).cloned().collect();
+    let counted: Vec<Sight> = suspects.iter().flat_map(|suspect| counted_pages(&suspect.sight, machine)).collect();
     let counted = if counted.is_empty() { Vec::new() } else { again.recount(&counted, machine) };
     let mut counted = counted.into_iter();
+    let mut more_pages = MOST_MORE_PAGES;
     let mut listed = None;
     let mut settled = Vec::with_capacity(suspects.len());
     for suspect in suspects {
         let result = if suspect.sight.shares.is_some() {
-            let sight = counted.next().unwrap_or_else(|| Err("it was not counted again".into()));
-            match sight {
-                Ok(sight) => judge(&suspect, sight, machine),
-                Err(why) => Settled::Unknown(why),
-            }
+            let pages = counted_pages(&suspect.sight, machine).len();
+            let all: Vec<_> = counted.by_ref().take(pages).collect();
+            judge_counted(&suspect, all, machine)
         } else if suspect.sight.vm.is_some() && suspect.sight.bytes == 0 {
             let listed = listed.get_or_insert_with(|| again.list(machine));
             judge_vm(&suspect, listed)
         } else {
-            look_again(&suspect, machine, again)
+            look_again(&suspect, machine, again, &mut more_pages)
         };
         settled.push((suspect, result));
     }
@@ -137,19 +138,48 @@ fn judge_vm(suspect: &Suspect, listed: &Result<Vec<VmRecord>, String>) -> Settle
 
 /// Looks at the pages of a suspect, one after the other, until one of them is wrong: that one is in order by now says
 /// nothing of those that were like it.
-fn look_again(suspect: &Suspect, machine: &Machine, again: &mut dyn Again) -> Settled {
+fn look_again(suspect: &Suspect, machine: &Machine, again: &mut dyn Again, more_pages: &mut usize) -> Settled {
     let mut sight = suspect.sight.clone();
-    for _ in 0..MOST_PAGES {
+    for pages in 1..=MOST_PAGES {
         match look_at(suspect, &sight, machine, again) {
             Settled::Holds => {}
             other => return other,
         }
-        match sight.without_first(machine) {
-            Some(rest) => sight = rest,
-            None => return Settled::Holds,
+        match (sight.without_first(machine), more_pages.checked_sub(1)) {
+            (None, _) => return Settled::Holds,
+            (Some(_), None) => return Settled::Unknown(first_pages(pages)),
+            (Some(rest), Some(left)) => (sight, *more_pages) = (rest, left),
         }
     }
-    Settled::Unknown(format!("its first {MOST_PAGES} pages are in order by now, the rest was not looked at again"))
+    Settled::Unknown(first_pages(MOST_PAGES))
+}
+
+fn first_pages(pages: usize) -> String {
+    format!("its first {pages} pages are in order by now, the rest was not looked at again")
+}
+
+/// Returns the pages of a suspect that are counted again: none if it is not about a count.
+fn counted_pages(sight: &Sight, machine: &Machine) -> Vec<Sight> {
+    let first = sight.shares.map(|_| sight.clone());
+    std::iter::successors(first, |sight| sight.without_first(machine)).take(MOST_PAGES).collect()
+}
+
+/// Judges the pages of a suspect, which were counted again: the first that is wrong, and the pages that follow, is a finding.
+fn judge_counted(suspect: &Suspect, pages: Vec<Result<Sight, String>>, machine: &Machine) -> Settled {
+    let (mut unknown, count) = (None, pages.len());
+    for page in pages {
+        match page.map(|sight| judge(suspect, sight, machine)) {
+            Ok(Settled::Holds) => {}
+            Ok(broken) => return broken,
+            Err(why) => unknown = Some(why),
+        }
+    }
+    let is_all = suspect.sight.bytes <= (count as u64) << page_shift(machine);
+    match (unknown, is_all) {
+        (Some(why), _) => Settled::Unknown(why),
+        (None, false) => Settled::Unknown(first_pages(count)),
+        (None, true) => Settled::Holds,
+    }
 }
 
 fn look_at(suspect: &Suspect, before: &Sight, machine: &Machine, again: &mut dyn Again) -> Settled {
@@ -185,25 +215,30 @@ impl Again for Stored {
         let is_at_rest = |&(target, _): &(Target, u64)| match machine.tree(target) {
             Some(tree) => tree.is_complete && tree.second == SecondPass::Same,
             // A VM that no list has has no table.
-            None => target.guest_handle().is_some_and(|handle| machine.is_listed && machine.vm(handle).is_none()),
+            None => target.guest_handle().is_some_and(|handle| {
+                let is_in = |vms: &[VmRecord]| vms.iter().any(|vm| vm.handle == handle);
+                machine.is_listed && !is_in(&machine.vms) && machine.last_vms.as_ref().is_some_and(|last| !is_in(last))
+            }),
         };
         match (places.iter().all(is_at_rest), machine.frames.is_empty() || machine.frames.is_at_rest(pa)) {
             (true, true) => Ok(Seen::AtRest),
             (false, _) => Err("the tables were not at rest, and the capture has no second look at it".into()),
-            (true, false) => Err("the capture does not say whether the frame was at rest".into()),
+            (true, false) => Err("the frame was not at rest, or the capture does not tell".into()),
         }
     }
 
     fn recount(&mut self, sights: &[Sight], machine: &Machine) -> Vec<Result<Sight, String>> {
         let recount = |sight: &Sight| {
-            if !machine.are_guests_at_rest() {
+            if !machine.are_guests_at_rest() || !machine.is_listed_alike() {
                 return Err("guests changed while they were read".into());
             }
-            let is_same = match machine.moments.iter().find(|moment| moment.pa == sight.pa) {
-                Some(moment) => is_same_share(machine, moment.frame, sight.frame),
-                None => machine.frames.is_at_rest(sight.pa),
+            // A look before the second pass over the tables, and one after it.
+            let is_same = |is_late: bool| {
+                let mut of_page = machine.moments.iter().filter(|moment| moment.pa == sight.pa);
+                let moment = of_page.rfind(|moment| moment.is_late == is_late);
+                moment.is_some_and(|moment| is_same_share(machine, moment.frame, sight.frame))
             };
-            match is_same {
+            match is_same(false) && is_same(true) {
                 true => Ok(sight.clone()),
                 false => Err("the frame changed while guests were read, or was not read again".into()),
             }
@@ -212,7 +247,7 @@ impl Again for Stored {
     }
 
     fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String> {
-        Ok(machine.vms.clone())
+        machine.last_vms.clone().ok_or_else(|| "the capture has no second list of VMs".into())
     }
 }
 

@@ -58,9 +58,12 @@ impl Known {
         let span = Span { start: fact.start, end: fact.start.saturating_add(fact.size) };
         let list = match FactKind(fact.kind) {
             FactKind::MEMORY => {
-                // A region may begin or end within a page. All that pKVM keeps is of whole pages.
-                let end = span.end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
-                let span = Span { start: span.start & !(PAGE - 1), end };
+                // A region may begin or end within a page. What a page is, its first byte is (`find_mem_range`).
+                let up = |address: u64| address.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+                let span = Span { start: up(span.start), end: up(span.end) };
+                if span.start >= span.end {
+                    return;
+                }
                 let region = Region { span, is_nomap: fact.flags & fact_flags::NOMAP != 0 };
                 let at = self.memory.partition_point(|known| known.span.start < span.start);
                 if self.memory.get(at).is_none_or(|known| known.span != span) {

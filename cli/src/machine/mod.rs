@@ -31,6 +31,12 @@ pub(crate) struct Machine {
     pub(crate) vms: Vec<VmRecord>,
     /// Whether there was a list, and it was whole.
     pub(crate) is_listed: bool,
+    /// The VMs of the last list, if there was another one and it was whole.
+    pub(crate) last_vms: Option<Vec<VmRecord>>,
+    /// A list after the first was not whole, or has other tables.
+    lists_differ: bool,
+    /// Those of a list that has not ended, beside the first.
+    listing: Vec<VmRecord>,
     /// The trees, each once.
     pub(crate) trees: Vec<Tree>,
     /// What pKVM keeps about page frames.
@@ -69,10 +75,12 @@ impl Machine {
     /// Takes what a reader found. Captures may stand one behind the other: what the first says of a table counts.
     pub(crate) fn take(&mut self, event: Event) {
         match event {
-            Event::Vm(vm) if !self.is_listed && !self.vms.iter().any(|known| known.handle == vm.handle) => {
-                self.vms.push(vm);
+            Event::Vm(vm) => {
+                let vms = if self.is_listed { &mut self.listing } else { &mut self.vms };
+                if !vms.iter().any(|known| known.handle == vm.handle) {
+                    vms.push(vm);
+                }
             }
-            Event::Vm(_) => {}
             Event::Dump(table) => self.open = self.begin(table),
             Event::Walk(_) => self.open = Open::Walk,
             Event::Row(row) | Event::Table(row) => {
@@ -88,14 +96,22 @@ impl Machine {
             Event::Frames(slot) => self.frames.begin(&slot),
             Event::Frame(frame) => self.frames.push(&frame),
             Event::Fact(fact) => self.known.push(&fact),
-            Event::Examined(header) => self.moments.push(Moment::new(&header)),
+            Event::Examined(header) => {
+                let is_late = self.trees.iter().any(|tree| tree.second != SecondPass::NotAsked);
+                self.moments.push(Moment::new(&header, is_late));
+            }
             Event::Sighted(record) => {
                 if let Some(moment) = self.moments.last_mut() {
                     moment.push(&record);
                 }
             }
             Event::End(kind, outcome) => match kind {
-                SlotKind::VMS => self.is_listed |= outcome.is_complete(),
+                SlotKind::VMS if self.is_listed => {
+                    let vms = std::mem::take(&mut self.listing);
+                    self.lists_differ |= !outcome.is_complete() || tables_of(&vms) != tables_of(&self.vms);
+                    self.last_vms = outcome.is_complete().then_some(vms);
+                }
+                SlotKind::VMS => self.is_listed = outcome.is_complete(),
                 SlotKind::FRAMES => self.frames.end(&outcome),
                 SlotKind::FACTS => self.known.is_whole |= outcome.is_complete(),
                 SlotKind::RANGES => self.end_tree(&outcome),
@@ -206,13 +222,29 @@ impl Machine {
     pub(crate) fn missed(&self) -> impl Iterator<Item = &VmRecord> {
         const WENT_AWAY: [Status; 4] = [Status::NO_SUCH_VM, Status::VM_NOT_RUN, Status::VM_GONE, Status::VM_DYING];
         let went_away = |vm: &VmRecord| self.failed.get(&vm.handle).is_some_and(|status| WENT_AWAY.contains(status));
-        self.unread().filter(move |vm| !went_away(vm))
+        self.unread().filter(move |vm| !went_away(vm) && self.last_vms.as_ref().is_none_or(|last| is_there(vm, last)))
+    }
+
+    /// Returns whether there were several lists, and all have the same tables of VMs.
+    pub(crate) fn is_listed_alike(&self) -> bool {
+        self.last_vms.is_some() && !self.lists_differ
     }
 
     /// Returns whether the trees of all guests were read twice and found unchanged, and there is no guest beside them.
     pub(crate) fn are_guests_at_rest(&self) -> bool {
         self.is_listed && self.unread().next().is_none() && self.guests().all(|tree| tree.second == SecondPass::Same)
     }
+}
+
+/// Returns the tables of `vms`.
+fn tables_of(vms: &[VmRecord]) -> BTreeSet<(u16, u64)> {
+    vms.iter().filter(|vm| vm.flags & vm_flags::CREATED != 0).map(|vm| (vm.handle, vm.root)).collect()
+}
+
+/// Returns whether `vm` is in `later`, a list, and is not being torn down.
+fn is_there(vm: &VmRecord, later: &[VmRecord]) -> bool {
+    let is_it = |now: &VmRecord| (now.handle, now.root, now.pid, now.name) == (vm.handle, vm.root, vm.pid, vm.name);
+    later.iter().any(|now| is_it(now) && now.flags & vm_flags::DYING == 0)
 }
 
 #[cfg(test)]

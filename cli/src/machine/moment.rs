@@ -14,6 +14,8 @@ pub(crate) struct Moment {
     pub(crate) pa: u64,
     /// What pKVM keeps about it, as it stands in memory; `None` if it is no memory with a state.
     pub(crate) frame: Option<u64>,
+    /// A second pass over tables had begun before it.
+    pub(crate) is_late: bool,
     /// The places, in the order that was asked for.
     pub(crate) looks: Vec<Look>,
 }
@@ -38,8 +40,8 @@ const MOST_STEPS: usize = 5;
 
 impl Moment {
     /// Begins with the header of its slot.
-    pub(crate) fn new(header: &SlotHeader) -> Self {
-        Self { pa: header.start, frame: None, looks: Vec::new() }
+    pub(crate) fn new(header: &SlotHeader, is_late: bool) -> Self {
+        Self { pa: header.start, frame: None, is_late, looks: Vec::new() }
     }
 
     /// Takes the next record. What follows no place is passed over.

@@ -11,7 +11,7 @@ use crate::machine::tree::SecondPass;
 use crate::machine::Machine;
 use crate::reader::Reader;
 use crate::source::file::FileSource;
-use s2dump_abi::slot::{slot_flags, vm_flags, Record, RecordKind, VmRecord};
+use s2dump_abi::slot::{slot_flags, vm_flags, Fact, Record, RecordKind, VmRecord};
 use s2dump_abi::target::Target;
 use std::collections::BTreeSet;
 use std::io::Cursor;
@@ -55,6 +55,12 @@ fn good_machine_has_no_findings() {
 /// What was removed was there.
 fn remove(entry: Option<Entry>) {
     assert!(entry.is_some());
+}
+
+/// A frame says something that a count can settle.
+fn counted(machine: &mut pkvm::Machine, pa: u64, frame: u64) {
+    machine.frame(pa, 1, frame);
+    machine.counted.push(pa);
 }
 
 /// What is done to a machine, and which rule says so.
@@ -157,10 +163,10 @@ const BAD: &[Case] = &[
     ("frame-pinned", "a hole in EL2's table", |m| remove(m.hyp().entries.remove(&(HYP_BASE + SHARED)))),
     ("frame-borrowed", "the host owns what a guest shares", |m| m.frame(PROTECTED_PA + 0x1000, 1, 0)),
     ("frame-lent", "the host owns what a guest borrows", |m| m.frame(MULTI_PA + 0x2000, 1, 0)),
-    ("share-count", "one too many", |m| m.frame(MULTI_PA, 1, lent(3))),
-    ("share-count", "of a block's page", |m| m.frame(BLOCK_PA + 0x5000, 1, lent(2))),
-    ("share-count", "nobody maps it", |m| m.frame(PLAIN, 1, lent(1))),
-    ("borrowed-lender", "nobody shares it", |m| m.frame(PLAIN, 1, FRAME_BORROWED)),
+    ("share-count", "one too many", |m| counted(m, MULTI_PA, lent(3))),
+    ("share-count", "of a block's page", |m| counted(m, BLOCK_PA + 0x5000, lent(2))),
+    ("share-count", "nobody maps it", |m| counted(m, PLAIN, lent(1))),
+    ("borrowed-lender", "nobody shares it", |m| counted(m, PLAIN, FRAME_BORROWED)),
     ("entry-locked", "of the host", |m| m.host().annotate(PLAIN, 1, 1 << 60)),
     ("entry-locked", "of a guest", |m| m.guest(0x1000).annotate(PROTECTED_IA + 0xa000, 1, 1 << 60)),
     ("entry-reserved", "of the host", |m| m.host().put(PLAIN, 3, RecordKind::RESERVED, PLAIN | 0b01)),
@@ -238,16 +244,90 @@ fn good_ring_and_fixmap_are_at_rest() {
     assert_eq!(second(&again), SecondPass::Differs, "a page that is none of the ring");
 }
 
-/// Where memory begins within a page, that page is memory.
+/// Where memory begins or ends within a page, that page is what its first byte is.
 #[test]
 fn good_memory_may_begin_within_a_page() {
     let mut odd = machine();
-    let first = &mut odd.facts[0];
-    (first.start, first.size) = (first.start + 0x800, first.size - 0x800);
+    odd.facts[0].size -= 0x800;
     let second = &mut odd.facts[1];
     (second.start, second.size) = (second.start + 0x10, second.size - 0x20);
+    // Less than a page, and none of it where one begins.
+    let tiny = Fact { start: second.start + 0x1000, size: 0x100, ..*second };
+    odd.facts.push(tiny);
+    odd.host().map(RAM_END, 3, 1, RAM_END, PAGE | XN);
     let report = audit(&odd);
     assert_eq!(found(&report), Vec::<&str>::new(), "{:?}", report.findings);
+    odd.host().map(RAM_END, 3, 1, RAM_END, PAGE);
+    assert_eq!(found(&audit(&odd)), ["host-rights"], "the page that is memory only further on");
+}
+
+/// A VM that began while the machine was captured may be who maps what is counted.
+#[test]
+fn good_vms_that_begin_meanwhile_are_no_finding() {
+    let late = |last: &dyn Fn(&mut Vec<VmRecord>)| {
+        let mut late = machine();
+        counted(&mut late, PLAIN, lent(1));
+        late.guest(0x1000).map(PROTECTED_IA, 3, 1, PROTECTED_PA, PAGE & !(1 << 7));
+        let mut bytes = late.capture().bytes;
+        last(&mut late.vms);
+        bytes.extend(late.list().bytes);
+        let report = audit::audit(RULES, &read_bytes(bytes), &mut Stored);
+        (found(&report), report.unsettled.iter().map(|one| one.rule.id).collect::<Vec<_>>())
+    };
+    assert_eq!(late(&|_| {}), (vec!["protected-leaf", "share-count"], vec![]));
+    let begins =
+        |vms: &mut Vec<VmRecord>| vms.push(VmRecord { root: 0x4050_0000, ..vm(0x1005, "9-9", vm_flags::CREATED) });
+    assert_eq!(late(&begins), (vec!["protected-leaf"], vec!["share-count"]));
+    let is_another = |vms: &mut Vec<VmRecord>| vms[0].pid += 1;
+    assert_eq!(late(&is_another), (vec!["share-count"], vec!["protected-leaf"]), "has the handle and the root");
+}
+
+/// A guest of the first list that went away before it was read is not missed.
+#[test]
+fn good_vms_that_end_meanwhile_are_not_missed() {
+    let mut gone = machine();
+    gone.trees.retain(|tree| tree.header.target != Target::guest(0x1002).0);
+    let read_with = |last: &dyn Fn(&mut Vec<VmRecord>)| {
+        let mut later = gone.clone();
+        last(&mut later.vms);
+        read_bytes([gone.capture().bytes, later.list().bytes].concat()).missed().count()
+    };
+    assert_eq!(read_with(&|_| {}), 1);
+    assert_eq!(read_with(&|vms| vms.retain(|vm| vm.handle != 0x1002)), 0);
+    assert_eq!(read_with(&|vms| vms[2].flags |= vm_flags::DYING), 0);
+}
+
+/// Of frames with one count, each is counted again.
+#[test]
+fn bad_counts_of_neighbors_are_all_seen() {
+    let mut counted = machine();
+    counted.frame(PLAIN, 3, lent(1));
+    let mut recount = Recount(PLAIN + 0x2000);
+    let report = audit::audit(RULES, &read(&counted), &mut recount);
+    let told: Vec<_> = report.findings.iter().map(|one| (one.rule.id, one.site.pa)).collect();
+    assert_eq!(told, [("share-count", PLAIN + 0x2000)]);
+    counted.frame(PLAIN, 65, lent(1));
+    recount.0 = 0;
+    let report = audit::audit(RULES, &read(&counted), &mut recount);
+    assert_eq!((found(&report), report.unsettled.len()), (vec![], 1), "the last was not counted again");
+}
+
+/// Counts right again what is not at this address.
+struct Recount(u64);
+
+impl Again for Recount {
+    fn look(&mut self, pa: u64, places: &[(Target, u64)], machine: &Machine) -> Result<Seen, String> {
+        Stored.look(pa, places, machine)
+    }
+
+    fn recount(&mut self, sights: &[Sight], _: &Machine) -> Vec<Result<Sight, String>> {
+        let frame = |sight: &Sight| if sight.pa == self.0 { sight.frame } else { Some(0) };
+        sights.iter().map(|sight| Ok(Sight { frame: frame(sight), ..sight.clone() })).collect()
+    }
+
+    fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String> {
+        Stored.list(machine)
+    }
 }
 
 /// A change that is not there any more at a second look is no finding, and one of which there is none is unsettled.
@@ -321,18 +401,23 @@ fn bad_odd_entries_are_of_no_page() {
 /// A count is settled by guests at rest between two equal readings.
 #[test]
 fn good_counts_that_move_are_unsettled() {
-    let mut counted = machine();
-    counted.frame(MULTI_PA, 1, lent(3));
-    counted.look(MULTI_PA, lent(3), &[]);
-    assert_eq!(found(&audit(&counted)), ["share-count"]);
-    let mut other = machine();
-    other.frame(MULTI_PA, 1, lent(3));
+    let mut lent_to_three = machine();
+    counted(&mut lent_to_three, MULTI_PA, lent(3));
+    assert_eq!(found(&audit(&lent_to_three)), ["share-count"]);
+    let is_open = |machine: &pkvm::Machine, why: &str| {
+        let report = audit(machine);
+        assert_eq!((found(&report), report.unsettled.len()), (vec![], 1), "{why}");
+    };
+    let mut other = lent_to_three.clone();
     other.look(MULTI_PA, lent(2), &[]);
-    let report = audit(&other);
-    assert_eq!((found(&report), report.unsettled.len()), (vec![], 1), "the second reading differs");
-    counted.guest(0x1003).at_rest = false;
-    let report = audit(&counted);
-    assert_eq!((found(&report), report.unsettled.len()), (vec![], 1), "a guest moved");
+    is_open(&other, "the second reading differs");
+    let mut other = lent_to_three.clone();
+    other.guest(0x1003).at_rest = false;
+    is_open(&other, "a guest moved");
+    let mut other = lent_to_three.clone();
+    other.counted.clear();
+    other.look(MULTI_PA, lent(3), &[]);
+    is_open(&other, "no reading before the tables were read again");
 }
 
 /// Android's machine has guests with blocks and devices, pages of modules, and a page that a guest shares with EL2.

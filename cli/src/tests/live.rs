@@ -123,7 +123,8 @@ fn guests_that_cannot_be_read_are_missed() {
         let mut without = machine();
         let root = without.guest(0x1003).header.root;
         if host_maps_root {
-            without.host().map(root, 3, 1, root, PAGE);
+            // Its second page.
+            without.host().map(root + 0x1000, 3, 1, root + 0x1000, PAGE);
         }
         without.trees.retain(|tree| tree.header.target != Target::guest(0x1003).0);
         // What it borrows.

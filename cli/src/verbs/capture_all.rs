@@ -65,14 +65,24 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
 /// Reads all, all again, and what looks wrong again. Returns whether all tables were read.
 fn capture(survey: &mut Survey<'_>) -> Result<bool, Halt> {
     survey.gather(true)?;
-    survey.second_pass()?;
     let machine = std::mem::take(&mut survey.machine);
-    let mut keeping = Keeping { survey, looked: BTreeMap::new(), halt: None };
+    let mut keeping = Keeping { survey, looked: BTreeMap::new(), counted: Vec::new(), halt: None };
     // Whoever reads the capture asks the same rules, and has the looks that they needed here.
     audit(RULES, &machine, &mut keeping);
-    if let Some(halt) = keeping.halt {
+    let (counted, halt) = (keeping.counted, keeping.halt);
+    if let Some(halt) = halt {
         return Err(halt);
     }
+    survey.machine = machine;
+    survey.second_pass()?;
+    // The second pass over the tables is the scan that counts: between two looks at the frames. Who is in the list at the end
+    // was there all the time, if the first list has it too.
+    match survey.look_at_frames(&counted) {
+        Ok(_) => {}
+        Err(Halt::Failed(failure)) => drop(survey.note(failure)),
+        Err(halt) => return Err(halt),
+    }
+    let machine = std::mem::take(&mut survey.machine);
     let changed = at_rest(&machine, SecondPass::Differs);
     if !changed.is_empty() {
         survey.notes.push(format!("changed while they were read: {}", changed.join(", ")));
@@ -89,6 +99,8 @@ struct Keeping<'s, 'a> {
     survey: &'s mut Survey<'a>,
     /// What was looked at, each frame with its places once.
     looked: BTreeMap<(u64, Vec<(u64, u64)>), Moment>,
+    /// Frames of which it is counted who maps them.
+    counted: Vec<u64>,
     /// Slots could not be kept.
     halt: Option<Halt>,
 }
@@ -103,18 +115,13 @@ impl Again for Keeping<'_, '_> {
             None => self.survey.look(pa, places),
             Some(_) => return Err("interrupted".into()),
         };
-        self.survey.machine.moments.clear();
+        self.survey.machine = Machine::default();
         match moment {
             Ok(moment) => {
                 self.looked.insert(key, moment.clone());
                 Ok(Seen::At(moment))
             }
-            Err(Halt::Failed(Failure { message, .. })) => {
-                if !self.survey.notes.contains(&message) {
-                    self.survey.notes.push(message.clone());
-                }
-                Err(message)
-            }
+            Err(Halt::Failed(failure)) => Err(self.survey.note(failure)),
             Err(halt) => {
                 self.halt = Some(halt);
                 Err("interrupted".into())
@@ -122,12 +129,23 @@ impl Again for Keeping<'_, '_> {
         }
     }
 
-    /// Only reads the frames again: the scan that counts is the second pass over the tables.
-    fn recount(&mut self, sights: &[Sight], machine: &Machine) -> Vec<Result<Sight, String>> {
-        sights.iter().map(|sight| self.look(sight.pa, &[], machine).map(|_| sight.clone())).collect()
+    /// Only looks at the frames: what is counted is not known yet.
+    fn recount(&mut self, sights: &[Sight], _: &Machine) -> Vec<Result<Sight, String>> {
+        self.counted = sights.iter().map(|sight| sight.pa).collect();
+        let why = match self.survey.look_at_frames(&self.counted) {
+            Ok(_) => "not counted yet".into(),
+            Err(Halt::Failed(failure)) => self.survey.note(failure),
+            Err(halt) => {
+                self.halt = Some(halt);
+                "interrupted".into()
+            }
+        };
+        self.survey.machine = Machine::default();
+        sights.iter().map(|_| Err(why.clone())).collect()
     }
 
     fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String> {
+        // What is not there any more is settled by the list at the end of the capture.
         Ok(machine.vms.clone())
     }
 }

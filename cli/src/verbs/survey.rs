@@ -129,16 +129,33 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
+    /// Reads the list of VMs.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub(super) fn list(&mut self) -> Result<(), Halt> {
+        match self.read(Query::List, "list")? {
+            Status::OK => Ok(()),
+            status => Err(Failure::from_status(status, "list").into()),
+        }
+    }
+
+    /// Notes a failure, once; returns its message.
+    pub(super) fn note(&mut self, failure: Failure) -> String {
+        if !self.notes.contains(&failure.message) {
+            self.notes.push(failure.message.clone());
+        }
+        failure.message
+    }
+
     /// Reads all there is: list, facts, frames, and each tree, with table pages, and with digests if `digest`.
     ///
     /// # Errors
     ///
     /// If there is no list. What else cannot be read is noted.
     pub(super) fn gather(&mut self, digest: bool) -> Result<(), Halt> {
-        match self.read(Query::List, "list")? {
-            Status::OK => {}
-            status => return Err(Failure::from_status(status, "list").into()),
-        }
+        self.list()?;
         if self.device.has(features::FACTS) {
             self.try_read(Query::Facts, "facts")?;
         }
@@ -169,10 +186,7 @@ impl<'a> Survey<'a> {
     ///
     /// If there is no list, or no such table in it.
     pub(super) fn gather_one(&mut self, selector: &Selector) -> Result<(), Halt> {
-        match self.read(Query::List, "list")? {
-            Status::OK => {}
-            status => return Err(Failure::from_status(status, "list").into()),
-        }
+        self.list()?;
         if self.device.has(features::FACTS) {
             self.try_read(Query::Facts, "facts")?;
         }
@@ -213,6 +227,20 @@ impl<'a> Survey<'a> {
         })
     }
 
+    /// Looks at frames. The lists in between have whoever maps one of them: no VM begins and ends within so few looks.
+    pub(super) fn look_at_frames(&mut self, pages: &[u64]) -> Result<Vec<Moment>, Halt> {
+        const LOOKS: usize = 16;
+        let mut moments = Vec::with_capacity(pages.len());
+        self.list()?;
+        for pages in pages.chunks(LOOKS) {
+            for &pa in pages {
+                moments.push(self.look(pa, &[])?);
+            }
+            self.list()?;
+        }
+        Ok(moments)
+    }
+
     /// Looks at a frame and places at one moment.
     pub(super) fn look(&mut self, pa: u64, places: &[(Target, u64)]) -> Result<Moment, Halt> {
         let not_possible = |why: &str| Halt::Failed(Failure::new(ExitCode::Unsupported, why));
@@ -248,17 +276,16 @@ fn why(halt: Halt) -> String {
 }
 
 impl Live<'_, '_> {
-    /// Counts who maps the frames at `pages`: two scans between two readings.
+    /// Counts who maps the frames at `pages`: two scans between two readings, with the same VMs all the time.
     fn count(&mut self, pages: &[u64], machine: &Machine) -> Result<Vec<Result<Sight, String>>, Halt> {
         let survey = &mut *self.0;
-        let before: Vec<Moment> = pages.iter().map(|&pa| survey.look(pa, &[])).collect::<Result<_, _>>()?;
-        survey.machine = Machine::listing(list_vms(&mut survey.device)?);
+        survey.machine = Machine::default();
+        let before = survey.look_at_frames(pages)?;
         survey.dump_guests(DumpFlags::EXACT.union(DumpFlags::DIGEST))?;
         survey.trees_again()?;
-        let again = list_vms(&mut survey.device)?;
-        let after: Vec<Moment> = pages.iter().map(|&pa| survey.look(pa, &[])).collect::<Result<_, _>>()?;
+        let after = survey.look_at_frames(pages)?;
         let scanned = std::mem::take(&mut survey.machine);
-        let is_same = listed_tables(&again) == listed_tables(&scanned.vms) && scanned.are_guests_at_rest();
+        let is_same = scanned.is_listed_alike() && scanned.are_guests_at_rest();
         let shares = shares_at(&scanned, pages);
         let sights = before.iter().zip(&after).zip(shares);
         Ok(sights

@@ -206,6 +206,7 @@ pub fn save_all(directory: &Path) {
     let mut broken = in_order.clone();
     broken.host().map(pkvm::PROTECTED_PA, 3, 1, pkvm::PROTECTED_PA, PAGE);
     broken.frame(pkvm::MULTI_PA, 1, pkvm::lent(3));
+    broken.counted.push(pkvm::MULTI_PA);
     save("broken.s2d", &broken.capture());
     let mut moving = broken.clone();
     moving.trees.iter_mut().for_each(|tree| tree.at_rest = false);

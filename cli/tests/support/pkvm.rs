@@ -122,6 +122,8 @@ pub struct Machine {
     pub encoding: u16,
     /// Frames that were looked at again, with what was seen.
     pub moments: Vec<(u64, Vec<Record>)>,
+    /// Frames that are looked at before the second pass over the tables, and after it.
+    pub counted: Vec<u64>,
     /// Handles of VMs whose tables an examination does not look at, because they are torn down.
     pub dying: Vec<u16>,
 }
@@ -251,14 +253,17 @@ impl Machine {
         for tree in &self.trees {
             add(self.dump(tree, slot_flags::EXACT | slot_flags::TABLES | slot_flags::DIGEST));
         }
+        self.counted.iter().for_each(|&pa| add(self.examine(pa, &[])));
         for tree in &self.trees {
             let flags = if tree.header.target == Target::HYP.0 { slot_flags::EXACT } else { slot_flags::DIGEST };
             add(self.dump(tree, flags));
         }
         add(self.frames());
+        self.counted.iter().for_each(|&pa| add(self.examine(pa, &[])));
         for (pa, records) in &self.moments {
             add(self.examination(*pa, records));
         }
+        add(self.list());
         capture
     }
 
@@ -328,7 +333,7 @@ impl Machine {
         let mut records: Vec<FrameRecord> = Vec::new();
         // Of whole pages, though memory may begin or end within one.
         let page = |address: u64| address & !0xfff;
-        let ram_end = self.facts.first().map_or(RAM_END, |memory| page(memory.start + memory.size + 0xfff));
+        let ram_end = self.facts.first().map_or(RAM_END, |memory| page(memory.start + memory.size));
         for pa in (RAM..ram_end).step_by(0x1000) {
             let raw = self.frames.get(&pa).copied().unwrap_or(0);
             match records.last_mut() {
@@ -337,9 +342,10 @@ impl Machine {
             }
         }
         let nomap = self.facts.iter().find(|fact| fact.flags & fact_flags::NOMAP != 0);
-        let end = nomap.map_or(ram_end, |nomap| page(nomap.start + nomap.size + 0xfff));
+        let end = nomap.map_or(ram_end, |nomap| page(nomap.start + nomap.size));
         records.extend(nomap.map(|nomap| {
-            let (pa, count) = (page(nomap.start), ((end - page(nomap.start)) >> 12) as u32);
+            let pa = page(nomap.start + 0xfff);
+            let count = ((end - pa) >> 12) as u32;
             FrameRecord { pa, raw: 0, count, flags: frame_flags::NO_STATE, reserved: 0 }
         }));
         let header = SlotHeader {
@@ -440,6 +446,7 @@ pub fn machine() -> Machine {
         trees,
         encoding: encoding::PKVM_7_2,
         moments: Vec::new(),
+        counted: Vec::new(),
         dying: Vec::new(),
     };
     hypervisor(&mut machine);

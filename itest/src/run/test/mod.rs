@@ -114,7 +114,12 @@ const HUGE_PAGES: u32 = 8;
 
 /// Audits so many times while VMs live; returns 0 if there was no finding.
 pub fn audits(count: usize) -> i32 {
-    match audit::while_vms_live(count) {
+    let audits = || -> Outcome {
+        let (machine, mut log) = (Machine::look()?, KernelLog::open()?);
+        let outcome = audit::while_vms_live(count);
+        log.check(outcome.and_then(|()| aftermath::check(&machine)))
+    };
+    match audits() {
         Ok(()) => 0,
         Err(error) => {
             println!("audits: {error:#}");
