@@ -4,7 +4,7 @@
 use crate::registers::{BadRegister, Register};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{record_flags, slot_flags, table_features, Record, RecordKind, SlotHeader, VmRecord};
-use s2dump_abi::target::Target;
+use s2dump_abi::target::{Identity, Target};
 use s2dump_abi::version::AbiVersion;
 use s2dump_vmsa::pkvm::{self, Encoding};
 use s2dump_vmsa::{Features, Geometry, Level, PhysAddr, RawDescriptor, Regime, TableAttrs};
@@ -61,6 +61,11 @@ pub(crate) enum TableFault {
 }
 
 impl TableFacts {
+    /// Returns which table it is.
+    pub(crate) const fn identity(&self) -> Identity {
+        Identity { target: self.target, root: self.root }
+    }
+
     /// Checks the header of the first RANGES or WALK slot.
     pub(crate) fn try_new(header: &SlotHeader) -> Result<Self, TableFault> {
         let has = |feature| header.table_features & feature != 0;

@@ -19,6 +19,9 @@ use s2dump_vmsa::pkvm::Frame;
 /// alike; one of more than these is left open.
 const MOST_PAGES: usize = 64;
 
+/// How often it is counted who maps a page before what is wrong each time is a finding.
+pub(crate) const ROUNDS: usize = 6;
+
 /// The most pages beside the first ones that are looked at again in one audit: each is a call that holds locks.
 const MOST_MORE_PAGES: usize = 4096;
 
@@ -64,15 +67,13 @@ pub(crate) trait Again {
 
 /// Has each suspect seen again.
 pub(super) fn settle(suspects: Vec<Suspect>, machine: &Machine, again: &mut dyn Again) -> Vec<(Suspect, Settled)> {
-    let counted: Vec<Sight> = suspects.iter().flat_map(|suspect| counted_pages(&suspect.sight, machine)).collect();
-    let counted = if counted.is_empty() { Vec::new() } else { again.recount(&counted, machine) };
-    let mut counted = counted.into_iter();
+    let mut counted = count_again(&suspects, machine, again).into_iter();
     let mut more_pages = MOST_MORE_PAGES;
     let mut listed = None;
     let mut settled = Vec::with_capacity(suspects.len());
     for suspect in suspects {
         let result = if suspect.sight.shares.is_some() {
-            let pages = counted_pages(&suspect.sight, machine).len();
+            let pages = counted_pages(&suspect, machine).len();
             let all: Vec<_> = counted.by_ref().take(pages).collect();
             judge_counted(&suspect, all, machine)
         } else if suspect.sight.vm.is_some() && suspect.sight.bytes == 0 {
@@ -158,9 +159,32 @@ fn first_pages(pages: usize) -> String {
     format!("its first {pages} pages are in order by now, the rest was not looked at again")
 }
 
+/// Counts who maps the pages of suspects, and again those that are still wrong. A guest that takes a page and gives it back, over
+/// and over, can have it at both readings and at no scan; it has not so often.
+fn count_again(suspects: &[Suspect], machine: &Machine, again: &mut dyn Again) -> Vec<Result<Sight, String>> {
+    let pages = |suspect| counted_pages(suspect, machine).into_iter().map(move |page| (suspect, page));
+    let pages: Vec<(&Suspect, Sight)> = suspects.iter().flat_map(pages).collect();
+    let mut counted: Vec<Result<Sight, String>> = pages.iter().map(|(_, page)| Ok(page.clone())).collect();
+    for _ in 0..ROUNDS {
+        let is_wrong = |((suspect, _), counted): &(&(&Suspect, Sight), &mut Result<Sight, String>)| {
+            counted.as_ref().is_ok_and(|sight| (suspect.rule.check)(sight, machine).is_some())
+        };
+        let wrong: Vec<_> = pages.iter().zip(&mut counted).filter(is_wrong).collect();
+        if wrong.is_empty() {
+            break;
+        }
+        let sights: Vec<Sight> = wrong.iter().map(|((_, page), _)| page.clone()).collect();
+        let mut now = again.recount(&sights, machine).into_iter();
+        for (_, counted) in wrong {
+            *counted = now.next().unwrap_or_else(|| Err("it was not counted again".into()));
+        }
+    }
+    counted
+}
+
 /// Returns the pages of a suspect that are counted again: none if it is not about a count.
-fn counted_pages(sight: &Sight, machine: &Machine) -> Vec<Sight> {
-    let first = sight.shares.map(|_| sight.clone());
+fn counted_pages(suspect: &Suspect, machine: &Machine) -> Vec<Sight> {
+    let first = suspect.sight.shares.map(|_| suspect.sight.clone());
     std::iter::successors(first, |sight| sight.without_first(machine)).take(MOST_PAGES).collect()
 }
 
@@ -232,13 +256,11 @@ impl Again for Stored {
             if !machine.are_guests_at_rest() || !machine.is_listed_alike() {
                 return Err("guests changed while they were read".into());
             }
-            // A look before the second pass over the tables, and one after it.
-            let is_same = |is_late: bool| {
-                let mut of_page = machine.moments.iter().filter(|moment| moment.pa == sight.pa);
-                let moment = of_page.rfind(|moment| moment.is_late == is_late);
-                moment.is_some_and(|moment| is_same_share(machine, moment.frame, sight.frame))
-            };
-            match is_same(false) && is_same(true) {
+            // A look before the guests' tables were read again, and one each time after that.
+            let of_page = || machine.moments.iter().filter(|moment| moment.pa == sight.pa);
+            let late = of_page().filter(|moment| moment.is_late).count();
+            let is_same = of_page().all(|moment| is_same_share(machine, moment.frame, sight.frame));
+            match is_same && late >= ROUNDS && of_page().any(|moment| !moment.is_late) {
                 true => Ok(sight.clone()),
                 false => Err("the frame changed while guests were read, or was not read again".into()),
             }

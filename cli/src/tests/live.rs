@@ -226,7 +226,7 @@ fn counts_are_settled_by_scans_between_readings() {
     let ops: Vec<u32> = script_of.started.borrow().iter().map(|start| start.op).collect();
     let looks: Vec<usize> = (0..ops.len()).filter(|&at| ops[at] == Op::EXAMINE.0).collect();
     let dumps = ops[looks[0]..looks[1]].iter().filter(|&&op| op == Op::DUMP.0).count();
-    assert_eq!((looks.len(), dumps), (2, 8), "four guests, twice, in between");
+    assert_eq!((looks.len(), dumps), (12, 8), "six times four guests, twice, in between");
     let ran = run(&script(counted(3), move |_| counted(2)), "audit");
     assert!(ran.out.contains("findings: 0, unsettled: 0, settled by a second look: 1\n"), "{}", ran.out);
     let ran = run(&script(counted(3), move |look| counted(if look == 1 { 3 } else { 2 })), "audit");

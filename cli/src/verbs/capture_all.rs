@@ -9,7 +9,7 @@ use super::survey::{Halt, Survey};
 use super::{Context, Stop};
 use crate::audit::audit;
 use crate::audit::rules::RULES;
-use crate::audit::settle::{Again, Seen};
+use crate::audit::settle::{is_same_share, Again, Seen, ROUNDS};
 use crate::audit::sight::Sight;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -75,13 +75,9 @@ fn capture(survey: &mut Survey<'_>) -> Result<bool, Halt> {
     }
     survey.machine = machine;
     survey.second_pass()?;
-    // The second pass over the tables is the scan that counts: between two looks at the frames. Who is in the list at the end
-    // was there all the time, if the first list has it too.
-    match survey.look_at_frames(&counted) {
-        Ok(_) => {}
-        Err(Halt::Failed(failure)) => drop(survey.note(failure)),
-        Err(halt) => return Err(halt),
-    }
+    count(survey, counted)?;
+    // Who is in the list now was there all the time, if the first list has it too.
+    survey.list()?;
     let machine = std::mem::take(&mut survey.machine);
     let changed = at_rest(&machine, SecondPass::Differs);
     if !changed.is_empty() {
@@ -94,13 +90,41 @@ fn capture(survey: &mut Survey<'_>) -> Result<bool, Halt> {
     Ok(unread.is_empty())
 }
 
+/// Looks at the frames that are counted, after the second pass and after each of some more over the guests' tables, as long as
+/// nothing changes: the scans that count are between looks at the frames.
+fn count(survey: &mut Survey<'_>, mut counted: Vec<Sight>) -> Result<(), Halt> {
+    for round in 0..ROUNDS {
+        if counted.is_empty() || !survey.machine.are_guests_at_rest() {
+            break;
+        }
+        if round > 0 {
+            survey.guests_again()?;
+        }
+        let pages: Vec<u64> = counted.iter().map(|sight| sight.pa).collect();
+        match survey.look_at_frames(&pages) {
+            Ok(moments) => {
+                let mut moments = moments.into_iter();
+                counted.retain(|sight| {
+                    moments.next().is_some_and(|now| is_same_share(&survey.machine, now.frame, sight.frame))
+                });
+            }
+            Err(Halt::Failed(failure)) => {
+                survey.note(failure);
+                break;
+            }
+            Err(halt) => return Err(halt),
+        }
+    }
+    Ok(())
+}
+
 /// Looks again at the machine, so that the answers are kept.
 struct Keeping<'s, 'a> {
     survey: &'s mut Survey<'a>,
     /// What was looked at, each frame with its places once.
     looked: BTreeMap<(u64, Vec<(u64, u64)>), Moment>,
     /// Frames of which it is counted who maps them.
-    counted: Vec<u64>,
+    counted: Vec<Sight>,
     /// Slots could not be kept.
     halt: Option<Halt>,
 }
@@ -131,8 +155,9 @@ impl Again for Keeping<'_, '_> {
 
     /// Only looks at the frames: what is counted is not known yet.
     fn recount(&mut self, sights: &[Sight], _: &Machine) -> Vec<Result<Sight, String>> {
-        self.counted = sights.iter().map(|sight| sight.pa).collect();
-        let why = match self.survey.look_at_frames(&self.counted) {
+        self.counted = sights.to_vec();
+        let pages: Vec<u64> = sights.iter().map(|sight| sight.pa).collect();
+        let why = match self.survey.look_at_frames(&pages) {
             Ok(_) => "not counted yet".into(),
             Err(Halt::Failed(failure)) => self.survey.note(failure),
             Err(halt) => {

@@ -213,14 +213,18 @@ impl<'a> Survey<'a> {
 
     /// Reads all trees again, for their digests, and then the frames.
     pub(super) fn second_pass(&mut self) -> Result<(), Halt> {
-        self.trees_again()?;
+        self.again(|_| true)?;
         self.frames()
     }
 
-    fn trees_again(&mut self) -> Result<(), Halt> {
-        let identity = |table: &crate::model::TableFacts| Identity { target: table.target, root: table.root };
-        let tables: Vec<Identity> = self.machine.trees.iter().map(|tree| identity(&tree.table)).collect();
-        tables.into_iter().try_for_each(|table| {
+    /// Reads the trees of guests again.
+    pub(super) fn guests_again(&mut self) -> Result<(), Halt> {
+        self.again(|target| target.guest_handle().is_some())
+    }
+
+    fn again(&mut self, wants: impl Fn(Target) -> bool) -> Result<(), Halt> {
+        let tables: Vec<Identity> = self.machine.trees.iter().map(|tree| tree.table.identity()).collect();
+        tables.into_iter().filter(|table| wants(table.target)).try_for_each(|table| {
             // In EL2's digest are the pages of the ring that it has mapped at the moment.
             let flags = if table.target == Target::HYP { DumpFlags::EXACT } else { DumpFlags::DIGEST };
             self.dump(table, flags)
@@ -282,7 +286,7 @@ impl Live<'_, '_> {
         survey.machine = Machine::default();
         let before = survey.look_at_frames(pages)?;
         survey.dump_guests(DumpFlags::EXACT.union(DumpFlags::DIGEST))?;
-        survey.trees_again()?;
+        survey.guests_again()?;
         let after = survey.look_at_frames(pages)?;
         let scanned = std::mem::take(&mut survey.machine);
         let is_same = scanned.is_listed_alike() && scanned.are_guests_at_rest();

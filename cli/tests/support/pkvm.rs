@@ -259,7 +259,9 @@ impl Machine {
             add(self.dump(tree, flags));
         }
         add(self.frames());
-        self.counted.iter().for_each(|&pa| add(self.examine(pa, &[])));
+        for _ in 0..6 {
+            self.counted.iter().for_each(|&pa| add(self.examine(pa, &[])));
+        }
         for (pa, records) in &self.moments {
             add(self.examination(*pa, records));
         }
