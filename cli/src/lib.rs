@@ -137,6 +137,9 @@ fn report(failure: &Failure, context: &mut Context<'_>) -> ExitCode {
 /// Returns whether arguments ask for JSON, even if they are not right otherwise.
 fn seems_json(arguments: &[OsString]) -> bool {
     arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
-        matches!(argument, "--json" | "json" | "ndjson" | "-fjson" | "-fndjson" | "--format=json" | "--format=ndjson")
+        matches!(
+            argument,
+            "--json" | "--ndjson" | "json" | "ndjson" | "-fjson" | "-fndjson" | "--format=json" | "--format=ndjson"
+        )
     })
 }

@@ -5,6 +5,7 @@ pub(crate) mod decode;
 pub(crate) mod image;
 pub(crate) mod machine;
 pub(crate) mod rows;
+pub(crate) mod watch;
 
 use crate::filter::{FRAME_STATES, STATES, TABLE};
 use crate::numbers::{self, parse_number, parse_range, AddressRange};
@@ -67,6 +68,8 @@ pub(crate) enum Verb {
     Rmap(machine::Rmap),
     /// Compare two captures, or one with the machine: what was added, removed or changed.
     Diff(machine::Diff),
+    /// Print what changes, as it changes.
+    Watch(watch::Watch),
     /// Ask whether isolation is intact: what the tables and states of all pages say about each other.
     Audit(machine::Audit),
     /// Write the list of VMs and their tables to a file, which -i reads on any machine.

@@ -3,6 +3,7 @@
 
 use super::hex::Hex;
 use super::json::{filter_json, FilterJson, FORMAT_VERSION};
+use super::said::{differing, said_json, SaidJson};
 use crate::filter::Wanted;
 use crate::machine::differ::{Change, Said};
 use crate::numbers::Size;
@@ -60,19 +61,6 @@ fn totals(changes: &[Change]) -> Vec<Total<'_>> {
     totals
 }
 
-/// Returns what two sides say otherwise.
-fn differing(old: &Said, new: &Said) -> Vec<&'static str> {
-    [
-        ("rights", old.rights != new.rights),
-        ("memory", old.memory != new.memory),
-        ("state", old.state != new.state),
-        ("address", old.address != new.address),
-    ]
-    .into_iter()
-    .filter_map(|(what, differs)| differs.then_some(what))
-    .collect()
-}
-
 /// Writes what `changes` add up to for people.
 pub(crate) fn write_totals(out: &mut dyn Write, changes: &[Change]) -> io::Result<()> {
     writeln!(out, "{:<10} {:<7} {:<27} {:>8} {:>9}", "OF", "CHANGE", "IN", "RANGES", "BYTES")?;
@@ -91,13 +79,6 @@ pub(crate) fn write_json(
     unread: &[String],
     wanted: &Wanted,
 ) -> io::Result<()> {
-    #[derive(Serialize)]
-    struct SaidJson<'a> {
-        rights: Option<&'a str>,
-        memory: Option<&'a str>,
-        state: &'a str,
-        address: Option<Hex>,
-    }
     #[derive(Serialize)]
     struct Line<'a> {
         r#type: &'static str,
@@ -120,17 +101,9 @@ pub(crate) fn write_json(
         left_out: usize,
         unread: &'a [String],
     }
-    fn said(said: Option<&Said>) -> Option<SaidJson<'_>> {
-        said.map(|said| SaidJson {
-            rights: said.rights.as_deref(),
-            memory: said.memory.as_deref(),
-            state: &said.state,
-            address: said.address.map(Hex),
-        })
-    }
     for change in changes.iter().filter(|_| wanted.rows) {
         let (start, end) = (Hex(change.start), Hex(change.end));
-        let (old, new) = (said(change.old.as_ref()), said(change.new.as_ref()));
+        let (old, new) = (said_json(change.old.as_ref()), said_json(change.new.as_ref()));
         serde_json::to_writer(&mut *out, &Line { r#type: "change", of: &change.of, start, end, old, new })?;
         writeln!(out)?;
     }

@@ -10,10 +10,12 @@ pub(crate) mod json;
 pub(crate) mod json_row;
 pub(crate) mod ptdump;
 pub(crate) mod rmap;
+mod said;
 pub(crate) mod stat;
 pub(crate) mod table;
 pub(crate) mod vms;
 pub(crate) mod walk;
+pub(crate) mod watch;
 
 use crate::model::{Missing, Outcome, Row, TableFacts, IMAGE};
 use s2dump_abi::hypercall::Status;

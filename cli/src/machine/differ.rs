@@ -14,6 +14,7 @@ use crate::words::{self, Word};
 use s2dump_abi::slot::RecordKind;
 use s2dump_abi::target::Target;
 use s2dump_vmsa::pkvm::{Frame, Owner, PageState};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 /// What the entries of a range say.
@@ -139,6 +140,40 @@ impl Differences {
     /// Begins with none, and will take those of which the old or the new side fits `filter`.
     pub(crate) fn of(filter: Filter) -> Self {
         Self { filter, ..Self::default() }
+    }
+
+    /// Adds what changed from `old` to `new`, in all tables and frames, or in the table of `only`. Returns the tables that could
+    /// not be compared, or not all of them.
+    pub(crate) fn add_machines(&mut self, old: &Machine, new: &Machine, only: Option<Target>) -> Vec<Target> {
+        let targets = [old, new].into_iter().flat_map(|machine| &machine.trees).map(|tree| tree.table.target.0);
+        let targets: BTreeSet<u64> = targets.filter(|&target| only.is_none_or(|only| only.0 == target)).collect();
+        let mut unread = Vec::new();
+        for target in targets.into_iter().map(Target) {
+            match (old.tree(target), new.tree(target)) {
+                // A VM that is gone, and another that has its handle.
+                (Some(a), Some(b)) if a.table.root != b.table.root => {
+                    self.add_tables((old, Some(a)), (new, None));
+                    self.add_tables((old, None), (new, Some(b)));
+                }
+                (a, b) => {
+                    let is_gone = |machine: &Machine| {
+                        target.guest_handle().is_some_and(|handle| machine.is_listed && machine.vm(handle).is_none())
+                    };
+                    let is_known = (a.is_some() || is_gone(old)) && (b.is_some() || is_gone(new));
+                    let is_whole = [a, b].into_iter().flatten().all(|tree| tree.is_complete && tree.is_exact);
+                    if !is_known || !is_whole {
+                        unread.push(target);
+                    }
+                    if is_known {
+                        self.add_tables((old, a), (new, b));
+                    }
+                }
+            }
+        }
+        if only.is_none() && !old.frames.is_empty() && !new.frames.is_empty() {
+            self.add_frames(old, new);
+        }
+        unread
     }
 
     /// Adds what changed from `old` to `new`, two readings of one table; without one, all of the other is new or gone.

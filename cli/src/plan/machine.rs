@@ -3,11 +3,12 @@
 
 use super::input::Input;
 use crate::args::machine::{Audit, Diff, Rmap};
+use crate::args::watch::Watch;
 use crate::args::Selector;
 use crate::audit::rules::{find, Rule, RULES};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::filter::Wanted;
+use crate::filter::{Filter, Wanted};
 use crate::numbers::AddressRange;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -97,6 +98,37 @@ impl DiffPlan {
         };
         let wait = Duration::from_secs(diff.wait.into());
         Ok(Self { old, new, wait, wanted: diff.rows.into(), json: diff.json })
+    }
+}
+
+/// What to watch.
+#[derive(Debug)]
+pub(crate) struct WatchPlan {
+    /// Which tables.
+    pub(crate) target: Selector,
+    /// From one reading to the next.
+    pub(crate) interval: Duration,
+    /// The most that reading may take of one CPU, in percent.
+    pub(crate) share: u32,
+    /// Readings before it ends.
+    pub(crate) count: Option<u64>,
+    /// Which changes.
+    pub(crate) filter: Filter,
+    /// As JSON.
+    pub(crate) json: bool,
+}
+
+impl WatchPlan {
+    /// Decides what `watch` asks for.
+    pub(super) fn new(watch: Watch) -> Self {
+        Self {
+            target: watch.target,
+            interval: Duration::from_millis(watch.interval.into()),
+            share: watch.share,
+            count: watch.count,
+            filter: watch.filters.into(),
+            json: watch.ndjson,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod machine;
 
 use self::decode::DecodePlan;
 use self::input::Input;
-use self::machine::{AuditPlan, DiffPlan, RmapPlan};
+use self::machine::{AuditPlan, DiffPlan, RmapPlan, WatchPlan};
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -49,6 +49,8 @@ pub(crate) enum Plan {
     Rmap(RmapPlan),
     /// Compare two readings.
     Diff(DiffPlan),
+    /// Print what changes.
+    Watch(WatchPlan),
     /// Ask whether isolation is intact.
     Audit(AuditPlan),
     /// List the rules of an audit.
@@ -224,6 +226,7 @@ impl Plan {
             }
             Verb::Frames(frames) => Self::Frames(FramesPlan::new(frames)?),
             Verb::Rmap(rmap) => Self::Rmap(RmapPlan::new(rmap)?),
+            Verb::Watch(watch) => Self::Watch(WatchPlan::new(watch)),
             Verb::Diff(diff) => Self::Diff(DiffPlan::new(diff)?),
             Verb::Audit(audit) if audit.list => Self::Rules { json: audit.json },
             Verb::Audit(audit) => Self::Audit(AuditPlan::new(audit)?),
@@ -241,7 +244,7 @@ impl Plan {
     /// Returns whether errors are to be JSON too.
     pub(crate) fn is_json(&self) -> bool {
         match self {
-            Self::Diff(DiffPlan { json, .. }) => *json,
+            Self::Diff(DiffPlan { json, .. }) | Self::Watch(WatchPlan { json, .. }) => *json,
             Self::Rmap(RmapPlan { json, .. }) | Self::Audit(AuditPlan { json, .. }) | Self::Rules { json } => *json,
             Self::Probe { json } | Self::List { json, .. } | Self::Walk(WalkPlan { json, .. }) => *json,
             Self::Frames(frames) => matches!(frames.format, FramesFormat::Json { .. }),

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where slots and tables in memory come from: the only modules that touch devices and files.
 
+pub(crate) mod clock;
 pub(crate) mod device;
 pub(crate) mod file;
+pub(crate) mod interrupts;
 pub(crate) mod output_file;
 pub(crate) mod ram;
 pub(crate) mod ring;

@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 /// Answers as `machine` would, and examinations, of which it is told the number, as `looked_at`.
-fn script(machine: pkvm::Machine, looked_at: impl Fn(u32) -> pkvm::Machine + 'static) -> Script {
+pub(super) fn script(machine: pkvm::Machine, looked_at: impl Fn(u32) -> pkvm::Machine + 'static) -> Script {
     let looks = Cell::new(0);
     let answer = move |start: &Start| -> Option<Result<Capture, Refusal>> {
         Some(Ok(match Op(start.op) {

@@ -16,6 +16,7 @@ mod reader;
 #[path = "../../tests/support/mod.rs"]
 #[expect(dead_code, unreachable_pub, reason = "shared with the golden tests, each uses a part")]
 mod support;
+mod watch;
 
 use crate::exit_code::ExitCode;
 use crate::source::device::Session;

@@ -12,8 +12,6 @@ use crate::machine::differ::Differences;
 use crate::machine::Machine;
 use crate::model::target_name;
 use crate::plan::machine::{DiffPlan, Reading};
-use s2dump_abi::target::Target;
-use std::collections::BTreeSet;
 
 /// Compares two readings.
 pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
@@ -26,36 +24,8 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
         (_, Reading::Live(selector)) if *selector != Selector::All => Some(listed_table(selector, &new.vms)?.0.target),
         _ => None,
     };
-    let names = |machine: &Machine| machine.trees.iter().map(|tree| tree.table.target.0).collect::<BTreeSet<u64>>();
-    let (mut found, mut unread) = (Differences::of(plan.wanted.filter.clone()), Vec::new());
-    for target in names(&old).union(&names(&new)).map(|&target| Target(target)) {
-        if only.is_some_and(|only| only != target) {
-            continue;
-        }
-        match (old.tree(target), new.tree(target)) {
-            // A VM that is gone, and another that has its handle.
-            (Some(a), Some(b)) if a.table.root != b.table.root => {
-                found.add_tables((&old, Some(a)), (&new, None));
-                found.add_tables((&old, None), (&new, Some(b)));
-            }
-            (a, b) => {
-                let is_gone = |machine: &Machine| {
-                    target.guest_handle().is_some_and(|handle| machine.is_listed && machine.vm(handle).is_none())
-                };
-                let is_known = (a.is_some() || is_gone(&old)) && (b.is_some() || is_gone(&new));
-                let is_whole = [a, b].into_iter().flatten().all(|tree| tree.is_complete && tree.is_exact);
-                if !is_known || !is_whole {
-                    unread.push(target_name(target));
-                }
-                if is_known {
-                    found.add_tables((&old, a), (&new, b));
-                }
-            }
-        }
-    }
-    if only.is_none() && !old.frames.is_empty() && !new.frames.is_empty() {
-        found.add_frames(&old, &new);
-    }
+    let mut found = Differences::of(plan.wanted.filter.clone());
+    let unread: Vec<String> = found.add_machines(&old, &new, only).into_iter().map(target_name).collect();
     if old.trees.is_empty() && new.trees.is_empty() {
         return Err(Failure::new(ExitCode::UsageOrIo, "neither has a table").into());
     }

@@ -17,6 +17,7 @@ pub(crate) mod rmap;
 mod survey;
 mod suspicion;
 pub(crate) mod walk;
+mod watch;
 
 use crate::args::{Color, Selector};
 use crate::exit_code::ExitCode;
@@ -102,6 +103,7 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::Frames(frames) => frames::run(frames, context),
         Plan::Walk(walk) => walk::run(walk, context),
         Plan::Diff(plan) => diff::run(plan, context),
+        Plan::Watch(plan) => watch::run(plan, context),
         Plan::Rmap(plan) => rmap::run(plan, context),
         Plan::Audit(plan) => audit::run(plan, context),
         Plan::Rules { json } => audit::list(*json, context),

@@ -25,6 +25,7 @@ mod ptdump;
 mod rows;
 mod support;
 mod teardown;
+mod watch;
 
 pub(super) use changes::text_rows;
 pub(super) use support::{handle_of, list};
@@ -98,6 +99,7 @@ const ALL: &[&[Test]] = &[
     concurrency::TESTS,
     audit::TESTS,
     changes::TESTS,
+    watch::TESTS,
     budget::TESTS,
     host::TESTS,
     fuzz::TESTS,

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What changed and when, a line for each range.
+
+use super::hex::Hex;
+use super::json::FORMAT_VERSION;
+use super::said::{differing, said_json, SaidJson};
+use crate::machine::differ::{Change, Said};
+use crate::numbers::Size;
+use crate::source::clock::Time;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::time::Duration;
+
+/// How often was read, and what came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Readings {
+    /// Readings.
+    pub(crate) count: u64,
+    /// Ranges that changed.
+    pub(crate) changes: u64,
+    /// Tables that could not be read each time.
+    pub(crate) unread: BTreeSet<String>,
+    total: Duration,
+    longest: Duration,
+}
+
+impl Readings {
+    /// Counts one that took so long.
+    pub(crate) fn add(&mut self, time: Duration) {
+        self.count += 1;
+        self.total += time;
+        self.longest = self.longest.max(time);
+    }
+}
+
+/// Writes lines.
+pub(crate) struct WatchWriter {
+    /// As JSON, not for people.
+    pub(crate) json: bool,
+}
+
+impl WatchWriter {
+    /// Says what is watched.
+    pub(crate) fn begin(&self, out: &mut dyn Write, target: &str, interval: Duration, share: u32) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let every = interval.as_millis();
+        writeln!(
+            out,
+            "# {target}: read every {every} ms, with at most {share}% of a CPU; what changes back in between is not seen"
+        )
+    }
+
+    /// Writes what one reading found at `time` since boot.
+    pub(crate) fn changes(&self, out: &mut dyn Write, time: Duration, changes: &[Change]) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            r#type: &'static str,
+            /// Of the clock that the kernel's log has.
+            uptime_us: u64,
+            of: &'a str,
+            start: Hex,
+            end: Hex,
+            old: Option<SaidJson<'a>>,
+            new: Option<SaidJson<'a>>,
+        }
+        for Change { of, start, end, old, new } in changes {
+            if self.json {
+                let uptime_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                let (old, new) = (said_json(old.as_ref()), said_json(new.as_ref()));
+                let line = Line { r#type: "change", uptime_us, of, start: Hex(*start), end: Hex(*end), old, new };
+                serde_json::to_writer(&mut *out, &line)?;
+                writeln!(out)?;
+                continue;
+            }
+            let (seconds, micros) = (time.as_secs(), time.subsec_micros());
+            let (last, size) = (end.wrapping_sub(1), Size(end - start).to_string());
+            let (old, new) = words(old.as_ref(), new.as_ref());
+            writeln!(out, "[{seconds:>5}.{micros:06}] {of:<10} {start:#018x}-{last:#018x} {size:>9} {old} -> {new}")?;
+        }
+        Ok(())
+    }
+
+    /// Says how often was read in the time of `all`.
+    pub(crate) fn end(&self, out: &mut dyn Write, readings: &Readings, all: Time) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct End<'a> {
+            r#type: &'static str,
+            format: &'static str,
+            version: &'static str,
+            changes: u64,
+            readings: u64,
+            seconds: f64,
+            average_ms: f64,
+            longest_ms: f64,
+            cpu_percent: f64,
+            unread: &'a BTreeSet<String>,
+        }
+        let Readings { count, changes, unread, total, longest } = readings;
+        let millis = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10.0;
+        let average = total.checked_div(u32::try_from(*count).unwrap_or(u32::MAX)).unwrap_or_default();
+        let cpu = (all.cpu.as_secs_f64() / all.uptime.as_secs_f64().max(1e-9) * 1000.0).round() / 10.0;
+        let (average, longest, seconds) = (millis(average), millis(*longest), millis(all.uptime) / 1000.0);
+        if self.json {
+            let end = End {
+                r#type: "watch",
+                format: "s2dump.watch",
+                version: FORMAT_VERSION,
+                changes: *changes,
+                readings: *count,
+                seconds,
+                average_ms: average,
+                longest_ms: longest,
+                cpu_percent: cpu,
+                unread,
+            };
+            serde_json::to_writer(&mut *out, &end)?;
+            return writeln!(out);
+        }
+        writeln!(
+            out,
+            "# {changes} changes in {count} readings, {seconds:.1} s; a reading took {average:.1} ms, at most {longest:.1} ms; \
+             {cpu:.1}% of a CPU"
+        )?;
+        if !unread.is_empty() {
+            let unread = unread.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            writeln!(out, "# not read each time, or not all: {unread}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns what was said and what is: only the state, if only that is said otherwise.
+fn words(old: Option<&Said>, new: Option<&Said>) -> (String, String) {
+    let is_state_only = old.zip(new).is_some_and(|(old, new)| differing(old, new) == ["state"]);
+    let side = |said: Option<&Said>| {
+        let Some(Said { rights, memory, state, address }) = said else { return "hole".to_owned() };
+        if is_state_only {
+            return state.to_string();
+        }
+        let words = [rights.as_deref(), memory.as_deref(), Some(&**state).filter(|state| *state != "-")];
+        let address = address.map(|address| format!("{address:#x}"));
+        words.into_iter().flatten().map(str::to_owned).chain(address).collect::<Vec<_>>().join(" ")
+    };
+    (side(old), side(new))
+}
