@@ -4,6 +4,7 @@
 pub(crate) mod decode;
 pub(crate) mod image;
 pub(crate) mod machine;
+pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod watch;
 
@@ -74,6 +75,8 @@ pub(crate) enum Verb {
     Audit(machine::Audit),
     /// Write the list of VMs and their tables to a file, which -i reads on any machine.
     Capture(Capture),
+    /// Write all that a bug report needs to a file, in the time that there is: text first, and a capture that -i reads.
+    Report(report::Report),
     /// Explain descriptors from a log or a register dump, bit by bit.
     Decode(decode::Decode),
 }

@@ -4,10 +4,12 @@
 pub(crate) mod decode;
 pub(crate) mod input;
 pub(crate) mod machine;
+pub(crate) mod report;
 
 use self::decode::DecodePlan;
 use self::input::Input;
 use self::machine::{AuditPlan, DiffPlan, RmapPlan, WatchPlan};
+use self::report::ReportPlan;
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -49,6 +51,8 @@ pub(crate) enum Plan {
     Rmap(RmapPlan),
     /// Compare two readings.
     Diff(DiffPlan),
+    /// Write a report.
+    Report(ReportPlan),
     /// Print what changes.
     Watch(WatchPlan),
     /// Ask whether isolation is intact.
@@ -226,6 +230,7 @@ impl Plan {
             }
             Verb::Frames(frames) => Self::Frames(FramesPlan::new(frames)?),
             Verb::Rmap(rmap) => Self::Rmap(RmapPlan::new(rmap)?),
+            Verb::Report(report) => Self::Report(ReportPlan::new(report)),
             Verb::Watch(watch) => Self::Watch(WatchPlan::new(watch)),
             Verb::Diff(diff) => Self::Diff(DiffPlan::new(diff)?),
             Verb::Audit(audit) if audit.list => Self::Rules { json: audit.json },
@@ -250,7 +255,7 @@ impl Plan {
             Self::Frames(frames) => matches!(frames.format, FramesFormat::Json { .. }),
             Self::Decode(decode) => decode.json,
             Self::Dump(dump) => matches!(dump.style, Style::Json(_) | Style::Stat { json: true }),
-            Self::Capture { .. } | Self::CaptureAll { .. } => false,
+            Self::Capture { .. } | Self::CaptureAll { .. } | Self::Report(_) => false,
         }
     }
 }

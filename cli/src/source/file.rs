@@ -136,8 +136,32 @@ impl FileSource {
     }
 }
 
+/// The first line of a report tells how many bytes come before its slots; this one too.
+pub(crate) const REPORT: &str = "s2dump report, bytes of text: ";
+
+impl FileSource {
+    /// Passes over the text of a report, if this is one.
+    fn skip_text(&mut self) -> Result<(), SourceError> {
+        let line: Vec<u8> = self.fill(HEADER_BYTES)?.iter().copied().take_while(|&byte| byte != b'\n').collect();
+        let text = std::str::from_utf8(&line).ok().and_then(|line| line.strip_prefix(REPORT));
+        let mut left: usize = text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        while left > 0 {
+            let have = self.fill(1)?.len().min(left);
+            if have == 0 {
+                break;
+            }
+            self.consume(have);
+            left -= have;
+        }
+        Ok(())
+    }
+}
+
 impl SlotSource for FileSource {
     fn fetch(&mut self, into: &mut SlotBuffer) -> Result<Fetched, SourceError> {
+        if self.offset == 0 {
+            self.skip_text()?;
+        }
         let window = self.fill(HEADER_BYTES)?;
         if window.is_empty() {
             return if self.found_slot { Ok(Fetched::End) } else { Err(SourceError::NotACapture(self.name.clone())) };

@@ -300,6 +300,64 @@ fn captures_go_on_after_a_look_that_failed() {
     assert!(ran.out.contains("page   0x40802000, 4K") && ran.out.contains("unsettled: 1,"), "{}", ran.out);
 }
 
+/// Text that a person reads, and behind it a capture that every verb reads.
+#[test]
+fn reports_are_text_and_a_capture() {
+    let mut broken = machine();
+    broken.host().map(PROTECTED_PA, 3, 1, PROTECTED_PA, PAGE);
+    let truth = broken.clone();
+    let script = script(broken, move |_| truth.clone());
+    let file = TempFile::new("report", &[]);
+    let ran = run(&script, &format!("report -O {}", file.path()));
+    assert_eq!((ran.code, ran.err.as_str(), ran.out.as_str()), (ExitCode::Ok, "", ""));
+    let bytes = std::fs::read(file.path().to_string()).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    let titles: Vec<&str> = text.lines().filter(|line| line.starts_with("== ")).collect();
+    let verbs: Vec<&str> =
+        titles.iter().filter_map(|title| title.split_once("(s2dump ")?.1.split([' ', ';']).next()).collect();
+    assert_eq!(verbs, ["probe", "list", "audit", "frames", "stat"], "{text}");
+    assert!(text.contains("\nFINDING guest-exclusive: the host maps it too\n"), "{text}");
+    assert!(text.contains("\n== left out ==\nnothing\n"), "{text}");
+    for (verb, code, found) in [
+        ("audit -i", ExitCode::Finding, "FINDING guest-exclusive"),
+        ("list -i", ExitCode::Ok, "vm:0x1003"),
+        ("dump vm:0x1000 -i", ExitCode::Ok, "shared-owned"),
+        ("frames -i", ExitCode::Ok, "no-page         owned "),
+    ] {
+        let ran = run_without_device(&format!("{verb} {}", file.path()));
+        assert_eq!((ran.code, ran.err.as_str()), (code, ""), "{verb}: {}", ran.out);
+        assert!(ran.out.contains(found), "{verb}: {}", ran.out);
+    }
+}
+
+/// What there is no time for is named, and the rest is there.
+#[test]
+fn reports_keep_to_their_time() {
+    let script = script(machine(), |_| machine());
+    let answer = script.answer.clone().unwrap();
+    let slow = move |start: &Start| {
+        if start.target == Target::HOST.0 && Op(start.op) == Op::DUMP {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+        answer(start)
+    };
+    let file = TempFile::new("slow", &[]);
+    let script = Script { answer: Some(Rc::new(slow)), ..script };
+    let ran = run(&script, &format!("report -O {} --budget 500ms", file.path()));
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+    assert!(ran.err.contains("left out: vm:0x1000: no time left\n"), "{}", ran.err);
+    let text = String::from_utf8_lossy(&std::fs::read(file.path().to_string()).unwrap()).into_owned();
+    assert!(
+        text.contains("== left out ==\nhost: no time left\n") || text.contains("vm:0x1000: no time left"),
+        "{text}"
+    );
+    let ran = run_without_device(&format!("list -i {}", file.path()));
+    assert_eq!((ran.code, ran.err.as_str()), (ExitCode::Ok, ""), "{}", ran.out);
+    let ran = run_without_device(&format!("report -O {}", file.path()));
+    assert_eq!(ran.code, ExitCode::Partial, "no device: {}", ran.err);
+    assert!(ran.err.contains("left out: /dev/s2dump is not there"), "{}", ran.err);
+}
+
 #[test]
 fn rmap_of_a_device() {
     let ran = run(&script(machine(), |_| machine()), "rmap 0x40800000");

@@ -62,9 +62,12 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
     Ok(if is_whole { ExitCode::Ok } else { ExitCode::Partial })
 }
 
-/// Reads all, all again, and what looks wrong again. Returns whether all tables were read.
-fn capture(survey: &mut Survey<'_>) -> Result<bool, Halt> {
+/// Reads all, all again, and what looks wrong again, each in its part of the time that there is. Returns whether all tables were
+/// read.
+pub(super) fn capture(survey: &mut Survey<'_>) -> Result<bool, Halt> {
+    survey.until(50);
     survey.gather(true)?;
+    survey.until(75);
     let machine = std::mem::take(&mut survey.machine);
     let mut keeping = Keeping { survey, looked: BTreeMap::new(), counted: Vec::new(), halt: None };
     // Whoever reads the capture asks the same rules, and has the looks that they needed here.
@@ -74,10 +77,16 @@ fn capture(survey: &mut Survey<'_>) -> Result<bool, Halt> {
         return Err(halt);
     }
     survey.machine = machine;
+    survey.until(85);
     survey.second_pass()?;
     count(survey, counted)?;
     // Who is in the list now was there all the time, if the first list has it too.
-    survey.list()?;
+    survey.until(100);
+    match survey.list() {
+        Ok(()) => {}
+        Err(Halt::Failed(failure)) => drop(survey.note(failure)),
+        Err(halt) => return Err(halt),
+    }
     let machine = std::mem::take(&mut survey.machine);
     let changed = at_rest(&machine, SecondPass::Differs);
     if !changed.is_empty() {

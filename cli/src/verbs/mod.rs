@@ -13,6 +13,7 @@ pub(crate) mod list;
 mod machine;
 mod pass;
 pub(crate) mod probe;
+mod report;
 pub(crate) mod rmap;
 mod survey;
 mod suspicion;
@@ -103,6 +104,7 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::Frames(frames) => frames::run(frames, context),
         Plan::Walk(walk) => walk::run(walk, context),
         Plan::Diff(plan) => diff::run(plan, context),
+        Plan::Report(plan) => report::run(plan, context),
         Plan::Watch(plan) => watch::run(plan, context),
         Plan::Rmap(plan) => rmap::run(plan, context),
         Plan::Audit(plan) => audit::run(plan, context),

@@ -21,6 +21,7 @@ use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::{Identity, Place, Target, PLACES};
 use s2dump_abi::version::features;
 use std::io;
+use std::time::{Duration, Instant};
 
 /// Where slots are kept.
 pub(super) type Keep<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
@@ -49,6 +50,10 @@ pub(super) struct Survey<'a> {
     pub(super) machine: Machine,
     /// What went wrong and stopped nothing.
     pub(super) notes: Vec<String>,
+    /// When it began, and how long all of it may take.
+    pub(super) time: Option<(Instant, Duration)>,
+    /// When nothing more is read.
+    end: Option<Instant>,
 }
 
 /// Slots that are kept as they pass.
@@ -74,12 +79,22 @@ impl SlotSource for Kept<'_, '_, '_> {
 impl<'a> Survey<'a> {
     /// Begins; slots go to `keep`.
     pub(super) fn new(device: Device, budget: u32, keep: Option<&'a mut Keep<'a>>) -> Self {
-        Self { device, budget, keep, machine: Machine::default(), notes: Vec::new() }
+        Self { device, budget, keep, machine: Machine::default(), notes: Vec::new(), time: None, end: None }
+    }
+
+    /// What follows may take until so many percent of the time are over.
+    pub(super) fn until(&mut self, percent: u32) {
+        self.end = self.time.map(|(begin, time)| begin + time * percent / 100);
     }
 
     /// Reads the stream called `name`.
     fn read(&mut self, query: Query, name: &str) -> Result<Status, Halt> {
         let fail = |error: SourceError| Halt::Failed(error.into_failure(name));
+        let is_over = |end: Option<Instant>| end.is_some_and(|end| Instant::now() >= end);
+        let no_time = || Halt::Failed(Failure::new(ExitCode::Partial, format_args!("{name}: no time left")));
+        if is_over(self.end) {
+            return Err(no_time());
+        }
         let target = query.table().map_or(Target(0), |table| table.target);
         let slots = match self.device.start(query) {
             Ok(slots) => slots,
@@ -98,6 +113,10 @@ impl<'a> Survey<'a> {
                         status = outcome.status.unwrap_or(Status::BAD_ANSWER);
                     }
                     self.machine.take(event);
+                    if is_over(self.end) {
+                        failed = Some(no_time());
+                        break;
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => {
