@@ -30,12 +30,14 @@
 #define S2DUMP_PATTERN		0x5a
 #define S2DUMP_LAST_OP		S2DUMP_OP_EXAMINE
 #define S2DUMP_STATUS_END	64
-/* pages of a slot of this test, all but the last one shared */
-#define S2DUMP_SLOT_ORDER	get_order(S2DUMP_SLOT_PAGES * PAGE_SIZE)
-#define S2DUMP_SHARED_PAGES	(S2DUMP_SLOT_PAGES - 1)
+/* pages of this test, as many as a slot has but two at least: all but the last one shared */
+#define S2DUMP_TEST_ORDER	max(get_order(S2DUMP_SLOT_BYTES), 1)
+#define S2DUMP_SHARED_PAGES	((1 << S2DUMP_TEST_ORDER) - 1)
 /* of a table, and what one examination looks at */
 #define S2DUMP_MOST_LEVELS	5
 #define S2DUMP_PLACES		3
+/* a place leaves out so many bits of its address, whatever the page size */
+#define S2DUMP_PLACE_SHIFT	12
 
 /* What EL2 itself answers; the other statuses are the driver's. */
 #define S2DUMP_STATUSES_OF_EL2						\
@@ -275,7 +277,7 @@ static u64 s2dump_some_place(struct s2dump_selftest *st, u64 handle)
 	if (target == handle)
 		target = handle << 40;
 
-	return target | (address >> PAGE_SHIFT & GENMASK_ULL(39, 0));
+	return target | (address >> S2DUMP_PLACE_SHIFT & GENMASK_ULL(39, 0));
 }
 
 /* What an honest driver might say of pKVM's first four handles. */
@@ -308,7 +310,7 @@ static void s2dump_honest_call(struct s2dump_selftest *st, u64 args[8])
 		if (args[1] & S2DUMP_FLAG_PACKED << 32) {
 			args[1] |= S2DUMP_FLAG_EXACT << 32;
 			if (args[2] == page_to_pfn(st->shared))
-				args[2] |= (u64)s2dump_random_below(st, S2DUMP_SLOT_PAGES) << 56;
+				args[2] |= (u64)s2dump_random_below(st, S2DUMP_SHARED_PAGES + 1) << 56;
 		}
 		if (s2dump_random_below(st, 32) == 0)
 			args[1] |= S2DUMP_FLAG_ATOMIC << 32;
@@ -396,7 +398,7 @@ static int s2dump_selftest_show(struct seq_file *m, void *unused)
 	for (i = 0; i < 8; i++)
 		s2dump_random(&st);
 
-	st.shared = alloc_pages(GFP_KERNEL | __GFP_COMP, S2DUMP_SLOT_ORDER);
+	st.shared = alloc_pages(GFP_KERNEL | __GFP_COMP, S2DUMP_TEST_ORDER);
 	if (!st.shared)
 		return -ENOMEM;
 	st.unshared = st.shared + S2DUMP_SHARED_PAGES;
@@ -431,7 +433,7 @@ static int s2dump_selftest_show(struct seq_file *m, void *unused)
 	for (i = 0; i <= S2DUMP_LAST_OP; i++)
 		seq_printf(m, "op %d: %llu\n", i, st.done[i]);
 	seq_printf(m, "failures: %u\n", st.failures);
-	__free_pages(st.shared, S2DUMP_SLOT_ORDER);
+	__free_pages(st.shared, S2DUMP_TEST_ORDER);
 
 	return 0;
 }

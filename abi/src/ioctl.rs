@@ -6,7 +6,7 @@
 //!
 //! There are two ways to read the slots. `mmap` of offset 0 gives all of them, read-only. `read(2)` advances by itself
 //! and gives the slots as one stream of bytes, each slot cut to its used bytes; it returns 0 after the END slot. A read
-//! with room for a slot (4096 bytes) gives whole slots only. One start is read in one way; the other is then `EBUSY`.
+//! with room for a slot ([`Hello::slot_bytes`]) gives whole slots only. One start is read in one way; the other is then `EBUSY`.
 //!
 //! Each argument begins with `size` (the caller's `size_of`) and `version`. A size larger than the driver's is `E2BIG`,
 //! a smaller one `EINVAL`; another major version is `EPROTO`; a reserved field that is not zero is `EINVAL`.
@@ -59,7 +59,7 @@ pub struct Hello {
     pub default_budget: u32,
     /// Offset 24, length 4: out: slots in the ring.
     pub slots: u32,
-    /// Offset 28, length 4: out: bytes of a slot.
+    /// Offset 28, length 4: out: bytes of a slot in the ring, a multiple of the page size.
     pub slot_bytes: u32,
     /// Offset 32, length 4: in: anything; out: [`Status`](crate::hypercall::Status) if EL2 refused, else 0.
     pub status: u32,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The data that crosses between EL2, EL1 and EL0.
 //!
-//! One [`slot`](slot::SlotHeader) is one page: a header, then fixed-size records. EL2 fills one slot per hypercall. The
+//! One [`slot`](slot::SlotHeader) is one page or a few: a header, then fixed-size records. EL2 fills one slot per hypercall. The
 //! driver lends the slots to user space, read-only. `read(2)` and capture files carry the same bytes:
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //!   EL1 ------------------------> EL2         EL0 <---------> EL1        capture
 //!        op, pfn, target, cursor   |           start, advance  |
 //!                                  v                           v
-//!        slot: | SlotHeader 128 B | Record 32 B | Record 32 B | ... |  = SLOT_PAGE_BYTES at most
+//!        slot: | SlotHeader 128 B | Record 32 B | Record 32 B | ... |  = PLAIN_SLOT_BYTES at most
 //! ```
 //!
 //! Who writes what: EL2 writes slots of kind [`RANGES`](slot::SlotKind::RANGES), [`WALK`](slot::SlotKind::WALK) and

@@ -2,23 +2,37 @@
 //! Slots and records: the bytes of the ring, of `read(2)` and of capture files.
 //!
 //! The header of a slot has all that decoding its records needs, so no reader guesses from a kernel version. In the
-//! ring each slot has [`SLOT_BYTES`]; in `read(2)` and in files each is cut to [`SlotHeader::used_bytes`].
+//! ring each slot has whole pages; in `read(2)` and in files each is cut to [`SlotHeader::used_bytes`].
 
 use crate::version::ABI_VERSION;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Bytes of a page of a slot. Slots of all kinds but [`SlotKind::PACKED`] use their first page only.
-pub const SLOT_PAGE_BYTES: usize = 4096;
-/// Pages of a slot in the ring, which follow each other.
-pub const SLOT_PAGES: usize = 4;
-/// Bytes of a slot in the ring.
-pub const SLOT_BYTES: usize = SLOT_PAGES * SLOT_PAGE_BYTES;
+/// The most bytes of a slot that are filled. In the ring it has whole pages of the kernel: [`slot_pages_of`].
+pub const SLOT_BYTES: usize = 16384;
+/// The most bytes that are filled of a slot of any kind but [`SlotKind::PACKED`]. The same whatever pages the kernel has, so
+/// that a call has the same bounds on all kernels; it is within the first page.
+pub const PLAIN_SLOT_BYTES: usize = 4096;
 /// The most bytes of any slot: a reader takes rings and captures with slots up to that size.
 pub const MAX_SLOT_BYTES: usize = 65536;
-/// The number of [`Record`]s that fit a page.
-pub const SLOT_RECORDS: usize = (SLOT_PAGE_BYTES - size_of::<SlotHeader>()) / size_of::<Record>();
-/// The number of [`VmRecord`]s that fit a page.
-pub const SLOT_VMS: usize = (SLOT_PAGE_BYTES - size_of::<SlotHeader>()) / size_of::<VmRecord>();
+/// The most [`Record`]s of a slot.
+pub const SLOT_RECORDS: usize = fit(size_of::<Record>());
+/// The most [`VmRecord`]s of a slot.
+pub const SLOT_VMS: usize = fit(size_of::<VmRecord>());
+/// The most [`Fact`]s of a slot.
+pub const SLOT_FACTS: usize = fit(size_of::<Fact>());
+/// The most [`FrameRecord`]s of a slot.
+pub const SLOT_FRAMES: usize = fit(size_of::<FrameRecord>());
+
+/// Returns how many records of a size fit a slot that is not packed.
+const fn fit(record_bytes: usize) -> usize {
+    (PLAIN_SLOT_BYTES - size_of::<SlotHeader>()) / record_bytes
+}
+
+/// Returns how many pages a slot has in the ring of a kernel with pages of `page_bytes`. They follow each other.
+#[must_use]
+pub const fn slot_pages_of(page_bytes: usize) -> usize {
+    SLOT_BYTES.div_ceil(page_bytes)
+}
 
 /// First four bytes of every slot: `S2D` and 0x1a.
 pub const SLOT_MAGIC: u32 = u32::from_le_bytes(*b"S2D\x1a");

@@ -5,12 +5,15 @@
 
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET};
 use s2dump_abi::slot::{
-    encoding, fact_flags, slot_flags, table_features, vm_flags, FactKind, RecordKind, SlotHeader, SlotKind, SLOT_MAGIC,
-    SLOT_PAGES, SLOT_RECORDS,
+    encoding, fact_flags, slot_flags, slot_pages_of, table_features, vm_flags, FactKind, RecordKind, SlotHeader,
+    SlotKind, SLOT_BYTES, SLOT_MAGIC, SLOT_RECORDS,
 };
 use s2dump_abi::target::{TargetKind, FIRST_HANDLE, HANDLES, KIND_SHIFT};
 
 const HEADER: &str = include_str!("../../linux/s2dump_abi.h");
+/// How many pages a slot has: the only value that depends on the kernel. Compared for pages of so many bytes.
+const SLOT_PAGES: &str = "DIV_ROUND_UP(S2DUMP_SLOT_BYTES, PAGE_SIZE)";
+const PAGE_BYTES: usize = 4096;
 /// The guard, which keeps the header from being read twice.
 const GUARD: &str = "__ARM64_KVM_S2DUMP_ABI_H";
 
@@ -49,7 +52,8 @@ fn ours(name: &str) -> Option<u64> {
         "SLOT_VMS" => SlotKind::VMS.0.into(),
         "HEADER_BYTES" => size_of::<SlotHeader>() as u64,
         "SLOT_RECORDS" => SLOT_RECORDS as u64,
-        "SLOT_PAGES" => SLOT_PAGES as u64,
+        "SLOT_BYTES" => SLOT_BYTES as u64,
+        "SLOT_PAGES" => slot_pages_of(PAGE_BYTES) as u64,
         "TABLE_LPA2" => table_features::LPA2.into(),
         "TABLE_FWB" => table_features::FWB.into(),
         "TABLE_XNX" => table_features::XNX.into(),
@@ -89,6 +93,9 @@ fn ours(name: &str) -> Option<u64> {
 /// Evaluates `7`, `0x1000U` and `BIT(3)`, in parentheses or not.
 fn number(text: &str) -> Option<u64> {
     let text = text.trim();
+    if text == SLOT_PAGES {
+        return Some(SLOT_BYTES.div_ceil(PAGE_BYTES) as u64);
+    }
     let inside = |before: &str| text.strip_prefix(before)?.strip_suffix(')');
     if let Some(value) = inside("(") {
         return number(value);

@@ -3,8 +3,8 @@
 
 use s2dump_abi::hypercall::{pack_counts, unpack_counts, DumpFlags, Op, Status};
 use s2dump_abi::slot::{
-    Record, RecordKind, SlotHeader, SlotKind, VmRecord, MAX_SLOT_BYTES, SLOT_BYTES, SLOT_PAGE_BYTES, SLOT_RECORDS,
-    SLOT_VMS,
+    slot_pages_of, Record, RecordKind, SlotHeader, SlotKind, VmRecord, MAX_SLOT_BYTES, PLAIN_SLOT_BYTES, SLOT_BYTES,
+    SLOT_RECORDS, SLOT_VMS,
 };
 use s2dump_abi::target::{Target, TargetKind};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
@@ -19,13 +19,13 @@ fn used_bytes_within_a_slot() {
     let cases = [
         ("empty", header(128, 0, 0), 128),
         ("one record", header(128, 32, 1), 160),
-        ("full of records", header(128, 32, u32::try_from(SLOT_RECORDS).unwrap()), SLOT_PAGE_BYTES),
-        ("full of VMs", header(128, 64, u32::try_from(SLOT_VMS).unwrap()), SLOT_PAGE_BYTES),
+        ("full of records", header(128, 32, u32::try_from(SLOT_RECORDS).unwrap()), PLAIN_SLOT_BYTES),
+        ("full of VMs", header(128, 64, u32::try_from(SLOT_VMS).unwrap()), PLAIN_SLOT_BYTES),
         ("full of words", header(128, 8, 2032), SLOT_BYTES),
         ("the longest of other drivers", header(128, 8, 8176), MAX_SLOT_BYTES),
         ("a longer header of a newer writer", header(192, 48, 3), 336),
         ("records of no bytes", header(128, 0, u32::MAX), 128),
-        ("nothing but header", header(4096, 32, 0), SLOT_PAGE_BYTES),
+        ("nothing but header", header(4096, 32, 0), PLAIN_SLOT_BYTES),
     ];
     for (case, header, expected) in cases {
         assert_eq!(header.used_bytes(), Some(expected), "{case}");
@@ -48,8 +48,17 @@ fn used_bytes_refuses_what_cannot_be() {
 
 #[test]
 fn slots_are_filled_to_the_last_byte() {
-    assert_eq!(size_of::<SlotHeader>() + SLOT_RECORDS * size_of::<Record>(), SLOT_PAGE_BYTES);
-    assert_eq!(size_of::<SlotHeader>() + SLOT_VMS * size_of::<VmRecord>(), SLOT_PAGE_BYTES);
+    assert_eq!(size_of::<SlotHeader>() + SLOT_RECORDS * size_of::<Record>(), PLAIN_SLOT_BYTES);
+    assert_eq!(size_of::<SlotHeader>() + SLOT_VMS * size_of::<VmRecord>(), PLAIN_SLOT_BYTES);
+}
+
+/// A slot has 16 KiB at least, in whole pages of any size.
+#[test]
+fn slots_are_whole_pages() {
+    for (page_bytes, pages) in [(4096, 4), (16384, 1), (65536, 1)] {
+        assert_eq!(slot_pages_of(page_bytes), pages);
+        assert!((SLOT_BYTES..=MAX_SLOT_BYTES).contains(&(pages * page_bytes)));
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use kernel::{
     miscdevice::{MiscDevice, MiscDeviceRegistration},
     mm::virt::VmaNew,
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     sync::Mutex,
     uaccess::UserSlice,
@@ -58,6 +59,8 @@ struct LockedHost<'a> {
 }
 
 impl Host for LockedHost<'_> {
+    const PAGE_BYTES: usize = PAGE_SIZE;
+
     fn call(&mut self, regs: &mut [u64; 8]) {
         el1::call(regs);
     }

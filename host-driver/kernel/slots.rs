@@ -4,7 +4,7 @@
 use crate::el1::{self, Pages};
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::{iov::IovIterDest, mm::virt::VmaNew, page::{Page, PAGE_SIZE}, prelude::*};
-use s2dump_abi::slot::{SLOT_BYTES, SLOT_PAGES, SLOT_PAGE_BYTES};
+use s2dump_abi::slot::{slot_pages_of, SLOT_BYTES};
 
 /// The number of slots in a ring. An `advance` makes at most this many calls.
 ///
@@ -14,8 +14,11 @@ use s2dump_abi::slot::{SLOT_BYTES, SLOT_PAGES, SLOT_PAGE_BYTES};
 /// only when a call is to fill them.
 pub(crate) const SLOTS: u32 = 8;
 
-static_assert!(PAGE_SIZE == SLOT_PAGE_BYTES, "s2dump needs 4 KiB pages");
+/// The pages of a slot.
+const SLOT_PAGES: usize = slot_pages_of(PAGE_SIZE);
+
 static_assert!(SLOT_PAGES.is_power_of_two());
+static_assert!(SLOT_PAGES * PAGE_SIZE >= SLOT_BYTES);
 
 /// The pages of a slot. The first is shared with EL2 from construction to drop, the others from the first call that uses
 /// them.
@@ -198,7 +201,7 @@ impl Slots {
         }
         // SAFETY: The vma is being set up, so nobody changes it; `VmaNew` proves that it is valid.
         let first_page = unsafe { (*vma.as_ptr()).vm_pgoff };
-        if first_page != 0 || vma.end() - vma.start() != self.0.len() * SLOT_BYTES {
+        if first_page != 0 || vma.end() - vma.start() != self.0.len() * SLOT_PAGES * PAGE_SIZE {
             return Err(EINVAL);
         }
         vma.try_clear_maywrite()?;
@@ -209,7 +212,7 @@ impl Slots {
         vma.set_dontdump();
         let mixed = vma.set_mixedmap();
         for (index, slot) in self.0.iter().enumerate() {
-            let start = vma.start() + index * SLOT_BYTES;
+            let start = vma.start() + index * SLOT_PAGES * PAGE_SIZE;
             for page in 0..slot.pages.len() {
                 mixed.vm_insert_page(start + page * PAGE_SIZE, &*slot.pages.get(page)?)?;
             }

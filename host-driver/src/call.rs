@@ -3,7 +3,7 @@
 
 use crate::host::Host;
 use s2dump_abi::hypercall::{slot_pages, unpack_counts, DumpFlags, Op, Status};
-use s2dump_abi::slot::SLOT_PAGES;
+use s2dump_abi::slot::slot_pages_of;
 use s2dump_abi::target::{Place, Target, PLACES};
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
 
@@ -105,7 +105,7 @@ impl Call {
             Self::List { first } => [0, x1(Op::LIST, 0), pfn, 0, first, 0, 0, sequence],
             Self::Dump { flags, target, cursor, end, budget } => {
                 // Folded dumps seldom fill a page: they would pay for pinning more, and not use it.
-                let pages = if flags.contains(DumpFlags::PACKED) { SLOT_PAGES as u32 } else { 1 };
+                let pages = if flags.contains(DumpFlags::PACKED) { slot_pages_of(H::PAGE_BYTES) as u32 } else { 1 };
                 [0, x1(Op::DUMP, flags.0), slot_pages(pfn, pages), target.0, cursor, end, u64::from(budget), sequence]
             }
             Self::Walk { target, address } => [0, x1(Op::WALK, 0), pfn, target.0, address, 0, 0, sequence],

@@ -7,11 +7,8 @@
 use crate::errno::Errno;
 use crate::host::Host;
 use core::ops::Range;
-use s2dump_abi::slot::{Fact, FactKind, SlotHeader, SLOT_BYTES, SLOT_PAGE_BYTES};
+use s2dump_abi::slot::{slot_pages_of, Fact, FactKind, SlotHeader, SLOT_FACTS};
 use zerocopy::IntoBytes;
-
-/// The most facts in one slot.
-const SLOT_FACTS: u32 = ((SLOT_PAGE_BYTES - size_of::<SlotHeader>()) / size_of::<Fact>()) as u32;
 
 /// Writes a fact for each of `slots` to `slot`, as many as it has room for, and returns how many.
 ///
@@ -21,11 +18,11 @@ const SLOT_FACTS: u32 = ((SLOT_PAGE_BYTES - size_of::<SlotHeader>()) / size_of::
 pub fn put_ring<H: Host>(host: &mut H, slot: u32, slots: Range<u32>) -> Result<u32, Errno> {
     let mut count = 0;
     let mut offset = size_of::<SlotHeader>();
-    for told in slots.take(SLOT_FACTS as usize) {
+    for told in slots.take(SLOT_FACTS) {
         let fact = Fact {
             // All of its pages, whether calls have used more than the first yet or not.
-            start: host.slot_pfn(told).wrapping_mul(SLOT_PAGE_BYTES as u64),
-            size: SLOT_BYTES as u64,
+            start: host.slot_pfn(told).wrapping_mul(H::PAGE_BYTES as u64),
+            size: (slot_pages_of(H::PAGE_BYTES) * H::PAGE_BYTES) as u64,
             value: 0,
             kind: FactKind::RING.0,
             flags: 0,

@@ -27,6 +27,9 @@ const _: () = assert!(core::mem::offset_of!(HostVm, name) == 16);
 
 /// The kernel, as far as a session needs it. Every slot index is below the number of slots given to the session.
 pub trait Host {
+    /// Bytes of a page of this kernel.
+    const PAGE_BYTES: usize;
+
     /// Makes the hypercall with x1..x7 of `regs`, and puts x0..x3 of the answer there.
     fn call(&mut self, regs: &mut [u64; 8]);
 

@@ -21,7 +21,7 @@ use crate::ring::Ring;
 use crate::slot_header::used_bytes;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
-use s2dump_abi::slot::SLOT_BYTES;
+use s2dump_abi::slot::slot_pages_of;
 use s2dump_abi::version::ABI_VERSION;
 
 /// The part of a filled slot that a reader has not got yet. It is never empty.
@@ -106,7 +106,7 @@ impl Session {
             el2_version: answer.version.to_bits(),
             default_budget: answer.default_budget,
             slots: self.ring.slots(),
-            slot_bytes: SLOT_BYTES as u32,
+            slot_bytes: (slot_pages_of(H::PAGE_BYTES) * H::PAGE_BYTES) as u32,
             status: 0,
             reserved: [0; 7],
         };

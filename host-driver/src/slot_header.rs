@@ -5,7 +5,7 @@ use crate::errno::Errno;
 use crate::error::SessionError;
 use crate::host::Host;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_BYTES, SLOT_MAGIC, SLOT_PAGE_BYTES};
+use s2dump_abi::slot::{SlotHeader, SlotKind, PLAIN_SLOT_BYTES, SLOT_BYTES, SLOT_MAGIC};
 use zerocopy::FromBytes;
 
 /// Reads the header of a filled slot, and checks that its records lie within the slot.
@@ -17,7 +17,7 @@ pub fn read_header<H: Host>(host: &H, slot: u32) -> Result<SlotHeader, SessionEr
     let mut bytes = [0; size_of::<SlotHeader>()];
     host.read_slot(slot, 0, &mut bytes)?;
     let header = SlotHeader::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)?;
-    let capacity = if header.kind == SlotKind::PACKED.0 { SLOT_BYTES } else { SLOT_PAGE_BYTES };
+    let capacity = if header.kind == SlotKind::PACKED.0 { SLOT_BYTES } else { PLAIN_SLOT_BYTES };
     match header.used_bytes() {
         Some(used) if used <= capacity && header.magic == SLOT_MAGIC => Ok(header),
         _ => Err(SessionError::Refused(Status::BAD_ANSWER)),
@@ -33,7 +33,7 @@ pub fn used_bytes<H: Host>(host: &H, slot: u32) -> Result<usize, SessionError> {
     read_header(host, slot)?.used_bytes().ok_or(SessionError::Refused(Status::BAD_ANSWER))
 }
 
-/// Overwrites all of a slot with zeroes.
+/// Overwrites all of a slot that may be filled with zeroes.
 ///
 /// # Errors
 ///

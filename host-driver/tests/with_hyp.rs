@@ -10,7 +10,7 @@ use s2dump_abi::hypercall::{unpack_slot, DumpFlags, Op, Status, DEFAULT_BUDGET, 
 use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::{
     encoding, frame_flags, slot_flags, vm_flags, Fact, FactKind, FrameRecord, Record, RecordKind, SlotHeader, SlotKind,
-    VmRecord, SLOT_BYTES, SLOT_PAGES,
+    VmRecord, SLOT_BYTES,
 };
 use s2dump_abi::target::{Place, Target, HANDLES};
 use s2dump_abi::version::features;
@@ -20,10 +20,8 @@ use s2dump_host_driver::host::{Host, HostVm};
 use s2dump_host_driver::session::Session;
 use s2dump_hyp::entry;
 use s2dump_hyp::packed::Unpacked;
-use s2dump_hyp::platform::{
-    Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT,
-};
-use s2dump_hyp::slot_writer::{SlotPage, SLOT_PAGE_WORDS, SLOT_WORDS};
+use s2dump_hyp::platform::{Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo};
+use s2dump_hyp::slot_writer::{words_of_page, SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Features, Geometry, Granule, PhysAddr};
 use std::collections::BTreeMap;
@@ -32,6 +30,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 const HANDLE: u16 = 0x1000;
 const SLOTS: u32 = 4;
+/// Of 4 KiB each.
+const SLOT_PAGES: usize = 4;
 const PFN: u64 = 0x7_0000;
 /// 39 input-address bits, start level 1, 4 KiB pages, 40 output-address bits.
 const VTCR: u64 = 25 | 1 << 6 | 2 << 16 | 1 << 31;
@@ -76,7 +76,7 @@ impl FrameMemory for Table<'_> {
         let ends = [(PA, PA + 0x10_0000), (PA << 4, (PA << 4) + 0x1000)];
         let (start, end) = ends.into_iter().find(|(_, end)| *end > pa.get())?;
         let start = start.max(pa.get());
-        Some(Region { start: PhysAddr::new(start), frames: (end - start) >> FRAME_SHIFT, states: None })
+        Some(Region { start: PhysAddr::new(start), frames: (end - start) >> 12, states: None })
     }
 }
 
@@ -107,6 +107,8 @@ impl Platform for Machine {
     type Frames<'p> = Table<'p>;
     type All<'p> = Table<'p>;
 
+    const PAGES: Granule = Granule::Size4K;
+
     fn permitted(&self) -> Permitted {
         self.permitted
     }
@@ -123,7 +125,7 @@ impl Platform for Machine {
         let (pfn, pages) = unpack_slot(slot);
         let index = usize::try_from(pfn.checked_sub(PFN)?).ok()?;
         let slot = self.slots.get(index / SLOT_PAGES).filter(|_| self.is_shared && index % SLOT_PAGES == 0)?;
-        slot.get(..pages as usize * SLOT_PAGE_WORDS).map(Slot)
+        slot.get(..pages as usize * words_of_page(Granule::Size4K)).map(Slot)
     }
 
     fn lock_table(&self, target: Target) -> Result<(Table<'_>, TableRegisters), Status> {
@@ -174,6 +176,8 @@ impl Platform for Machine {
 }
 
 impl Host for Machine {
+    const PAGE_BYTES: usize = 4096;
+
     fn call(&mut self, regs: &mut [u64; 8]) {
         self.calls += 1;
         let results = entry::handle(regs, &*self);

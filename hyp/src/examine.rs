@@ -6,7 +6,7 @@
 use crate::call::{Answer, ExamineCall};
 use crate::coalescer::RecordOut;
 use crate::header;
-use crate::platform::{Everything, FrameMemory, Platform, FRAME_SHIFT};
+use crate::platform::{Everything, FrameMemory, Platform};
 use crate::slot_writer::{SlotPage, SlotWriter};
 use crate::walk;
 use crate::walker::MIN_BUDGET;
@@ -22,7 +22,8 @@ const PA_BITS: u32 = 52;
 #[inline(always)]
 pub(crate) fn examine<P: Platform>(platform: &P, page: SlotPage<'_>, call: &ExamineCall) -> Answer {
     let frame = PhysAddr::new(call.frame);
-    if !frame.fits(PA_BITS) || call.frame & ((1 << FRAME_SHIFT) - 1) != 0 {
+    let frame_bytes = 1 << P::PAGES.page_shift();
+    if !frame.fits(PA_BITS) || call.frame & (frame_bytes - 1) != 0 {
         return Err(Status::BAD_RANGE);
     }
 
@@ -48,13 +49,13 @@ pub(crate) fn examine<P: Platform>(platform: &P, page: SlotPage<'_>, call: &Exam
     drop(all);
 
     let counts = pack_counts(header::narrow(writer.records()), header::narrow(visited));
-    let behind = call.frame + (1 << FRAME_SHIFT);
+    let behind = call.frame + frame_bytes;
     let header = SlotHeader {
         start: call.frame,
         next: behind,
         end: behind,
         table_features: platform.table_features(),
-        page_shift: FRAME_SHIFT as u8,
+        page_shift: P::PAGES as u8,
         encoding: platform.encoding(),
         budget: MIN_BUDGET * PLACES as u32,
         held_ticks,

@@ -25,7 +25,7 @@ use core::sync::atomic::AtomicU64;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{Fact, VmRecord};
 use s2dump_abi::target::Target;
-use s2dump_vmsa::PhysAddr;
+use s2dump_vmsa::{Granule, PhysAddr};
 
 /// The hypervisor, as the handler sees it.
 pub trait Platform {
@@ -48,6 +48,9 @@ pub trait Platform {
     where
         Self: 'p;
 
+    /// The size of its pages, and of its table pages.
+    const PAGES: Granule;
+
     /// Returns what was allowed at boot.
     fn permitted(&self) -> Permitted;
 
@@ -58,7 +61,7 @@ pub trait Platform {
     fn counter_hz(&self) -> u32;
 
     /// Pins the pages of `slot` if the host shares all of them with EL2, and if they are no more than a slot has
-    /// ([`SLOT_PAGES`](s2dump_abi::slot::SLOT_PAGES)). `slot` names them as x2 of a call does
+    /// ([`slot_pages_of`](s2dump_abi::slot::slot_pages_of)). `slot` names them as x2 of a call does
     /// ([`slot_pages`](s2dump_abi::hypercall::slot_pages)), and may be any number.
     fn pin_slot(&self, slot: u64) -> Option<Self::Slot<'_>>;
 
@@ -150,12 +153,9 @@ pub struct Region<'m> {
     pub states: Option<&'m [AtomicU64]>,
 }
 
-/// Bytes of a page frame, as a shift.
-pub const FRAME_SHIFT: u32 = 12;
-
 /// Pages that the host shares with EL2, and cannot take back while this lives.
 pub trait PinnedSlot {
-    /// Returns the pages to write.
+    /// Returns the words to write: [`words_of_page`](crate::slot_writer::words_of_page) of each page.
     fn page(&self) -> SlotPage<'_>;
 }
 

@@ -10,15 +10,25 @@ use crate::packed::PackedOut;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 use s2dump_abi::slot::{
-    Fact, FrameRecord, PackedRun, Record, SlotHeader, VmRecord, SLOT_BYTES, SLOT_MAGIC, SLOT_PAGE_BYTES, SLOT_RECORDS,
+    Fact, FrameRecord, PackedRun, Record, SlotHeader, VmRecord, SLOT_BYTES, SLOT_FACTS, SLOT_MAGIC, SLOT_RECORDS,
     SLOT_VMS,
 };
 use s2dump_abi::version::ABI_VERSION;
+use s2dump_vmsa::Granule;
 
-/// 64-bit words of a slot of the ring.
+/// The most 64-bit words of a slot.
 pub const SLOT_WORDS: usize = SLOT_BYTES / 8;
-/// 64-bit words of one of its pages.
-pub const SLOT_PAGE_WORDS: usize = SLOT_PAGE_BYTES / 8;
+
+/// Returns how many 64-bit words of a page of this size may be written: all of it, but no more than a slot has.
+#[must_use]
+pub const fn words_of_page(pages: Granule) -> usize {
+    let words = 1 << pages.index_bits();
+    if words < SLOT_WORDS {
+        words
+    } else {
+        SLOT_WORDS
+    }
+}
 
 /// The first word of every slot.
 const MAGIC_AND_VERSION: u64 = SLOT_MAGIC as u64 | (ABI_VERSION.to_bits() as u64) << 32;
@@ -94,7 +104,7 @@ impl<'p> SlotWriter<'p> {
     #[inline(always)]
     #[must_use]
     pub fn has_room_for_fact(&self) -> bool {
-        HEADER_WORDS + (self.records + 1) * FACT_WORDS <= self.page.0.len()
+        self.records < SLOT_FACTS
     }
 
     /// Appends `fact`. A slot holds records of one type only.
@@ -105,14 +115,7 @@ impl<'p> SlotWriter<'p> {
         self.records += 1;
     }
 
-    /// Returns whether another [`FrameRecord`] fits, if all records of this slot are of that type.
-    #[inline(always)]
-    #[must_use]
-    pub fn has_room_for_frames(&self) -> bool {
-        HEADER_WORDS + (self.records + 1) * FRAME_WORDS <= self.page.0.len()
-    }
-
-    /// Appends `frames`. A slot holds records of one type only.
+    /// Appends `frames`. A slot holds records of one type only. Only called with room: a call has a budget of fewer.
     #[inline(always)]
     pub fn put_frames(&mut self, frames: &FrameRecord) {
         let words: &[u64; FRAME_WORDS] = zerocopy::transmute_ref!(frames);

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is told about page frames, against memory of a few regions.
 
-use crate::fake::{Answer, Hypervisor, SLOT_PFN};
+use crate::fake::{Answer, Hypervisor, Paged, SLOT_PFN};
 use proptest::prelude::*;
 use s2dump_abi::hypercall::{unpack_counts, Op, Status, DEFAULT_BUDGET, MAX_BUDGET};
-use s2dump_abi::slot::{encoding, frame_flags, FrameRecord, SlotHeader, SlotKind};
+use s2dump_abi::slot::{encoding, frame_flags, FrameRecord, SlotHeader, SlotKind, SLOT_FRAMES};
 use std::sync::atomic::AtomicU64;
 
 const RAM: u64 = 0x8000_0000;
-/// As many records as fit one page.
-const RECORDS: usize = 165;
 
 /// A region with these states.
 fn region(start: u64, states: impl IntoIterator<Item = u64>) -> (u64, u64, Option<Vec<AtomicU64>>) {
@@ -17,13 +15,17 @@ fn region(start: u64, states: impl IntoIterator<Item = u64>) -> (u64, u64, Optio
     (start, states.len() as u64, Some(states))
 }
 
-fn hypervisor(memory: Vec<(u64, u64, Option<Vec<AtomicU64>>)>) -> Hypervisor {
-    let mut hypervisor = Hypervisor::new([]);
+fn paged<const SHIFT: u32>(memory: Vec<(u64, u64, Option<Vec<AtomicU64>>)>) -> Paged<SHIFT> {
+    let mut hypervisor = Paged::new([]);
     hypervisor.memory = memory;
     hypervisor
 }
 
-fn frames(hypervisor: &Hypervisor, cursor: u64, end: u64, budget: u64) -> Answer {
+fn hypervisor(memory: Vec<(u64, u64, Option<Vec<AtomicU64>>)>) -> Hypervisor {
+    paged(memory)
+}
+
+fn frames<const SHIFT: u32>(hypervisor: &Paged<SHIFT>, cursor: u64, end: u64, budget: u64) -> Answer {
     hypervisor.call([Op::FRAMES.0.into(), SLOT_PFN, 0, cursor, end, budget, 3])
 }
 
@@ -143,43 +145,70 @@ fn memory() -> impl Strategy<Value = Vec<(u64, Vec<u64>, bool)>> {
     proptest::collection::vec((0..5_u64, states, proptest::bool::weighted(0.8)), 0..6)
 }
 
+/// Each frame is told once, with what is kept about it, and nothing else is.
+fn assert_each_frame_once<const SHIFT: u32>(
+    memory: &[(u64, Vec<u64>, bool)],
+    budget: u64,
+    start: u64,
+) -> Result<(), TestCaseError> {
+    let mut expected = Vec::new();
+    let mut regions = Vec::new();
+    let mut pa = RAM;
+    for (gap, states, is_kept) in memory {
+        pa += gap << SHIFT;
+        for (n, raw) in states.iter().enumerate() {
+            let at = pa + ((n as u64) << SHIFT);
+            expected.push((at, is_kept.then_some(*raw)));
+        }
+        let frames = states.len() as u64;
+        regions.push((pa, frames, is_kept.then(|| states.iter().copied().map(AtomicU64::new).collect())));
+        pa += frames << SHIFT;
+    }
+    let start = RAM + (start << SHIFT);
+    expected.retain(|(at, _)| *at >= start);
+
+    let hypervisor = paged::<SHIFT>(regions);
+    let (mut cursor, mut seen) = (start, Vec::new());
+    while cursor != 1 << 52 {
+        let answer = frames(&hypervisor, cursor, u64::MAX, budget);
+        prop_assert_eq!(answer.status, 0);
+        prop_assert!(answer.x2 > cursor, "no progress");
+        let header = answer.header().unwrap();
+        prop_assert!(header.visited <= header.budget);
+        prop_assert_eq!(u32::from(header.page_shift), SHIFT);
+        let records = answer.frames();
+        prop_assert!(records.len() <= SLOT_FRAMES);
+        for record in records {
+            let kept = (record.flags & frame_flags::NO_STATE == 0).then_some(record.raw);
+            seen.extend((0..u64::from(record.count)).map(|n| (record.pa + (n << SHIFT), kept)));
+        }
+        cursor = answer.x2;
+    }
+    prop_assert_eq!(seen, expected);
+    Ok(())
+}
+
 proptest! {
-    /// However a walk through memory is cut, each frame is told once, with what is kept about it, and nothing else is.
+    /// However a walk through memory is cut, and whatever pages it has.
     #[test]
     fn good_each_frame_once(memory in memory(), budget in 0..600_u64, start in 0..64_u64) {
-        let mut expected = Vec::new();
-        let mut regions = Vec::new();
-        let mut pa = RAM;
-        for (gap, states, is_kept) in memory {
-            pa += gap << 12;
-            for (n, raw) in states.iter().enumerate() {
-                let at = pa + ((n as u64) << 12);
-                expected.push((at, is_kept.then_some(*raw)));
-            }
-            let frames = states.len() as u64;
-            let states = is_kept.then(|| states.into_iter().map(AtomicU64::new).collect());
-            regions.push((pa, frames, states));
-            pa += frames << 12;
-        }
-        let start = RAM + (start << 12);
-        expected.retain(|(at, _)| *at >= start);
-
-        let hypervisor = hypervisor(regions);
-        let (mut cursor, mut seen) = (start, Vec::new());
-        while cursor != 1 << 52 {
-            let answer = frames(&hypervisor, cursor, u64::MAX, budget);
-            prop_assert_eq!(answer.status, 0);
-            prop_assert!(answer.x2 > cursor, "no progress");
-            let header = answer.header().unwrap();
-            prop_assert!(header.visited <= header.budget);
-            let records = answer.frames();
-            prop_assert!(records.len() <= RECORDS);
-            for record in records {
-                let kept = (record.flags & frame_flags::NO_STATE == 0).then_some(record.raw);
-                seen.extend((0..u64::from(record.count)).map(|n| (record.pa + (n << 12), kept)));
-            }
-            cursor = answer.x2;
-        }
-        prop_assert_eq!(seen, expected);
+        assert_each_frame_once::<12>(&memory, budget, start)?;
+        assert_each_frame_once::<14>(&memory, budget, start)?;
+        assert_each_frame_once::<16>(&memory, budget, start)?;
     }
+}
+
+/// An address in the middle of a page is refused, and the same is right where pages are smaller.
+#[test]
+fn bad_addresses_within_a_page() {
+    let large = paged::<14>(vec![region(RAM, [0; 2])]);
+    let small = hypervisor(vec![region(RAM, [0; 8])]);
+    for (cursor, end) in [(RAM + 0x1000, RAM + 0x4000), (RAM + 0x3000, RAM + 0x4000), (RAM, RAM + 0x5000)] {
+        assert_status(&frames(&large, cursor, end, 0), Status::BAD_RANGE);
+        assert_status(&frames(&small, cursor, end, 0), Status::OK);
+    }
+    assert_eq!(frames(&large, RAM + 0x4000, RAM + 0x8000, 0).frames(), [record(RAM + 0x4000, 0, 1, 0)]);
+    let huge = paged::<16>(vec![region(RAM, [0])]);
+    assert_status(&frames(&huge, RAM, RAM + 0x4000, 0), Status::BAD_RANGE);
+    assert_status(&frames(&huge, RAM, RAM + 0x1_0000, 0), Status::OK);
 }

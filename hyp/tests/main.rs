@@ -10,6 +10,7 @@ mod frames;
 mod hostile;
 mod merging;
 mod packed;
+mod pages;
 mod properties;
 mod random;
 mod targets;

@@ -21,12 +21,21 @@ use s2dump_abi::slot::{Fact, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_hyp::entry;
 use s2dump_hyp::platform::{Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo};
-use s2dump_hyp::slot_writer::{SlotPage, SLOT_PAGE_WORDS};
+use s2dump_hyp::slot_writer::{words_of_page, SlotPage};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
 
-/// Entries of a table page; Kconfig depends on 4 KiB pages.
-const TABLE_ENTRIES: usize = 512;
+/// The kernel's pages.
+const PAGES: Granule = if cfg!(CONFIG_ARM64_64K_PAGES) {
+    Granule::Size64K
+} else if cfg!(CONFIG_ARM64_16K_PAGES) {
+    Granule::Size16K
+} else {
+    Granule::Size4K
+};
+
+/// Entries of a table page.
+const TABLE_ENTRIES: usize = 1 << PAGES.index_bits();
 
 /// `struct s2dump_el2_table`.
 #[repr(C)]
@@ -149,6 +158,8 @@ impl Platform for Hypervisor {
     type Frames<'p> = Frames;
     type All<'p> = All;
 
+    const PAGES: Granule = PAGES;
+
     #[inline]
     fn permitted(&self) -> Permitted {
         // SAFETY: has no obligation.
@@ -262,7 +273,7 @@ impl Platform for Hypervisor {
 impl PinnedSlot for Slot {
     #[inline]
     fn page(&self) -> SlotPage<'_> {
-        let words = self.pages as usize * SLOT_PAGE_WORDS;
+        let words = self.pages as usize * words_of_page(PAGES);
         // SAFETY:
         // - Pages that follow each other in the linear map, so aligned and large enough, and mapped writable at EL2 until
         //   `drop`, which outlives the reference.
@@ -285,7 +296,7 @@ impl TableMemory for Guard<'_> {
     #[inline]
     fn table(&self, table: PhysAddr, granule: Granule) -> Result<&[AtomicU64], OutsideMemory> {
         let outside = OutsideMemory { table };
-        if !matches!(granule, Granule::Size4K) {
+        if granule.page_shift() != PAGES.page_shift() {
             return Err(outside);
         }
         // SAFETY: takes any number.

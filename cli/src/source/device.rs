@@ -5,7 +5,7 @@ use super::{errno, Fetched, SlotSource, SourceError};
 use crate::frame::{self, SlotBuffer, SlotFault};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
-use s2dump_abi::slot::{SlotKind, MAX_SLOT_BYTES, SLOT_PAGE_BYTES};
+use s2dump_abi::slot::{SlotKind, MAX_SLOT_BYTES, PLAIN_SLOT_BYTES};
 use s2dump_abi::target::{Identity, Place, Target, PLACES};
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 use std::io;
@@ -130,7 +130,7 @@ impl Device {
     pub(crate) fn new(mut session: Box<dyn Session>) -> Result<Self, SourceError> {
         let hello = say_hello(session.as_mut())?;
         let slot_bytes = hello.slot_bytes as usize;
-        let is_a_size = slot_bytes.is_power_of_two() && (SLOT_PAGE_BYTES..=MAX_SLOT_BYTES).contains(&slot_bytes);
+        let is_a_size = slot_bytes.is_power_of_two() && (PLAIN_SLOT_BYTES..=MAX_SLOT_BYTES).contains(&slot_bytes);
         if !is_a_size || !(1..=MAX_RING_SLOTS).contains(&hello.slots) {
             let answer = format!("{} slots of {} bytes", hello.slots, hello.slot_bytes);
             return Err(SourceError::Driver("hello", answer));

@@ -294,6 +294,8 @@ fn vm_record(guest: &Guest) -> VmRecord {
 }
 
 impl Host for Fake {
+    const PAGE_BYTES: usize = 4096;
+
     fn call(&mut self, regs: &mut [u64; 8]) {
         if let Some((_, change)) = self.change_at.filter(|(at, _)| *at == self.calls) {
             change(self);

@@ -4,14 +4,12 @@
 use crate::common::{Stage, Tables};
 use s2dump_abi::hypercall::{unpack_slot, Status};
 use s2dump_abi::slot::{
-    encoding, slot_flags, table_features, vm_flags, Fact, FrameRecord, Record, SlotHeader, VmRecord, SLOT_BYTES,
-    SLOT_PAGES,
+    encoding, slot_flags, slot_pages_of, table_features, vm_flags, Fact, FrameRecord, Record, SlotHeader, VmRecord,
+    SLOT_BYTES,
 };
 use s2dump_abi::target::Target;
-use s2dump_hyp::platform::{
-    Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo, FRAME_SHIFT,
-};
-use s2dump_hyp::slot_writer::{SlotPage, SLOT_PAGE_WORDS, SLOT_WORDS};
+use s2dump_hyp::platform::{Everything, FrameMemory, Permitted, PinnedSlot, Platform, Region, TableRegisters, VmInfo};
+use s2dump_hyp::slot_writer::{words_of_page, SlotPage, SLOT_WORDS};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
 use std::cell::Cell;
@@ -29,7 +27,11 @@ const ALL: u32 = 3;
 /// MAIR_EL2.
 pub(crate) const MAIR: u64 = 0x44ff;
 
-pub(crate) struct Hypervisor {
+/// With pages of 4 KiB.
+pub(crate) type Hypervisor = Paged<12>;
+
+/// With pages of `1 << SHIFT` bytes.
+pub(crate) struct Paged<const SHIFT: u32> {
     pub(crate) permitted: Permitted,
     /// Whether all VMs are being torn down.
     pub(crate) dying: bool,
@@ -55,7 +57,13 @@ pub(crate) struct Hypervisor {
     pub(crate) locks: Cell<u32>,
 }
 
-impl Hypervisor {
+impl<const SHIFT: u32> Paged<SHIFT> {
+    const PAGES: Granule = match SHIFT {
+        14 => Granule::Size16K,
+        16 => Granule::Size64K,
+        _ => Granule::Size4K,
+    };
+
     pub(crate) fn new(vms: impl IntoIterator<Item = (u16, Tables)>) -> Self {
         Self {
             permitted: Permitted { calls: true, atomic: true, hyp: true },
@@ -171,49 +179,49 @@ impl Answer {
     }
 }
 
-pub(crate) struct Pinned<'p>(&'p Hypervisor, usize);
+pub(crate) struct Pinned<'p, const SHIFT: u32>(&'p Paged<SHIFT>, usize);
 
-impl PinnedSlot for Pinned<'_> {
+impl<const SHIFT: u32> PinnedSlot for Pinned<'_, SHIFT> {
     fn page(&self) -> SlotPage<'_> {
-        SlotPage::new(&self.0.page[..self.1 * SLOT_PAGE_WORDS])
+        SlotPage::new(&self.0.page[..self.1 * words_of_page(Paged::<SHIFT>::PAGES)])
     }
 }
 
-impl Drop for Pinned<'_> {
+impl<const SHIFT: u32> Drop for Pinned<'_, SHIFT> {
     fn drop(&mut self) {
         assert_eq!(self.0.locked.get(), 0, "unpinned under a lock");
         self.0.pinned.set(self.0.pinned.get() - 1);
     }
 }
 
-pub(crate) struct Locked<'p>(&'p Hypervisor, &'p Tables);
+pub(crate) struct Locked<'p, const SHIFT: u32>(&'p Paged<SHIFT>, &'p Tables);
 
-impl TableMemory for Locked<'_> {
+impl<const SHIFT: u32> TableMemory for Locked<'_, SHIFT> {
     fn table(&self, table: PhysAddr, granule: Granule) -> Result<&[AtomicU64], OutsideMemory> {
         self.1.table(table, granule)
     }
 }
 
-impl Drop for Locked<'_> {
+impl<const SHIFT: u32> Drop for Locked<'_, SHIFT> {
     fn drop(&mut self) {
         self.0.locked.set(self.0.locked.get() - 1);
     }
 }
 
-pub(crate) struct Frames<'p>(&'p Hypervisor);
+pub(crate) struct Frames<'p, const SHIFT: u32>(&'p Paged<SHIFT>);
 
-impl FrameMemory for Frames<'_> {
+impl<const SHIFT: u32> FrameMemory for Frames<'_, SHIFT> {
     fn region(&self, pa: PhysAddr) -> Option<Region<'_>> {
         region_of(self.0, pa)
     }
 }
 
 /// The rest of the region that `pa` is in, or the next.
-fn region_of(hypervisor: &Hypervisor, pa: PhysAddr) -> Option<Region<'_>> {
-    let end = |start: u64, frames: u64| start + (frames << FRAME_SHIFT);
+fn region_of<const SHIFT: u32>(hypervisor: &Paged<SHIFT>, pa: PhysAddr) -> Option<Region<'_>> {
+    let end = |start: u64, frames: u64| start + (frames << SHIFT);
     let (start, frames, states) =
         hypervisor.memory.iter().find(|(start, frames, _)| end(*start, *frames) > pa.get())?;
-    let skip = (pa.get().max(*start) - start) >> FRAME_SHIFT;
+    let skip = (pa.get().max(*start) - start) >> SHIFT;
     Some(Region {
         start: PhysAddr::new(end(*start, skip)),
         frames: frames - skip,
@@ -221,30 +229,30 @@ fn region_of(hypervisor: &Hypervisor, pa: PhysAddr) -> Option<Region<'_>> {
     })
 }
 
-impl Drop for Frames<'_> {
+impl<const SHIFT: u32> Drop for Frames<'_, SHIFT> {
     fn drop(&mut self) {
         self.0.locked.set(self.0.locked.get() - 1);
     }
 }
 
 /// Everything locked; a guest's table counts apart.
-pub(crate) struct All<'p>(&'p Hypervisor);
+pub(crate) struct All<'p, const SHIFT: u32>(&'p Paged<SHIFT>);
 
-pub(crate) struct OneOfAll<'a>(&'a Hypervisor, &'a Tables, u32);
+pub(crate) struct OneOfAll<'a, const SHIFT: u32>(&'a Paged<SHIFT>, &'a Tables, u32);
 
-impl FrameMemory for All<'_> {
+impl<const SHIFT: u32> FrameMemory for All<'_, SHIFT> {
     fn region(&self, pa: PhysAddr) -> Option<Region<'_>> {
         region_of(self.0, pa)
     }
 }
 
-impl Everything for All<'_> {
+impl<const SHIFT: u32> Everything for All<'_, SHIFT> {
     type Table<'a>
-        = OneOfAll<'a>
+        = OneOfAll<'a, SHIFT>
     where
         Self: 'a;
 
-    fn table(&mut self, target: Target) -> Result<(OneOfAll<'_>, TableRegisters), Status> {
+    fn table(&mut self, target: Target) -> Result<(OneOfAll<'_, SHIFT>, TableRegisters), Status> {
         assert_eq!(self.0.locked.get(), ALL, "a guest, with all but guests locked");
         let tables = self.0.table_of(target)?;
         let guests = u32::from(target.guest_handle().is_some());
@@ -254,29 +262,31 @@ impl Everything for All<'_> {
     }
 }
 
-impl TableMemory for OneOfAll<'_> {
+impl<const SHIFT: u32> TableMemory for OneOfAll<'_, SHIFT> {
     fn table(&self, table: PhysAddr, granule: Granule) -> Result<&[AtomicU64], OutsideMemory> {
         self.1.table(table, granule)
     }
 }
 
-impl Drop for OneOfAll<'_> {
+impl<const SHIFT: u32> Drop for OneOfAll<'_, SHIFT> {
     fn drop(&mut self) {
         self.0.locked.set(self.0.locked.get() - self.2);
     }
 }
 
-impl Drop for All<'_> {
+impl<const SHIFT: u32> Drop for All<'_, SHIFT> {
     fn drop(&mut self) {
         self.0.locked.set(self.0.locked.get() - ALL);
     }
 }
 
-impl Platform for Hypervisor {
-    type Slot<'p> = Pinned<'p>;
-    type Guard<'p> = Locked<'p>;
-    type Frames<'p> = Frames<'p>;
-    type All<'p> = All<'p>;
+impl<const SHIFT: u32> Platform for Paged<SHIFT> {
+    type Slot<'p> = Pinned<'p, SHIFT>;
+    type Guard<'p> = Locked<'p, SHIFT>;
+    type Frames<'p> = Frames<'p, SHIFT>;
+    type All<'p> = All<'p, SHIFT>;
+
+    const PAGES: Granule = Self::PAGES;
 
     fn permitted(&self) -> Permitted {
         self.permitted
@@ -292,18 +302,18 @@ impl Platform for Hypervisor {
         62_500_000
     }
 
-    fn pin_slot(&self, slot: u64) -> Option<Pinned<'_>> {
+    fn pin_slot(&self, slot: u64) -> Option<Pinned<'_, SHIFT>> {
         let (pfn, pages) = unpack_slot(slot);
         assert_eq!(self.locked.get(), 0, "pinned under a lock");
         assert_eq!(self.pinned.get(), 0, "two slots");
-        (pfn == SLOT_PFN && pages as usize <= SLOT_PAGES).then(|| {
+        (pfn == SLOT_PFN && pages as usize <= slot_pages_of(1 << SHIFT)).then(|| {
             self.pinned.set(1);
             self.pins.set(self.pins.get() + 1);
             Pinned(self, pages as usize)
         })
     }
 
-    fn lock_table(&self, target: Target) -> Result<(Locked<'_>, TableRegisters), Status> {
+    fn lock_table(&self, target: Target) -> Result<(Locked<'_, SHIFT>, TableRegisters), Status> {
         assert_eq!(self.locked.get(), 0, "two tables");
         let tables = self.table_of(target)?;
         self.locked.set(1);
@@ -332,14 +342,14 @@ impl Platform for Hypervisor {
         table_features::FWB
     }
 
-    fn lock_all(&self) -> All<'_> {
+    fn lock_all(&self) -> All<'_, SHIFT> {
         assert_eq!(self.locked.get(), 0, "all locked under a table");
         self.locked.set(ALL);
         self.locks.set(self.locks.get() + 1);
         All(self)
     }
 
-    fn lock_frames(&self) -> Frames<'_> {
+    fn lock_frames(&self) -> Frames<'_, SHIFT> {
         assert_eq!(self.locked.get(), 0, "frames locked under a table");
         self.locked.set(1);
         self.locks.set(self.locks.get() + 1);
