@@ -783,3 +783,26 @@ fn walk_marks_what_an_address_is() {
     assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
     assert!(ran.out.contains("invalid: fixmap,idle=0x60000040215702\n"), "{}", ran.out);
 }
+
+/// Kernels with pages of 4 or 16 KiB have slots of 16 KiB, those with pages of 64 KiB slots of that.
+#[test]
+fn good_slots_of_each_page_size() {
+    let expected = run(&Script::new(list(), dump(4, 0, Status::OK)), "dump vm:0x1000");
+    for (slot_bytes, told) in [(4096, "4KiB"), (16384, "16KiB"), (65536, "64KiB")] {
+        let script = Script { slot_bytes, ..Script::new(list(), dump(4, 0, Status::OK)) };
+        let ran = run(&script, "dump vm:0x1000");
+        assert_eq!((ran.code, &ran.out), (ExitCode::Ok, &expected.out), "{slot_bytes}: {}", ran.err);
+        let probe = run(&script, "probe").out;
+        assert!(probe.lines().any(|line| line.ends_with(&format!(" 3 slots of {told}"))), "{probe}");
+    }
+}
+
+#[test]
+fn bad_slot_sizes() {
+    for slot_bytes in [0, 2048, 12288, 16385, 131_072] {
+        let script = Script { slot_bytes, ..Script::new(list(), dump(4, 0, Status::OK)) };
+        let ran = run(&script, "dump vm:0x1000");
+        assert_eq!(ran.code, ExitCode::UsageOrIo, "{slot_bytes}: {}", ran.err);
+        assert!(ran.err.contains(&format!("3 slots of {slot_bytes} bytes")), "{}", ran.err);
+    }
+}

@@ -18,6 +18,8 @@ use std::rc::Rc;
 pub(super) struct Script {
     /// Slots of the ring.
     pub(super) ring: u32,
+    /// Bytes of each: a multiple of the page size of the kernel.
+    pub(super) slot_bytes: usize,
     /// Most slots one advance fills.
     pub(super) at_once: u32,
     /// Version of the driver, which it tells even if it refuses.
@@ -78,6 +80,7 @@ impl Script {
     pub(super) fn new(list: Capture, start: Capture) -> Self {
         Self {
             ring: 3,
+            slot_bytes: SLOT_BYTES,
             at_once: 2,
             version: ABI_VERSION,
             hello: Ok(()),
@@ -114,7 +117,7 @@ impl Script {
 
 struct Fake {
     script: Script,
-    ring: Vec<[u8; SLOT_BYTES]>,
+    ring: Vec<Vec<u8>>,
     waiting: VecDeque<Vec<u8>>,
     first: u32,
     filled: u32,
@@ -144,7 +147,7 @@ impl Session for Fake {
         }
         hello.el2_version = hello.version;
         hello.features = features::EXACT | features::DIGEST | features::GUEST_STAGE2 | self.script.features | 1 << 60;
-        (hello.default_budget, hello.slots, hello.slot_bytes) = (4096, self.script.ring, SLOT_BYTES as u32);
+        (hello.default_budget, hello.slots, hello.slot_bytes) = (4096, self.script.ring, self.script.slot_bytes as u32);
         Ok(())
     }
 
@@ -155,8 +158,8 @@ impl Session for Fake {
     }
 
     fn map(&mut self, slots: u32, slot_bytes: usize) -> io::Result<()> {
-        assert_eq!(slot_bytes, SLOT_BYTES);
-        self.ring = vec![[0xaa; SLOT_BYTES]; slots as usize];
+        assert_eq!(slot_bytes, self.script.slot_bytes);
+        self.ring = vec![vec![0xaa; slot_bytes]; slots as usize];
         Ok(())
     }
 
@@ -212,7 +215,7 @@ impl Session for Fake {
 
     fn copy_slot(&self, index: u32, into: &mut SlotBuffer) -> bool {
         let Some(slot) = self.ring.get(index as usize) else { return false };
-        into[..SLOT_BYTES].copy_from_slice(slot);
+        into[..slot.len()].copy_from_slice(slot);
         true
     }
 }

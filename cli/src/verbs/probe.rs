@@ -11,7 +11,7 @@ use crate::source::device::{say_hello, Device};
 use crate::source::system::{self, Setting, System};
 use crate::source::SourceError;
 use s2dump_abi::ioctl::Hello;
-use s2dump_abi::slot::{fact_flags, Fact, FactKind, SLOT_BYTES};
+use s2dump_abi::slot::{fact_flags, Fact, FactKind};
 use s2dump_abi::version::{features, AbiVersion, ABI_VERSION};
 use serde::Serialize;
 use std::fmt;
@@ -45,6 +45,7 @@ struct Driver {
     features: Vec<&'static str>,
     default_budget: u32,
     ring_slots: u32,
+    slot_bytes: u32,
 }
 
 /// Physical addresses that EL2 knows.
@@ -203,6 +204,7 @@ impl Driver {
             features: known.into_iter().filter_map(|(bit, name)| (hello.features & bit != 0).then_some(name)).collect(),
             default_budget: hello.default_budget,
             ring_slots: hello.slots,
+            slot_bytes: hello.slot_bytes,
         }
     }
 }
@@ -229,7 +231,7 @@ fn write_text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         line("abi of driver, EL2", &format!("{}, {}", driver.driver_abi, driver.el2_abi))?;
         line("features", &driver.features.join(" "))?;
         line("descriptors per call", &driver.default_budget.to_string())?;
-        line("ring", &format!("{} slots of {}", driver.ring_slots, Size(SLOT_BYTES as u64)))?;
+        line("ring", &format!("{} slots of {}", driver.ring_slots, Size(driver.slot_bytes.into())))?;
     }
     if let Some(vms) = report.vms {
         line("VMs", &vms.to_string())?;
