@@ -47,6 +47,12 @@ unsafe impl Ioctl for Raw<'_> {
     }
 }
 
+/// Returns the bytes of a slot in the ring of this kernel.
+#[must_use]
+pub fn slot_bytes() -> usize {
+    rustix::param::page_size().max(SLOT_BYTES)
+}
+
 /// An open device.
 #[derive(Debug)]
 pub struct Device {
@@ -196,7 +202,7 @@ impl Device {
         let mapping = self.map().context("mapping the ring")?;
         self.start(start).map_err(StartRefused)?;
         meanwhile()?;
-        let slots = mapping.length / SLOT_BYTES;
+        let slots = mapping.length / slot_bytes();
         let mut dump = Dump::default();
         let mut release = 0;
         loop {
@@ -223,7 +229,7 @@ impl Device {
         self.start(start).map_err(StartRefused)?;
         let mut dump = Dump::default();
         // Room for a few slots: a read gives whole ones only.
-        let mut buffer = vec![0; 3 * SLOT_BYTES];
+        let mut buffer = vec![0; 3 * slot_bytes()];
         loop {
             let length = self.file.read(&mut buffer).context("read(2)")?;
             let mut rest = &buffer[..length];
@@ -277,14 +283,14 @@ impl Mapping {
     ///
     /// If it is outside the mapping.
     pub fn slot(&self, index: usize) -> Result<Vec<u8>> {
-        ensure!((index + 1) * SLOT_BYTES <= self.length, "slot {index} is outside the ring");
-        let mut page = vec![0; SLOT_BYTES];
+        ensure!((index + 1) * slot_bytes() <= self.length, "slot {index} is outside the ring");
+        let mut page = vec![0; slot_bytes()];
         // SAFETY:
         // - The slot is inside the live mapping (checked above), `page` is a slot long; they do not overlap.
         // - The driver does not write lent slots before they are given back.
         unsafe {
-            let slot = self.start.cast::<u8>().add(index * SLOT_BYTES);
-            core::ptr::copy_nonoverlapping(slot, page.as_mut_ptr(), SLOT_BYTES);
+            let slot = self.start.cast::<u8>().add(index * slot_bytes());
+            core::ptr::copy_nonoverlapping(slot, page.as_mut_ptr(), slot_bytes());
         }
         Ok(page)
     }

@@ -2,6 +2,7 @@
 //! All that came of one start, with what the ABI promises of every slot checked as it comes: magic, version, zeros,
 //! order, budget, and that records follow each other without a gap or overlap.
 
+use crate::script::page_bytes;
 use anyhow::{bail, ensure, Context as _, Result};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{
@@ -143,7 +144,7 @@ fn unpack(mut words: &[u64]) -> Result<Vec<Record>> {
         let (descriptors, after) = rest.split_at_checked(listed).with_context(|| format!("torn: {head:x?}"))?;
         for (n, &descriptor) in (0..).zip(descriptors) {
             let has_address = kind == RecordKind::LEAF.0 || kind == RecordKind::TABLE.0;
-            let below = if kind == RecordKind::LEAF.0 { size } else { 4096 };
+            let below = if kind == RecordKind::LEAF.0 { size } else { page_bytes() };
             let oa = if has_address { descriptor & 0xffff_ffff_ffff & !(below - 1) } else { 0 };
             let (count, flags) = if is_list { (1, record_flags::LINEAR) } else { (count, flags) };
             records.push(Record { ia: ia + n * size, oa, descriptor, count, level, kind, flags });
@@ -158,7 +159,8 @@ fn unpack(mut words: &[u64]) -> Result<Vec<Record>> {
 #[must_use]
 pub fn entry_bytes(level: i8) -> Option<u64> {
     let above_pages = u32::try_from(3 - i32::from(level)).ok()?;
-    4096_u64.checked_shl(9 * above_pages)
+    let index_bits = page_bytes().ilog2() - 3;
+    page_bytes().checked_mul(1_u64.checked_shl(index_bits * above_pages)?)
 }
 
 /// Checks that the records cover exactly what the header says, without a gap or overlap.
@@ -198,8 +200,8 @@ fn check_frames(header: &SlotHeader, records: &[FrameRecord], before: Option<&Sl
     ensure!(header.start == start, "slot {} starts at {:#x}, not {start:#x}", header.sequence, header.start);
     let mut at = header.start;
     for record in records {
-        let end = record.pa + u64::from(record.count) * 4096;
-        let is_in_order = record.pa % 4096 == 0 && record.pa >= at && record.count > 0 && end <= header.next;
+        let end = record.pa + u64::from(record.count) * page_bytes();
+        let is_in_order = record.pa % page_bytes() == 0 && record.pa >= at && record.count > 0 && end <= header.next;
         ensure!(is_in_order, "{record:x?} at {at:#x} of {header:x?}");
         ensure!(record.reserved == 0 && record.flags & !frame_flags::NO_STATE == 0, "unknown bits: {record:x?}");
         ensure!(record.flags & frame_flags::NO_STATE == 0 || record.raw == 0, "no state, and yet one: {record:x?}");

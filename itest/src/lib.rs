@@ -27,6 +27,7 @@ pub mod memory;
 pub mod program;
 pub mod random;
 pub mod run;
+pub mod scale;
 pub mod script;
 pub mod selftest;
 pub mod signal;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the first process owes the machine: file systems, a verdict, and switching it off.
 
+use crate::script::page_bytes;
 use anyhow::{Context as _, Result};
 use rustix::mount::{mount, MountFlags};
 use std::fs;
@@ -64,17 +65,17 @@ pub fn reserve_huge_pages(count: u32) {
 /// Where the number of huge pages is told and set.
 const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
-/// Returns how many pieces of 2 MiB, or more, the kernel has free of which a transparent huge page can be made.
+/// Returns how many blocks of level 2, or more, the kernel has free of which a transparent huge page can be made.
 ///
 /// # Errors
 ///
 /// If the kernel does not tell.
 pub fn free_blocks() -> Result<u64> {
-    /// The order of 2 MiB in pages of 4 KiB.
-    const ORDER: usize = 9;
+    // Of a block in pages: as many as a table has entries.
+    let order = (page_bytes() / 8).ilog2() as usize;
     let text = fs::read_to_string("/proc/buddyinfo").context("/proc/buddyinfo")?;
     // `Node 0, zone DMA 1 2 3 ...`: a count for each order.
-    let counts = text.lines().flat_map(|line| line.split_whitespace().skip(4 + ORDER));
+    let counts = text.lines().flat_map(|line| line.split_whitespace().skip(4 + order));
     counts.map(|count| count.parse::<u64>().with_context(|| text.clone())).sum()
 }
 

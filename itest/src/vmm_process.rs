@@ -2,6 +2,7 @@
 //! `s2dump-vmm` as a child process: a VM that can be told to go on, asked what its table holds, and killed.
 
 use crate::expect::Expected;
+use crate::scale;
 use anyhow::{bail, Context as _, Result};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -20,12 +21,21 @@ pub struct VmmProcess {
 }
 
 impl VmmProcess {
-    /// Starts a VM with the words of `arguments` and waits until its steps are done.
+    /// Starts a VM with the words of `arguments`, for this kernel's pages ([`scale`]), and waits until its steps are done.
     ///
     /// # Errors
     ///
     /// If it does not start or a step fails; what it said went to the console.
     pub fn start(arguments: &str) -> Result<Self> {
+        Self::launch(&scale::words(arguments)?, "--hold".into())
+    }
+
+    /// Starts a VM likewise, whose words mean what they say: for what is counted in bytes and not in pages.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_exactly(arguments: &str) -> Result<Self> {
         Self::launch(arguments, "--hold".into())
     }
 
@@ -35,7 +45,7 @@ impl VmmProcess {
     ///
     /// As [`start`](Self::start).
     pub fn start_churning(arguments: &str, place: &str) -> Result<Self> {
-        Self::launch(arguments, format!("--churn={place}"))
+        Self::launch(&scale::words(arguments)?, format!("--churn={}", scale::place(place)?))
     }
 
     /// Starts a VM likewise, that then stays in the guest on a CPU for good and takes no more steps.
@@ -44,7 +54,7 @@ impl VmmProcess {
     ///
     /// As [`start`](Self::start).
     pub fn start_spinning(arguments: &str, cpu: usize) -> Result<Self> {
-        Self::launch(arguments, format!("--spin={cpu}"))
+        Self::launch(&scale::words(arguments)?, format!("--spin={cpu}"))
     }
 
     fn launch(arguments: &str, then: String) -> Result<Self> {
@@ -73,6 +83,7 @@ impl VmmProcess {
     ///
     /// If the process is gone.
     pub fn tell(&mut self, steps: &str) -> Result<()> {
+        let steps = scale::words(steps)?;
         writeln!(self.input.as_mut().context("already ended")?, "{steps}").context("the VMM is gone")
     }
 

@@ -25,7 +25,8 @@ struct Args {
     /// touch-share, poison, drop, populate, large or small.
     steps: Vec<Step>,
     /// Memory as `IPA+SIZE[,huge[=PATH]|,thp|,file=PATH|,device=ADDRESS][,ro]`; the first is where steps without an address go.
-    #[arg(long = "mem", default_value = "0x80000000+64M")]
+    /// Without any, 32 blocks of level 2 at 0x80000000: 64M with pages of 4 KiB.
+    #[arg(long = "mem")]
     memory: Vec<MemorySpec>,
     /// Number of vCPUs.
     #[arg(long, default_value_t = 1)]
@@ -68,8 +69,16 @@ fn main() -> anyhow::Result<()> {
 
     let args = Args::parse();
     let protected = args.kind == Kind::Protected;
-    let config =
-        Config { protected, vcpus: args.vcpus, ipa_bits: args.ipa_bits, memory: args.memory, beside: args.beside };
+    let memory = match args.memory.as_slice() {
+        [] => vec![MemorySpec {
+            ipa: 0x8000_0000,
+            size_bytes: 32 * s2dump_itest::script::block_bytes(),
+            backing: s2dump_itest::script::Backing::Anonymous,
+            read_only: false,
+        }],
+        memory => memory.to_vec(),
+    };
+    let config = Config { protected, vcpus: args.vcpus, ipa_bits: args.ipa_bits, memory, beside: args.beside };
     let print = |vm: &Vm| -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         serde_json::to_writer(&mut out, &vm.expected(args.physical)?)?;

@@ -7,6 +7,8 @@ use crate::audit::Audit;
 use crate::device::{dump_request, Device};
 use crate::machine::Machine;
 use crate::program::{self, exit};
+use crate::scale::at;
+use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
@@ -105,7 +107,7 @@ fn rmap_tells_who_has_a_page(machine: &Machine) -> Outcome {
     needs_hyp(machine)?;
     let vmm = VmmProcess::start("protected touch:16 share:4")?;
     let handle = handle_of(&vmm)?;
-    let (shared, owned) = (output_of(&vmm, 0x8000_0000)?, output_of(&vmm, 0x8000_8000)?);
+    let (shared, owned) = (output_of(&vmm, 0x8000_0000)?, output_of(&vmm, at(0x8000_8000))?);
     let facts = Device::open()?.run(&Start { op: Op::FACTS.0, target: 0, end: 0, ..dump_request(0) })?.facts;
     let text = facts.iter().find(|fact| fact.kind == FactKind::HYP_TEXT.0).context("no HYP_TEXT")?.start;
     let donated = records(Target::HOST)?;
@@ -117,7 +119,11 @@ fn rmap_tells_who_has_a_page(machine: &Machine) -> Outcome {
             shared,
             [format!("vm:{handle:#x}"), "0x0000000080000000".into(), "shared-owned".into(), "host".into()],
         ),
-        ("donated", owned, [format!("vm:{handle:#x}"), "0x0000000080008000".into(), "owned".into(), "host".into()]),
+        (
+            "donated",
+            owned,
+            [format!("vm:{handle:#x}"), format!("{:#018x}", at(0x8000_8000)), "owned".into(), "host".into()],
+        ),
         ("EL2's", hyp, ["hyp".into(), "host".into(), "owner=hyp".into(), "owned".into()]),
         ("EL2's code", text, ["hyp".into(), "host".into(), "r-x".into(), "frames".into()]),
     ] {
@@ -245,8 +251,8 @@ fn frames_at_rest() -> Result<Entries> {
     let taken = dump.frames.iter().filter(|frame| frame.raw != 0);
     // pKVM as of Linux 7.2: EL2 borrows it.
     let kept = |raw: u64| if raw >> 28 & 0xf == 1 { raw } else { raw & !0xff_ffff };
-    let frames =
-        taken.flat_map(|frame| (0..u64::from(frame.count)).map(move |n| (frame.pa + n * 4096, kept(frame.raw))));
+    let frames = taken
+        .flat_map(|frame| (0..u64::from(frame.count)).map(move |n| (frame.pa + n * page_bytes(), kept(frame.raw))));
     Ok(frames.filter(|(pa, _)| !is_in(&facts, FactKind::RING, *pa)).collect())
 }
 

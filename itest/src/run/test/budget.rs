@@ -6,6 +6,8 @@ use super::{tests, Outcome};
 use crate::device::{dump_request, Device};
 use crate::machine::Machine;
 use crate::program::{self, exit};
+use crate::scale::{at, pages};
+use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use rustix::io::Errno;
@@ -14,7 +16,7 @@ use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::slot_flags;
 use s2dump_abi::version::features;
 
-tests!(On: atomic_dump, digest_sees_changes; heavy: budget_is_kept_for_256_mib);
+tests!(On: atomic_dump, digest_sees_changes; heavy: budget_is_kept_for_65536_pages);
 
 /// An atomic dump is one call, if it was allowed at boot and fits; else it is refused, in a way of its own each.
 fn atomic_dump(machine: &Machine) -> Outcome {
@@ -31,7 +33,7 @@ fn atomic_dump(machine: &Machine) -> Outcome {
         let (dump, leaves) = dump_leaves(&request(&fits)?)?;
         ensure!(dump.headers.len() == 1, "{} slots", dump.headers.len());
         ensure!(dump.headers[0].flags & slot_flags::ATOMIC != 0, "not marked atomic");
-        ensure!(leaves.0.len() == 601, "{} entries", leaves.0.len());
+        ensure!(leaves.0.len() as u64 == pages(600) + 1, "{} entries", leaves.0.len());
         ensure!(program.ok()?.contains("one call"), "the program does not say that it was one call");
         refused_as(refusal(&too_big)?, Errno::TOOBIG, Status::TOO_BIG)?;
     } else {
@@ -67,15 +69,21 @@ fn digest_sees_changes(_: &Machine) -> Outcome {
     vmm.end()
 }
 
-fn budget_is_kept_for_256_mib(machine: &Machine) -> Outcome {
+fn budget_is_kept_for_65536_pages(machine: &Machine) -> Outcome {
     const PAGES: usize = 65536;
-    let vmm = VmmProcess::start(&format!("protected --mem 0x80000000+256M touch:{PAGES}"))?;
+    // Of 64 KiB every fourth: they are as many entries, and a quarter of the memory.
+    let stride = usize::max(1, page_bytes() as usize >> 14);
+    let touched = PAGES / stride;
+    let vmm = VmmProcess::start_exactly(&format!(
+        "protected --mem 0x80000000+{} touch:{touched}*{stride}",
+        PAGES as u64 * page_bytes()
+    ))?;
     let handle = handle_of(&vmm)?;
     let budgets =
         [(0, DEFAULT_BUDGET), (1, MIN_BUDGET), (1000, 1000), (MAX_BUDGET, MAX_BUDGET), (u32::MAX, MAX_BUDGET)];
     for (asked, cap) in budgets {
         // A few descriptors at a time take too long for all of it.
-        let end = if asked == 1 { 0x8040_0000 } else { u64::MAX };
+        let end = if asked == 1 { at(0x8040_0000) } else { u64::MAX };
         let (dump, leaves) = dump_leaves(&Start { budget: asked, end, ..dump_request(handle) })?;
         let most = dump.end.context("no END slot")?.visited;
         ensure!(most <= cap && most > 0, "asked for {asked}: a call visited {most}, more than {cap}");
@@ -83,7 +91,7 @@ fn budget_is_kept_for_256_mib(machine: &Machine) -> Outcome {
             dump.headers.iter().all(|slot| slot.budget == cap),
             "asked for {asked}: the budget in force is not {cap}"
         );
-        ensure!(end != u64::MAX || leaves.0.len() == PAGES + 1, "{} entries", leaves.0.len());
+        ensure!(end != u64::MAX || leaves.0.len() == touched + 1, "{} entries", leaves.0.len());
         println!("  budget {asked}: {} calls, {most} descriptors at most", dump.headers.len());
     }
     if machine.atomic {

@@ -11,12 +11,15 @@ use crate::device::{dump_request, Device};
 use crate::dump::{entry_bytes, Dump};
 use crate::machine::Machine;
 use crate::program;
+use crate::scale::at;
+use crate::script::{block_bytes, page_bytes};
 use crate::system::free_blocks;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::RecordKind;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 tests!(On:
@@ -38,16 +41,24 @@ const BUDGET: u32 = 64;
 
 /// Guests at work, each with what its VMM takes away again and again. Tables of level 3 become holes; or blocks, and come
 /// again; the only block of a table of level 2 goes, and that table with it.
-const AT_WORK: [(&str, &str); 3] = [
-    ("ordinary --mem 0x80000000+2M", "64*8"),
-    ("ordinary --mem 0x80000000+2M,thp", "64*8"),
-    ("ordinary --mem 0x80000000+2M,huge", "1"),
-];
+///
+/// Also the addresses of what is at work, and of the table of level 2 that leads there. The third has one of its own, the
+/// third of them; the code of the guest is in the second with pages of 4 KiB, in the first with larger ones.
+fn guests_at_work() -> [(String, &'static str, Range<u64>); 3] {
+    let table_bytes = block_bytes() * (page_bytes() / 8);
+    let third = 2 * table_bytes..3 * table_bytes;
+    let blocks = at(0x8000_0000)..at(0x8000_0000) + 512 * block_bytes();
+    [
+        ("ordinary --mem 0x80000000+2M".into(), "64*8", blocks.clone()),
+        ("ordinary --mem 0x80000000+2M,thp".into(), "64*8", blocks),
+        (format!("ordinary --mem {:#x}+2M,huge", third.start), "1", third),
+    ]
+}
 
 /// Dumps one block, with `steps` done when the first call is behind.
 fn dump_around(vmm: &mut VmmProcess, handle: u16, steps: &str) -> Result<Dump> {
     let device = Device::open()?;
-    let (start, end) = (BLOCK, BLOCK + (2 << 20));
+    let (start, end) = (at(BLOCK), at(BLOCK) + block_bytes());
     let request = Start { start, end, budget: BUDGET, ..dump_request(handle) };
     // The start makes the first call by itself, and only that.
     device.run_with(&request, || vmm.steps(steps))
@@ -63,11 +74,15 @@ fn provoke(machine: &Machine, steps: &str, kind: RecordKind) -> Outcome {
         let dump = dump_around(&mut vmm, handle, steps).with_context(|| format!("time {number}"))?;
         ensure!(dump.status()? == Status::OK, "time {number}: ended with {:?}", dump.status()?);
         let [first, second] = dump.headers.as_slice() else { anyhow::bail!("{} calls, not 2", dump.headers.len()) };
-        ensure!(first.next > BLOCK && first.next < BLOCK + (2 << 20), "the first call ended at {:#x}", first.next);
+        ensure!(
+            first.next > at(BLOCK) && first.next < at(BLOCK) + block_bytes(),
+            "the first call ended at {:#x}",
+            first.next
+        );
         ensure!(dump.reaching_back == 1, "time {number}: the table did not change: {dump:x?}");
         let entry = dump.records.last().context("no record")?;
         ensure!(
-            entry.ia == BLOCK && entry.level == 2 && entry.kind == kind.0 && entry.count == 1,
+            entry.ia == at(BLOCK) && entry.level == 2 && entry.kind == kind.0 && entry.count == 1,
             "time {number}: goes on at {:#x} with {entry:x?}",
             second.start
         );
@@ -82,24 +97,24 @@ fn table_becomes_a_hole(machine: &Machine) -> Outcome {
 
 fn table_becomes_a_block(machine: &Machine) -> Outcome {
     let free = free_blocks()?;
-    ensure!(free >= 4, "{free} free blocks of 2 MiB: too few for a test");
+    ensure!(free >= 4, "{free} free blocks of level 2: too few for a test");
     provoke(machine, "drop:0x80200000+512 large:0x80200000+512 touch:0x80200000+1", RecordKind::LEAF)
 }
 
 /// Looks at each of the `guests` at work until it has met a change `floor` times; each look returns how often it did.
 fn at_work(
     machine: &Machine,
-    guests: &[(&str, &str)],
+    guests: &[(String, &str, Range<u64>)],
     floor: usize,
-    mut look: impl FnMut(&VmmProcess) -> Result<usize>,
+    mut look: impl FnMut(&VmmProcess, &Range<u64>) -> Result<usize>,
 ) -> Outcome {
     const PATIENCE: Duration = Duration::from_secs(90);
     let floor = machine.fewer(floor);
-    for (guest, place) in guests {
+    for (guest, place, range) in guests {
         let vmm = VmmProcess::start_churning(&format!("{guest} touch:1"), place)?;
         let (begin, mut met, mut looks) = (Instant::now(), 0, 0);
         while met < floor {
-            met += look(&vmm).with_context(|| format!("{guest}, time {looks}"))?;
+            met += look(&vmm, range).with_context(|| format!("{guest}, time {looks}"))?;
             looks += 1;
             ensure!(begin.elapsed() < machine.patience(PATIENCE), "{guest}: met {met} changes in {looks} looks");
         }
@@ -109,22 +124,19 @@ fn at_work(
 }
 
 fn dumps_while_tables_come_and_go(machine: &Machine) -> Outcome {
-    // What is at work, and the table of level 2 that leads there.
-    const START: u64 = 2 << 30;
-    const END: u64 = 3 << 30;
-    at_work(machine, &AT_WORK, 20, |vmm| {
-        let request = Start { start: START, end: END, budget: BUDGET, ..dump_request(handle_of(vmm)?) };
+    at_work(machine, &guests_at_work(), 20, |vmm, range| {
+        let request = Start { start: range.start, end: range.end, budget: BUDGET, ..dump_request(handle_of(vmm)?) };
         // Checks that the records of each slot follow each other and those of the slot before.
         let dump = Device::open()?.run(&request)?;
         ensure!(dump.status()? == Status::OK, "ended with {:?}", dump.status()?);
         let last = dump.headers.last().context("no slot")?;
-        ensure!(last.next == END, "ends at {:#x}", last.next);
+        ensure!(last.next == range.end, "ends at {:#x}", last.next);
         Ok(dump.reaching_back)
     })
 }
 
 fn rows_while_tables_come_and_go(machine: &Machine) -> Outcome {
-    at_work(machine, &AT_WORK, 10, |vmm| {
+    at_work(machine, &guests_at_work(), 10, |vmm, _| {
         let target = format!("vm:{}", vmm.expected.pid);
         let text = program::run(&["dump", &target, "--format", "ndjson", "--budget", "64"])?.ok()?;
         let dump = Printed::parse(&text)?;
@@ -145,7 +157,7 @@ fn rows_while_tables_come_and_go(machine: &Machine) -> Outcome {
 
 fn debugfs_while_tables_come_and_go(machine: &Machine) -> Outcome {
     // Of the third a file has so few records that one call tells of a whole table.
-    at_work(machine, &AT_WORK[..2], 10, |vmm| {
+    at_work(machine, &guests_at_work()[..2], 10, |vmm, _| {
         let text = vmm.debugfs("stage2_page_tables")?;
         let rows = text_rows(&text, vmm.expected.ipa_bits)?;
         // A row that begins within an entry of its level was cut there, as the rows before it tell of a table.

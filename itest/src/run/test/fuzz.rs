@@ -10,6 +10,7 @@ use super::{tests, Outcome};
 use crate::device::{dump_request, Device, Mapping};
 use crate::machine::Machine;
 use crate::random::Random;
+use crate::script::page_bytes;
 use crate::signal::run_interrupted;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Result};
@@ -139,7 +140,7 @@ impl Caller<'_> {
             },
             4 => Start {
                 op: Op::EXAMINE.0,
-                start: MEMORY + (self.random.below(1 << 20) << 12),
+                start: MEMORY + self.random.below(1 << 20) * page_bytes(),
                 end: 0,
                 places: core::array::from_fn(|_| self.place(handle)),
                 ..of_no_table

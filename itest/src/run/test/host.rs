@@ -9,6 +9,7 @@ use crate::device::Device;
 use crate::dump::{entry_bytes, Dump, Examined};
 use crate::machine::Machine;
 use crate::memory::{gives_52_bit_addresses, PageMap};
+use crate::scale::at;
 use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
@@ -188,10 +189,10 @@ fn check_headers(dump: &Dump, target: Target) -> Result<u64> {
     let first = dump.headers.first().context("no slot")?;
     for header in &dump.headers {
         ensure!((header.target, header.root) == (target.0, first.root), "of another table: {header:x?}");
-        ensure!(header.encoding == encoding::PKVM_7_2 && header.page_shift == 12, "{header:x?}");
+        ensure!(header.encoding == encoding::PKVM_7_2 && 1 << header.page_shift == page_bytes(), "{header:x?}");
         ensure!(header.vmid == 0 && header.flags & !1 == 0, "of a guest: {header:x?}");
         ensure!((header.mair != 0) == (target == Target::HYP), "MAIR: {header:x?}");
-        ensure!(header.vtcr != 0 && header.root != 0 && header.root % 4096 == 0, "registers: {header:x?}");
+        ensure!(header.vtcr != 0 && header.root != 0 && header.root % page_bytes() == 0, "registers: {header:x?}");
     }
     let last = dump.headers.last().context("no slot")?;
     ensure!(first.start == 0 && last.next == 1 << first.ia_bits, "covers {:#x} to {:#x}", first.start, last.next);
@@ -243,7 +244,7 @@ fn check_budgets(request: &Start) -> Outcome {
         [(0, DEFAULT_BUDGET), (1, MIN_BUDGET), (1000, 1000), (MAX_BUDGET, MAX_BUDGET), (u32::MAX, MAX_BUDGET)];
     for (asked, cap) in budgets {
         // A few at a time take too long for all of it.
-        let end = if asked == 1 { request.start + (64 << 12) } else { request.end };
+        let end = if asked == 1 { request.start + 64 * page_bytes() } else { request.end };
         let dump = run(&Start { budget: asked, end, ..*request })?;
         let most = dump.end.context("no END slot")?.visited;
         ensure!(most <= cap && most > 0, "asked for {asked}: a call visited {most}, more than {cap}");
@@ -255,7 +256,7 @@ fn check_budgets(request: &Start) -> Outcome {
 
 fn host_table_within_budget(machine: &Machine) -> Outcome {
     // From memory on: before it there are holes, so few descriptors.
-    let start = machine.ram.first().context("no memory")?.start & !0xfff;
+    let start = machine.ram.first().context("no memory")?.start / page_bytes() * page_bytes();
     check_budgets(&Start { start, flags: 0, ..a_dump_of(Target::HOST) })
 }
 
@@ -279,7 +280,7 @@ fn donated_pages_are_annotated(_: &Machine) -> Outcome {
     // Shared back, it is the host's to use again, without a note.
     vmm.steps("share:0x80004000+1")?;
     let pages = pages_of(&vmm)?;
-    let (_, shared) = pages.iter().find(|(ipa, _)| *ipa == 0x8000_4000).context("no such page")?;
+    let (_, shared) = pages.iter().find(|(ipa, _)| *ipa == at(0x8000_4000)).context("no such page")?;
     let entry = walk_to(*shared)?;
     let is_hole = RecordKind(entry.kind) == RecordKind::INVALID && entry.descriptor == 0;
     ensure!(is_hole || RecordKind(entry.kind) == RecordKind::LEAF, "a shared page: {entry:x?}");
@@ -393,7 +394,7 @@ fn frames_of_known_pages(_: &Machine) -> Outcome {
     };
     for (ipa, pa) in pages_of(&protected)? {
         // What the guest owns is neither the host's nor EL2's.
-        let host = if ipa == 0x8000_3000 { SHARED_BORROWED } else { NOPAGE };
+        let host = if ipa == at(0x8000_3000) { SHARED_BORROWED } else { NOPAGE };
         check("a protected guest's page", pa, state(host, NOPAGE))?;
     }
     for (_, pa) in pages_of(&ordinary)? {

@@ -21,7 +21,7 @@ pub(super) const OFF_TESTS: &[Test] =
 /// Calls of a run, when nobody says otherwise.
 const CALLS: u64 = 20_000;
 /// What more than 124 records need: then an atomic dump does not fit.
-const TOO_BIG: &str = "protected touch:600 share:200*2";
+const TOO_BIG: &str = "protected touch:500 share:200*2";
 
 /// Returns each status that EL2 can give on this machine: all but `NOT_PERMITTED`, and the one for a table whose registers
 /// make no sense, which no VM has.

@@ -8,6 +8,7 @@ use crate::device::{dump_request, Device};
 use crate::expect::LeafMap;
 use crate::machine::Machine;
 use crate::program::{self, exit, Ran, Stuck};
+use crate::scale::at;
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
 use rustix::io::Errno;
@@ -124,15 +125,17 @@ fn handle_is_reused_afterwards(machine: &Machine) -> Outcome {
 /// the program is stuck, its first pass is over for the driver, which holds the VM no longer.
 const IN_THE_RING: &str = "protected touch:512 share:256*2";
 /// Where its records are.
-const RECORDS: Range<u64> = 0x8000_0000..0x8020_0000;
+fn records() -> Range<u64> {
+    at(0x8000_0000)..at(0x8020_0000)
+}
 
 /// The program verifies a dump by a second pass, and has another VM before it by then.
 fn verify_meets_a_reused_handle(machine: &Machine) -> Outcome {
     let first = VmmProcess::start(IN_THE_RING)?;
     let mut expected = LeafMap::from_runs(&first.expected.runs);
-    expected.0.retain(|ia, _| RECORDS.contains(ia));
+    expected.0.retain(|ia, _| records().contains(ia));
     let target = format!("vm:{:#x}", handle_of(&first)?);
-    let (range, budget) = (format!("{:#x}..{:#x}", RECORDS.start, RECORDS.end), MAX_BUDGET.to_string());
+    let (range, budget) = (format!("{:#x}..{:#x}", records().start, records().end), MAX_BUDGET.to_string());
     let arguments =
         ["dump", &target, "--exact", "--verify", "--format", "ndjson", "--range", &range, "--budget", &budget];
     let stuck = Stuck::start(&arguments)?;
@@ -150,7 +153,7 @@ fn verify_meets_a_reused_handle(machine: &Machine) -> Outcome {
 fn capture_meets_a_reused_handle(machine: &Machine) -> Outcome {
     const PATH: &str = "/tmp/reused.s2d";
     // More than a pipe and the program's buffer hold.
-    let large = VmmProcess::start("ordinary touch:4096*2")?;
+    let large = VmmProcess::start_exactly("ordinary touch:4096*2")?;
     let first = VmmProcess::start("protected touch:16")?;
     let [kept, lost] = [&large, &first].map(|vmm| handle_of(vmm).map(|handle| format!("vm:{handle:#x}")));
     let (kept, lost) = (kept?, lost?);

@@ -4,7 +4,7 @@
 use super::ndjson::Printed;
 use super::support::{check_nothing_broken, handle_of};
 use super::{tests, Outcome};
-use crate::device::{dump_request, Device};
+use crate::device::{dump_request, slot_bytes, Device};
 use crate::machine::{unaccounted_kib, Machine};
 use crate::program::{exit, Ran, Stuck};
 use crate::selftest::shared_pages;
@@ -12,7 +12,7 @@ use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::ioctl::Start;
-use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_BYTES};
+use s2dump_abi::slot::{SlotHeader, SlotKind};
 use zerocopy::FromBytes as _;
 
 tests!(On:
@@ -123,7 +123,7 @@ fn closed_mid_dump(machine: &Machine) -> Outcome {
         }
         // The file first: the mapping keeps pages that EL2 must not have any more.
         drop(device);
-        ensure!(mapping.slot(0)?.len() == SLOT_BYTES, "the mapping is gone");
+        ensure!(mapping.slot(0)?.len() == slot_bytes(), "the mapping is gone");
     }
     vmm.end()?;
     check_nothing_broken(machine)

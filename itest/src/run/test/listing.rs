@@ -3,14 +3,14 @@
 
 use super::support::{list, vm_of};
 use super::{tests, Outcome};
-use crate::device::Device;
+use crate::device::{slot_bytes, Device};
 use crate::machine::Machine;
 use crate::program;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use rustix::thread::{sched_setaffinity, CpuSet};
 use s2dump_abi::hypercall::{DEFAULT_BUDGET, MAX_BUDGET};
-use s2dump_abi::slot::{vm_flags, VmRecord, SLOT_BYTES, SLOT_VMS};
+use s2dump_abi::slot::{vm_flags, VmRecord, SLOT_VMS};
 use s2dump_abi::version::{features, ABI_VERSION};
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ fn hello(machine: &Machine) -> Outcome {
     ensure!(hello.version == ABI_VERSION.to_bits() && hello.el2_version == ABI_VERSION.to_bits(), "{hello:x?}");
     ensure!(hello.features & all == all, "features {:#x}", hello.features);
     ensure!(hello.default_budget == DEFAULT_BUDGET && DEFAULT_BUDGET <= MAX_BUDGET, "{hello:x?}");
-    ensure!(hello.slots >= 2 && hello.slot_bytes as usize == SLOT_BYTES && hello.reserved == [0; 7], "{hello:x?}");
+    ensure!(hello.slots >= 2 && hello.slot_bytes as usize == slot_bytes() && hello.reserved == [0; 7], "{hello:x?}");
     Ok(())
 }
 

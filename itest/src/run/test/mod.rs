@@ -31,6 +31,7 @@ pub(super) use changes::text_rows;
 pub(super) use support::{handle_of, list};
 
 use crate::machine::{Boot, Machine};
+use crate::script::block_bytes;
 use crate::system::reserve_huge_pages;
 use kernel_log::KernelLog;
 use std::time::Instant;
@@ -111,8 +112,15 @@ const ALL: &[&[Test]] = &[
     gate::LOCKDOWN_TESTS,
 ];
 
-/// 2 MiB pages for the tests with blocks.
-const HUGE_PAGES: u32 = 8;
+/// Returns how many huge pages the tests with blocks need, which are blocks of level 2: of those of 512 MiB no more than are
+/// touched at once.
+fn huge_pages() -> u32 {
+    if block_bytes() > 32 << 20 {
+        4
+    } else {
+        8
+    }
+}
 
 /// Audits so many times while VMs live; returns 0 if there was no finding.
 pub fn audits(count: usize) -> i32 {
@@ -140,7 +148,7 @@ pub fn run(filter: &str) -> i32 {
         }
     };
     println!("tests: {machine:x?}");
-    reserve_huge_pages(HUGE_PAGES);
+    reserve_huge_pages(huge_pages());
     let mut log = match KernelLog::open() {
         Ok(log) => log,
         Err(error) => {

@@ -7,6 +7,7 @@ use super::{tests, Outcome};
 use crate::expect::{LeafMap, Run, State};
 use crate::machine::Machine;
 use crate::program::{self, exit};
+use crate::scale::at;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use s2dump_abi::hypercall::Status;
@@ -55,7 +56,7 @@ fn rows_are_the_leaves(_: &Machine) -> Outcome {
 
 fn rows_of_a_range(_: &Machine) -> Outcome {
     let vmm = VmmProcess::start(GUEST)?;
-    let (from, to) = (0x8000_2000, 0x8000_9000);
+    let (from, to) = (at(0x8000_2000), at(0x8000_9000));
     let range = format!("{from:#x}..{to:#x}");
     let arguments = ["dump", &target(&vmm), "--exact", "--format", "ndjson", "--range", &range];
     let mut expected = LeafMap::from_runs(&vmm.expected.runs);

@@ -6,6 +6,7 @@ use crate::device::{dump_request, Device};
 use crate::dump::Dump;
 use crate::expect::{Expected, LeafMap, State};
 use crate::machine::Machine;
+use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
@@ -101,7 +102,7 @@ fn check_headers(expected: &Expected, dump: &Dump) -> Result<()> {
         let protected = header.flags & slot_flags::PROTECTED != 0;
         ensure!(protected == expected.protected, "protected: {protected}");
         ensure!(u32::from(header.ia_bits) == expected.ipa_bits, "ia_bits {} of {}", header.ia_bits, expected.ipa_bits);
-        ensure!(header.page_shift == 12, "page_shift {}", header.page_shift);
+        ensure!(1 << header.page_shift == page_bytes(), "page_shift {}", header.page_shift);
     }
     let first = dump.headers.first().context("no slot")?;
     let last = dump.headers.last().context("no slot")?;

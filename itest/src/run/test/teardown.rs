@@ -9,6 +9,7 @@ use crate::device::{dump_request, Device, StartRefused};
 use crate::dump::{entry_bytes, Dump};
 use crate::machine::Machine;
 use crate::program::{self, exit, Ran};
+use crate::script::{block_bytes, page_bytes};
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
 use rustix::io::Errno;
@@ -22,8 +23,10 @@ use std::time::Duration;
 
 tests!(On: dying_is_told, debugfs_open_before_teardown; heavy: killed_mid_dump);
 
-/// What is mapped beside the guest's code page.
-const BYTES: u64 = 256 << 20;
+/// Returns what is mapped beside the guest's code page: 256 MiB, or two blocks where that is more.
+fn mapped_bytes() -> u64 {
+    u64::max(256 << 20, 2 * block_bytes())
+}
 
 /// How dumps and runs of the program ended.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,19 +153,21 @@ fn is_told_as_dying(ran: &Ran) -> Result<u64> {
     Ok(trailer.calls)
 }
 
-/// A VMM with 256 MiB mapped is killed in the middle of a dump, many times, at other moments each.
+/// A VMM with 256 MiB or more mapped is killed in the middle of a dump, many times, at other moments each.
 fn killed_mid_dump(machine: &Machine) -> Outcome {
     const KILLS: usize = 12;
     // To touch it page by page takes many seconds: done for some of them only.
-    let by_page = format!("protected --mem 0x80000000+256M touch:{}", BYTES / 4096);
-    let by_block = format!("ordinary --mem 0x80000000+256M,thp large:{} touch:{}*512", BYTES / 4096, BYTES >> 21);
+    let (mapped, blocks) = (mapped_bytes(), mapped_bytes() / block_bytes());
+    let (pages, entries) = (mapped / page_bytes(), page_bytes() / 8);
+    let by_page = format!("protected --mem 0x80000000+{mapped} touch:{pages}");
+    let by_block = format!("ordinary --mem 0x80000000+{mapped},thp large:{pages} touch:{blocks}*{entries}");
     let (mut dumps, mut runs) = (Ends::default(), Ends::default());
     for number in 0..KILLS {
         // A dump takes some milliseconds: the kills are spread over it.
         let delay = Duration::from_micros(50_000 + 1300 * number as u64) * machine.slow;
         let is_slow = number % 6 == 0;
-        let mut vmm = VmmProcess::start(if is_slow { &by_page } else { &by_block })?;
-        let bytes = BYTES + 4096;
+        let mut vmm = VmmProcess::start_exactly(if is_slow { &by_page } else { &by_block })?;
+        let bytes = mapped + page_bytes();
         // Few descriptors at a time where there are few, so that a dump has many calls.
         let request = Start { budget: if is_slow { DEFAULT_BUDGET } else { 64 }, ..dump_request(handle_of(&vmm)?) };
         let (target, budget) = (format!("vm:{:#x}", handle_of(&vmm)?), request.budget);
