@@ -54,12 +54,12 @@ const CASES: [Case; 10] = [
     Case::new(Variant::S2dump, "neoverse-n1", 512, &[33, 43, 44, 48]),
     Case::new(Variant::S2dump, "max", 512, &[36, 40, 49, 52]),
     Case { is_giant: true, ..Case::new(Variant::S2dump, "neoverse-n1", 3072, &[36, 44]) },
-    Case::new(Variant::Plain16K, "cortex-a76", 1024, &[32, 36, 37, 40]),
-    Case::new(Variant::Plain16K, "neoverse-n1", 1024, &[41, 47, 48]),
-    Case::new(Variant::Plain16K, "max", 1024, &[36, 49, 51, 52]),
-    Case::new(Variant::Plain64K, "cortex-a53", 4096, &[32, 33, 40]),
-    Case::new(Variant::Plain64K, "neoverse-n1", 4096, &[42, 43, 46, 48]),
-    Case::new(Variant::Plain64K, "max", 4096, &[40, 47, 52]),
+    Case::new(Variant::Pages16K, "cortex-a76", 1024, &[32, 36, 37, 40]),
+    Case::new(Variant::Pages16K, "neoverse-n1", 1024, &[41, 47, 48]),
+    Case::new(Variant::Pages16K, "max", 1024, &[36, 49, 51, 52]),
+    Case::new(Variant::Pages64K, "cortex-a53", 4096, &[32, 33, 40]),
+    Case::new(Variant::Pages64K, "neoverse-n1", 4096, &[42, 43, 46, 48]),
+    Case::new(Variant::Pages64K, "max", 4096, &[40, 47, 52]),
 ];
 
 /// Returns the cases: the quick ones of the default kernel, or all. Those of one kernel follow each other.
@@ -76,8 +76,8 @@ impl Case {
     pub(crate) fn name(&self) -> String {
         let pages = match self.variant {
             Variant::S2dump | Variant::Debug | Variant::Wide => "4K",
-            Variant::Plain16K => "16K",
-            Variant::Plain64K => "64K",
+            Variant::Pages16K => "16K",
+            Variant::Pages64K => "64K",
         };
         let more = if self.is_giant { ", 1 GiB blocks" } else { "" };
         format!("oracle: {pages}, {}{more}", self.cpu)
