@@ -4,7 +4,7 @@
 use crate::{
     el1::{self, HeldVms},
     errno,
-    slots::{Slots, SLOTS},
+    slots::Slots,
 };
 use kernel::{
     fs::{File, Kiocb},
@@ -17,18 +17,14 @@ use kernel::{
     sync::Mutex,
     uaccess::UserSlice,
 };
-use core::mem::offset_of;
-use s2dump_abi::ioctl::{Advance, Hello, Start};
 use s2dump_abi::target::HANDLES;
-use s2dump_abi::version::ABI_VERSION;
 use s2dump_host_driver::{
-    argument::Command,
     errno::Errno,
     error::SessionError,
-    host::{Host, HostVm},
+    file::{self, SLOTS},
+    host::{El2, Host, HostVm},
     session::Session,
 };
-use zerocopy::{FromBytes, IntoBytes};
 
 /// The most VMs of the host that one look takes. pKVM cannot have more at once.
 const MAX_VMS: usize = HANDLES as usize + 1;
@@ -52,17 +48,23 @@ struct State {
 ///
 /// # Invariants
 ///
-/// The mutex of the session is held, or `slots` is empty: nobody else makes calls for the slots or touches their bytes.
+/// The mutex of the session is held: nobody else makes calls for the slots or touches their bytes.
 struct LockedHost<'a> {
     slots: &'a Slots,
     vms: &'a mut HeldVms,
 }
 
+impl El2 for LockedHost<'_> {
+    fn call(&mut self, regs: &mut [u64; 8]) {
+        el1::call(regs);
+    }
+}
+
 impl Host for LockedHost<'_> {
     const PAGE_BYTES: usize = PAGE_SIZE;
 
-    fn call(&mut self, regs: &mut [u64; 8]) {
-        el1::call(regs);
+    fn check_allowed(&self) -> Result<(), Errno> {
+        el1::check_allowed().map_err(to_errno)
     }
 
     fn slot_pfn(&self, slot: u32) -> u64 {
@@ -141,82 +143,12 @@ impl MiscDevice for OpenFile {
     }
 
     fn ioctl(me: Pin<&Self>, _file: &File, command: u32, argument: usize) -> Result<isize> {
-        let user = UserPtr::from_addr(argument);
-        let command = match Command::parse(command) {
-            Ok(command) => command,
-            Err(error) => {
-                // The version has the same place in an argument of any size.
-                if Command::is_hello(command) {
-                    let version = user.wrapping_byte_add(offset_of!(Hello, version));
-                    write_argument(version, &ABI_VERSION.to_bits())?;
-                }
-                return Err(errno(error.into()));
-            }
-        };
-        match command {
-            Command::Hello => {
-                let mut hello: Hello = read_argument(user)?;
-                let result = me.locked(|session, host| session.hello(host, &mut hello));
-                // Written with an error too, because version and status say what the errno cannot.
-                write_argument(user, &hello)?;
-                result.map(|()| 0)
-            }
-            Command::Start => {
-                // Checked at the open and again here, because the kernel may have been locked down since.
-                el1::check_allowed()?;
-                let mut start: Start = read_argument(user)?;
-                let result = me.locked(|session, host| session.start(host, &mut start));
-                if result.is_err() {
-                    // The status says what the errno cannot. Only then, so that a start that began is never EFAULT.
-                    write_argument(user, &start)?;
-                }
-                result.map(|()| 0)
-            }
-            Command::Advance => {
-                let mut advance: Advance = read_argument(user)?;
-                me.locked(|session, host| session.advance(host, &mut advance))?;
-                write_argument(user, &advance)
-            }
-        }
+        let mut user = UserArgument(UserPtr::from_addr(argument));
+        me.locked(|session, host| file::ioctl(session, host, command, &mut user)).map(|()| 0)
     }
 
     fn read_iter(kiocb: Kiocb<'_, Self::Ptr>, iov: &mut IovIterDest<'_>) -> Result<usize> {
-        let me = kiocb.file();
-        let mut state = me.state.lock();
-        let State { session, vms } = &mut *state;
-        // INVARIANT: The mutex is held until the end of this function.
-        let mut host = LockedHost { slots: &me.slots, vms };
-        let mut total = 0;
-        // One read takes at most as many slots as the ring has, however large the buffer is. So it makes no more calls
-        // than an advance.
-        for _ in 0..SLOTS {
-            if iov.is_empty() {
-                break;
-            }
-            let unread = match session.next_unread(&mut host) {
-                Ok(Some(unread)) => unread,
-                Ok(None) => break,
-                // This read returns what it copied. The next read meets the error again.
-                Err(_) if total > 0 => break,
-                Err(error) => return Err(errno(error)),
-            };
-            if total > 0 && unread.len_bytes > iov.len() {
-                // A buffer with room for a slot gets whole slots only. A smaller one gets a slot piece by piece.
-                break;
-            }
-            let wanted = unread.len_bytes.min(iov.len());
-            // SAFETY: The mutex is held: nobody else makes calls or writes.
-            let copied = unsafe { me.slots.copy_to(unread.slot, unread.offset, wanted, iov)? };
-            session.consume(unread, copied);
-            total += copied;
-            if copied < wanted {
-                return if total > 0 { Ok(total) } else { Err(EFAULT) };
-            }
-            if host.is_interrupted() {
-                break;
-            }
-        }
-        Ok(total)
+        kiocb.file().locked(|session, host| file::read(session, host, &mut UserBuffer(iov)))
     }
 
     fn mmap(me: Pin<&Self>, _file: &File, vma: &VmaNew) -> Result {
@@ -224,20 +156,43 @@ impl MiscDevice for OpenFile {
     }
 }
 
-fn read_argument<T: FromBytes + IntoBytes>(user: UserPtr) -> Result<T> {
-    let mut value = T::new_zeroed();
-    UserSlice::new(user, size_of::<T>()).reader().read_slice(value.as_mut_bytes())?;
-    Ok(value)
+/// The argument of an ioctl.
+struct UserArgument(UserPtr);
+
+impl file::Argument for UserArgument {
+    fn read(&mut self, into: &mut [u8]) -> Result<(), Errno> {
+        UserSlice::new(self.0, into.len()).reader().read_slice(into).map_err(to_errno)
+    }
+
+    fn write(&mut self, offset: usize, from: &[u8]) -> Result<(), Errno> {
+        UserSlice::new(self.0.wrapping_byte_add(offset), from.len()).writer().write_slice(from).map_err(to_errno)
+    }
 }
 
-fn write_argument<T: IntoBytes + zerocopy::Immutable>(user: UserPtr, value: &T) -> Result<isize> {
-    UserSlice::new(user, size_of::<T>()).writer().write_slice(value.as_bytes())?;
-    Ok(0)
+/// The buffer of a read.
+struct UserBuffer<'a, 'b>(&'a mut IovIterDest<'b>);
+
+impl<'h> file::Buffer<LockedHost<'h>> for UserBuffer<'_, '_> {
+    fn room(&self) -> usize {
+        self.0.len()
+    }
+
+    fn put(&mut self, host: &LockedHost<'h>, slot: u32, offset: usize, len: usize) -> Result<usize, Errno> {
+        // SAFETY: By the type invariant of `host` nobody else makes calls or writes.
+        unsafe { host.slots.copy_to(slot, offset, len, self.0) }.map_err(to_errno)
+    }
 }
 
-/// Agrees on a version with EL2, before there is any session.
+/// EL2, before there is any session.
+struct Alone;
+
+impl El2 for Alone {
+    fn call(&mut self, regs: &mut [u64; 8]) {
+        el1::call(regs);
+    }
+}
+
+/// Agrees on a version with EL2.
 pub(crate) fn hello() -> Result<s2dump_host_driver::call::HelloAnswer> {
-    // INVARIANT: There are no slots.
-    let mut host = LockedHost { slots: &Slots::none(), vms: &mut HeldVms::default() };
-    s2dump_host_driver::call::hello(&mut host).map_err(|error| errno(error.into()))
+    s2dump_host_driver::call::hello(&mut Alone).map_err(|error| errno(error.into()))
 }

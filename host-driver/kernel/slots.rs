@@ -6,14 +6,6 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::{iov::IovIterDest, mm::virt::VmaNew, page::{Page, PAGE_SIZE}, prelude::*};
 use s2dump_abi::slot::{slot_pages_of, SLOT_BYTES};
 
-/// The number of slots in a ring. An `advance` makes at most this many calls.
-///
-/// In instructions, counted under QEMU: the shortest call takes 4,500 and the ioctl around it 750; to share, map, unmap
-/// and unshare a page takes 2,000. With 8 slots the ioctls are 2 % of a long dump. With 16 they would be 1 %, but each
-/// short session would spend twice as much on its pages. For the same reason pages behind the first of a slot are shared
-/// only when a call is to fill them.
-pub(crate) const SLOTS: u32 = 8;
-
 /// The pages of a slot.
 const SLOT_PAGES: usize = slot_pages_of(PAGE_SIZE);
 
@@ -90,11 +82,6 @@ impl Slots {
     /// Returns how many there are.
     pub(crate) fn len(&self) -> u32 {
         self.0.len() as u32 // No more than `new` was asked for.
-    }
-
-    /// Returns no slots, for calls that fill none.
-    pub(crate) const fn none() -> Self {
-        Self(KVec::new())
     }
 
     fn slot(&self, slot: u32) -> Result<&Slot> {

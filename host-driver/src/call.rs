@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Puts the arguments of a call into the registers of `__pkvm_s2dump`, and takes the answer out of them.
 
-use crate::host::Host;
+use crate::host::{El2, Host};
 use s2dump_abi::hypercall::{slot_pages, unpack_counts, DumpFlags, Op, Status};
 use s2dump_abi::slot::slot_pages_of;
 use s2dump_abi::target::{Place, Target, PLACES};
@@ -128,9 +128,9 @@ impl Call {
 /// # Errors
 ///
 /// EL2 lacks the hypercall, was not told at boot to allow it, or speaks another major version.
-pub fn hello<H: Host>(host: &mut H) -> Result<HelloAnswer, CallError> {
+pub fn hello<E: El2>(el2: &mut E) -> Result<HelloAnswer, CallError> {
     let mut regs = [0, x1(Op::HELLO, 0), u64::from(ABI_VERSION.to_bits()), 0, 0, 0, 0, 0];
-    call(host, &mut regs)?;
+    call(el2, &mut regs)?;
     let version = AbiVersion::from_bits((regs[2] & 0xffff_ffff) as u32);
     if !ABI_VERSION.can_speak_to(version) {
         return Err(CallError::Refused(Status::VERSION_MISMATCH));
@@ -142,8 +142,8 @@ fn x1(op: Op, flags: u32) -> u64 {
     u64::from(op.0) | (u64::from(flags) << 32)
 }
 
-fn call<H: Host>(host: &mut H, regs: &mut [u64; 8]) -> Result<(), CallError> {
-    host.call(regs);
+fn call<E: El2>(el2: &mut E, regs: &mut [u64; 8]) -> Result<(), CallError> {
+    el2.call(regs);
     if regs[0] != 0 {
         return Err(CallError::NoHypercall(NoHypercall(regs[0])));
     }

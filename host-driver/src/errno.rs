@@ -8,6 +8,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// Argument list too long: an argument is larger than the driver's.
     pub const E2BIG: Self = Self(7);
+    /// Bad address: memory of the caller is not there.
+    pub const EFAULT: Self = Self(14);
     /// Device or resource busy: the other way of reading is in use.
     pub const EBUSY: Self = Self(16);
     /// Invalid argument.

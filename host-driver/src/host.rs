@@ -25,13 +25,23 @@ const _: () = assert!(core::mem::offset_of!(HostVm, held) == 0 && core::mem::off
 const _: () = assert!(core::mem::offset_of!(HostVm, handle) == 12 && core::mem::offset_of!(HostVm, flags) == 14);
 const _: () = assert!(core::mem::offset_of!(HostVm, name) == 16);
 
+/// EL2, as far as a call needs it.
+pub trait El2 {
+    /// Makes the hypercall with x1..x7 of `regs`, and puts x0..x3 of the answer there.
+    fn call(&mut self, regs: &mut [u64; 8]);
+}
+
 /// The kernel, as far as a session needs it. Every slot index is below the number of slots given to the session.
-pub trait Host {
+pub trait Host: El2 {
     /// Bytes of a page of this kernel.
     const PAGE_BYTES: usize;
 
-    /// Makes the hypercall with x1..x7 of `regs`, and puts x0..x3 of the answer there.
-    fn call(&mut self, regs: &mut [u64; 8]);
+    /// Checks that the caller may dump now.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if not.
+    fn check_allowed(&self) -> Result<(), Errno>;
 
     /// Returns the page frame number of the first page of a slot. The others follow it.
     fn slot_pfn(&self, slot: u32) -> u64;

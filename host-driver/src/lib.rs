@@ -2,15 +2,16 @@
 //! The driver's logic: ioctl checks, ring bookkeeping, session states.
 //!
 //! ```text
-//!   ioctl, read --> argument --> session --> job --> call --> Host::call (EL2)
-//!                                  |         |----> vms     (EL1's facts on EL2's list)
-//!                                  |         \----> facts   (EL1's facts beside EL2's)
-//!                                  v
-//!                                 ring (which slots are filled, lent, free)
+//!   file --> argument --> session --> job --> call --> Host::call (EL2)
+//!                            |         |----> vms     (EL1's facts on EL2's list)
+//!                            |         \----> facts   (EL1's facts beside EL2's)
+//!                            v
+//!                           ring (which slots are filled, lent, free)
 //! ```
 //!
-//! [`host::Host`] stands for the kernel, so all of this runs under `cargo test` against a fake EL2. The other half is
-//! `kernel/s2dump_driver.rs`, which has the pages, the user memory and the locks.
+//! [`host::Host`] stands for the kernel, so all of this runs under `cargo test` against a fake EL2. The other half has the
+//! pages, the user memory and the locks: `kernel/s2dump_driver.rs` in a kernel with Rust, `linux/s2dump_device.c` in one
+//! without.
 //!
 //! This crate trusts EL2 as far as a host kernel must, but it bounds every length and step that EL2 answers. It does
 //! not trust user space at all. It allocates nothing and has no static. A session asks the host to hold the VMs it is
@@ -23,6 +24,7 @@ pub mod call;
 pub mod errno;
 pub mod error;
 pub mod facts;
+pub mod file;
 pub mod host;
 pub mod job;
 pub mod ring;

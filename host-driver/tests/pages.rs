@@ -9,7 +9,7 @@ use s2dump_abi::version::ABI_VERSION;
 use s2dump_host_driver::call::Call;
 use s2dump_host_driver::errno::Errno;
 use s2dump_host_driver::facts::put_ring;
-use s2dump_host_driver::host::{Host, HostVm};
+use s2dump_host_driver::host::{El2, Host, HostVm};
 use s2dump_host_driver::session::Session;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -29,12 +29,18 @@ impl<const PAGE: usize> Kernel<PAGE> {
     }
 }
 
-impl<const PAGE: usize> Host for Kernel<PAGE> {
-    const PAGE_BYTES: usize = PAGE;
-
+impl<const PAGE: usize> El2 for Kernel<PAGE> {
     fn call(&mut self, regs: &mut [u64; 8]) {
         self.registers = *regs;
         regs[..4].copy_from_slice(&[0, 0, ABI_VERSION.to_bits().into(), 0]);
+    }
+}
+
+impl<const PAGE: usize> Host for Kernel<PAGE> {
+    const PAGE_BYTES: usize = PAGE;
+
+    fn check_allowed(&self) -> Result<(), Errno> {
+        Ok(())
     }
 
     fn slot_pfn(&self, slot: u32) -> u64 {

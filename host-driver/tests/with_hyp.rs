@@ -16,7 +16,7 @@ use s2dump_abi::target::{Place, Target, HANDLES};
 use s2dump_abi::version::features;
 use s2dump_host_driver::errno::Errno;
 use s2dump_host_driver::error::SessionError;
-use s2dump_host_driver::host::{Host, HostVm};
+use s2dump_host_driver::host::{El2, Host, HostVm};
 use s2dump_host_driver::session::Session;
 use s2dump_hyp::entry;
 use s2dump_hyp::packed::Unpacked;
@@ -175,14 +175,20 @@ impl Platform for Machine {
     }
 }
 
-impl Host for Machine {
-    const PAGE_BYTES: usize = 4096;
-
+impl El2 for Machine {
     fn call(&mut self, regs: &mut [u64; 8]) {
         self.calls += 1;
         let results = entry::handle(regs, &*self);
         regs[0] = 0;
         regs[1..4].copy_from_slice(&results);
+    }
+}
+
+impl Host for Machine {
+    const PAGE_BYTES: usize = 4096;
+
+    fn check_allowed(&self) -> Result<(), Errno> {
+        Ok(())
     }
 
     fn slot_pfn(&self, slot: u32) -> u64 {

@@ -14,7 +14,7 @@ use s2dump_abi::target::{Place, Target};
 use s2dump_abi::version::{features, ABI_VERSION};
 use s2dump_host_driver::errno::Errno;
 use s2dump_host_driver::error::SessionError;
-use s2dump_host_driver::host::{Host, HostVm};
+use s2dump_host_driver::host::{El2, Host, HostVm};
 use s2dump_host_driver::session::Session;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -63,6 +63,8 @@ pub(crate) struct Fake {
     /// Spoils each answer.
     pub(crate) spoil: Option<Spoil>,
     pub(crate) no_memory: bool,
+    /// The kernel forbids a start.
+    pub(crate) is_locked_down: bool,
     /// The slots of which all pages were shared.
     pub(crate) shared_whole: Vec<u32>,
     /// The slots that user space holds. They must not change.
@@ -92,6 +94,7 @@ impl Fake {
             interrupt_at: None,
             spoil: None,
             no_memory: false,
+            is_locked_down: false,
             shared_whole: Vec::new(),
             lent: Vec::new(),
         }
@@ -293,9 +296,7 @@ fn vm_record(guest: &Guest) -> VmRecord {
     }
 }
 
-impl Host for Fake {
-    const PAGE_BYTES: usize = 4096;
-
+impl El2 for Fake {
     fn call(&mut self, regs: &mut [u64; 8]) {
         if let Some((_, change)) = self.change_at.filter(|(at, _)| *at == self.calls) {
             change(self);
@@ -322,6 +323,18 @@ impl Host for Fake {
         }
         if let Some(spoil) = self.spoil {
             spoil(regs, &mut [0; SLOT_BYTES]);
+        }
+    }
+}
+
+impl Host for Fake {
+    const PAGE_BYTES: usize = 4096;
+
+    fn check_allowed(&self) -> Result<(), Errno> {
+        if self.is_locked_down {
+            Err(Errno(1))
+        } else {
+            Ok(())
         }
     }
 
