@@ -373,7 +373,7 @@ pub struct Fact {
 pub mod vm_flags {
     /// The VM is protected.
     pub const PROTECTED: u16 = 1 << 0;
-    /// EL2 has the VM and its table. Clear for a VM that has a handle but never ran.
+    /// EL2 has the VM and its table. Clear for a VM that never ran.
     pub const CREATED: u16 = 1 << 1;
     /// Teardown has begun.
     pub const DYING: u16 = 1 << 2;

@@ -476,6 +476,19 @@ impl fmt::Display for Missing {
     }
 }
 
+/// Returns whether two records of a list are of one VM. Some kernels give no handle to a VM that never ran.
+pub(crate) fn is_same_vm(one: &VmRecord, other: &VmRecord) -> bool {
+    one.handle == other.handle && (one.handle != 0 || (one.pid, one.name) == (other.pid, other.name))
+}
+
+/// Returns how to name a VM as a target: by its handle, or else by the name of its debugfs directory.
+pub(crate) fn vm_target(vm: &VmRecord) -> String {
+    match vm_name(vm) {
+        Some(name) if vm.handle == 0 => format!("vm:{name}"),
+        _ => format!("vm:{:#x}", vm.handle),
+    }
+}
+
 /// Returns the debugfs name of a VM, or `None` if it has none or it is not text.
 pub(crate) fn vm_name(vm: &VmRecord) -> Option<&str> {
     let end = vm.name.iter().position(|&byte| byte == 0).unwrap_or(vm.name.len());

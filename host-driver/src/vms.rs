@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The list of VMs. This module adds what EL1 knows to EL2's records, and adds the VMs that EL2 does not know yet.
 //!
-//! EL2 knows only VMs that ran, but a VM has a handle before that. Such a VM is listed with [`vm_flags::CREATED`] clear
-//! and without registers.
+//! EL2 knows only VMs that ran. The others are listed with [`vm_flags::CREATED`] clear and without registers, and in kernels
+//! that give a handle only at the first run, with the handle 0.
 
 use crate::errno::Errno;
 use crate::host::{Host, HostVm};
@@ -38,11 +38,10 @@ impl Listed {
     }
 }
 
-/// Returns whether the VM has a handle, but never ran. (If the host has it as created or dying, but EL2 does not know
-/// it, the VM is gone.)
+/// Returns whether the VM never ran. (If the host has it as created or dying, but EL2 does not know it, the VM is gone.)
 #[must_use]
 pub const fn is_not_run(vm: &HostVm) -> bool {
-    vm.handle != 0 && vm.flags & (vm_flags::CREATED | vm_flags::DYING) == 0
+    vm.flags & (vm_flags::CREATED | vm_flags::DYING) == 0
 }
 
 /// Fills pid and name into the records that EL2 wrote to `slot`, and adds their handles to `listed`.

@@ -476,11 +476,12 @@ fn bad_hello_with_the_gate_shut() {
 #[test]
 fn good_list_merges_both_sides() {
     let (mut session, mut fake) = (session(), fake(1));
-    // EL2: two that ran, one of them unknown to the host. Host: also a reserved one, one without a handle, one gone.
+    // EL2: two that ran, one of them unknown to the host. Host: also a reserved one, two without a handle, one gone.
     fake.guests.push(Guest { handle: 0x1004, root: 0x9000_0000 });
     fake.host_vms.extend([
         host_vm(0x1002, 7, vm_flags::PROTECTED),
         host_vm(0, 8, 0),
+        host_vm(0, 8, vm_flags::PROTECTED),
         host_vm(0x1003, 9, vm_flags::CREATED | vm_flags::DYING),
     ]);
     session.start(&mut fake, &mut a_start(Op::LIST)).expect("start");
@@ -493,7 +494,8 @@ fn good_list_merges_both_sides() {
     }
     let seen: Vec<_> = records.iter().map(|vm| (vm.handle, vm.pid, vm.flags, vm.vcpus)).collect();
     let created = vm_flags::CREATED;
-    assert_eq!(seen, [(0x1000, 100, created, 1), (0x1004, 0, created, 1), (0x1002, 7, vm_flags::PROTECTED, 0)]);
+    let never_ran = [(0x1002, 7, vm_flags::PROTECTED, 0), (0, 8, 0, 0), (0, 8, vm_flags::PROTECTED, 0)];
+    assert_eq!(seen, [&[(0x1000, 100, created, 1), (0x1004, 0, created, 1)], &never_ran[..]].concat());
     assert_eq!(&records[0].name[..6], b"100-5\0");
     assert_eq!(records[1].name, [0; 24]);
 }

@@ -3,7 +3,7 @@
 
 use super::hex::Hex;
 use super::json::FORMAT_VERSION;
-use crate::model::vm_name;
+use crate::model::{vm_name, vm_target};
 use s2dump_abi::slot::{vm_flags, VmRecord};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -39,7 +39,7 @@ pub(crate) fn write_table(out: &mut dyn Write, vms: &[VmRecord], headings: bool)
         writeln!(
             out,
             "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:>3} {:<6} {:>4} {}",
-            format!("vm:{:#x}", vm.handle),
+            if vm.handle == 0 { "-".into() } else { format!("vm:{:#x}", vm.handle) },
             vm_name(vm).unwrap_or("-"),
             pid,
             kind,
@@ -66,7 +66,7 @@ struct ListJson<'a> {
 #[derive(Serialize)]
 struct VmJson<'a> {
     target: String,
-    handle: Hex,
+    handle: Option<Hex>,
     id: Option<&'a str>,
     pid: Option<u32>,
     protected: bool,
@@ -79,13 +79,13 @@ struct VmJson<'a> {
     root: Option<Hex>,
 }
 
-/// Writes the list as one JSON object. There are at most 255 VMs.
+/// Writes the list as one JSON object.
 pub(crate) fn write_json(out: &mut dyn Write, vms: &[VmRecord], complete: bool) -> io::Result<()> {
     let vms = vms.iter().map(|vm| {
         let created = is_created(vm);
         VmJson {
-            target: format!("vm:{:#x}", vm.handle),
-            handle: Hex(vm.handle.into()),
+            target: vm_target(vm),
+            handle: (vm.handle != 0).then_some(Hex(vm.handle.into())),
             id: vm_name(vm),
             pid: (vm.pid != 0).then_some(vm.pid),
             protected: vm.flags & vm_flags::PROTECTED != 0,

@@ -11,7 +11,7 @@ pub(crate) mod moment;
 pub(crate) mod tree;
 pub(crate) mod uses;
 
-use crate::model::{Outcome, TableFacts};
+use crate::model::{is_same_vm, Outcome, TableFacts};
 use crate::reader::Event;
 use differ::Differences;
 use frames::Frames;
@@ -77,7 +77,7 @@ impl Machine {
         match event {
             Event::Vm(vm) => {
                 let vms = if self.is_listed { &mut self.listing } else { &mut self.vms };
-                if !vms.iter().any(|known| known.handle == vm.handle) {
+                if !vms.iter().any(|known| is_same_vm(known, &vm)) {
                     vms.push(vm);
                 }
             }

@@ -23,7 +23,7 @@ mod watch;
 use crate::args::{Color, Selector};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::model::{target_name, vm_name};
+use crate::model::{is_same_vm, target_name, vm_name, vm_target};
 use crate::plan::input::ImagePlan;
 use crate::plan::Plan;
 use crate::reader::{Event, Reader};
@@ -35,7 +35,7 @@ use crate::source::ring::Ring;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{Fact, VmRecord};
-use s2dump_abi::target::{Target, HANDLES};
+use s2dump_abi::target::Target;
 use s2dump_abi::version::features;
 use s2dump_vmsa::Ipa;
 use std::cmp::Ordering;
@@ -189,12 +189,15 @@ fn beyond(name: &str, address: u64, ia_bits: u8) -> Failure {
 /// How many issues of one input are told. Later ones are only counted, because they tell a person nothing new.
 const MOST_ISSUES: u64 = 20;
 
-/// Keeps a VM of a list, unless there are more of them than pKVM has handles. Captures may stand one behind the other in a
-/// file: what a later list says of a handle replaces what an earlier one said.
+/// So many VMs are kept. EL2 has 255 at most, but some kernels do not bound those that never ran.
+const MOST_VMS: usize = 1024;
+
+/// Keeps a VM of a list. Captures may stand one behind the other in a file: what a later list says of a VM replaces what an
+/// earlier one said.
 fn remember(vms: &mut Vec<VmRecord>, vm: VmRecord) {
-    if let Some(known) = vms.iter_mut().find(|known| known.handle == vm.handle) {
+    if let Some(known) = vms.iter_mut().find(|known| is_same_vm(known, &vm)) {
         *known = vm;
-    } else if vms.len() < usize::from(HANDLES) {
+    } else if vms.len() < MOST_VMS {
         vms.push(vm);
     }
 }
@@ -281,6 +284,7 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
         (Selector::Hyp, _) => Ok((Target::HYP, None)),
         (Selector::All, _) => Err(Failure::new(ExitCode::UsageOrIo, "all: one table is wanted here").hint("name it")),
         (Selector::Handle(handle), found) => Ok((Target::guest(*handle), found.first().map(|vm| **vm))),
+        (_, [vm]) if vm.handle == 0 => Err(Failure::from_status(Status::VM_NOT_RUN, &selector.to_string())),
         (_, [vm]) => Ok((Target::guest(vm.handle), Some(**vm))),
         (_, []) => {
             let failure = Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: no such VM"));
@@ -350,7 +354,7 @@ fn target_names(targets: &[Target]) -> String {
 }
 
 fn vm_names<'v>(vms: impl Iterator<Item = &'v VmRecord>) -> String {
-    let name = |vm: &VmRecord| format!("vm:{:#x} ({})", vm.handle, vm_name(vm).unwrap_or("no id"));
+    let name = |vm: &VmRecord| format!("{} ({})", vm_target(vm), vm_name(vm).unwrap_or("no id"));
     vms.map(name).collect::<Vec<_>>().join(", ")
 }
 
@@ -368,12 +372,37 @@ mod tests {
     use zerocopy::FromZeros;
 
     #[test]
-    fn as_many_vms_are_kept_as_there_are_handles() {
+    fn a_later_list_replaces_what_it_knows_and_many_vms_are_kept() {
         let vm = |handle, pid| VmRecord { handle, pid, ..VmRecord::new_zeroed() };
         let mut vms = Vec::new();
-        (0..=HANDLES).for_each(|number| remember(&mut vms, vm(FIRST_HANDLE + number, 1)));
-        assert_eq!(vms.len(), usize::from(HANDLES));
-        remember(&mut vms, vm(FIRST_HANDLE + 1, 2));
-        assert_eq!((vms.len(), vms[1].pid), (usize::from(HANDLES), 2), "a later list replaces what it knows");
+        for vm in [vm(FIRST_HANDLE, 1), vm(FIRST_HANDLE + 1, 1), vm(FIRST_HANDLE + 1, 2)] {
+            remember(&mut vms, vm);
+        }
+        assert_eq!((vms.len(), vms[1].pid), (2, 2));
+        (0..2000).for_each(|number| remember(&mut vms, vm(FIRST_HANDLE + number, 1)));
+        assert_eq!(vms.len(), MOST_VMS);
+    }
+
+    /// They have no handle that tells them apart.
+    #[test]
+    fn vms_without_handle_are_told_apart_by_process_and_name() {
+        let vm = |pid, name: &[u8; 24]| VmRecord { pid, name: *name, ..VmRecord::new_zeroed() };
+        let mut vms = Vec::new();
+        for (pid, name) in [(1, &[b'a'; 24]), (1, &[b'b'; 24]), (2, &[b'a'; 24]), (1, &[b'a'; 24])] {
+            remember(&mut vms, vm(pid, name));
+        }
+        assert_eq!(vms.len(), 3);
+    }
+
+    #[test]
+    fn vm_without_handle_never_ran() {
+        let mut vm = VmRecord { pid: 7, ..VmRecord::new_zeroed() };
+        vm.name[..3].copy_from_slice(b"7-4");
+        for selector in [Selector::Pid(7), Selector::Id("7-4".into())] {
+            let failure = resolve(&selector, &[vm]).expect_err("no table");
+            assert_eq!(failure.code, ExitCode::NoSuchVm);
+            assert!(failure.to_string().contains("never ran"), "{failure}");
+        }
+        assert_eq!(vm_target(&vm), "vm:7-4");
     }
 }
