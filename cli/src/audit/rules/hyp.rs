@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! EL2's own stage 1. Slots through which it looks at any page for a moment are judged by no rule.
 
-use super::{Need, On, Rule, Scope, MAINLINE};
+use super::{Need, On, Rule, MAINLINE};
 use crate::audit::sight::{leaf_of, Sight};
 use crate::leaf::AnyLeaf;
 use crate::machine::Machine;
@@ -17,7 +17,8 @@ pub(super) static WRITE_EXECUTE: Rule = Rule {
     broken: "a stray write at EL2 can become code that runs there",
     on: &[On::Hyp],
     needs: &[Need::Hyp],
-    scope: Scope::Any,
+    // Other kernels may leave it to SCTLR_EL2.WXN, which nobody tells: Android's 6.12 does where it is hVHE.
+    scope: MAINLINE,
     yields_to: &[],
     check: |sight, machine| {
         let (row, rights) = el2_leaf(sight, machine)?;
