@@ -31,6 +31,7 @@
 struct s2dump_tables {
 	struct kvm		*kvm;
 	struct page		*slot;
+	u64			end;
 	struct ptdump_pg_state	parser;
 	struct addr_marker	marker[2];
 	struct ptdump_pg_level	level[S2DUMP_LEVELS];
@@ -47,7 +48,7 @@ static int s2dump_start_level(struct kvm *kvm)
 
 static void s2dump_init_parser(struct s2dump_tables *st, struct seq_file *m)
 {
-	ptval_t mask = 0;
+	u64 mask = 0;
 	int i;
 
 	for (i = 0; i < s2dump_nr_bits; i++)
@@ -65,9 +66,9 @@ static void s2dump_init_parser(struct s2dump_tables *st, struct seq_file *m)
 	st->marker[0] = (struct addr_marker) { .name = "Guest IPA" };
 	st->marker[1] = (struct addr_marker) { .start_address = ULONG_MAX };
 
+	st->end = BIT(kvm_phys_shift(&st->kvm->arch.mmu));
 	st->parser = (struct ptdump_pg_state) {
 		.marker		= st->marker,
-		.end_address	= BIT(kvm_phys_shift(&st->kvm->arch.mmu)),
 		.level		= -1,
 		.pg_level	= st->level,
 		.seq		= m,
@@ -111,7 +112,7 @@ static int s2dump_note_chunk(struct s2dump_tables *st, u64 *cursor)
 		[2] = s2dump_el1_pfn(st->slot),
 		[3] = s2dump_pkvm_handle(st->kvm),
 		[4] = *cursor,
-		[5] = st->parser.end_address,
+		[5] = st->end,
 	};
 	/* Read before EL2 is asked, as a VM may run for the first time meanwhile. */
 	bool has_run = s2dump_pkvm_vm_flags(st->kvm) & S2DUMP_VM_CREATED;
@@ -140,7 +141,7 @@ static int s2dump_note_chunk(struct s2dump_tables *st, u64 *cursor)
 		if (*cursor || has_run)
 			return -ESTALE;
 		note_page(&st->parser.ptdump, 0, s2dump_start_level(st->kvm), 0);
-		next = st->parser.end_address;
+		next = st->end;
 		break;
 	case S2DUMP_NOT_PERMITTED:
 		return -EPERM;
@@ -178,7 +179,7 @@ static int s2dump_tables_show(struct seq_file *m, void *unused)
 	s2dump_init_parser(st, m);
 
 	/* If the buffer overflows, seq_file calls again with more room. */
-	while (cursor < st->parser.end_address && !seq_has_overflowed(m)) {
+	while (cursor < st->end && !seq_has_overflowed(m)) {
 		ret = s2dump_note_chunk(st, &cursor);
 		if (ret)
 			return ret;
@@ -188,7 +189,8 @@ static int s2dump_tables_show(struct seq_file *m, void *unused)
 		cond_resched();
 	}
 
-	note_page_flush(&st->parser.ptdump);
+	/* What is no level ends the last range. */
+	note_page(&st->parser.ptdump, st->end, -1, 0);
 
 	return 0;
 }
@@ -213,7 +215,7 @@ static int s2dump_tables_open(struct inode *inode, struct file *file)
 		return ret;
 
 	ret = -ENOMEM;
-	st = kzalloc_obj(*st, GFP_KERNEL_ACCOUNT);
+	st = kzalloc(sizeof(*st), GFP_KERNEL_ACCOUNT);
 	if (!st)
 		return ret;
 	st->kvm = kvm;

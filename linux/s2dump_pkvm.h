@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What differs from one pKVM tree to the next: pKVM's own structures, locks and
- * encodings.
+ * What needs pKVM's own structures, locks and encodings, which differ from one
+ * tree to the next.
  *
- * Each flavor implements this in two files of its directory (flavor-mainline/
- * and so on): s2dump_pkvm_el2.c for the hypervisor, and s2dump_pkvm_el1.c for
- * the host. What is static to a file of pKVM's is reached from a file of the
- * flavor's that this file includes. No other C of s2dump depends on the tree.
+ * For the hypervisor s2dump_pkvm_el2.c implements this. Where trees differ, it
+ * goes by s2dump_flavor_el2.h, of which each flavor has its own in its directory
+ * (flavor-mainline/ and so on). For the host each flavor has its own
+ * s2dump_pkvm_el1.c. What is static to a file of pKVM's is reached from a file
+ * of ours that this file includes. No other C of s2dump depends on the tree.
  */
 #ifndef __ARM64_KVM_S2DUMP_PKVM_H
 #define __ARM64_KVM_S2DUMP_PKVM_H
@@ -40,9 +41,10 @@ u32 s2dump_pkvm_table_lock(u64 target, struct s2dump_el2_table *table);
 void s2dump_pkvm_table_unlock(void *owner);
 
 /*
- * Returns whether @pa, an aligned address of RAM, is a page that only the
- * hypervisor owns, and of which one of its pools counts a user: a table page,
- * or a page like one. Called under the lock of the table that names it.
+ * Returns whether @pa, an aligned address of RAM, is a page that, as far as its
+ * page frame tells, only the hypervisor owns, and of which one of its pools
+ * counts a user: a table page, or a page like one. Called under the lock of the
+ * table that names it.
  */
 bool s2dump_pkvm_is_counted(u64 pa);
 

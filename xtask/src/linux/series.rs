@@ -42,6 +42,8 @@ const SERIES: &[Patch] = &[
                     || matches!(&*name, "Kconfig" | "Makefile.hyp" | "s2dump_abi.h")
                     || matches!(&*name, "s2dump_pkvm.h" | "s2dump_pkvm_el2.c")
                     || name.starts_with("s2dump_pkvm_mm")
+                    || name.starts_with("s2dump_flavor")
+                    || name == "objects/s2dump_rs.o_shipped"
             }
             None => !file.ends_with("kvm/Makefile") && !file.ends_with("ptdump.c"),
         },
@@ -87,16 +89,24 @@ pub(crate) fn write(tree: &Path, plan: &Plan, dir: &Path) -> Result<Vec<PathBuf>
 
     let mut left: Vec<(&PathBuf, &Vec<u8>)> =
         plan.files.iter().filter_map(|(path, bytes)| Some((path, bytes.as_ref()?))).collect();
+    let mut count = 0;
     for patch in SERIES {
-        for (path, bytes) in left.extract_if(.., |(path, _)| (patch.brings)(path)) {
+        let brought: Vec<_> = left.extract_if(.., |(path, _)| (patch.brings)(path)).collect();
+        // Without Rust sources the first has nothing to bring.
+        if brought.is_empty() {
+            continue;
+        }
+        for (path, bytes) in brought {
             repository.put(path, bytes)?;
         }
         repository.commit(patch.subject, patch.body)?;
+        count += 1;
     }
 
     let dir = dir.canonicalize()?;
-    let since = format!("-{}", SERIES.len());
-    repository.git(["format-patch", "--quiet", "--no-signature", &since, "--output-directory"], Some(&dir))?;
+    let since = format!("-{count}");
+    repository
+        .git(["format-patch", "--quiet", "--binary", "--no-signature", &since, "--output-directory"], Some(&dir))?;
     patches(&dir)
 }
 

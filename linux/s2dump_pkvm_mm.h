@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What nvhe/mm.c keeps to itself: where EL2's private mappings and the slots of
- * its fixmap are. None of it changes once pKVM is up.
+ * What nvhe/mm.c keeps to itself: where the slots of EL2's fixmap are. That does
+ * not change once pKVM is up.
  */
 #ifndef __ARM64_KVM_S2DUMP_PKVM_MM_H
 #define __ARM64_KVM_S2DUMP_PKVM_MM_H
 
 #include <linux/types.h>
-
-/* Returns where the private mappings begin; the states of pages are behind them. */
-u64 s2dump_pkvm_private_base(void);
 
 /* Returns the slot of @cpu, one of hyp_nr_cpus. */
 u64 s2dump_pkvm_fixmap(unsigned long cpu);

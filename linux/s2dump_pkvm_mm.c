@@ -7,11 +7,6 @@
 
 #include "s2dump_pkvm_mm.h"
 
-u64 s2dump_pkvm_private_base(void)
-{
-	return __io_map_base;
-}
-
 u64 s2dump_pkvm_fixmap(unsigned long cpu)
 {
 	return per_cpu_ptr(&fixmap_slots, cpu)->addr;

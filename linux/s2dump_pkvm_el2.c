@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * s2dump at EL2: the part that is particular to mainline trees since Linux 7.2.
+ * s2dump at EL2: tables, VMs and memory, as pKVM knows them. What differs from
+ * one kernel tree to the next comes from s2dump_flavor_el2.h, inlined.
  *
  * The lock order is pKVM's: VM table, host, hypervisor, VM.
  */
@@ -24,47 +25,31 @@
 #include "s2dump_pkvm.h"
 #include "s2dump_pkvm_mm.h"
 
-/*
- * S2DUMP_ENCODING_PKVM_7_2, which vmsa/pkvm.rs decodes, and the ABI's range of
- * handles hold only with these values. HANDLE_OFFSET is not visible here, so
- * xtask checks it.
- */
-static_assert(PKVM_PAGE_OWNED == 0);
-static_assert(PKVM_PAGE_SHARED_OWNED == 1);
-static_assert(PKVM_PAGE_SHARED_BORROWED == 2);
-static_assert(PKVM_NOPAGE == 3);
-static_assert(PKVM_PAGE_STATE_PROT_MASK == GENMASK_ULL(56, 55));
-static_assert((KVM_PTE_LEAF_ATTR_HI_SW & PKVM_PAGE_STATE_PROT_MASK) ==
-	      PKVM_PAGE_STATE_PROT_MASK);
-static_assert(KVM_PTE_LEAF_ATTR_HI_S2_XN == GENMASK_ULL(54, 53));
-static_assert(KVM_INVALID_PTE_TYPE_MASK == GENMASK_ULL(63, 60));
-static_assert(KVM_INVALID_PTE_TYPE_LOCKED == 1);
-static_assert(KVM_HOST_INVALID_PTE_TYPE_DONATION == 2);
-static_assert(KVM_GUEST_INVALID_PTE_TYPE_POISONED == 3);
-static_assert(PKVM_ID_HOST == 0 && PKVM_ID_HYP == 1 && PKVM_ID_GUEST == 2);
+/* Once in the object each: pKVM's are inline. */
+static noinline void s2dump_lock(hyp_spinlock_t *lock)
+{
+	hyp_spin_lock(lock);
+}
+
+static noinline void s2dump_unlock(hyp_spinlock_t *lock)
+{
+	hyp_spin_unlock(lock);
+}
+
+#include "s2dump_flavor_el2.h"
+
 static_assert(KVM_MAX_PVMS == S2DUMP_HANDLES);
-
-/* What is kept about a page frame, as vmsa decodes it; bits 31:24 are below. */
+static_assert(KVM_PTE_LEAF_ATTR_HI_S2_XN == GENMASK_ULL(54, 53));
 static_assert(sizeof(struct hyp_page) == sizeof(u64));
-static_assert(offsetof(struct hyp_page, refcount) == 0);
-static_assert(sizeof_field(struct hyp_page, refcount) == 2);
-static_assert(offsetof(struct hyp_page, order) == 2);
-static_assert(sizeof_field(struct hyp_page, order) == 1);
-static_assert(offsetof(struct hyp_page, host_share_guest_count) == 4);
-static_assert(sizeof_field(struct hyp_page, host_share_guest_count) == 4);
-
-/* Calls of this band exist only once the host is deprivileged. */
-static_assert((int)__KVM_HOST_SMCCC_FUNC___pkvm_s2dump >=
-	      (int)__KVM_HOST_SMCCC_FUNC_PKVM_ONLY);
 
 bool s2dump_pkvm_is_final(void)
 {
-	return true;
+	return s2dump_flavor_is_final();
 }
 
 u16 s2dump_pkvm_encoding(void)
 {
-	return S2DUMP_ENCODING_PKVM_7_2;
+	return S2DUMP_FLAVOR_ENCODING;
 }
 
 /*
@@ -80,23 +65,12 @@ u32 s2dump_pkvm_table_features(void)
 		features |= S2DUMP_TABLE_LPA2;
 	if (alternative_has_cap_unlikely(ARM64_HAS_STAGE2_FWB))
 		features |= S2DUMP_TABLE_FWB;
-	if (alternative_has_cap_unlikely(ARM64_HAS_XNX))
+	if (s2dump_flavor_has_xnx())
 		features |= S2DUMP_TABLE_XNX;
 	if (alternative_has_cap_unlikely(ARM64_KVM_HVHE))
 		features |= S2DUMP_TABLE_HVHE;
 
 	return features;
-}
-
-/* Once in the object each: pKVM's are inline. */
-static noinline void s2dump_lock(hyp_spinlock_t *lock)
-{
-	hyp_spin_lock(lock);
-}
-
-static noinline void s2dump_unlock(hyp_spinlock_t *lock)
-{
-	hyp_spin_unlock(lock);
 }
 
 static void s2dump_stage2_describe(struct kvm_s2_mmu *mmu, void *pgd, struct s2dump_el2_table *table)
@@ -107,33 +81,35 @@ static void s2dump_stage2_describe(struct kvm_s2_mmu *mmu, void *pgd, struct s2d
 }
 
 /*
- * Teardown first takes the VM out of the table of VMs, and takes the VM's lock
- * before it frees anything. So a VM that is found and locked here stays until
- * it is unlocked.
+ * Teardown first takes the VM out of the table of VMs, and takes the lock of the
+ * VM's table before it frees anything. So a VM that is found and locked here
+ * stays until it is unlocked.
  *
- * vm_table_lock is held, which guards is_dying. It is read with the VM's lock
- * held as well, because pKVM takes a page of the guest back under that lock, and
- * only after it set is_dying. So if it is not set now, the table is whole until
- * unlock.
+ * The table of VMs is locked, which guards whether a VM is dying. That is read
+ * with the lock of the VM's table held as well, because pKVM takes a page of the
+ * guest back under that lock, and only after it marked the VM. So if it is not
+ * marked now, the table is whole until unlock.
  */
 static u32 s2dump_guest_lock(u16 handle, struct s2dump_el2_table *table)
 {
-	struct pkvm_hyp_vm *vm = get_vm_by_handle(handle);
+	struct pkvm_hyp_vm *vm = s2dump_flavor_vm(handle);
+	hyp_spinlock_t *lock;
 
 	if (!vm)
 		return S2DUMP_NO_SUCH_VM;
 
-	s2dump_lock(&vm->lock);
+	lock = s2dump_flavor_table_lock(vm);
+	s2dump_lock(lock);
 	if (!vm->pgt.pgd) {
-		s2dump_unlock(&vm->lock);
+		s2dump_unlock(lock);
 		return S2DUMP_NO_SUCH_VM;
 	}
 
-	table->owner = &vm->lock;
+	table->owner = lock;
 	s2dump_stage2_describe(&vm->kvm.arch.mmu, vm->pgt.pgd, table);
-	if (vm->kvm.arch.pkvm.is_protected)
+	if (s2dump_flavor_is_protected(vm))
 		table->flags |= S2DUMP_SLOT_PROTECTED;
-	if (vm->kvm.arch.pkvm.is_dying)
+	if (s2dump_flavor_is_dying(vm))
 		table->flags |= S2DUMP_SLOT_DYING;
 
 	return S2DUMP_OK;
@@ -168,7 +144,7 @@ u32 s2dump_pkvm_all_table(u64 target, struct s2dump_el2_table *table)
 	return S2DUMP_UNKNOWN_TARGET;
 }
 
-/* The lock of the table, but for a guest's: for that, the lock it is found under. */
+/* The lock of the host's table or of EL2's; NULL of a guest's, which is found under that of the VMs. */
 static hyp_spinlock_t *s2dump_lock_of(u64 target)
 {
 	switch (target >> S2DUMP_TARGET_KIND_SHIFT) {
@@ -177,7 +153,7 @@ static hyp_spinlock_t *s2dump_lock_of(u64 target)
 	case S2DUMP_TARGET_HYP_STAGE1:
 		return &pkvm_pgd_lock;
 	default:
-		return &vm_table_lock;
+		return NULL;
 	}
 }
 
@@ -186,12 +162,18 @@ u32 s2dump_pkvm_table_lock(u64 target, struct s2dump_el2_table *table)
 	hyp_spinlock_t *lock = s2dump_lock_of(target);
 	u32 status;
 
-	s2dump_lock(lock);
-	status = s2dump_pkvm_all_table(target, table);
-	if (status == S2DUMP_OK && !table->owner)
-		table->owner = lock;
+	if (lock)
+		s2dump_lock(lock);
 	else
+		s2dump_flavor_vms_lock();
+
+	status = s2dump_pkvm_all_table(target, table);
+	if (lock && status == S2DUMP_OK)
+		table->owner = lock;
+	else if (lock)
 		s2dump_unlock(lock);
+	else
+		s2dump_flavor_vms_unlock();
 
 	return status;
 }
@@ -203,7 +185,7 @@ void s2dump_pkvm_table_unlock(void *owner)
 
 void s2dump_pkvm_all_lock(void)
 {
-	s2dump_lock(&vm_table_lock);
+	s2dump_flavor_vms_lock();
 	s2dump_lock(&host_mmu.lock);
 	s2dump_lock(&pkvm_pgd_lock);
 }
@@ -212,7 +194,7 @@ void s2dump_pkvm_all_unlock(void)
 {
 	s2dump_unlock(&pkvm_pgd_lock);
 	s2dump_unlock(&host_mmu.lock);
-	s2dump_unlock(&vm_table_lock);
+	s2dump_flavor_vms_unlock();
 }
 
 /*
@@ -223,7 +205,7 @@ bool s2dump_pkvm_is_counted(u64 pa)
 {
 	struct hyp_page *page = hyp_phys_to_page(pa);
 
-	return get_hyp_state(page) == PKVM_PAGE_OWNED && page->refcount;
+	return s2dump_flavor_is_hyps(page) && page->refcount;
 }
 
 void s2dump_pkvm_frames_lock(void)
@@ -236,20 +218,6 @@ void s2dump_pkvm_frames_unlock(void)
 	s2dump_unlock(&host_mmu.lock);
 }
 
-/* What is kept of a page in these states; folded when this is compiled. */
-static __always_inline u64 s2dump_frame_of(int host_state, int hyp_state)
-{
-	union {
-		struct hyp_page	page;
-		u64		raw;
-	} frame = { .raw = 0 };
-
-	set_host_state(&frame.page, host_state);
-	set_hyp_state(&frame.page, hyp_state);
-
-	return frame.raw;
-}
-
 /*
  * The array of states is backed for the pages of all regions, but pKVM never
  * writes those of NOMAP regions: their zeros would say that the host owns them.
@@ -260,9 +228,7 @@ bool s2dump_pkvm_region(u64 pa, struct s2dump_el2_region *out)
 	unsigned int left = 0, right = min_t(unsigned int, hyp_memblock_nr, HYP_MEMBLOCK_REGIONS);
 	const struct memblock_region *reg;
 
-	/* Four bits for the host's state, then four for the complement of EL2's. */
-	BUILD_BUG_ON(s2dump_frame_of(0xf, PKVM_NOPAGE) != GENMASK_ULL(27, 24));
-	BUILD_BUG_ON(s2dump_frame_of(0, 0xc) != GENMASK_ULL(31, 28));
+	s2dump_flavor_assert_frames();
 
 	/* The regions are sorted: look for the first that ends behind @pa. */
 	while (left < right) {
@@ -309,15 +275,11 @@ static void s2dump_hyp_fact(u64 number, struct s2dump_fact *out)
 {
 	switch (number) {
 	case 0:
-		out->kind = S2DUMP_FACT_HYP_PRIVATE;
-		out->start = s2dump_pkvm_private_base();
-		out->size = __hyp_vmemmap - out->start;
-		break;
 	case 1:
-		/* The upper half of the quarter that both share. */
-		out->kind = S2DUMP_FACT_HYP_VMEMMAP;
-		out->start = __hyp_vmemmap;
+		/* pKVM halves a quarter of the addresses: the states of frames are above. */
+		out->kind = number ? S2DUMP_FACT_HYP_VMEMMAP : S2DUMP_FACT_HYP_PRIVATE;
 		out->size = BIT_ULL(pkvm_pgtable.ia_bits - 3);
+		out->start = __hyp_vmemmap - (number ? 0 : out->size);
 		break;
 	case 2:
 		out->kind = S2DUMP_FACT_HYP_LINEAR;
@@ -372,9 +334,9 @@ bool s2dump_pkvm_vm_info(u16 handle, struct s2dump_el2_vm *out)
 	struct pkvm_hyp_vm *vm;
 	u64 locked_at;
 
-	s2dump_lock(&vm_table_lock);
+	s2dump_flavor_vms_lock();
 	locked_at = arch_timer_read_cntvct_el0();
-	vm = get_vm_by_handle(handle);
+	vm = s2dump_flavor_vm(handle);
 	if (vm) {
 		struct kvm *kvm = &vm->kvm;
 
@@ -387,14 +349,14 @@ bool s2dump_pkvm_vm_info(u16 handle, struct s2dump_el2_vm *out)
 				.vmid	= atomic64_read(&kvm->arch.mmu.vmid.id),
 			},
 		};
-		if (kvm->arch.pkvm.is_protected)
+		if (s2dump_flavor_is_protected(vm))
 			out->record.flags |= S2DUMP_VM_PROTECTED;
-		if (kvm->arch.pkvm.is_dying)
+		if (s2dump_flavor_is_dying(vm))
 			out->record.flags |= S2DUMP_VM_DYING;
 		s2dump_count_vcpus(vm, out);
 		out->held_ticks = min_t(u64, arch_timer_read_cntvct_el0() - locked_at, U32_MAX);
 	}
-	s2dump_unlock(&vm_table_lock);
+	s2dump_flavor_vms_unlock();
 
 	return vm;
 }
