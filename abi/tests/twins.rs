@@ -10,6 +10,9 @@ const ABI_H: &str = include_str!("../../linux/s2dump_abi.h");
 const EL1_H: &str = include_str!("../../linux/s2dump_el1.h");
 const EL2_H: &str = include_str!("../../linux/s2dump_el2.h");
 const EL2_RS: &str = include_str!("../../linux/el2/s2dump_el2.rs");
+const FILE_RS: &str = include_str!("../../host-driver/src/file.rs");
+const SESSION_H: &str = include_str!("../../linux/without-rust/s2dump_session.h");
+const SESSION_RS: &str = include_str!("../../linux/without-rust/s2dump_session.rs");
 const HOST_RS: &str = include_str!("../../host-driver/src/host.rs");
 
 /// A field and where it is; the size of the struct has no name.
@@ -94,4 +97,28 @@ fn good_words_of_the_gate() {
         assert!(EL2_H.contains(&format!("#define S2DUMP_PERMIT_{c}")), "{c}");
         assert!(EL2_RS.contains(&format!("const PERMIT_{rust}")), "{rust}");
     }
+}
+
+/// What a session needs of the C device: as many slots as a ring has, and room for what Rust keeps.
+#[test]
+fn good_numbers_of_the_device_without_rust() {
+    for (c, source, rust) in [
+        ("S2DUMP_SLOTS\t\t8\n", FILE_RS, "pub const SLOTS: u32 = 8;"),
+        ("S2DUMP_SESSION_BYTES\t256\n", SESSION_RS, "const SESSION_WORDS: usize = 256 / 8;"),
+    ] {
+        assert!(SESSION_H.contains(&format!("#define {c}")), "{c}");
+        assert!(source.contains(rust), "{rust}");
+    }
+}
+
+/// Each function that one side calls, the other side declares.
+#[test]
+fn good_functions_of_the_device_without_rust() {
+    let words = |text: &'static str| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let of = |text, prefix: &str| words(text).filter(|w| w.starts_with(prefix)).collect::<BTreeSet<_>>();
+    let from_rust = between(SESSION_RS, "extern \"C\" {", "\n}").concat();
+    let from_rust: &'static str = from_rust.leak();
+    assert_eq!(of(from_rust, "s2dump_device_"), of(SESSION_H, "s2dump_device_"));
+    let (defined, declared) = (of(SESSION_RS, "s2dump_session_"), of(SESSION_H, "s2dump_session_"));
+    assert!(!declared.is_empty() && declared.is_superset(&defined), "{defined:?} {declared:?}");
 }

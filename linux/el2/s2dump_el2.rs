@@ -2,7 +2,7 @@
 //! s2dump at EL2: the border between the Rust libraries and the hypervisor's C.
 //!
 //! This is the only crate of the EL2 side that becomes an object: `abi`, `vmsa` and `hyp` are compiled to metadata, and
-//! their code is inlined here. The C side is `s2dump_el2.c` and, for what differs from tree to tree, `s2dump_pkvm_el2.c`.
+//! their code is inlined here. The C side is `s2dump_el2.c` and, for pKVM's own structures and locks, `s2dump_pkvm_el2.c`.
 //! Each struct and prototype here has its twin in `s2dump_el2.h` or `s2dump_pkvm.h`.
 //!
 //! EL2 runs this with interrupts masked, on a stack of one page, with a hostile host on the other CPUs.

@@ -3,6 +3,7 @@
 
 use crate::ctx::Ctx;
 use crate::kernel::Variant;
+use crate::linux::objects;
 use crate::process::command;
 use crate::qemu::{console_path, switch, Bootable, Machine, WITHOUT_HYP};
 use crate::run::is_output;
@@ -17,11 +18,13 @@ use std::time::{Duration, Instant};
 /// CPUs the in-VM tests run on: hVHE; nVHE with 40-bit addresses and a concatenated root; LPA2 and FWB.
 const CPUS: [&str; 3] = ["neoverse-n1", "cortex-a53", "max"];
 /// The same on more kernels. The debug kernel: the CPU that runs the long tests too, and the one with pointer authentication
-/// and BTI. That with 52-bit addresses: the one that has them. Those with other pages: Cortex-A53 has no 16 KiB pages; with
-/// them there is one more CPU, as most tests do not run on the last ([`OF_WIDE`]).
-const MORE: [(Variant, &[&str]); 4] = [
+/// and BTI. That with 52-bit addresses: the one that has them. That without Rust: one that can do little, and one that can do
+/// all. Those with other pages: Cortex-A53 has no 16 KiB pages; with them there is one more CPU, as most tests do not run on
+/// the last ([`OF_WIDE`]).
+const MORE: [(Variant, &[&str]); 5] = [
     (Variant::Debug, &["neoverse-n1", "max"]),
     (Variant::Wide, &["max"]),
+    (Variant::Objects, &["cortex-a53", "max"]),
     (Variant::Pages16K, &["neoverse-n1", WITHOUT_LPA2, "max"]),
     (Variant::Pages64K, &["neoverse-n1", "max"]),
 ];
@@ -47,6 +50,9 @@ const MEMORY_16K_MIB: u32 = 2048;
 const MEMORY_64K_MIB: u32 = 12288;
 /// Time of their tests: what is touched has to be cleared.
 const LARGE_PAGES_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Names of the checks of the objects for kernels without Rust.
+const LINT_SHIPPED: &str = "lint: objects for kernels without Rust";
+const REPRODUCIBLE: &str = "objects: the same from two places";
 /// Name of the check of what the kernel links at EL2.
 const LINT_OBJECTS: &str = "lint: EL2 objects";
 /// Name of the check that a kernel which differs does not build.
@@ -89,6 +95,7 @@ fn vms(all: bool) -> Vec<Vm> {
             Variant::Wide => ", 52-bit addresses",
             Variant::Pages16K => ", 16 KiB pages",
             Variant::Pages64K => ", 64 KiB pages",
+            Variant::Objects => ", without Rust",
             Variant::S2dump => "",
         };
         let how = match boot {
@@ -109,7 +116,7 @@ impl Vm {
             Variant::Debug => (machine.timeout, machine.memory_mib) = (DEBUG_VM_TIMEOUT, DEBUG_MEMORY_MIB),
             Variant::Pages16K => (machine.timeout, machine.memory_mib) = (LARGE_PAGES_TIMEOUT, MEMORY_16K_MIB),
             Variant::Pages64K => (machine.timeout, machine.memory_mib) = (LARGE_PAGES_TIMEOUT, MEMORY_64K_MIB),
-            Variant::S2dump | Variant::Wide => {}
+            Variant::S2dump | Variant::Wide | Variant::Objects => {}
         }
         match self.boot {
             Boot::On => machine.kernel_words = vec![switch(self.cpu).into()],
@@ -313,6 +320,8 @@ fn source_checks(results: &mut Results<'_>, all: bool) {
             results.check(testbed::ABORTS, |ctx, step| testbed::aborts(ctx, step, &image));
         }
     }
+    results.check(LINT_SHIPPED, |ctx, _| lint::shipped(&objects::build(ctx)?));
+    results.check(REPRODUCIBLE, objects::check_reproducible);
     results.command("documentation", |cargo| {
         cargo.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
         cargo.env("RUSTDOCFLAGS", "-D warnings");

@@ -33,6 +33,9 @@ pub(crate) enum Variant {
     /// 4 KiB pages, with s2dump, with 52-bit virtual addresses at random places
     #[value(name = "va52")]
     Wide,
+    /// 4 KiB pages, with s2dump, without Rust
+    #[value(name = "objects")]
+    Objects,
     /// 16 KiB pages, with s2dump
     #[value(name = "16k")]
     Pages16K,
@@ -44,7 +47,7 @@ pub(crate) enum Variant {
 /// Which kernel to build.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Build {
-    /// Size of its pages, the debug kernel, or the one with 52-bit virtual addresses
+    /// Size of its pages, the debug kernel, or the one with 52-bit virtual addresses or without Rust
     #[arg(long, value_enum, default_value = "4k", value_name = "VARIANT", alias = "pages")]
     variant: Variant,
 }
@@ -56,6 +59,7 @@ impl Variant {
             Self::S2dump => "kernel",
             Self::Debug => "kernel-debug",
             Self::Wide => "kernel-va52",
+            Self::Objects => "kernel-objects",
             Self::Pages16K => "kernel-16k",
             Self::Pages64K => "kernel-64k",
         }
@@ -67,6 +71,7 @@ impl Variant {
             Self::S2dump => "build",
             Self::Debug => "build-debug",
             Self::Wide => "build-va52",
+            Self::Objects => "build-objects",
             Self::Pages16K => "build-16k",
             Self::Pages64K => "build-64k",
         }
@@ -78,8 +83,17 @@ impl Variant {
             Self::S2dump => None,
             Self::Debug => Some("xtask/kernel-debug.config"),
             Self::Wide => Some("xtask/kernel-va52.config"),
+            Self::Objects => Some("xtask/kernel-objects.config"),
             Self::Pages16K => Some("xtask/kernel-16k.config"),
             Self::Pages64K => Some("xtask/kernel-64k.config"),
+        }
+    }
+
+    /// Returns the directory of the source with s2dump in it: what `linux apply` brings differs.
+    fn source_dir(self) -> &'static str {
+        match self {
+            Self::Objects => "source-objects",
+            _ => "source",
         }
     }
 
@@ -88,6 +102,7 @@ impl Variant {
     fn needed(self, fragment: &str) -> Vec<&str> {
         match self {
             Self::S2dump => vec!["CONFIG_RUST=y", "CONFIG_PTDUMP_STAGE2_DEBUGFS=y", "CONFIG_PKVM_S2DUMP=y"],
+            Self::Objects => vec!["CONFIG_PTDUMP_STAGE2_DEBUGFS=y", "CONFIG_PKVM_S2DUMP=y"],
             Self::Debug | Self::Wide | Self::Pages16K | Self::Pages64K => asked_options(fragment).collect(),
         }
     }
@@ -119,11 +134,12 @@ pub(crate) fn build_variant(ctx: &Ctx, variant: Variant) -> Result<Kernel> {
     setup::for_kernel(ctx)?;
     let source = source::find(ctx)?;
     let home = ctx.cache.join("linux").join(&source.name);
-    let (tree, build) = (home.join("source"), home.join(variant.build_dir()));
+    let (tree, build) = (home.join(variant.source_dir()), home.join(variant.build_dir()));
     std::fs::create_dir_all(&build)?;
     let _lock = lock(&home)?;
-    let added = insert(ctx, &source, &tree)?;
-    let config = config(ctx, variant)?;
+    let flavor = flavors::of(&source.tree)?;
+    let added = insert(ctx, &source, flavor, variant, &tree)?;
+    let config = config(ctx, variant, flavor)?;
     let key = key(&Ingredients { config: &config, added: &added, tools: &Tools::look(ctx)? });
     let kernel = Kernel { image: build.join("arch/arm64/boot/Image"), build: build.clone() };
     let key_file = build.join(".s2dump-key");
@@ -184,11 +200,12 @@ fn key(of: &Ingredients<'_>) -> String {
 }
 
 /// Puts s2dump into our copy of the source; returns a hash of what it put there.
-fn insert(ctx: &Ctx, source: &Source, tree: &Path) -> Result<String> {
-    if !source.is_ours {
-        copy_user_tree(ctx, &source.tree, flavors::of(&source.tree)?, tree)?;
+fn insert(ctx: &Ctx, source: &Source, flavor: &Flavor, variant: Variant, tree: &Path) -> Result<String> {
+    if !source.is_ours || tree != source.tree {
+        copy_tree(ctx, &source.tree, flavor, tree)?;
     }
-    let flavor = linux::apply(tree, &ctx.root)?.flavor;
+    let rust = linux::rust(ctx, tree, variant == Variant::Objects)?;
+    linux::apply(tree, &ctx.root, &rust)?;
     let mut files = vec![tree.join(OWN_DIR)];
     files.extend(flavor.anchored().into_iter().map(|file| tree.join(file)));
     let mut parts = Vec::new();
@@ -205,8 +222,8 @@ fn insert(ctx: &Ctx, source: &Source, tree: &Path) -> Result<String> {
     Ok(hash(parts.iter().map(Vec::as_slice)))
 }
 
-/// Brings our copy of the user's tree up to date, without touching what is right.
-fn copy_user_tree(ctx: &Ctx, from: &Path, flavor: &Flavor, to: &Path) -> Result<()> {
+/// Brings our copy of a tree up to date, without touching what is right.
+fn copy_tree(ctx: &Ctx, from: &Path, flavor: &Flavor, to: &Path) -> Result<()> {
     if from.join(".config").exists() || from.join("include/config").exists() {
         bail!("{} is built in place: run `make mrproper` there, or give a tree that is not", from.display());
     }
@@ -231,10 +248,10 @@ fn copy_user_tree(ctx: &Ctx, from: &Path, flavor: &Flavor, to: &Path) -> Result<
 }
 
 /// Returns what a variant's configuration is made from.
-fn config(ctx: &Ctx, variant: Variant) -> Result<String> {
+fn config(ctx: &Ctx, variant: Variant, flavor: &Flavor) -> Result<String> {
     let read = |path: &str| std::fs::read_to_string(ctx.root.join(path)).with_context(|| format!("cannot read {path}"));
-    let base = read(CONFIG)?;
-    variant.overlay().map_or(Ok(base.clone()), |overlay| Ok(overlaid(&base, &read(overlay)?)))
+    let overlays = variant.overlay().into_iter().chain(flavor.config);
+    overlays.fold(read(CONFIG), |base, overlay| Ok(overlaid(&base?, &read(overlay)?)))
 }
 
 /// Returns `base` with its lines about an option replaced by those of `overlay`, which come first.
@@ -318,7 +335,7 @@ impl Kernel {
 /// If an anchor does not match, or the source cannot be fetched.
 pub(crate) fn check_anchors(ctx: &Ctx, series: source::Series) -> Result<bool> {
     let Some(tree) = source::anchored_files(ctx, series)? else { return Ok(false) };
-    linux::check(&tree, &ctx.root).with_context(|| format!("Linux {series}"))?;
+    linux::check(&tree, &ctx.root, &linux::Rust::Sources).with_context(|| format!("Linux {series}"))?;
     Ok(true)
 }
 

@@ -22,6 +22,7 @@ pub(crate) use source::check as sources;
 
 use crate::ctx::Ctx;
 use crate::kernel;
+use crate::linux::objects::{self, Objects};
 use anyhow::{bail, Result};
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,8 @@ pub(crate) struct Lint {
     objects: Vec<PathBuf>,
 }
 
-/// Checks the objects given; without any, the sources, and the EL2 objects of the kernel of `ctx`.
+/// Checks the objects given; without any, the sources, the objects for kernels without Rust, and the EL2 objects of the
+/// kernel of `ctx`.
 ///
 /// # Errors
 ///
@@ -43,8 +45,9 @@ pub(crate) fn run(ctx: &Ctx, args: &Lint) -> Result<()> {
         return el2_objects(&args.objects);
     }
     let sources = sources(&ctx.root);
+    let shipped = objects::build(ctx).and_then(|objects| shipped(&objects));
     let objects = kernel::build(ctx).and_then(|kernel| el2_objects(&kernel.el2_objects()));
-    sources.and(objects)
+    sources.and(shipped).and(objects)
 }
 
 /// Checks EL2 objects, prints each rule's figure and all violations.
@@ -54,8 +57,27 @@ pub(crate) fn run(ctx: &Ctx, args: &Lint) -> Result<()> {
 /// If an object cannot be read, or breaks a rule.
 pub(crate) fn el2_objects(paths: &[impl AsRef<Path>]) -> Result<()> {
     let program = image::Program::read(paths)?;
-    let findings = rules::apply(&program, &graph::nodes(&program));
-    for finding in &findings {
+    report("EL2 object", &rules::apply(&program, &graph::nodes(&program)))
+}
+
+/// Checks the objects that `linux apply --objects` brings, as far as that goes without a kernel.
+///
+/// # Errors
+///
+/// If an object is damaged, or breaks a rule.
+pub(crate) fn shipped(objects: &Objects) -> Result<()> {
+    let mut result = Ok(());
+    for (index, (name, bytes)) in objects::NAMES.iter().zip(&objects.0).enumerate() {
+        println!("lint: {name}.o, as it is shipped");
+        let program = image::Program::parse(&[((*name).to_owned(), bytes.clone())])?;
+        result = result.and(report(name, &rules::apply_shipped(&program, &graph::nodes(&program), index)));
+    }
+    result
+}
+
+/// Prints findings.
+fn report(what: &str, findings: &[rules::Finding]) -> Result<()> {
+    for finding in findings {
         println!("lint: {:<10} {}", finding.rule, finding.figure);
         for violation in &finding.violations {
             println!("lint: {:<10} BROKEN {violation}", finding.rule);
@@ -63,6 +85,6 @@ pub(crate) fn el2_objects(paths: &[impl AsRef<Path>]) -> Result<()> {
     }
     match findings.iter().map(|finding| finding.violations.len()).sum::<usize>() {
         0 => Ok(()),
-        count => bail!("the EL2 object breaks its rules in {count} places, listed above"),
+        count => bail!("{what}: breaks its rules in {count} places, listed above"),
     }
 }

@@ -2,13 +2,16 @@
 //! Puts s2dump into a Linux source tree, or writes the patches that do.
 //!
 //! All of ours lives in one directory of the kernel tree; the kernel's own files get a handful of lines, each found by
-//! an anchor. Which lines and which of our files, the tree's flavor decides. Everything is worked out before anything is
-//! written, so a tree that does not fit stays as it was.
+//! an anchor. Which lines and which of our files, the tree's flavor decides; whether our Rust comes as sources or as objects,
+//! the flavor or the user. Everything is worked out before anything is written, so a tree that does not fit stays as it was.
 
 pub(crate) mod flavors;
 pub(crate) mod insertions;
+pub(crate) mod objects;
 mod series;
 mod tree;
+
+pub(crate) use tree::Rust;
 
 use crate::ctx::Ctx;
 use crate::source;
@@ -26,6 +29,9 @@ pub(crate) enum Task {
         /// Only tell which files would change
         #[arg(long)]
         check: bool,
+        /// Bring s2dump's Rust compiled, for a kernel without CONFIG_RUST. Some flavors need that, and get it unasked
+        #[arg(long)]
+        objects: bool,
     },
     /// List the kinds of kernel tree that are known, and how each is told
     Flavors,
@@ -33,6 +39,9 @@ pub(crate) enum Task {
     Patch {
         /// Where the patches go
         dir: PathBuf,
+        /// As of `apply`; the patches hold the objects then
+        #[arg(long)]
+        objects: bool,
     },
 }
 
@@ -43,21 +52,37 @@ pub(crate) enum Task {
 /// As [`apply`], [`check`] and [`patch`].
 pub(crate) fn run(ctx: &Ctx, task: &Task) -> Result<()> {
     match task {
-        Task::Apply { dir, check: true } => {
-            let files = check(dir, &ctx.root)?;
+        Task::Apply { dir, check: true, objects } => {
+            let files = check(dir, &ctx.root, &rust(ctx, dir, *objects)?)?;
             print(&files);
             println!("flavor {}: all anchors match; {} files would change", flavors::of(dir)?.name, files.len());
         }
-        Task::Apply { dir, check: false } => {
-            let applied = apply(dir, &ctx.root)?;
+        Task::Apply { dir, check: false, objects } => {
+            let applied = apply(dir, &ctx.root, &rust(ctx, dir, *objects)?)?;
             print(&applied.changed);
             let (name, changed) = (applied.flavor.name, applied.changed.len());
             println!("flavor {name}: {changed} files changed, {} were right already", applied.kept);
         }
         Task::Flavors => print!("{}", flavors::list()),
-        Task::Patch { dir } => print(&patch(&source::find(ctx)?.tree, &ctx.root, dir)?),
+        Task::Patch { dir, objects } => {
+            let tree = source::find(ctx)?.tree;
+            print(&patch(&tree, &ctx.root, &rust(ctx, &tree, *objects)?, dir)?);
+        }
     }
     Ok(())
+}
+
+/// Returns how our Rust gets into `tree`: compiled if it is asked for so, or if the tree's flavor needs it.
+///
+/// # Errors
+///
+/// If the tree is of no known flavor, or the objects cannot be built.
+pub(crate) fn rust(ctx: &Ctx, tree: &Path, objects: bool) -> Result<Rust> {
+    if objects || flavors::of(tree)?.needs_objects {
+        Ok(Rust::Objects(objects::build(ctx)?))
+    } else {
+        Ok(Rust::Sources)
+    }
 }
 
 fn print(files: &[PathBuf]) {
@@ -81,10 +106,10 @@ pub(crate) struct Applied {
 ///
 /// # Errors
 ///
-/// If `tree` is no kernel tree or of no known flavor, an anchor does not match, or a line that is not ours names s2dump:
-/// then nothing is changed. If a file cannot be written.
-pub(crate) fn apply(tree: &Path, repo: &Path) -> Result<Applied> {
-    let tree::Plan { flavor, files } = tree::plan(tree, repo)?;
+/// If `tree` is no kernel tree, of no known flavor or of one that needs objects, an anchor does not match, or a line that is
+/// not ours names s2dump: then nothing is changed. If a file cannot be written.
+pub(crate) fn apply(tree: &Path, repo: &Path, rust: &Rust) -> Result<Applied> {
+    let tree::Plan { flavor, files } = tree::plan(tree, repo, rust)?;
     let changed = tree::write(tree, &files)?;
     Ok(Applied { flavor, kept: files.len() - changed.len(), changed })
 }
@@ -94,8 +119,8 @@ pub(crate) fn apply(tree: &Path, repo: &Path) -> Result<Applied> {
 /// # Errors
 ///
 /// As [`apply`], but for writing.
-pub(crate) fn check(tree: &Path, repo: &Path) -> Result<Vec<PathBuf>> {
-    Ok(tree::changes(tree, &tree::plan(tree, repo)?.files))
+pub(crate) fn check(tree: &Path, repo: &Path, rust: &Rust) -> Result<Vec<PathBuf>> {
+    Ok(tree::changes(tree, &tree::plan(tree, repo, rust)?.files))
 }
 
 /// Writes a `git am`-able series against the kernel sources at `tree` to `dir`; returns the patches in order.
@@ -103,8 +128,8 @@ pub(crate) fn check(tree: &Path, repo: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 ///
 /// As [`apply`]; or if git fails or `dir` cannot be written.
-pub(crate) fn patch(tree: &Path, repo: &Path, dir: &Path) -> Result<Vec<PathBuf>> {
-    series::write(tree, &tree::plan(tree, repo)?, dir)
+pub(crate) fn patch(tree: &Path, repo: &Path, rust: &Rust, dir: &Path) -> Result<Vec<PathBuf>> {
+    series::write(tree, &tree::plan(tree, repo, rust)?, dir)
 }
 
 #[cfg(test)]
@@ -146,12 +171,12 @@ mod tests {
     #[test]
     fn good_applied_twice_touches_nothing_the_second_time() {
         let tree = tree();
-        let would = check(tree.path(), repo()).expect("all anchors match");
-        let first = apply(tree.path(), repo()).expect("first time");
+        let would = check(tree.path(), repo(), &Rust::Sources).expect("all anchors match");
+        let first = apply(tree.path(), repo(), &Rust::Sources).expect("first time");
         assert_eq!((&first.changed, first.kept), (&would, 0));
         let once = files(tree.path());
 
-        let second = apply(tree.path(), repo()).expect("second time");
+        let second = apply(tree.path(), repo(), &Rust::Sources).expect("second time");
 
         assert_eq!((second.changed.len(), second.kept), (0, would.len()));
         assert_eq!(files(tree.path()), once);
@@ -160,7 +185,7 @@ mod tests {
     #[test]
     fn good_what_a_newer_version_has_not_goes_and_what_is_not_ours_stays() {
         let tree = tree();
-        apply(tree.path(), repo()).expect("applied");
+        apply(tree.path(), repo(), &Rust::Sources).expect("applied");
         let own = tree.path().join(OWN_DIR);
         let manifest = own.join(".files");
         let listed = fs::read_to_string(&manifest).expect("manifest") + "old.c\n../../mine.c\n";
@@ -169,7 +194,7 @@ mod tests {
             fs::write(own.join(file), "").expect("file");
         }
 
-        let again = apply(tree.path(), repo()).expect("applied");
+        let again = apply(tree.path(), repo(), &Rust::Sources).expect("applied");
 
         assert_eq!(again.changed, [".files", "old.c"].map(|file| Path::new(OWN_DIR).join(file)));
         assert!(["mine.c", "old.o", "../../mine.c"].iter().all(|file| own.join(file).exists()));
@@ -179,14 +204,14 @@ mod tests {
     #[test]
     fn good_what_a_version_without_list_had_goes() {
         let tree = tree();
-        apply(tree.path(), repo()).expect("applied");
+        apply(tree.path(), repo(), &Rust::Sources).expect("applied");
         let own = tree.path().join(OWN_DIR);
         fs::remove_file(own.join(".files")).expect("file");
         for file in ["vmsa/pkvm.rs", "vmsa/mine.rs", "s2dump_mine.c"] {
             fs::write(own.join(file), "").expect("file");
         }
 
-        let again = apply(tree.path(), repo()).expect("applied");
+        let again = apply(tree.path(), repo(), &Rust::Sources).expect("applied");
 
         let changed = [".files", "vmsa/pkvm.rs"].map(|file| Path::new(OWN_DIR).join(file));
         assert_eq!(again.changed, changed);
@@ -199,14 +224,15 @@ mod tests {
             for file in FLAVORS[0].anchored() {
                 let tree = tree();
                 if applied {
-                    apply(tree.path(), repo()).expect("applied");
+                    apply(tree.path(), repo(), &Rust::Sources).expect("applied");
                 }
                 let path = tree.path().join(file);
                 let text = fs::read_to_string(&path).expect("file");
                 fs::write(&path, format!("/* hook for S2dump */\n{text}")).expect("file");
                 let before = files(tree.path());
 
-                let error = format!("{:#}", apply(tree.path(), repo()).expect_err("somebody else's line"));
+                let error =
+                    format!("{:#}", apply(tree.path(), repo(), &Rust::Sources).expect_err("somebody else's line"));
 
                 assert!(error.contains(&format!("{file}:1: `/* hook for S2dump */`")), "{error}");
                 assert_eq!(files(tree.path()), before);
@@ -221,7 +247,7 @@ mod tests {
         fs::write(&path, "static DEFINE_HYP_RWLOCK(vm_table_lock);\n").expect("file");
         let before = files(tree.path());
 
-        let error = format!("{:#}", apply(tree.path(), repo()).expect_err("another flavor"));
+        let error = format!("{:#}", apply(tree.path(), repo(), &Rust::Sources).expect_err("another flavor"));
 
         assert!(error.contains("not mainline") && error.contains("no `DEFINE_HYP_RWLOCK(vm_table_lock)`"), "{error}");
         assert_eq!(files(tree.path()), before);
@@ -238,7 +264,7 @@ mod tests {
                 fs::write(&path, text.replace(&line, &broken.replace("{}", insertion.anchor))).expect("file");
                 let before = files(tree.path());
 
-                let error = format!("{:#}", apply(tree.path(), repo()).expect_err("broken tree"));
+                let error = format!("{:#}", apply(tree.path(), repo(), &Rust::Sources).expect_err("broken tree"));
 
                 assert!(error.contains(insertion.file) && error.contains(insertion.anchor), "{error}");
                 assert!(error.contains(want), "{error}");
@@ -250,19 +276,81 @@ mod tests {
     #[test]
     fn bad_directory_is_no_kernel_tree() {
         let empty = tempfile::tempdir().expect("temporary directory");
-        assert!(apply(empty.path(), repo()).expect_err("empty").to_string().contains("not a Linux source tree"));
+        assert!(apply(empty.path(), repo(), &Rust::Sources)
+            .expect_err("empty")
+            .to_string()
+            .contains("not a Linux source tree"));
+    }
+
+    /// Of no meaning, but not text: each byte there is.
+    fn objects() -> Rust {
+        Rust::Objects(objects::Objects([(0..=255).collect(), (0..=255).rev().collect()]))
+    }
+
+    #[test]
+    fn good_objects_come_in_place_of_all_rust() {
+        let tree = tree();
+        apply(tree.path(), repo(), &Rust::Sources).expect("sources");
+        let own = tree.path().join(OWN_DIR);
+        assert!(own.join("el2/s2dump_el2.rs").exists() && !own.join(objects::DIR).exists());
+
+        apply(tree.path(), repo(), &objects()).expect("objects");
+
+        let names: Vec<String> = files(&own).keys().map(|path| path.display().to_string()).collect();
+        assert!(!names.iter().any(|name| name.ends_with(".rs")), "{names:?}");
+        let Rust::Objects(brought) = objects() else { unreachable!() };
+        for (path, bytes) in brought.files() {
+            assert_eq!(fs::read(own.join(path)).expect("an object"), bytes);
+        }
+        assert!(own.join("s2dump_device.c").exists());
+
+        apply(tree.path(), repo(), &Rust::Sources).expect("sources again");
+        assert!(!own.join("objects/s2dump_rs.o_shipped").exists() && !own.join("s2dump_device.c").exists());
+    }
+
+    #[test]
+    fn bad_sources_for_a_flavor_that_cannot_compile_them() {
+        for flavor in FLAVORS.iter().filter(|flavor| flavor.needs_objects) {
+            let tree = stub(flavor);
+            let before = files(tree.path());
+            let error = format!("{:#}", apply(tree.path(), repo(), &Rust::Sources).expect_err("no Rust there"));
+            assert!(error.contains(flavor.name) && error.contains("--objects"), "{error}");
+            assert_eq!(files(tree.path()), before);
+        }
+    }
+
+    #[test]
+    fn good_each_flavor_takes_objects_once_and_again() {
+        for flavor in FLAVORS {
+            let tree = stub(flavor);
+            let first = apply(tree.path(), repo(), &objects()).expect("first time");
+            assert_eq!((first.flavor.name, first.kept), (flavor.name, 0));
+            let second = apply(tree.path(), repo(), &objects()).expect("second time");
+            assert_eq!(second.changed, Vec::<PathBuf>::new());
+        }
     }
 
     #[test]
     fn good_series_gives_what_apply_gives() {
-        let (tree, out) = (tree(), tempfile::tempdir().expect("temporary directory"));
+        let series = |flavor: &flavors::Flavor, rust: &Rust| -> usize {
+            let (tree, out) = (stub(flavor), tempfile::tempdir().expect("temporary directory"));
+            series_gives_what_apply_gives(tree.path(), rust, out.path())
+        };
+        assert_eq!(series(&FLAVORS[0], &Rust::Sources), 4);
+        for flavor in FLAVORS {
+            assert_eq!(series(flavor, &objects()), 3, "{}: nothing but the objects is Rust", flavor.name);
+        }
+    }
+
+    /// Returns how many patches there are.
+    fn series_gives_what_apply_gives(tree: &Path, rust: &Rust, out: &Path) -> usize {
         let git = |arguments: &[&str]| {
             let mut git = Command::new("git");
-            git.args(["-c", "user.name=t", "-c", "user.email=t@invalid", "-C"]).arg(tree.path()).args(arguments);
+            git.args(["-c", "user.name=t", "-c", "user.email=t@invalid", "-C"]).arg(tree).args(arguments);
             assert!(git.status().expect("git").success(), "git {arguments:?}");
         };
-        let patches = patch(tree.path(), repo(), out.path()).expect("series");
-        assert!(patch(tree.path(), repo(), out.path()).expect_err("not empty now").to_string().contains("already"));
+        let patches = patch(tree, repo(), rust, out).expect("series");
+        assert!(patch(tree, repo(), rust, out).expect_err("not empty now").to_string().contains("already"));
         git(&["init", "--quiet"]);
         git(&["add", "--all"]);
         git(&["commit", "--quiet", "--message", "base"]);
@@ -271,7 +359,7 @@ mod tests {
             git(&["am", "--quiet", patch.to_str().expect("a plain path")]);
         }
 
-        assert_eq!(patches.len(), 4);
-        assert_eq!(check(tree.path(), repo()).expect("anchors"), Vec::<PathBuf>::new());
+        assert_eq!(check(tree, repo(), rust).expect("anchors"), Vec::<PathBuf>::new());
+        patches.len()
     }
 }

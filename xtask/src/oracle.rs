@@ -75,7 +75,7 @@ impl Case {
     /// Returns the name of the check.
     pub(crate) fn name(&self) -> String {
         let pages = match self.variant {
-            Variant::S2dump | Variant::Debug | Variant::Wide => "4K",
+            Variant::S2dump | Variant::Debug | Variant::Wide | Variant::Objects => "4K",
             Variant::Pages16K => "16K",
             Variant::Pages64K => "64K",
         };

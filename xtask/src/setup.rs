@@ -202,7 +202,11 @@ pub(crate) fn kernel_command(ctx: &Ctx, program: &str) -> Result<Command> {
 }
 
 /// Returns the root of the toolchain in use.
-fn sysroot() -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// If rustc does not run.
+pub(crate) fn sysroot() -> Result<PathBuf> {
     Ok(Path::new(output(command("rustc").args(["--print", "sysroot"]))?.trim()).to_owned())
 }
 

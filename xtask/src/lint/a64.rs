@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The little of A64 that the object rules need: where control goes, what moves the stack pointer, what touches
-//! FP/SIMD.
+//! FP/SIMD or x18.
 //!
 //! It uses masks instead of a disassembler crate. The top-level encoding groups answer these questions, and they are
 //! complete: a new FP instruction still falls into the FP group. A disassembler would return mnemonics, which would
@@ -118,6 +118,55 @@ pub(crate) fn is_fp(word: u32) -> bool {
         || word & 0xffdf_ff00 == 0xd51b_4400 && bits(word, 7, 5) <= 1 // msr, mrs: FPCR, FPSR
 }
 
+/// Returns whether `word` signs a return address or checks its signature, and does nothing else: `paciasp`, `autiasp`.
+pub(crate) fn signs(word: u32) -> bool {
+    matches!(word, 0xd503_233f | 0xd503_23bf)
+}
+
+/// The register that the kernel keeps for its shadow call stack.
+const X18: u32 = 18;
+
+/// Returns whether `word` names x18 or w18. What is not known here is taken to have a register wherever one can be.
+pub(crate) fn names_x18(word: u32) -> bool {
+    let [rd, rn, ra, rm] = [(4, 0), (9, 5), (14, 10), (20, 16)].map(|(high, low)| bits(word, high, low) == X18);
+    match bits(word, 28, 25) {
+        0b0000 if bits(word, 31, 31) == 0 => false, // udf
+        0b1000 | 0b1001 => match bits(word, 25, 23) {
+            0b000 | 0b001 | 0b101 => rd, // adr, adrp; movn, movz, movk
+            0b111 => rd || rn || rm,     // extr
+            _ => rd || rn,
+        },
+        0b1010 | 0b1011 => match bits(word, 31, 24) {
+            0x14..=0x17 | 0x94..=0x97 | 0x54 | 0xd4 => false, // b, bl, b.cond; svc, brk and the like
+            0x34..=0x37 | 0xb4..=0xb7 | 0xd5 => rd,           // cbz, tbz; msr, mrs, sys
+            0xd6 | 0xd7 => rd || rn,                          // br, blr, ret, and authenticated
+            _ => rd || rn || rm,
+        },
+        group if group & 0b0101 == 0b0100 => match (bits(word, 29, 27), bits(word, 24, 24)) {
+            _ if bits(word, 26, 26) == 1 => rn || rm, // FP registers are loaded or stored
+            (0b011, 0) => rd && bits(word, 31, 30) != 0b11, // ldr literal; prfm has no rd
+            (0b011, 1) => rd || rn || rm && (bits(word, 21, 21) == 1 || bits(word, 11, 10) != 0), // not ldapur
+            (0b101, _) => rd || rn || ra,             // pairs
+            (0b111, offset) => {
+                let (is_other, kind) = (offset == 0 && bits(word, 21, 21) == 1, bits(word, 11, 10));
+                // It has no rd. Of the others, only those with an offset in a register look like it.
+                let is_prfm = bits(word, 31, 30) == 0b11 && bits(word, 23, 22) == 0b10 && !(is_other && kind != 0b10);
+                // Atomics, or an offset in a register. The rest has immediates there.
+                let has_rm = is_other && kind & 1 == 0;
+                rd && !is_prfm || rn || rm && has_rm
+            }
+            _ => rd || rn || ra || rm, // exclusive, compare and swap
+        },
+        group if group & 0b0111 == 0b0101 => match (bits(word, 28, 28), bits(word, 24, 21)) {
+            (0, _) | (1, 0b0000 | 0b0100) => rd || rn || rm, // logical, add and sub; with carry; select
+            (1, 0b0010) => rn || rm && bits(word, 11, 11) == 0, // conditional compare has flags for rd
+            (1, 0b0110) => rd || rn || rm && bits(word, 30, 30) == 0, // two sources, one source
+            _ => rd || rn || ra || rm,
+        },
+        _ => rd || rn || ra || rm,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +266,63 @@ mod tests {
         assert!(fp.iter().all(|w| is_fp(*w)), "{fp:x?}");
         for word in general {
             assert!(!is_fp(word), "{word:#010x}");
+        }
+    }
+
+    #[test]
+    fn x18() {
+        let with = [
+            0x9100_0012, // add x18, x0, #0
+            0x9100_0240, // add x0, x18, #0
+            0x8b12_0000, // add x0, x0, x18
+            0x9b12_7c00, // mul x0, x0, x18
+            0x9b01_4800, // madd x0, x0, x1, x18
+            0xf940_0012, // ldr x18, [x0]
+            0xf940_0240, // ldr x0, [x18]
+            0xf872_6800, // ldr x0, [x0, x18]
+            0xa900_4800, // stp x0, x18, [x0]
+            0xf800_8652, // str x18, [x18], #8
+            0xc812_7c00, // stxr w18, x0, [x0]
+            0xf832_0001, // ldadd x18, x1, [x0]
+            0xf8b8_31f2, // ldseta x24, x18, [x15]
+            0xf8b0_3412, // ldrab x18, [x0, #24]
+            0xd53b_e052, // mrs x18, cntvct_el0
+            0xd63f_0240, // blr x18
+            0xb400_0012, // cbz x18, .
+            0x3600_0012, // tbz w18, #0, .
+            0x9000_0012, // adrp x18, .
+            0xd280_0012, // mov x18, #0
+            0xaa12_03e0, // mov x0, x18
+            0x9a92_0000, // csel x0, x0, x18, eq
+            0xfa52_0000, // ccmp x0, x18, #0, eq
+            0x93d2_0400, // extr x0, x0, x18, #1
+            0xdac0_0252, // rbit x18, x18
+        ];
+        let without = [
+            0xd280_0240, // mov x0, #18
+            0xd282_4000, // mov x0, #0x1200
+            0x9104_8000, // add x0, x0, #0x120
+            0x5400_0240, // b.eq .+72
+            0x9400_0012, // bl .+72
+            0x9400_0240, // bl .+0x900
+            0xf812_0000, // stur x0, [x0, #-224]
+            0xf852_0c00, // ldr x0, [x0, #-224]!
+            0xa909_0000, // stp x0, x0, [x0, #144]
+            0xf980_0012, // prfm pstl2keep, [x0]
+            0xfa52_0800, // ccmp x0, #18, #0, eq
+            0xfa40_0002, // ccmp x0, x0, #2, eq
+            0xd420_0240, // brk #18
+            0x5800_0240, // ldr x0, .+72
+            0x1000_0240, // adr x0, .+72
+            0xd503_201f, // nop
+            0xdac0_0000, // rbit x0, x0
+            0x0000_0012, // udf #18
+        ];
+        for word in with {
+            assert!(names_x18(word), "{word:#010x}");
+        }
+        for word in without {
+            assert!(!names_x18(word), "{word:#010x}");
         }
     }
 }

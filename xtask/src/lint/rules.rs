@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rules for what s2dump adds to EL2, one function each.
 
-use super::a64::{flow, is_fp, stack, Flow, Stack};
+use super::a64::{flow, is_fp, names_x18, signs, stack, Flow, Stack};
 use super::graph::{deepest, Node};
 use super::image::{Program, Section};
 
@@ -9,7 +9,8 @@ use super::image::{Program, Section};
 pub(crate) const ENTRY: &str = "handle___pkvm_s2dump";
 /// A quarter of the hypervisor's one-page stack, shared with everything that leads to the handler.
 const STACK_BYTES: u64 = 1024;
-/// Text and read-only data.
+/// Text and read-only data. Not counted is what signs return addresses: whether it is there, the kernel's configuration says,
+/// and in objects it always is.
 const IMAGE_BYTES: u64 = 16 * 1024;
 
 /// What the kernel's EL2 object provides that we may call or read, and why.
@@ -54,6 +55,7 @@ const KNOWN_SECTIONS: &[&str] = &[".text", ".rodata", ".data..ro_after_init"];
 /// Sections that stay with the kernel at EL1, which reads them at boot.
 const KERNEL_SECTIONS: &[(&str, &str)] = &[
     (".altinstructions", "atomic instructions chosen by CPU feature (hyp_spin_lock), patched by EL1 before EL2 starts"),
+    ("__jump_table", "where code asks a static key, which EL1 patches before the host is deprivileged"),
     (".note.gnu.property", "says that the code has landing pads (BTI); the linker merges it"),
 ];
 
@@ -82,6 +84,35 @@ pub(crate) fn apply(program: &Program, nodes: &[Node]) -> Vec<Finding> {
         stack_use(program, nodes),
         image(program),
     ]
+}
+
+/// The C side of each object that is shipped ([`crate::linux::objects`]), by what its names begin with, and what the
+/// compiler calls.
+const SHIPPED: [(&str, &[&str], &[&str]); 2] = [
+    ("EL2", &["s2dump_el2_", "s2dump_pkvm_"], &["memcpy", "memset"]),
+    ("EL1", &["s2dump_el1_", "s2dump_device_"], &["memcpy", "memset", "memcmp"]),
+];
+
+/// Applies what must hold of a shipped object by itself, before there is a kernel: that of EL2, or that of EL1.
+pub(crate) fn apply_shipped(program: &Program, nodes: &[Node], index: usize) -> Vec<Finding> {
+    vec![
+        panics(program),
+        shipped_undefined(program, SHIPPED[index]),
+        fp_registers(program),
+        x18(program),
+        indirect_branches(program),
+        recursion(program, nodes),
+        sections(program),
+        writable(program),
+    ]
+}
+
+fn shipped_undefined(program: &Program, (level, prefixes, names): (&str, &[&str], &[&str])) -> Finding {
+    let allowed = |name: &str| names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let violations = program.undefined.iter().filter(|name| !allowed(name));
+    let violations = violations.map(|name| format!("{name} is not of the C side at {level}")).collect();
+    let figure = format!("{} symbols of the C side at {level}", program.undefined.len());
+    Finding { rule: "undefined", figure, violations }
 }
 
 fn entry(program: &Program) -> Finding {
@@ -122,6 +153,18 @@ fn fp_registers(program: &Program) -> Finding {
         .collect();
     let total = code(program).count();
     Finding { rule: "fp", figure: format!("{} of {total} instructions", violations.len()), violations }
+}
+
+/// Of shipped objects only: what Kbuild compiles may use it in a kernel without shadow call stacks.
+fn x18(program: &Program) -> Finding {
+    let found = code(program).filter(|(.., word)| names_x18(*word));
+    let violations: Vec<_> =
+        found.map(|(s, at, word)| format!("{}: {word:#010x} names x18", place(program, s, at))).collect();
+    Finding {
+        rule: "x18",
+        figure: format!("{} of {} instructions", violations.len(), code(program).count()),
+        violations,
+    }
 }
 
 fn indirect_branches(program: &Program) -> Finding {
@@ -190,7 +233,8 @@ fn sections(program: &Program) -> Finding {
 
 fn writable(program: &Program) -> Finding {
     let is_gate = |section: &&Section| is_named(section, ".data..ro_after_init");
-    let violations = loaded(program).filter(|s| s.is_writable && !is_gate(s));
+    let is_kernels = |section: &Section| KERNEL_SECTIONS.iter().any(|(name, _)| *name == section.name);
+    let violations = loaded(program).filter(|s| s.is_writable && !is_gate(s) && !is_kernels(s));
     let violations: Vec<_> =
         violations.map(|s| format!("{}: {} has {} writable bytes", s.object, s.name, s.size)).collect();
     let gate: u64 = loaded(program).filter(is_gate).map(|s| s.size).sum();
@@ -218,12 +262,13 @@ fn stack_use(program: &Program, nodes: &[Node]) -> Finding {
 fn image(program: &Program) -> Finding {
     let sum = |name: &str| loaded(program).filter(|s| is_named(s, name)).map(|s| s.size).sum::<u64>();
     let (text, rodata) = (sum(".text"), sum(".rodata"));
-    let total = text + rodata;
+    let signing = 4 * code(program).filter(|(.., word)| signs(*word)).count() as u64;
+    let total = text + rodata - signing;
     let violations =
         if total > IMAGE_BYTES { vec![format!("{total} bytes are {} too many", total - IMAGE_BYTES)] } else { vec![] };
     Finding {
         rule: "size",
-        figure: format!("{total} of {IMAGE_BYTES} bytes: text {text} + rodata {rodata}"),
+        figure: format!("{total} of {IMAGE_BYTES} bytes: text {text} + rodata {rodata} - signing {signing}"),
         violations,
     }
 }

@@ -28,8 +28,16 @@ const MACHINE: &[(&str, &str)] = &[
 ];
 /// The one registry line a lock file has: the name of the default registry, not of the host it is fetched from.
 const LOCK_SOURCE: (&str, &str) = ("source = \"registry+https://github.com/rust-lang/crates", ".io-index\"");
-const UNSAFE_HOMES: &[&str] =
-    &["cli/src/source/", "fuzz/", "host-driver/kernel/", "hyp/benches/", "hyp/testbed/", "itest/src/", "linux/el2/"];
+const UNSAFE_HOMES: &[&str] = &[
+    "cli/src/source/",
+    "fuzz/",
+    "host-driver/kernel/",
+    "hyp/benches/",
+    "hyp/testbed/",
+    "itest/src/",
+    "linux/el2/",
+    "linux/without-rust/",
+];
 /// Compiled by Kbuild only, where the kernel's own lints rule.
 const KBUILD_HOMES: &[&str] = &["host-driver/kernel/", "linux/el2/"];
 const MAX_LINES: usize = 400;

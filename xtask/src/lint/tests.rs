@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Each rule is broken by a small object made here, instruction by instruction, and must say so.
 
-use super::rules::{apply, Finding, ENTRY};
+use super::rules::{apply, apply_shipped, Finding, ENTRY};
 use super::{graph, image::Program};
 use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
 use object::{
@@ -142,7 +142,7 @@ fn good_pair_of_objects_resolves_each_other() {
     let c = entry(&["rust"]).section(".altinstructions", SectionKind::ReadOnlyData, 12).bytes();
     let rust = Builder::new().function("rust", &[SUB_SP_512, ADD_SP_512, RET], &[]).bytes();
     assert_eq!(figure("stack", vec![c.clone(), rust.clone()]), format!("528 of 1024 bytes: {ENTRY} 16 -> rust 512"));
-    assert_eq!(figure("size", vec![c, rust]), "36 of 16384 bytes: text 36 + rodata 0");
+    assert_eq!(figure("size", vec![c, rust]), "28 of 16384 bytes: text 36 + rodata 0 - signing 8");
 }
 
 #[test]
@@ -318,6 +318,45 @@ fn bad_return_without_pop() {
 #[test]
 fn size_limit_is_exact() {
     let object = |rodata| entry(&[]).section(".rodata", SectionKind::ReadOnlyData, rodata).bytes();
-    assert_eq!(figure("size", vec![object(16364)]), "16384 of 16384 bytes: text 20 + rodata 16364");
-    assert_eq!(assert_breaks("size", vec![object(16365)]).1, "16385 bytes are 1 too many");
+    assert_eq!(figure("size", vec![object(16372)]), "16384 of 16384 bytes: text 20 + rodata 16372 - signing 8");
+    assert_eq!(assert_breaks("size", vec![object(16373)]).1, "16385 bytes are 1 too many");
+}
+
+/// Shipped objects are for kernels with a shadow call stack too.
+#[test]
+fn bad_x18_in_a_shipped_object() {
+    let object = Builder::new().function("f", &[0x9100_0012, RET], &[]).bytes(); // add x18, x0, #0
+    let program = Program::parse(&[("a.o".to_owned(), object)]).expect("an object");
+    let findings = apply_shipped(&program, &graph::nodes(&program), 0);
+    let found = findings.into_iter().find(|finding| finding.rule == "x18").expect("the rule");
+    assert_eq!(
+        (found.figure.as_str(), found.violations),
+        ("1 of 2 instructions", vec!["f+0x0: 0x91000012 names x18".to_owned()])
+    );
+}
+
+/// By itself an object may need only what its C side begins with.
+#[test]
+fn bad_shipped_object_needs_what_is_not_there() {
+    let findings = |callee: &str, index| {
+        let object = Builder::new().function("f", &[B], &[callee]).bytes();
+        let program = Program::parse(&[("a.o".to_owned(), object)]).expect("an object");
+        let findings = apply_shipped(&program, &graph::nodes(&program), index);
+        findings.into_iter().flat_map(|finding| finding.violations).collect::<Vec<_>>()
+    };
+    for (good, index) in
+        [("s2dump_el2_a", 0), ("s2dump_pkvm_a", 0), ("memset", 0), ("s2dump_device_a", 1), ("memcmp", 1)]
+    {
+        assert_eq!(findings(good, index), Vec::<String>::new(), "{good}");
+    }
+    for (bad, index, level) in [("memcmp", 0, "EL2"), ("s2dump_el1_call", 0, "EL2"), ("s2dump_el2_counter", 1, "EL1")] {
+        assert_eq!(findings(bad, index), [format!("{bad} is not of the C side at {level}")]);
+    }
+}
+
+#[test]
+fn good_static_key_is_the_kernels() {
+    let object = entry(&[]).section("__jump_table", SectionKind::Data, 16).bytes();
+    assert_eq!(figure("writable", vec![object.clone()]), "0 bytes allowed; read-only after boot: 0");
+    assert!(figure("sections", vec![object]).contains("__jump_table 16"));
 }

@@ -25,6 +25,10 @@ pub(crate) struct Flavor {
     pub(crate) insertions: &'static [Insertion],
     /// Directory with its own files, from the top of this repository. They go where the common files go.
     pub(crate) files: &'static str,
+    /// Whether its kernels cannot compile our Rust: then it is brought compiled.
+    pub(crate) needs_objects: bool,
+    /// File that lists how the configuration of its kernels differs from the usual one, from the top of this repository.
+    pub(crate) config: Option<&'static str>,
 }
 
 /// A question to one file of a tree.
@@ -67,7 +71,7 @@ pub(crate) const FLAVORS: &[Flavor] = &[Flavor {
             otherwise: "the lock of the VM table is a reader-writer lock, as in Android common kernels",
         },
         Probe {
-            file: "arch/arm64/include/asm/kvm_pgtable.h",
+            file: PGTABLE_H,
             text: "KVM_GUEST_INVALID_PTE_TYPE_POISONED",
             want: Want::Present { or_show: "INVALID_PTE" },
             otherwise: "invalid entries of a guest's table have other types",
@@ -89,10 +93,13 @@ pub(crate) const FLAVORS: &[Flavor] = &[Flavor {
     ],
     insertions: MAINLINE,
     files: "linux/flavor-mainline",
+    needs_objects: false,
+    config: None,
 }];
 
 const PKVM_H: &str = "arch/arm64/kvm/hyp/include/nvhe/pkvm.h";
 const PKVM_C: &str = "arch/arm64/kvm/hyp/nvhe/pkvm.c";
+const PGTABLE_H: &str = "arch/arm64/include/asm/kvm_pgtable.h";
 const MEM_PROTECT_C: &str = "arch/arm64/kvm/hyp/nvhe/mem_protect.c";
 
 /// The insertions of [mainline](FLAVORS).
@@ -242,6 +249,7 @@ pub(crate) fn list() -> String {
         let files = flavor.anchored();
         text += &format!("  adds lines to: {}\n", files.into_iter().collect::<Vec<_>>().join(", "));
         text += &format!("  own files: {}\n", flavor.files);
+        text += &format!("  Rust: {}\n", if flavor.needs_objects { "objects" } else { "sources, or objects" });
     }
     text
 }

@@ -6,25 +6,38 @@
 
 use super::flavors::{self, Flavor};
 use super::insertions::{insert, OWN_DIR};
+use super::objects::Objects;
 use anyhow::{bail, Context, Result};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Parts of the repository that go into every kernel tree, and their directories under [`OWN_DIR`].
-const PARTS: &[(&str, &str)] = &[
-    ("linux", ""),
+/// Part of the repository that goes into every kernel tree.
+const COMMON: (&str, &str) = ("linux", "");
+/// What goes there too if the kernel compiles our Rust, with directories under [`OWN_DIR`].
+const SOURCES: &[(&str, &str)] = &[
     ("abi/src", "abi"),
     ("vmsa/src", "vmsa"),
     ("hyp/src", "hyp"),
     ("host-driver/src", "host-driver"),
     ("host-driver/kernel", "driver"),
 ];
+/// What goes there too if it does not.
+const WITHOUT_RUST: (&str, &str) = ("linux/without-rust", "");
 
-/// Directories of one flavor in `linux/` begin so.
-const FLAVOR_DIR: &str = "flavor-";
+/// Directories in `linux/` that are not for every tree: of one flavor, and [`WITHOUT_RUST`].
+const SPECIAL_DIRS: [&str; 2] = ["flavor-", "without-rust"];
 /// File under [`OWN_DIR`] that lists the files there that are ours: what else is there belongs to somebody else.
 const MANIFEST: &str = ".files";
+
+/// How our Rust gets into a kernel tree.
+#[derive(Clone, Debug)]
+pub(crate) enum Rust {
+    /// The kernel compiles it.
+    Sources,
+    /// It is compiled already.
+    Objects(Objects),
+}
 
 /// Files by path from the top of the kernel tree. `None`: to be removed.
 pub(crate) type Files = BTreeMap<PathBuf, Option<Vec<u8>>>;
@@ -41,20 +54,23 @@ pub(crate) struct Plan {
 ///
 /// # Errors
 ///
-/// If `tree` is no kernel tree or of no known flavor, an anchor does not match, a line that is not ours names s2dump, or a
+/// If `tree` is no kernel tree, of no known flavor or of one that cannot compile our Rust sources, an anchor does not match, a line that is not ours names s2dump, or a
 /// file cannot be read.
-pub(crate) fn plan(tree: &Path, repo: &Path) -> Result<Plan> {
+pub(crate) fn plan(tree: &Path, repo: &Path, rust: &Rust) -> Result<Plan> {
     if !tree.join("arch/arm64/kvm").is_dir() {
         bail!("{}: not a Linux source tree (no arch/arm64/kvm)", tree.display());
     }
     let flavor = flavors::of(tree)?;
+    if flavor.needs_objects && matches!(rust, Rust::Sources) {
+        bail!("{}: of flavor {}, which cannot compile our Rust: it needs --objects", tree.display(), flavor.name);
+    }
     let mut files = Files::new();
     for file in flavor.anchored() {
         let path = tree.join(file);
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         files.insert(file.into(), Some(insert(file, &text, flavor.insertions)?.into_bytes()));
     }
-    let own = own_files(repo, flavor)?;
+    let own = own_files(repo, flavor, rust)?;
     // What an older version of s2dump had and this one has not.
     for old in manifest(tree)?.into_iter().filter(|old| !own.contains_key(old)) {
         files.insert(Path::new(OWN_DIR).join(old), None);
@@ -64,11 +80,19 @@ pub(crate) fn plan(tree: &Path, repo: &Path) -> Result<Plan> {
 }
 
 /// Returns our own files for a flavor, by their paths under [`OWN_DIR`].
-fn own_files(repo: &Path, flavor: &Flavor) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+fn own_files(repo: &Path, flavor: &Flavor, rust: &Rust) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    for (part, dir) in PARTS.iter().chain([&(flavor.files, "")]) {
+    let more = match rust {
+        Rust::Sources => SOURCES,
+        Rust::Objects(_) => &[WITHOUT_RUST],
+    };
+    for (part, dir) in [COMMON, (flavor.files, "")].iter().chain(more) {
         let from = repo.join(part);
         for source in sources(&from)? {
+            let is_rust = source.extension().is_some_and(|extension| extension == "rs");
+            if is_rust && matches!(rust, Rust::Objects(_)) {
+                continue;
+            }
             let bytes = fs::read(from.join(&source)).with_context(|| format!("reading {}", source.display()))?;
             let to = Path::new(dir).join(source);
             if files.contains_key(&to) {
@@ -77,8 +101,13 @@ fn own_files(repo: &Path, flavor: &Flavor) -> Result<BTreeMap<PathBuf, Vec<u8>>>
             files.insert(to, bytes);
         }
     }
-    // Or else `make rustfmtcheck` measures our lines by the kernel's rule.
-    files.insert(".rustfmt.toml".into(), fs::read(repo.join("rustfmt.toml")).context("reading rustfmt.toml")?);
+    match rust {
+        // Or else `make rustfmtcheck` measures our lines by the kernel's rule.
+        Rust::Sources => {
+            files.insert(".rustfmt.toml".into(), fs::read(repo.join("rustfmt.toml")).context("reading rustfmt.toml")?);
+        }
+        Rust::Objects(objects) => files.extend(objects.files().map(|(path, bytes)| (path, bytes.to_owned()))),
+    }
     let names: Vec<&str> = files.keys().filter_map(|path| path.to_str()).chain([MANIFEST]).collect();
     let manifest = names.iter().map(|name| format!("{name}\n")).collect::<String>();
     files.insert(MANIFEST.into(), manifest.into_bytes());
@@ -152,8 +181,8 @@ fn replace(to: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&temporary, to)
 }
 
-/// Returns the source files under `dir`, as paths from there: what a build leaves behind is not among them, nor what
-/// belongs to one flavor.
+/// Returns the source files under `dir`, as paths from there: what a build leaves behind is not among them, nor what is not
+/// for every tree.
 fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::new()];
@@ -163,8 +192,9 @@ fn sources(dir: &Path) -> Result<Vec<PathBuf>> {
             let entry = entry?;
             let name = sub.join(entry.file_name());
             if entry.file_type()?.is_dir() {
-                // Of the flavors' directories only the one that is asked for by its own name.
-                if !entry.file_name().to_string_lossy().starts_with(FLAVOR_DIR) {
+                // Those are asked for by their own names.
+                let dir = entry.file_name();
+                if !SPECIAL_DIRS.iter().any(|special| dir.to_string_lossy().starts_with(special)) {
                     open.push(name);
                 }
             } else if is_source(&name) {
