@@ -40,7 +40,19 @@ static noinline void s2dump_unlock(hyp_spinlock_t *lock)
 
 static_assert(KVM_MAX_PVMS == S2DUMP_HANDLES);
 static_assert(KVM_PTE_LEAF_ATTR_HI_S2_XN == GENMASK_ULL(54, 53));
+
+/* What all encodings have in common; each flavor asserts the rest of its own. */
+static_assert(PKVM_PAGE_OWNED == 0);
+static_assert(PKVM_PAGE_SHARED_OWNED == 1);
+static_assert(PKVM_PAGE_SHARED_BORROWED == 2);
+static_assert(PKVM_PAGE_STATE_PROT_MASK == GENMASK_ULL(56, 55));
 static_assert(sizeof(struct hyp_page) == sizeof(u64));
+static_assert(offsetof(struct hyp_page, refcount) == 0);
+static_assert(sizeof_field(struct hyp_page, refcount) == 2);
+static_assert(offsetof(struct hyp_page, order) == 2);
+static_assert(sizeof_field(struct hyp_page, order) == 1);
+static_assert(offsetof(struct hyp_page, host_share_guest_count) == 4);
+static_assert(sizeof_field(struct hyp_page, host_share_guest_count) == 4);
 
 bool s2dump_pkvm_is_final(void)
 {

@@ -5,16 +5,12 @@
  */
 
 /*
- * S2DUMP_ENCODING_PKVM_7_2, which vmsa/pkvm.rs decodes, holds only with these
- * values.
+ * S2DUMP_ENCODING_PKVM_7_2, which vmsa/pkvm/v7_2.rs decodes, holds only with these
+ * values, and with those of s2dump_pkvm_el2.c.
  */
 #define S2DUMP_FLAVOR_ENCODING	S2DUMP_ENCODING_PKVM_7_2
 
-static_assert(PKVM_PAGE_OWNED == 0);
-static_assert(PKVM_PAGE_SHARED_OWNED == 1);
-static_assert(PKVM_PAGE_SHARED_BORROWED == 2);
 static_assert(PKVM_NOPAGE == 3);
-static_assert(PKVM_PAGE_STATE_PROT_MASK == GENMASK_ULL(56, 55));
 static_assert((KVM_PTE_LEAF_ATTR_HI_SW & PKVM_PAGE_STATE_PROT_MASK) ==
 	      PKVM_PAGE_STATE_PROT_MASK);
 static_assert(KVM_INVALID_PTE_TYPE_MASK == GENMASK_ULL(63, 60));
@@ -22,14 +18,6 @@ static_assert(KVM_INVALID_PTE_TYPE_LOCKED == 1);
 static_assert(KVM_HOST_INVALID_PTE_TYPE_DONATION == 2);
 static_assert(KVM_GUEST_INVALID_PTE_TYPE_POISONED == 3);
 static_assert(PKVM_ID_HOST == 0 && PKVM_ID_HYP == 1 && PKVM_ID_GUEST == 2);
-
-/* What is kept about a page frame; bits 31:24 are below. */
-static_assert(offsetof(struct hyp_page, refcount) == 0);
-static_assert(sizeof_field(struct hyp_page, refcount) == 2);
-static_assert(offsetof(struct hyp_page, order) == 2);
-static_assert(sizeof_field(struct hyp_page, order) == 1);
-static_assert(offsetof(struct hyp_page, host_share_guest_count) == 4);
-static_assert(sizeof_field(struct hyp_page, host_share_guest_count) == 4);
 
 /* Calls of this band exist only once the host is deprivileged. */
 static_assert((int)__KVM_HOST_SMCCC_FUNC___pkvm_s2dump >=

@@ -54,48 +54,90 @@ enum Want {
 }
 
 /// All flavors, in the order in which they are tried.
-pub(crate) const FLAVORS: &[Flavor] = &[Flavor {
-    name: "mainline",
-    about: "Linux 7.2 and later, and trees near to it",
-    tells: &[
-        Probe {
-            file: PKVM_H,
-            text: "struct pkvm_hyp_vm *get_vm_by_handle(",
-            want: Want::Present { or_show: "get_vm_by_handle" },
-            otherwise: "the lookup of a VM by its handle is not to be had outside of nvhe/pkvm.c",
-        },
-        Probe {
-            file: PKVM_C,
-            text: "DEFINE_HYP_RWLOCK(vm_table_lock)",
-            want: Want::Absent,
-            otherwise: "the lock of the VM table is a reader-writer lock, as in Android common kernels",
-        },
-        Probe {
-            file: PGTABLE_H,
-            text: "KVM_GUEST_INVALID_PTE_TYPE_POISONED",
-            want: Want::Present { or_show: "INVALID_PTE" },
-            otherwise: "invalid entries of a guest's table have other types",
-        },
-    ],
-    assumes: &[
-        Probe {
+pub(crate) const FLAVORS: &[Flavor] = &[
+    Flavor {
+        name: "mainline",
+        about: "Linux 7.2 and later, and trees near to it",
+        tells: &[
+            Probe {
+                file: PKVM_H,
+                text: "struct pkvm_hyp_vm *get_vm_by_handle(",
+                want: Want::Present { or_show: "get_vm_by_handle" },
+                otherwise: "the lookup of a VM by its handle is not to be had outside of nvhe/pkvm.c",
+            },
+            Probe {
+                file: PKVM_C,
+                text: "DEFINE_HYP_RWLOCK(vm_table_lock)",
+                want: Want::Absent,
+                otherwise: "the lock of the VM table is a reader-writer lock, as in Android common kernels",
+            },
+            Probe {
+                file: PGTABLE_H,
+                text: "KVM_GUEST_INVALID_PTE_TYPE_POISONED",
+                want: Want::Present { or_show: "INVALID_PTE" },
+                otherwise: "invalid entries of a guest's table have other types",
+            },
+        ],
+        assumes: &[
+            Probe {
+                file: PKVM_C,
+                text: "#define HANDLE_OFFSET 0x1000",
+                want: Want::Present { or_show: "HANDLE_OFFSET" },
+                otherwise: "the first VM has another handle than 0x1000 (abi::target::FIRST_HANDLE)",
+            },
+            Probe {
+                file: MEM_PROTECT_C,
+                text: "KVM_HOST_DONATION_PTE_OWNER_MASK\tGENMASK(3, 1)",
+                want: Want::Present { or_show: "KVM_HOST_DONATION_PTE_OWNER_MASK" },
+                otherwise: "a donated page tells its owner in other bits than 3:1 (vmsa::pkvm)",
+            },
+        ],
+        insertions: MAINLINE,
+        files: "linux/flavor-mainline",
+        needs_objects: false,
+        config: None,
+    },
+    Flavor {
+        name: "android16-6.12",
+        about: "Android's common kernel android16-6.12, and trees made from it",
+        tells: &[
+            Probe {
+                file: PKVM_C,
+                text: "static DEFINE_HYP_RWLOCK(vm_table_lock)",
+                want: Want::Present { or_show: "vm_table_lock" },
+                otherwise: "the lock of the VM table is no reader-writer lock of nvhe/pkvm.c",
+            },
+            Probe {
+                file: PKVM_H,
+                text: "hyp_spinlock_t pgtable_lock;",
+                want: Want::Present { or_show: "hyp_spinlock_t" },
+                otherwise: "the table of a guest has another lock",
+            },
+            Probe {
+                file: "arch/arm64/kvm/hyp/include/nvhe/memory.h",
+                text: "enum pkvm_page_state host_state : 8;",
+                want: Want::Present { or_show: "host_state" },
+                otherwise: "what is kept about a page frame is another, as in Android common kernels after 6.12",
+            },
+            Probe {
+                file: PGTABLE_H,
+                text: "#define KVM_INVALID_PTE_MMIO_NOTE\tBIT(11)",
+                want: Want::Present { or_show: "KVM_INVALID_PTE_MMIO_NOTE" },
+                otherwise: "invalid entries of a guest's table have other types",
+            },
+        ],
+        assumes: &[Probe {
             file: PKVM_C,
             text: "#define HANDLE_OFFSET 0x1000",
             want: Want::Present { or_show: "HANDLE_OFFSET" },
             otherwise: "the first VM has another handle than 0x1000 (abi::target::FIRST_HANDLE)",
-        },
-        Probe {
-            file: MEM_PROTECT_C,
-            text: "KVM_HOST_DONATION_PTE_OWNER_MASK\tGENMASK(3, 1)",
-            want: Want::Present { or_show: "KVM_HOST_DONATION_PTE_OWNER_MASK" },
-            otherwise: "a donated page tells its owner in other bits than 3:1 (vmsa::pkvm)",
-        },
-    ],
-    insertions: MAINLINE,
-    files: "linux/flavor-mainline",
-    needs_objects: false,
-    config: None,
-}];
+        }],
+        insertions: &ANDROID,
+        files: "linux/flavor-android16-6.12",
+        needs_objects: true,
+        config: Some("xtask/kernel-android16-6.12.config"),
+    },
+];
 
 const PKVM_H: &str = "arch/arm64/kvm/hyp/include/nvhe/pkvm.h";
 const PKVM_C: &str = "arch/arm64/kvm/hyp/nvhe/pkvm.c";
@@ -168,6 +210,22 @@ const MAINLINE: &[Insertion] = &[
                 \t\treturn;\t/* s2dump made them */\n",
     },
 ];
+
+/// The insertions of [android16-6.12](FLAVORS): those of mainline, and one behind what is static in another file.
+const ANDROID: [Insertion; MAINLINE.len() + 1] = {
+    let mut all = [Insertion {
+        file: PKVM_C,
+        anchor: "*get_pkvm_hyp_vm(pkvm_handle_t handle)",
+        side: Side::Before,
+        lines: "#include \"../../s2dump/s2dump_flavor_vms.c\"\n",
+    }; MAINLINE.len() + 1];
+    let mut at = 0;
+    while at < MAINLINE.len() {
+        all[at] = MAINLINE[at];
+        at += 1;
+    }
+    all
+};
 
 impl Probe {
     /// Returns the probe in words: what must be so.
