@@ -257,7 +257,7 @@ static int s2dump_tables_release(struct inode *inode, struct file *file)
 	struct s2dump_tables *st = ((struct seq_file *)file->private_data)->private;
 
 	s2dump_free_slot(st->slot);
-	kvm_put_kvm(st->kvm);
+	s2dump_el1_let_vm_go(st->kvm);
 	kfree(st);
 
 	return single_release(inode, file);
@@ -320,7 +320,7 @@ static int s2dump_levels_open(struct inode *inode, struct file *file)
 
 static int s2dump_geometry_release(struct inode *inode, struct file *file)
 {
-	kvm_put_kvm(inode->i_private);
+	s2dump_el1_let_vm_go(inode->i_private);
 
 	return single_release(inode, file);
 }

@@ -282,7 +282,7 @@ bool s2dump_el1_hold_vm(u16 handle, struct s2dump_el1_vm *out)
 /* Must not be called with kvm_lock held, because this may destroy the VM. */
 void s2dump_el1_let_vm_go(struct kvm *held)
 {
-	kvm_put_kvm(held);
+	s2dump_pkvm_put_vm(held);
 }
 
 /* Protected mode is finalized at device_initcall_sync, which is before this. */

@@ -106,6 +106,12 @@ u16 s2dump_pkvm_handle(const struct kvm *kvm);
 /* Returns S2DUMP_VM_*, as the host sees them now. */
 u16 s2dump_pkvm_vm_flags(const struct kvm *kvm);
 
+/*
+ * Puts a reference that may be the last one, on behalf of a process that need
+ * not be the VM's. Called where kvm_put_kvm() may be.
+ */
+void s2dump_pkvm_put_vm(struct kvm *kvm);
+
 #endif
 
 #endif /* __ARM64_KVM_S2DUMP_PKVM_H */

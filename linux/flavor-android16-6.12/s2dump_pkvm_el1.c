@@ -7,7 +7,11 @@
  * from being given to another VM, and the VM from dying. It is held for the
  * calls of one start only.
  */
+#include <linux/kthread.h>
 #include <linux/kvm_host.h>
+#include <linux/refcount.h>
+#include <linux/sched/mm.h>
+#include <linux/workqueue.h>
 
 #include "s2dump_abi.h"
 #include "s2dump_pkvm.h"
@@ -29,4 +33,49 @@ u16 s2dump_pkvm_vm_flags(const struct kvm *kvm)
 		flags |= S2DUMP_VM_CREATED;
 
 	return flags;
+}
+
+struct s2dump_put {
+	struct work_struct	work;
+	struct kvm		*kvm;
+};
+
+static void s2dump_put_vm_work(struct work_struct *work)
+{
+	struct s2dump_put *put = container_of(work, struct s2dump_put, work);
+	/* Freed with the VM, unless it is still used. */
+	struct mm_struct *mm = mmget_not_zero(put->kvm->mm) ? put->kvm->mm : NULL;
+
+	if (mm)
+		kthread_use_mm(mm);
+	kvm_put_kvm(put->kvm);
+	if (mm) {
+		kthread_unuse_mm(mm);
+		mmput(mm);
+	}
+}
+
+/*
+ * With the last reference the kernel takes the pages that it had pinned for the
+ * guest off the count of locked pages: that of the current process, which it
+ * takes for the VMM. Another one has fewer, and that is a WARN. So the last
+ * reference is put where the current memory is the VMM's, or if the VMM has
+ * ended, where there is none.
+ */
+void s2dump_pkvm_put_vm(struct kvm *kvm)
+{
+	struct s2dump_put put = { .kvm = kvm };
+
+	if (kvm->mm == current->mm) {
+		kvm_put_kvm(kvm);
+		return;
+	}
+
+	if (refcount_dec_not_one(&kvm->users_count))
+		return;
+
+	INIT_WORK_ONSTACK(&put.work, s2dump_put_vm_work);
+	queue_work(system_unbound_wq, &put.work);
+	flush_work(&put.work);
+	destroy_work_on_stack(&put.work);
 }

@@ -31,3 +31,8 @@ u16 s2dump_pkvm_vm_flags(const struct kvm *kvm)
 
 	return flags;
 }
+
+void s2dump_pkvm_put_vm(struct kvm *kvm)
+{
+	kvm_put_kvm(kvm);
+}
