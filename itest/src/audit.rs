@@ -36,7 +36,11 @@ struct Line {
 #[derive(Deserialize)]
 struct NotRun {
     rule: String,
+    why: String,
 }
+
+/// Why a rule is not asked that does not hold for this kind of kernel: nothing is missing then.
+const NOT_APPLICABLE: &str = "not applicable to this kernel";
 
 impl Audit {
     /// Audits the machine, or what `arguments` say.
@@ -56,7 +60,13 @@ impl Audit {
                     told = line.findings;
                     audit.unsettled = line.unsettled.with_context(|| text.to_owned())?;
                     audit.at_rest = line.at_rest.unwrap_or_default();
-                    audit.not_run = line.not_run.unwrap_or_default().into_iter().map(|not| not.rule).collect();
+                    audit.not_run = line
+                        .not_run
+                        .unwrap_or_default()
+                        .into_iter()
+                        .filter(|not| not.why != NOT_APPLICABLE)
+                        .map(|not| not.rule)
+                        .collect();
                 }
                 _ => {}
             }

@@ -101,6 +101,17 @@ impl LeafMap {
         (ia - start < entry.size_bytes()).then_some(entry)
     }
 
+    /// Makes pages of the block that covers `ia`, if there is one: entries of level 3 that map and permit the same.
+    pub fn split(&mut self, ia: u64) {
+        let Some((&start, &block)) = self.0.range(..=ia).next_back() else { return };
+        if block.level != 2 || ia - start >= block.size_bytes() {
+            return;
+        }
+        for page in (0..block.size_bytes()).step_by(page_bytes() as usize) {
+            self.0.insert(start + page, Entry { level: 3, ..block.at(page) });
+        }
+    }
+
     /// Takes out the entry that covers `ia`, if there is one.
     pub fn remove(&mut self, ia: u64) {
         let covers = self.0.range(..=ia).next_back().filter(|(start, entry)| ia - **start < entry.size_bytes());

@@ -2,6 +2,7 @@
 //! Facts about the machine the tests run in, from files the kernel under test did not have to be changed for.
 
 use anyhow::{Context as _, Result};
+use s2dump_abi::slot::encoding;
 use std::fs;
 use std::ops::Range;
 use std::time::Duration;
@@ -24,9 +25,88 @@ pub enum Boot {
     NoPkvm,
 }
 
+/// What kind of kernel it is, as `xtask` said on the command line: what its pKVM can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// Linux 7.2 and later.
+    Mainline,
+    /// Android's common kernel android16-6.12.
+    Android,
+}
+
+impl Flavor {
+    /// Looks at the kernel command line.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn look() -> Result<Self> {
+        Ok(Self::of(&fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?))
+    }
+
+    fn of(command_line: &str) -> Self {
+        match last_word(command_line, "s2dump.flavor=") {
+            Some(name) if name.starts_with("android") => Self::Android,
+            _ => Self::Mainline,
+        }
+    }
+
+    /// Returns whether the host may read a protected guest's page behind its back, and pKVM poisons it. Elsewhere that is
+    /// an oops.
+    #[must_use]
+    pub fn poisons(self) -> bool {
+        self == Self::Mainline
+    }
+
+    /// Returns whether a VM has a handle before it runs.
+    #[must_use]
+    pub fn has_early_handles(self) -> bool {
+        self == Self::Mainline
+    }
+
+    /// Returns whether pKVM maps blocks for a protected guest, where its memory is in large pages.
+    #[must_use]
+    pub fn has_protected_blocks(self) -> bool {
+        self == Self::Android
+    }
+
+    /// Returns whether memory that a process gave back page by page can come again as a large page: Linux frees the table of
+    /// the pages then since 6.14 (PT_RECLAIM).
+    #[must_use]
+    pub fn reclaims_page_tables(self) -> bool {
+        self == Self::Mainline
+    }
+
+    /// Returns whether a VM that somebody holds lives on when its process ends. Elsewhere it dies, and is only not forgotten.
+    #[must_use]
+    pub fn lives_while_held(self) -> bool {
+        self == Self::Android
+    }
+
+    /// Returns the format of the program that is the kernel's own text.
+    #[must_use]
+    pub fn ptdump_format(self) -> &'static str {
+        match self {
+            Self::Mainline => "ptdump",
+            Self::Android => "ptdump-android",
+        }
+    }
+
+    /// Returns the encoding of its tables.
+    #[must_use]
+    pub fn encoding(self) -> u16 {
+        match self {
+            Self::Mainline => encoding::PKVM_7_2,
+            Self::Android => encoding::PKVM_ANDROID_6_12,
+        }
+    }
+}
+
 /// What the tests need to know.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    /// What kind of kernel it has.
+    pub flavor: Flavor,
     /// How it was started.
     pub boot: Boot,
     /// Atomic dumps allowed too (`kvm-arm.s2dump=on,atomic`).
@@ -52,6 +132,7 @@ impl Machine {
         let cpus = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
         let iomem = fs::read_to_string("/proc/iomem").context("/proc/iomem")?;
         Ok(Self {
+            flavor: Flavor::of(&command_line),
             boot: boot(&command_line),
             atomic: permits(&command_line, "atomic"),
             hyp: permits(&command_line, "hyp"),
@@ -159,6 +240,13 @@ mod tests {
         assert_eq!(boot("kvm-arm.mode=protected"), Boot::Off);
         assert_eq!(boot("kvm-arm.mode=nvhe kvm-arm.s2dump=on"), Boot::NoPkvm);
         assert_eq!(boot("kvm-arm.mode=protected kvm-arm.s2dump=on,atomic,hyp"), Boot::On);
+    }
+
+    #[test]
+    fn flavors() {
+        assert_eq!(Flavor::of("quiet"), Flavor::Mainline);
+        assert_eq!(Flavor::of("s2dump.flavor=mainline quiet"), Flavor::Mainline);
+        assert_eq!(Flavor::of("s2dump.flavor=android16-6.12 quiet"), Flavor::Android);
     }
 
     #[test]

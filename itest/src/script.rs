@@ -110,14 +110,16 @@ pub enum Verb {
     Unshare,
     /// The guest stores to the page, then shares it, page after page.
     TouchShare,
-    /// The host *kernel* reads the page behind the guest's back, which makes pKVM poison it.
+    /// The host *kernel* reads the page behind the guest's back, which makes pKVM poison it. Nothing is done where pKVM
+    /// does not: there the host would stumble.
     Poison,
     /// The VMM gives the page back to the host (MADV_DONTNEED): KVM unmaps it.
     Drop,
     /// The VMM has the host make the pages ready, as one does that loads an image: what the guest's first touch costs then
     /// is KVM's work alone (MADV_POPULATE_WRITE).
     Populate,
-    /// From its next touch on, `thp` memory is in blocks (MADV_HUGEPAGE). Whole blocks, please.
+    /// From its next touch on, `thp` memory is in blocks (MADV_HUGEPAGE). Whole blocks, please. Memory of a protected guest
+    /// that was touched stays as it is.
     Large,
     /// From its next touch on, `thp` memory is in pages (MADV_NOHUGEPAGE).
     Small,
@@ -148,7 +150,7 @@ impl Verb {
     /// Returns whether only an ordinary guest's VMM can do this: the memory of a protected guest is pinned.
     #[must_use]
     pub fn is_for_ordinary(self) -> bool {
-        matches!(self, Self::Drop | Self::Large | Self::Small)
+        matches!(self, Self::Drop | Self::Small)
     }
 }
 

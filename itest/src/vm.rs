@@ -9,6 +9,7 @@
 
 use crate::expect::{Entry, Expected, LeafMap, State};
 use crate::guest;
+use crate::machine::Flavor;
 use crate::memory::{kernel_read, HostMemory, PageMap};
 use crate::script::{block_bytes, page_bytes, Backing, MemorySpec, Place, Step, Verb};
 use anyhow::{bail, ensure, Context as _, Result};
@@ -59,6 +60,8 @@ pub struct Vm {
     /// Blocks of `thp` memory that are touched as blocks, by input address.
     large: BTreeSet<u64>,
     protected: bool,
+    /// Whether pKVM maps blocks for a protected guest.
+    protected_blocks: bool,
     ipa_bits: u32,
     ran: bool,
 }
@@ -118,6 +121,7 @@ impl Vm {
             leaves: LeafMap::default(),
             large: BTreeSet::new(),
             protected: config.protected,
+            protected_blocks: Flavor::look()?.has_protected_blocks(),
             ipa_bits,
             ran: false,
         })
@@ -263,6 +267,9 @@ impl Vm {
     }
 
     fn poison(&mut self, pages: &[u64]) -> Result<()> {
+        if !Flavor::look()?.poisons() {
+            return Ok(());
+        }
         for &page in pages {
             kernel_read(self.host_address_of(page).context("checked by the caller")?)?;
             if let Some(entry) = self.leaves.get_mut(page).filter(|entry| entry.state == State::Owned) {
@@ -341,7 +348,8 @@ impl Vm {
 
     fn note(&mut self, page: u64, verb: Verb) {
         let Some(piece) = self.piece_of(page) else { return };
-        let is_block = piece.spec.backing.is_huge() || self.large.contains(&(page / block_bytes() * block_bytes()));
+        let is_large = piece.spec.backing.is_huge() || self.large.contains(&(page / block_bytes() * block_bytes()));
+        let is_block = is_large && (!self.protected || self.protected_blocks);
         let (level, size) = if is_block { (2, block_bytes()) } else { (3, page_bytes()) };
         let read_only = piece.spec.read_only;
         if read_only && verb == Verb::Touch {
@@ -362,7 +370,13 @@ impl Vm {
                 oa: None,
             },
         };
-        let entry = self.leaves.0.entry(page / size * size).or_insert(fresh);
+        if matches!(verb, Verb::Share | Verb::TouchShare | Verb::Unshare) {
+            self.leaves.split(page);
+        }
+        let entry = match self.leaves.get_mut(page) {
+            Some(entry) => entry,
+            None => self.leaves.0.entry(page / size * size).or_insert(fresh),
+        };
         match verb {
             Verb::Touch => entry.write = true,
             Verb::Call => (entry.write, entry.execute) = (true, true),

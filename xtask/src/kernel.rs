@@ -114,6 +114,8 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// The build directory.
     pub(crate) build: PathBuf,
+    /// What kind of kernel it is.
+    pub(crate) flavor: &'static Flavor,
 }
 
 /// Builds the kernel with s2dump, of the source the user asked for, or the best.
@@ -141,7 +143,7 @@ pub(crate) fn build_variant(ctx: &Ctx, variant: Variant) -> Result<Kernel> {
     let added = insert(ctx, &source, flavor, variant, &tree)?;
     let config = config(ctx, variant, flavor)?;
     let key = key(&Ingredients { config: &config, added: &added, tools: &Tools::look(ctx)? });
-    let kernel = Kernel { image: build.join("arch/arm64/boot/Image"), build: build.clone() };
+    let kernel = Kernel { image: build.join("arch/arm64/boot/Image"), build: build.clone(), flavor };
     let key_file = build.join(".s2dump-key");
     // A user's own tree may have changed anywhere: there `make` has to look.
     if source.is_ours && kernel.image.is_file() && std::fs::read_to_string(&key_file).is_ok_and(|old| old == key) {

@@ -83,7 +83,9 @@ impl Machine {
         qemu.args(["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory_mib)]);
         qemu.args(["-display", "none", "-no-reboot", "-nodefaults"]).args(&self.qemu_words);
         qemu.arg("-kernel").arg(&boot.kernel.image).arg("-initrd").arg(boot.initramfs);
-        let words = self.kernel_words.join(" ");
+        // The tests ask for what this kind of kernel can do.
+        let flavor = format!("s2dump.flavor={}", boot.kernel.flavor.name);
+        let words = [&self.kernel_words[..], &[flavor]].concat().join(" ");
         // Everything after ` -- ` goes to the guest's init, so `run` comes last.
         let line = format!("console=ttyAMA0 panic=-1 kvm-arm.mode={} {words} s2dump.run={run}", self.mode);
         qemu.arg("-append").arg(line);

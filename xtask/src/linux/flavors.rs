@@ -56,7 +56,7 @@ enum Want {
 /// All flavors, in the order in which they are tried.
 pub(crate) const FLAVORS: &[Flavor] = &[
     Flavor {
-        name: "mainline",
+        name: MAINLINE_NAME,
         about: "Linux 7.2 and later, and trees near to it",
         tells: &[
             Probe {
@@ -138,6 +138,9 @@ pub(crate) const FLAVORS: &[Flavor] = &[
         config: Some("xtask/kernel-android16-6.12.config"),
     },
 ];
+
+/// The flavor that all of `xtask test` is about.
+pub(crate) const MAINLINE_NAME: &str = "mainline";
 
 const PKVM_H: &str = "arch/arm64/kvm/hyp/include/nvhe/pkvm.h";
 const PKVM_C: &str = "arch/arm64/kvm/hyp/nvhe/pkvm.c";

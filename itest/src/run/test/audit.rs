@@ -5,7 +5,7 @@ use super::support::handle_of;
 use super::{tests, Ignored, Outcome};
 use crate::audit::Audit;
 use crate::device::{dump_request, Device};
-use crate::machine::Machine;
+use crate::machine::{Flavor, Machine};
 use crate::program::{self, exit};
 use crate::scale::at;
 use crate::script::page_bytes;
@@ -111,8 +111,10 @@ fn rmap_tells_who_has_a_page(machine: &Machine) -> Outcome {
     let facts = Device::open()?.run(&Start { op: Op::FACTS.0, target: 0, end: 0, ..dump_request(0) })?.facts;
     let text = facts.iter().find(|fact| fact.kind == FactKind::HYP_TEXT.0).context("no HYP_TEXT")?.start;
     let donated = records(Target::HOST)?;
-    // pKVM as of Linux 7.2: type 2, owner 1.
-    let hyp = donated.iter().find(|record| record.descriptor == 2 << 60 | 2).context("EL2 has no page")?.ia;
+    // Mainline: type 2, owner 1 in 3:1. Android: owner 1 in 9:2.
+    let of_frame = if machine.flavor == Flavor::Mainline { "owned" } else { "no-page" };
+    let owned_by_hyp = if machine.flavor == Flavor::Mainline { 2 << 60 | 2 } else { 1 << 2 };
+    let hyp = donated.iter().find(|record| record.descriptor == owned_by_hyp).context("EL2 has no page")?.ia;
     for (what, pa, words) in [
         (
             "shared",
@@ -124,7 +126,7 @@ fn rmap_tells_who_has_a_page(machine: &Machine) -> Outcome {
             owned,
             [format!("vm:{handle:#x}"), format!("{:#018x}", at(0x8000_8000)), "owned".into(), "host".into()],
         ),
-        ("EL2's", hyp, ["hyp".into(), "host".into(), "owner=hyp".into(), "owned".into()]),
+        ("EL2's", hyp, ["hyp".into(), "host".into(), "owner=hyp".into(), of_frame.into()]),
         ("EL2's code", text, ["hyp".into(), "host".into(), "r-x".into(), "frames".into()]),
     ] {
         let said = program::run(&["rmap", &format!("{pa:#x}")])?.ok()?;

@@ -55,7 +55,9 @@ fn unknown_handle(machine: &Machine) -> Outcome {
 fn reserved_handle(machine: &Machine) -> Outcome {
     let vmm = VmmProcess::start("protected")?;
     let target = format!("vm:{}", vmm.expected.pid);
-    refused("a VM that never ran", Device::open()?.start(&dump_request(handle_of(&vmm)?)), Errno::NODATA)?;
+    // Without a handle nothing says which VM is meant.
+    let errno = if machine.flavor.has_early_handles() { Errno::NODATA } else { Errno::NOENT };
+    refused("a VM that never ran", Device::open()?.start(&dump_request(handle_of(&vmm)?)), errno)?;
     program::run(&["dump", &target])?.fails(exit::NO_SUCH_VM, &["run"])?;
     vmm.end()?;
     check_nothing_broken(machine)

@@ -4,11 +4,12 @@
 //! Decodes with a few lines of its own, as `decode` does: nothing here is shared with the program.
 
 use super::support::{check_nothing_broken, handle_of, vm_of};
-use super::{tests, Outcome};
+use super::{tests, Ignored, Outcome};
 use crate::device::Device;
 use crate::dump::{entry_bytes, Dump, Examined};
-use crate::machine::Machine;
+use crate::machine::{Flavor, Machine};
 use crate::memory::{gives_52_bit_addresses, PageMap};
+use crate::program;
 use crate::scale::at;
 use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET, MAX_BUDGET, MIN_BUDGET};
 use s2dump_abi::ioctl::Start;
 use s2dump_abi::slot::{
-    encoding, fact_flags, frame_flags, record_flags, table_features, Fact, FactKind, FrameRecord, Record, RecordKind,
+    fact_flags, frame_flags, record_flags, table_features, Fact, FactKind, FrameRecord, Record, RecordKind,
 };
 use s2dump_abi::target::{Place, Target, PLACES};
 use s2dump_abi::version::{features, ABI_VERSION};
@@ -27,6 +28,7 @@ use zerocopy::FromZeros as _;
 tests!(On:
     words_of_the_boot,
     host_table_is_the_identity,
+    host_table_is_as_the_kernel_says,
     host_table_within_budget,
     donated_pages_are_annotated,
     el2_table_has_no_writable_code,
@@ -87,11 +89,33 @@ fn examine(frame: u64, places: &[(Target, u64)]) -> Result<Examined> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Hyp,
-    Guest { handle: u16, ipa: u64 },
+    Guest {
+        handle: u16,
+        ipa: u64,
+    },
+    /// The entry does not tell which.
+    SomeGuest,
 }
 
-fn owner(descriptor: u64) -> Result<Owner> {
+impl Owner {
+    /// The guest with `handle`, as far as this kernel tells.
+    fn guest(flavor: Flavor, handle: u16, ipa: u64) -> Self {
+        match flavor {
+            Flavor::Mainline => Self::Guest { handle, ipa },
+            Flavor::Android => Self::SomeGuest,
+        }
+    }
+}
+
+fn owner(flavor: Flavor, descriptor: u64) -> Result<Owner> {
     const DONATION: u64 = 2;
+    if flavor == Flavor::Android {
+        return match descriptor {
+            0x4 => Ok(Owner::Hyp),
+            0xc => Ok(Owner::SomeGuest),
+            _ => bail!("an owner that is none here: {descriptor:#x}"),
+        };
+    }
     ensure!(descriptor >> 60 == DONATION && descriptor & 1 == 0, "no donation: {descriptor:#x}");
     let metadata = (descriptor >> 4) & ((1 << 56) - 1);
     match (descriptor >> 1) & 7 {
@@ -101,7 +125,7 @@ fn owner(descriptor: u64) -> Result<Owner> {
     }
 }
 
-/// pKVM's states, as their numbers.
+/// pKVM's states, as mainline's numbers.
 const OWNED: u64 = 0;
 const SHARED_OWNED: u64 = 1;
 const SHARED_BORROWED: u64 = 2;
@@ -111,16 +135,32 @@ const NOPAGE: u64 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Frame {
     host: u64,
-    hyp: u64,
+    /// Not every kernel keeps it here.
+    hyp: Option<u64>,
     guests: u64,
 }
 
-fn frame(raw: u64) -> Frame {
-    Frame { host: (raw >> 24) & 0xf, hyp: (raw >> 28) & 0xf ^ 3, guests: raw >> 32 }
+fn frame(raw: u64) -> Result<Frame> {
+    /// The number of `PKVM_NOPAGE` in Android's kernel.
+    const ANDROID_NOPAGE: u64 = 8;
+    let guests = raw >> 32;
+    Ok(match (Flavor::look()?, (raw >> 24) & 0xff) {
+        (Flavor::Mainline, states) => Frame { host: states & 0xf, hyp: Some(states >> 4 ^ 3), guests },
+        (Flavor::Android, ANDROID_NOPAGE) => Frame { host: NOPAGE, hyp: None, guests },
+        (Flavor::Android, NOPAGE) => bail!("a tainted page: {raw:#x}"),
+        (Flavor::Android, host) => Frame { host, hyp: None, guests },
+    })
 }
 
 const fn state(host: u64, hyp: u64) -> Frame {
-    Frame { host, hyp, guests: 0 }
+    Frame { host, hyp: Some(hyp), guests: 0 }
+}
+
+impl Frame {
+    /// Returns whether it is so, as far as this kernel tells.
+    fn is(&self, expected: Self) -> bool {
+        *self == Self { hyp: self.hyp.and(expected.hyp), ..expected }
+    }
 }
 
 /// Returns the state of the frame at `pa`.
@@ -128,7 +168,7 @@ fn frame_at(frames: &[FrameRecord], pa: u64) -> Result<Frame> {
     let covers = |record: &&FrameRecord| (record.pa..record.pa + u64::from(record.count) * page_bytes()).contains(&pa);
     let record = frames.iter().find(covers).with_context(|| format!("no frame at {pa:#x}"))?;
     ensure!(record.flags & frame_flags::NO_STATE == 0, "no state: {record:x?}");
-    Ok(frame(record.raw))
+    frame(record.raw)
 }
 
 /// Each page that the VMM says the guest has, with its output address.
@@ -187,9 +227,10 @@ fn words_of_the_boot(machine: &Machine) -> Outcome {
 /// Checks the headers of a table of which there is one, and returns its root.
 fn check_headers(dump: &Dump, target: Target) -> Result<u64> {
     let first = dump.headers.first().context("no slot")?;
+    let encoding = Flavor::look()?.encoding();
     for header in &dump.headers {
         ensure!((header.target, header.root) == (target.0, first.root), "of another table: {header:x?}");
-        ensure!(header.encoding == encoding::PKVM_7_2 && 1 << header.page_shift == page_bytes(), "{header:x?}");
+        ensure!(header.encoding == encoding && 1 << header.page_shift == page_bytes(), "{header:x?}");
         ensure!(header.vmid == 0 && header.flags & !1 == 0, "of a guest: {header:x?}");
         ensure!((header.mair != 0) == (target == Target::HYP), "MAIR: {header:x?}");
         ensure!(header.vtcr != 0 && header.root != 0 && header.root % page_bytes() == 0, "registers: {header:x?}");
@@ -218,10 +259,11 @@ fn host_table_is_the_identity(machine: &Machine) -> Outcome {
                 }
                 RecordKind::INVALID if record.descriptor == 0 => ensure!(record.oa == 0, "{record:x?}"),
                 RecordKind::INVALID => {
-                    ensure!(record.level == 3 && record.oa == 0, "an annotation above level 3: {record:x?}");
-                    match owner(record.descriptor)? {
+                    let is_page = record.level == 3 || machine.flavor == Flavor::Android;
+                    ensure!(is_page && record.oa == 0, "an annotation above level 3: {record:x?}");
+                    match owner(machine.flavor, record.descriptor)? {
                         Owner::Hyp => hyp += record.count,
-                        Owner::Guest { .. } => guest += record.count,
+                        Owner::Guest { .. } | Owner::SomeGuest => guest += record.count,
                     }
                 }
                 kind => bail!("a record of kind {kind:?}: {record:x?}"),
@@ -235,6 +277,55 @@ fn host_table_is_the_identity(machine: &Machine) -> Outcome {
     let mut other = Start { root: named.root + 4096, ..named };
     let refused = Device::open()?.start_telling(&mut other);
     ensure!(refused == (Err(Errno::STALE), Status::VM_GONE), "of another root: {refused:?}");
+    Ok(())
+}
+
+/// Ranges of the kernel's text, each with its rights and state; a hole has none.
+fn ranges_of(text: &str) -> Result<Vec<(Range<u64>, String)>> {
+    let hex = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).with_context(|| word.to_owned());
+    let mut ranges = Vec::new();
+    for line in text.lines().skip(1) {
+        let (range, rest) = line.split_once(' ').context("a range")?;
+        let (start, end) = range.split_once('-').with_context(|| line.to_owned())?;
+        // Size and level are as tables are cut, which changes when a page is given away and comes back.
+        let words = rest.split_whitespace().skip(2).filter(|word| !["AF", "BLK"].contains(word));
+        ranges.push((hex(start)?..hex(end)?, words.collect::<Vec<_>>().join(" ")));
+    }
+    Ok(ranges)
+}
+
+/// Android's kernel has a text of the host's table, made by other code at EL2. It lacks the last range, and the pages that
+/// it lent to EL2 to make it.
+fn host_table_is_as_the_kernel_says(machine: &Machine) -> Outcome {
+    const FILE: &str = "/sys/kernel/debug/kvm/host_stage2_page_tables";
+    /// The log that the text is made from grows with the table: 87 pages were seen.
+    const MOST_LENT: u64 = 1024;
+    if machine.flavor != Flavor::Android {
+        return Err(Ignored("this kernel has no text of the host's table".into()).into());
+    }
+    let _guest = VmmProcess::start("protected touch:64")?;
+    let file = std::fs::read_to_string(FILE)?;
+    let text = program::run(&["dump", "host", "--format", machine.flavor.ptdump_format()])?.ok()?;
+    let (theirs, ours) = (ranges_of(&file)?, ranges_of(&text)?);
+    let (mut lent, mut same) = (0, 0);
+    for (range, rights) in &theirs {
+        for (other, others) in &ours {
+            let both = range.start.max(other.start)..range.end.min(other.end);
+            let bytes = both.end.saturating_sub(both.start);
+            if bytes == 0 || !machine.is_ram(both.start) {
+                continue;
+            } else if rights == others {
+                same += bytes;
+            } else {
+                ensure!(rights.is_empty(), "{both:x?}: the kernel says {rights:?}, we say {others:?}");
+                lent += bytes / page_bytes();
+            }
+        }
+    }
+    let memory: u64 = machine.ram.iter().map(|range| range.end - range.start).sum();
+    println!("  {} ranges of theirs, {} of ours; {lent} pages lent", theirs.len(), ours.len());
+    ensure!(lent <= MOST_LENT, "{lent} pages are holes for the kernel, and not for us");
+    ensure!(same + lent * page_bytes() >= memory / 10 * 9, "only {same:#x} bytes of {memory:#x} are compared");
     Ok(())
 }
 
@@ -265,7 +356,7 @@ fn frames_within_budget(machine: &Machine) -> Outcome {
 }
 
 /// The host's table says of each page of a protected guest whose it is, and at which input address.
-fn donated_pages_are_annotated(_: &Machine) -> Outcome {
+fn donated_pages_are_annotated(machine: &Machine) -> Outcome {
     let mut vmm = VmmProcess::start("protected --physical touch:16 touch:0x80300000+2")?;
     let handle = handle_of(&vmm)?;
     let walk_to = |pa: u64| -> Result<Record> {
@@ -275,7 +366,10 @@ fn donated_pages_are_annotated(_: &Machine) -> Outcome {
     for (ipa, pa) in pages_of(&vmm)? {
         let entry = walk_to(pa)?;
         ensure!(RecordKind(entry.kind) == RecordKind::INVALID && entry.level == 3, "{ipa:#x}: {entry:x?}");
-        ensure!(owner(entry.descriptor)? == Owner::Guest { handle, ipa }, "{ipa:#x}: {entry:x?}");
+        ensure!(
+            owner(machine.flavor, entry.descriptor)? == Owner::guest(machine.flavor, handle, ipa),
+            "{ipa:#x}: {entry:x?}"
+        );
     }
     // Shared back, it is the host's to use again, without a note.
     vmm.steps("share:0x80004000+1")?;
@@ -307,7 +401,9 @@ fn el2_table_has_no_writable_code(machine: &Machine) -> Outcome {
                     let inherited = record.flags & record_flags::INHERITED;
                     ensure!(inherited == 0, "pKVM sets no rights in tables: {record:x?}");
                     // With E2H both ELs have a bit each, and EL2 is the privileged one.
-                    let (writes, executes) = (!bit(7), !bit(if hvhe { 53 } else { 54 }));
+                    // Android's kernel sets that of EL0 alone, and relies on SCTLR_EL2.WXN.
+                    let xn = if hvhe && machine.flavor == Flavor::Mainline { 53 } else { 54 };
+                    let (writes, executes) = (!bit(7), !bit(xn));
                     ensure!(!(writes && executes), "writable and executable: {record:x?}");
                     let size = u64::from(record.count) * entry_bytes(record.level).context("level")?;
                     *(if executes { &mut code } else { &mut data }) += size;
@@ -389,7 +485,7 @@ fn frames_of_known_pages(_: &Machine) -> Outcome {
     let frames = run_on(&device, &all_frames())?.frames;
     let check = |what: &str, pa: u64, expected: Frame| {
         let found = frame_at(&frames, pa).with_context(|| what.to_owned())?;
-        ensure!(found == expected, "{what} at {pa:#x}: {found:?} instead of {expected:?}");
+        ensure!(found.is(expected), "{what} at {pa:#x}: {found:?} instead of {expected:?}");
         Ok(())
     };
     for (ipa, pa) in pages_of(&protected)? {
@@ -412,7 +508,7 @@ fn frames_of_known_pages(_: &Machine) -> Outcome {
         for pa in (fact.start..fact.start + fact.size).step_by(page_bytes() as usize) {
             let found = frame_at(&frames, pa)?;
             let may_be = [state(OWNED, NOPAGE), state(SHARED_OWNED, SHARED_BORROWED)];
-            ensure!(may_be.contains(&found), "a slot at {pa:#x}: {found:?}");
+            ensure!(may_be.iter().any(|may_be| found.is(*may_be)), "a slot at {pa:#x}: {found:?}");
         }
     }
     for fact in facts_of(&facts, FactKind::HYP_TEXT) {
@@ -439,18 +535,19 @@ fn examine_one_page_everywhere(machine: &Machine) -> Outcome {
         ensure!(roots[..2] == [host_root, vm.root], "roots {roots:x?}: of others");
         ensure!(examined.places.iter().all(|(place, walk)| place.count == 0 && !walk.is_empty()), "{examined:x?}");
         let last = |n: usize| examined.places[n].1.last().copied().context("no entry");
-        Ok((frame(examined.frame.context("no state")?), last(0)?, last(1)?))
+        Ok((frame(examined.frame.context("no state")?)?, last(0)?, last(1)?))
     };
     for (ipa, pa) in pages_of(&vmm)? {
         let (of_frame, of_host, of_guest) = look(ipa, pa)?;
-        ensure!(of_frame == state(NOPAGE, NOPAGE), "{pa:#x}: {of_frame:?}");
-        ensure!(owner(of_host.descriptor)? == Owner::Guest { handle: vm.handle, ipa }, "{pa:#x}: {of_host:x?}");
+        ensure!(of_frame.is(state(NOPAGE, NOPAGE)), "{pa:#x}: {of_frame:?}");
+        let wanted = Owner::guest(machine.flavor, vm.handle, ipa);
+        ensure!(owner(machine.flavor, of_host.descriptor)? == wanted, "{pa:#x}: {of_host:x?}");
         ensure!((of_guest.kind, of_guest.oa) == (RecordKind::LEAF.0, pa), "{ipa:#x}: {of_guest:x?}");
     }
     vmm.steps("share:1")?;
     let (ipa, pa) = pages_of(&vmm)?.into_iter().find(|(ipa, _)| *ipa == 0x8000_0000).context("no such page")?;
     let (of_frame, of_host, of_guest) = look(ipa, pa)?;
-    ensure!(of_frame == state(SHARED_BORROWED, NOPAGE), "shared: {of_frame:?}");
+    ensure!(of_frame.is(state(SHARED_BORROWED, NOPAGE)), "shared: {of_frame:?}");
     ensure!(of_host.kind == RecordKind::LEAF.0 || of_host.descriptor == 0, "shared: {of_host:x?}");
     ensure!((of_guest.oa, (of_guest.descriptor >> 55) & 3) == (pa, SHARED_OWNED), "shared: {of_guest:x?}");
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! For each state a VM can be in: the table holds what the VMM did, nothing less, nothing more.
 
-use super::support::{check_leaves, handle_of, vm_of};
+use super::support::{check_leaves, handle_of, needs_poison, vm_of};
 use super::{tests, Outcome};
 use crate::device::{dump_request, Device, StartRefused};
 use crate::machine::Machine;
@@ -16,6 +16,7 @@ tests!(On:
     protected_unshared,
     protected_poisoned,
     protected_high_addresses,
+    protected_large_pages,
     protected_two_vcpus,
     ordinary_pages,
     ordinary_blocks,
@@ -52,6 +53,7 @@ fn protected_unshared(machine: &Machine) -> Outcome {
 }
 
 fn protected_poisoned(machine: &Machine) -> Outcome {
+    needs_poison(machine)?;
     // Of the last two pages one is shared: the host may read that, and nothing is poisoned.
     let steps = "touch:16 poison:0x80004000+2 share:0x80008000+1 poison:0x80007000+2";
     let vmm = VmmProcess::start(&format!("protected --physical {steps}"))?;
@@ -69,6 +71,19 @@ fn protected_high_addresses(machine: &Machine) -> Outcome {
     let half = 1_u64 << (bits - 1);
     let steps = format!("touch:4 touch:{:#x}+1 share:{:#x}+1 touch:{half:#x}+2", top + 0xf000, top + 0xf000);
     starts_as(machine, &format!("protected --physical --mem {top:#x}+64K --mem {half:#x}+64K {steps}"))
+}
+
+/// Blocks, or pages, as the kernel has it; and a block of which the guest shares a page, so that it becomes pages.
+fn protected_large_pages(machine: &Machine) -> Outcome {
+    let memory = "--mem 0x80000000+8M,thp --mem 0x90000000+1M";
+    let steps = "large:2048 touch:3*512 touch:0x80600000+4 touch:0x90000000+3";
+    let mut vmm = VmmProcess::start(&format!("protected --physical {memory} {steps}"))?;
+    check_leaves(machine, &vmm)?;
+    vmm.steps("share:0x80200000+1 share:0x80405000+3")?;
+    check_leaves(machine, &vmm)?;
+    vmm.steps("unshare:0x80405000+2")?;
+    check_leaves(machine, &vmm)?;
+    vmm.end()
 }
 
 fn protected_two_vcpus(machine: &Machine) -> Outcome {
@@ -116,12 +131,16 @@ fn ordinary_two_with_the_same_memory(machine: &Machine) -> Outcome {
 fn never_run(machine: &Machine) -> Outcome {
     let mut vmm = VmmProcess::start("protected --physical")?;
     let vm = vm_of(vmm.expected.pid)?;
-    ensure!(vm.handle != 0 && vm.flags & vm_flags::CREATED == 0, "listed as {vm:x?}");
+    let early = machine.flavor.has_early_handles();
+    ensure!((vm.handle != 0) == early && vm.flags & vm_flags::CREATED == 0, "listed as {vm:x?}");
     let refused = Device::open()?.start(&dump_request(vm.handle));
-    ensure!(refused == Err(Errno::NODATA), "dump of a VM that never ran: {refused:?}");
+    // Without a handle nothing says which VM is meant.
+    let wanted = if early { Errno::NODATA } else { Errno::NOENT };
+    ensure!(refused == Err(wanted), "dump of a VM that never ran: {refused:?}");
     vmm.steps("touch:1")?;
     let ran = vm_of(vmm.expected.pid)?;
-    ensure!(ran.handle == vm.handle && ran.flags & vm_flags::CREATED != 0, "after running listed as {ran:x?}");
+    ensure!(ran.handle != 0 && (ran.handle == vm.handle || !early), "after running listed as {ran:x?}");
+    ensure!(ran.flags & vm_flags::CREATED != 0, "after running listed as {ran:x?}");
     check_leaves(machine, &vmm)?;
     vmm.end()
 }

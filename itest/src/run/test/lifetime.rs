@@ -2,7 +2,7 @@
 //! Ends in the middle: of the VM, of the dumper, of sessions by the thousand. Nothing leaks, nothing warns.
 
 use super::ndjson::Printed;
-use super::support::{check_nothing_broken, handle_of};
+use super::support::{check_nothing_broken, end_without_process, handle_of, needs_dying};
 use super::{tests, Outcome};
 use crate::device::{dump_request, slot_bytes, Device};
 use crate::machine::{unaccounted_kib, Machine};
@@ -58,7 +58,7 @@ fn vm_destroyed_mid_dump(machine: &Machine) -> Outcome {
     let filled = device.advance(0)?.filled;
     vmm.end()?;
     let status = rest_of_dump(&device, filled)?;
-    ensure!(status == Status::VM_DYING, "ended with {status:?}");
+    ensure!(status == end_without_process(machine), "ended with {status:?}");
     check_nothing_broken(machine)
 }
 
@@ -72,7 +72,7 @@ fn vm_replaced_mid_dump(machine: &Machine) -> Outcome {
     let other = VmmProcess::start("ordinary touch:4")?;
     ensure!(handle_of(&other)? != handle, "the handle of a VM that is being dumped was given to another");
     let status = rest_of_dump(&device, filled)?;
-    ensure!(status == Status::VM_DYING, "one dump of two VMs: ended with {status:?}");
+    ensure!(status == end_without_process(machine), "one dump of two VMs: ended with {status:?}");
     other.end()?;
     check_nothing_broken(machine)
 }
@@ -84,6 +84,7 @@ fn stuck_dump(vmm: &VmmProcess) -> Result<Stuck> {
 }
 
 fn program_tells_of_a_vm_destroyed_mid_dump(machine: &Machine) -> Outcome {
+    needs_dying(machine)?;
     let vmm = checkered()?;
     let stuck = stuck_dump(&vmm)?;
     vmm.end()?;

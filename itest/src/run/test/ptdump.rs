@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel's own text: debugfs under pKVM, `--format ptdump`, and what the stock kernel prints without pKVM.
 
+use super::support::needs_poison;
 use super::{tests, Ignored, Outcome};
-use crate::machine::Machine;
+use crate::machine::{Flavor, Machine};
 use crate::program;
 use crate::scale::at;
 use crate::script::page_bytes;
@@ -36,18 +37,19 @@ const STOCK_TEXTS: [(u64, u32, &str); 7] = [
     (64, 52, include_str!("../../../goldens/stock-64k-52.ptdump.txt")),
 ];
 
-fn first_difference(one: &str, two: &str) -> String {
+pub(super) fn first_difference(one: &str, two: &str) -> String {
     let differing = one.lines().zip(two.lines()).find(|(a, b)| a != b);
     format!("{} and {} lines, first difference: {differing:?}", one.lines().count(), two.lines().count())
 }
 
-fn equal(arguments: &str) -> Outcome {
+fn equal(machine: &Machine, arguments: &str) -> Outcome {
     let vmm = VmmProcess::start(arguments)?;
     let file = vmm.debugfs("stage2_page_tables")?;
     ensure!(file.starts_with("---[ Guest IPA ]---\n") && file.lines().count() > 3, "the file is {file:?}");
     let target = format!("vm:{}", vmm.expected.pid);
     for budget in ["61", "4096"] {
-        let text = program::run(&["dump", &target, "--format", "ptdump", "--budget", budget])?.ok()?;
+        let text =
+            program::run(&["dump", &target, "--format", machine.flavor.ptdump_format(), "--budget", budget])?.ok()?;
         ensure!(text == file, "budget {budget}: program and file differ: {}", first_difference(&text, &file));
     }
     let again = vmm.debugfs("stage2_page_tables")?;
@@ -55,16 +57,17 @@ fn equal(arguments: &str) -> Outcome {
     vmm.end()
 }
 
-fn ptdump_equals_debugfs_protected(_: &Machine) -> Outcome {
+fn ptdump_equals_debugfs_protected(machine: &Machine) -> Outcome {
     let steps = "touch:16 share:4 touch:0x801ff000+2 poison:0x80008000+2 touch:0x80400000+512 touch:0x83fff000+1";
-    equal(&format!("protected {steps}"))
+    equal(machine, &format!("protected {steps}"))
 }
 
-fn ptdump_equals_debugfs_ordinary(_: &Machine) -> Outcome {
-    equal(STOCK_GUEST)
+fn ptdump_equals_debugfs_ordinary(machine: &Machine) -> Outcome {
+    equal(machine, STOCK_GUEST)
 }
 
-fn debugfs_shows_no_false_rights(_: &Machine) -> Outcome {
+fn debugfs_shows_no_false_rights(machine: &Machine) -> Outcome {
+    needs_poison(machine)?;
     let vmm = VmmProcess::start("protected touch:8 poison:0x80002000+4")?;
     let file = vmm.debugfs("stage2_page_tables")?;
     let poisoned = format!("{:#018x}-{:#018x}", at(0x8000_2000), at(0x8000_6000));
@@ -105,10 +108,19 @@ fn debugfs_of_a_vm_that_never_ran(_: &Machine) -> Outcome {
     vmm.end()
 }
 
-fn debugfs_equals_the_stock_text_without_pkvm(_: &Machine) -> Outcome {
+fn debugfs_equals_the_stock_text_without_pkvm(machine: &Machine) -> Outcome {
+    needs_stock_text(machine)?;
     let vmm = VmmProcess::start(STOCK_GUEST)?;
     equals_stock_text(&vmm)?;
     vmm.end()
+}
+
+/// Ignores a test where the kernel's text has other columns.
+pub(super) fn needs_stock_text(machine: &Machine) -> Outcome {
+    match machine.flavor {
+        Flavor::Mainline => Ok(()),
+        Flavor::Android => Err(Ignored("the stock text is mainline's".into()).into()),
+    }
 }
 
 /// Checks a [`STOCK_GUEST`].

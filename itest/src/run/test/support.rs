@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What most tests do: find the VM, dump it, compare with what the VMM said.
 
+use super::Ignored;
 use crate::decode;
 use crate::device::{dump_request, Device};
 use crate::dump::Dump;
@@ -120,6 +121,30 @@ fn check_output_addresses(machine: &Machine, expected: &Expected, leaves: &LeafM
         ensure!(seen.insert(oa) || !expected.protected, "{oa:#x} is mapped twice");
     }
     Ok(())
+}
+
+/// Ignores a test where there are no poisoned pages.
+pub(super) fn needs_poison(machine: &Machine) -> Result<()> {
+    match machine.flavor.poisons() {
+        true => Ok(()),
+        false => Err(Ignored("this kernel poisons no pages".into()).into()),
+    }
+}
+
+/// Ignores a test of a VM that dies while somebody holds it, where none does.
+pub(super) fn needs_dying(machine: &Machine) -> Result<()> {
+    match machine.flavor.lives_while_held() {
+        false => Ok(()),
+        true => Err(Ignored("in this kernel a VM that is held does not die".into()).into()),
+    }
+}
+
+/// Returns how a dump ends whose VM's process has ended: the dump holds the VM.
+pub(super) fn end_without_process(machine: &Machine) -> Status {
+    match machine.flavor.lives_while_held() {
+        false => Status::VM_DYING,
+        true => Status::OK,
+    }
 }
 
 /// Checks that all still works: a fresh VM, its dump, its end.
