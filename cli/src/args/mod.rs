@@ -9,10 +9,10 @@ pub(crate) mod rows;
 pub(crate) mod watch;
 
 use crate::filter::{FRAME_STATES, STATES, TABLE};
-use crate::numbers::{self, parse_number, parse_range, AddressRange};
+use crate::numbers::{self, parse_range, AddressRange};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rows::{Filters, Rows};
-use s2dump_abi::target::{END_HANDLE, FIRST_HANDLE};
+use s2dump_abi::target::{Target, END_HANDLE, FIRST_HANDLE};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -107,12 +107,12 @@ pub(crate) struct List {
 #[derive(Args, Debug)]
 #[command(after_help = DUMP_HELP)]
 pub(crate) struct Dump {
-    /// The table: host, hyp (EL2's own), or of a VM vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name);
-    /// all for one after the other.
+    /// The table: host, hyp (EL2's own), or of a VM 0x1000 (pKVM handle), 4242 (pid) or 4242-11 (debugfs name), each with or
+    /// without vm: before it; all for one after the other. Without one, that of the only VM.
     ///
     /// hyp shows how EL2 lays out its memory, so the kernel must have been booted with kvm-arm.s2dump=on,hyp.
     ///
-    /// The table may be left out with -i if the capture holds one table. It does not go with --ram.
+    /// With -i, also the only table of a capture may be left out. A table does not go with --ram.
     pub(crate) target: Option<Selector>,
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
@@ -305,16 +305,16 @@ const STEPS_SUMMARY: &str = "Leave out the steps: only where the address goes";
 
 /// Arguments of `walk`.
 #[derive(Args, Debug)]
-#[command(after_help = WALK_HELP, allow_missing_positional = true)]
+#[command(after_help = WALK_HELP)]
 #[command(mut_arg("states", |arg| rows::states(arg, &[&[TABLE], &STATES], OF_STEPS)))]
 #[command(mut_arg("summary", |arg| arg.help(STEPS_SUMMARY)))]
 pub(crate) struct Walk {
-    /// The table: host, hyp, or of a VM vm:0x1000 (pKVM handle), vm:4242 (pid) or vm:4242-11 (debugfs name). It does not
-    /// go with --ram.
-    pub(crate) target: Option<Selector>,
-    /// The input address: 0x8000_0000 or 2G; see `s2dump --help`.
-    #[arg(value_parser = parse_number, required = true)]
-    pub(crate) address: u64,
+    /// The table, as for dump, and input addresses: 0x8000_0000 or 2G; see `s2dump --help`.
+    ///
+    /// The table may be left out as for dump, and does not go with --ram. A first word that is a number names a table if another
+    /// word follows, and it is a handle or has no more than decimal digits.
+    #[arg(required = true, value_name = "[TARGET] ADDRESS")]
+    pub(crate) words: Vec<String>,
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
@@ -359,6 +359,8 @@ pub(crate) enum Selector {
     Hyp,
     /// All tables there are.
     All,
+    /// The table of the only VM, when no name is typed.
+    Only,
     /// pKVM handle: 0x...
     Handle(u16),
     /// Process that made the VM: decimal.
@@ -367,12 +369,24 @@ pub(crate) enum Selector {
     Id(String),
 }
 
+impl Selector {
+    /// Returns the name of `target`.
+    pub(crate) fn of(target: Target) -> Self {
+        match target.guest_handle() {
+            Some(handle) => Self::Handle(handle),
+            None if target == Target::HYP => Self::Hyp,
+            None => Self::Host,
+        }
+    }
+}
+
 impl std::fmt::Display for Selector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Host => f.write_str("host"),
             Self::Hyp => f.write_str("hyp"),
             Self::All => f.write_str("all"),
+            Self::Only => f.write_str("the only VM"),
             Self::Handle(handle) => write!(f, "vm:{handle:#x}"),
             Self::Pid(pid) => write!(f, "vm:{pid}"),
             Self::Id(id) => write!(f, "vm:{id}"),
@@ -384,7 +398,7 @@ impl std::fmt::Display for Selector {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SelectorError {
     /// No table has such a name.
-    #[error("a target is host, hyp, all, vm:0x1000 (handle), vm:4242 (pid) or vm:4242-11 (debugfs name)")]
+    #[error("a target is host, hyp, all, or of a VM 0x1000 (handle), 4242 (pid) or 4242-11 (debugfs name)")]
     NotATarget,
     /// Not a number of 16 bits.
     #[error("`{0}` is not a pKVM handle ({first:#x} to {last:#x})", first = FIRST_HANDLE, last = END_HANDLE - 1)]
@@ -401,7 +415,7 @@ impl FromStr for Selector {
             "all" => return Ok(Self::All),
             _ => {}
         }
-        let name = text.strip_prefix("vm:").ok_or(SelectorError::NotATarget)?;
+        let name = text.strip_prefix("vm:").unwrap_or(text);
         if let Some(hex) = name.strip_prefix("0x") {
             return match u16::from_str_radix(hex, 16) {
                 Ok(handle) if !hex.starts_with('+') => Ok(Self::Handle(handle)),
@@ -441,12 +455,13 @@ mod tests {
         for (text, selector) in cases {
             assert_eq!(text.parse(), Ok(selector.clone()));
             assert_eq!(selector.to_string(), text);
+            assert_eq!(text.trim_start_matches("vm:").parse(), Ok(selector), "the prefix may be left out: {text}");
         }
     }
 
     #[test]
     fn bad_selectors() {
-        for text in ["", "0x1000", "vm:", "vm:x", "vm:+5", "vm:guest-a", "Host", "host:", "el2"] {
+        for text in ["", "x1000", "vm:vm:1", "vm:", "vm:x", "vm:+5", "vm:guest-a", "Host", "host:", "el2"] {
             assert_eq!(text.parse::<Selector>(), Err(SelectorError::NotATarget), "{text}");
         }
         for text in ["vm:0x", "vm:0x10000", "vm:0x+1", "vm:0xzz"] {

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub(crate) enum Input {
     /// The device, the VM of this name.
     Device(Selector),
-    /// A capture, the VM of this name or the only one.
+    /// A capture, the table of this name, of the only VM, or the only one.
     Capture(PathBuf, Option<Selector>),
     /// An image of memory.
     Image(ImagePlan),
@@ -51,13 +51,8 @@ impl Input {
         }
     }
 
-    /// Decides where the table that `verb` is about comes from.
-    pub(crate) fn new(
-        target: Option<Selector>,
-        capture: Option<PathBuf>,
-        image: Image,
-        verb: &str,
-    ) -> Result<Self, Failure> {
+    /// Decides where the table comes from.
+    pub(crate) fn new(target: Option<Selector>, capture: Option<PathBuf>, image: Image) -> Result<Self, Failure> {
         if let Some(image) = ImagePlan::new(image)? {
             return match (capture, target) {
                 (Some(_), _) => Err(usage("--ram FILE and -i FILE do not go together")),
@@ -70,10 +65,7 @@ impl Input {
         }
         match (capture, target) {
             (Some(path), target) => Ok(Self::Capture(path, target)),
-            (None, Some(target)) => Ok(Self::Device(target)),
-            (None, None) => {
-                Err(usage(format_args!("name a table to {verb}")).hint("host, hyp, or a VM; see `s2dump list`"))
-            }
+            (None, target) => Ok(Self::Device(target.unwrap_or(Selector::Only))),
         }
     }
 }

@@ -30,7 +30,7 @@ impl RmapPlan {
     /// Decides what `rmap` asks for.
     pub(super) fn new(rmap: Rmap) -> Result<Self, Failure> {
         let all = rmap.image.ram.is_empty().then_some(Selector::All);
-        let input = Input::new(all, rmap.input, rmap.image, "look in")?;
+        let input = Input::new(all, rmap.input, rmap.image)?;
         Ok(Self { span: rmap.span, input, wanted: rmap.rows.into(), json: rmap.json })
     }
 }

@@ -21,7 +21,8 @@ use crate::format::ptdump::{Dialect, Ptdump};
 use crate::format::stat::Stat;
 use crate::format::table::TableFormat;
 use crate::format::Format;
-use crate::numbers::AddressRange;
+use crate::numbers::{parse_number, AddressRange};
+use s2dump_abi::target::{END_HANDLE, FIRST_HANDLE};
 use std::path::PathBuf;
 
 /// What to do.
@@ -142,12 +143,49 @@ impl FramesPlan {
 pub(crate) struct WalkPlan {
     /// Which table.
     pub(crate) input: Input,
-    /// Which address.
-    pub(crate) address: u64,
+    /// Which addresses, one at least.
+    pub(crate) addresses: Vec<u64>,
     /// Which steps.
     pub(crate) wanted: Wanted,
     /// As JSON.
     pub(crate) json: bool,
+}
+
+impl WalkPlan {
+    fn new(walk: args::Walk) -> Result<Self, Failure> {
+        let mut words = walk.words;
+        let target = match words.first().filter(|word| is_target(word, words.len(), !walk.image.ram.is_empty())) {
+            Some(word) => {
+                let target = word.parse().map_err(|error| Failure::new(ExitCode::UsageOrIo, error))?;
+                words.remove(0);
+                Some(target)
+            }
+            None => None,
+        };
+        if words.is_empty() {
+            return Err(Failure::new(ExitCode::UsageOrIo, "name an input address to walk to").hint("0x8000_0000 or 2G"));
+        }
+        let address = |word: &String| parse_number(word).map_err(|error| Failure::new(ExitCode::UsageOrIo, error));
+        let addresses = words.iter().map(address).collect::<Result<_, Failure>>()?;
+        let input = Input::new(target, walk.input, walk.image)?;
+        Ok(Self { input, addresses, wanted: walk.rows.into(), json: walk.json })
+    }
+}
+
+/// Returns whether the first of `words` of a walk is the name of a table. A number can be either, and is a name only if an
+/// address follows and it looks like a handle or a pid, neither of which an image has.
+fn is_target(word: &str, words: usize, is_image: bool) -> bool {
+    let is_number = word.starts_with(|c: char| c.is_ascii_digit()) && !word.contains('-');
+    let is_name = match word.strip_prefix("0x").map(|hex| u16::from_str_radix(hex, 16)) {
+        Some(handle) => handle.is_ok_and(|handle| (FIRST_HANDLE..END_HANDLE).contains(&handle)),
+        None => word.chars().all(|c| c.is_ascii_digit()),
+    };
+    if is_number {
+        words > 1 && is_name && !is_image
+    } else {
+        // What begins like no number and is no name is told to be no number.
+        word.parse::<Selector>().is_ok() || word.starts_with("vm:")
+    }
 }
 
 /// How to dump.
@@ -223,11 +261,7 @@ impl Plan {
             Verb::List(list) => Self::List { input: list.input, json: list.json, headings: !list.no_headings },
             Verb::Dump(dump) => Self::Dump(DumpPlan::new(dump, cli.color)?),
             Verb::Stat(stat) => Self::Dump(DumpPlan::of_stat(stat, cli.color)?),
-            Verb::Walk(walk) => {
-                let input = Input::new(walk.target, walk.input, walk.image, "walk")?;
-                let wanted = walk.rows.into();
-                Self::Walk(WalkPlan { input, address: walk.address, wanted, json: walk.json })
-            }
+            Verb::Walk(walk) => Self::Walk(WalkPlan::new(walk)?),
             Verb::Frames(frames) => Self::Frames(FramesPlan::new(frames)?),
             Verb::Rmap(rmap) => Self::Rmap(RmapPlan::new(rmap)?),
             Verb::Report(report) => Self::Report(ReportPlan::new(report)),
@@ -270,7 +304,7 @@ impl DumpPlan {
         }
         let target = stat.target.or(stat.image.ram.is_empty().then_some(Selector::All));
         Ok(Self {
-            input: Input::new(target, stat.input, stat.image, "add up")?,
+            input: Input::new(target, stat.input, stat.image)?,
             range: stat.range.unwrap_or(AddressRange::ALL),
             exact: true,
             verify: false,
@@ -298,7 +332,7 @@ impl DumpPlan {
                 return usage(&format!("{name} asks EL2: it does not go with {instead}"));
             }
         }
-        let input = Input::new(dump.target, dump.input, dump.image, "dump")?;
+        let input = Input::new(dump.target, dump.input, dump.image)?;
         if dump.atomic && dump.budget.is_some() {
             return usage("--atomic is one call of its own size: it does not go with --budget");
         }

@@ -6,7 +6,7 @@ use super::support::*;
 use super::{run_with, run_without_device, Ran, TempFile};
 use crate::exit_code::ExitCode;
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
-use s2dump_abi::slot::{encoding, slot_flags, RecordKind, SlotHeader, SlotKind, VmRecord};
+use s2dump_abi::slot::{encoding, slot_flags, vm_flags, RecordKind, SlotHeader, SlotKind, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::{features, AbiVersion};
 
@@ -484,6 +484,31 @@ fn walk_of_a_dying_vm_says_so() {
         assert!(ran.err.contains("INCOMPLETE"), "{}", ran.err);
         assert!(run(&script, "walk vm:0x1000 0 --json").out.contains("\"dying\":true"));
     }
+}
+
+/// Without a name the only VM is meant; of several, all are told, because they are what could be typed.
+#[test]
+fn without_a_name_the_only_vm_is_meant() {
+    let ran = |vms: &[VmRecord], command: &str| {
+        let mut list = Capture::default();
+        list.list(vms);
+        run(&Script::new(list, exact(1)), command)
+    };
+    let created = vm_flags::CREATED;
+    let (first, second, idle) = (vm(0x1000, "7-1", created), vm(0x1001, "8-1", created), vm(0x1002, "9-1", 0));
+    for command in ["dump", "dump 0x1000", "dump 7", "dump 7-1", "dump vm:7"] {
+        let ran = ran(&[first, idle], command);
+        assert!(ran.code == ExitCode::Ok && ran.out.starts_with("# vm:0x1000 "), "{command}: {} {}", ran.out, ran.err);
+    }
+    let several = ran(&[first, second, idle], "dump");
+    assert_eq!((several.code, several.out.as_str()), (ExitCode::UsageOrIo, ""));
+    let told: Vec<&str> = several.err.lines().map(str::trim_start).collect();
+    assert_eq!(told.len(), 5, "{}", several.err);
+    assert_eq!(told[0], "s2dump: name a VM: there are 2");
+    assert!(told[2].starts_with("VM ") && told[4].starts_with("vm:0x1001 "), "{}", several.err);
+    assert_eq!(ran(&[], "dump").code, ExitCode::NoSuchVm);
+    let never_ran = ran(&[idle], "walk 0x1000");
+    assert!(never_ran.code == ExitCode::NoSuchVm && never_ran.err.contains("never ran"), "{}", never_ran.err);
 }
 
 #[test]

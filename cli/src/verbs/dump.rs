@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
-use super::identity::{is_as_listed, listed_table, listed_tables};
+use super::identity::{is_as_listed, listed_table, listed_tables, only_table};
 use super::pass::{Known, Pass};
-use super::{add_named, address_in, list_for, list_vms, open_image, outside_space, read_facts, target_names};
-use super::{Context, Stop, MOST_NAMED};
+use super::{address_in, list_for, list_vms, open_image, outside_space, read_facts, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -15,9 +14,8 @@ use crate::plan::input::{ImagePlan, Input};
 use crate::plan::DumpPlan;
 use crate::reader::{Event, Reader};
 use crate::source::device::{Device, Query};
-use crate::source::{SlotSource, SourceError};
+use crate::source::SourceError;
 use s2dump_abi::hypercall::{DumpFlags, Status};
-use s2dump_abi::target::Target;
 use s2dump_abi::version::features;
 use s2dump_vmsa::Ipa;
 use std::path::Path;
@@ -163,10 +161,10 @@ fn from_device(
     writer: &mut dyn Format,
     context: &mut Context<'_>,
 ) -> Result<(Trailer, Option<Failure>), Stop> {
-    let name = selector.to_string();
-    let fail = |error: SourceError| error.into_failure(&name);
     let vms = list_for(selector, device)?;
     let (table, vm) = listed_table(selector, &vms)?;
+    let name = target_name(table.target);
+    let fail = |error: SourceError| error.into_failure(&name);
     // Facts tell which addresses are what they are by themselves; a guest's are its own.
     let facts = if vm.is_none() { read_facts(device)? } else { Vec::new() };
     let flag = |wanted: bool, flag: DumpFlags| if wanted { flag } else { DumpFlags::default() };
@@ -245,12 +243,9 @@ fn from_file(
 ) -> Result<Trailer, Stop> {
     let fail = |error: SourceError| error.into_failure("capture");
     let mut source = (context.open_capture)(path).map_err(fail)?;
-    if target.is_none() {
-        let targets = source.preview(|source| targets(&mut Reader::new(source))).map_err(fail)?;
-        only_table(source.name(), &targets)?;
-    }
+    let only = if target.is_none() { only_table(&mut source)? } else { None };
     let mut pass = Pass::new(plan, writer, None).named(target);
-    let trailer = pass.run(&mut Reader::new(source), None, context)?;
+    let trailer = pass.run(&mut Reader::new(source), only, context)?;
     pass.end(&trailer, context)?;
     Ok(trailer)
 }
@@ -281,31 +276,4 @@ fn from_image(
     *is_no_table = pass.is_no_table();
     pass.end(&trailer, context)?;
     Ok(trailer)
-}
-
-/// Returns which tables a capture holds.
-fn targets<S: SlotSource>(reader: &mut Reader<S>) -> Vec<Target> {
-    let mut targets: Vec<Target> = Vec::new();
-    // Damage ends the search here; the pass that follows tells it.
-    while let Ok(Some(event)) = reader.next_event() {
-        while reader.next_issue().is_some() {}
-        if let Event::Dump(table) = event {
-            add_named(&mut targets, table.target);
-        }
-        // Enough to see what is in it.
-        if targets.len() == MOST_NAMED {
-            break;
-        }
-    }
-    targets
-}
-
-/// Checks that a capture does not hold several tables.
-fn only_table(name: &str, targets: &[Target]) -> Result<(), Failure> {
-    if targets.len() < 2 {
-        return Ok(());
-    }
-    let names = target_names(targets);
-    let failure = Failure::new(ExitCode::UsageOrIo, format_args!("{name} holds several tables: {names}"));
-    Err(failure.hint("name one of them"))
 }

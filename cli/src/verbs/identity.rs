@@ -2,13 +2,16 @@
 //! Which table is meant, and whether a capture has it. A handle alone does not say: EL2 gives it to another VM once its VM
 //! is gone. The root that a list tells does.
 
-use super::resolve;
+use super::{add_named, has_table, resolve, target_names, MOST_NAMED};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::model::TableFacts;
+use crate::model::{target_name, TableFacts};
+use crate::reader::{Event, Reader};
+use crate::source::file::FileSource;
+use crate::source::SlotSource;
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{vm_flags, VmRecord};
+use s2dump_abi::slot::{SlotKind, VmRecord};
 use s2dump_abi::target::{Identity, Target};
 
 /// Returns the table that `selector` names, of a VM among `vms`, a list of the device, and that VM. The host and EL2 have one
@@ -23,9 +26,9 @@ pub(super) fn listed_table(selector: &Selector, vms: &[VmRecord]) -> Result<(Ide
     if target == Target::HOST || target == Target::HYP {
         return Ok((Identity { target, root: 0 }, None));
     }
-    let name = selector.to_string();
-    let vm = vm.ok_or_else(|| Failure::from_status(Status::NO_SUCH_VM, &name))?;
-    if vm.flags & vm_flags::CREATED == 0 {
+    let name = target_name(target);
+    let vm = vm.ok_or_else(|| Failure::from_status(Status::NO_SUCH_VM, &selector.to_string()))?;
+    if !has_table(&vm) {
         return Err(Failure::from_status(Status::VM_NOT_RUN, &name));
     }
     Ok((Identity { target, root: vm.root }, Some(vm)))
@@ -33,7 +36,7 @@ pub(super) fn listed_table(selector: &Selector, vms: &[VmRecord]) -> Result<(Ide
 
 /// Returns the tables of all VMs of a list that ran.
 pub(super) fn listed_tables(vms: &[VmRecord]) -> Vec<Identity> {
-    let created = vms.iter().filter(|vm| vm.flags & vm_flags::CREATED != 0);
+    let created = vms.iter().filter(|vm| has_table(vm));
     created.map(|vm| Identity { target: Target::guest(vm.handle), root: vm.root }).collect()
 }
 
@@ -45,7 +48,7 @@ pub(super) fn listed_tables(vms: &[VmRecord]) -> Vec<Identity> {
 pub(super) fn check_listed(table: &TableFacts, vms: &[VmRecord]) -> Result<(), Failure> {
     let handle = table.target.guest_handle();
     // A VM that never ran has no root yet, and may have run since.
-    let listed = vms.iter().find(|vm| Some(vm.handle) == handle && vm.flags & vm_flags::CREATED != 0);
+    let listed = vms.iter().find(|vm| Some(vm.handle) == handle && has_table(vm));
     match listed {
         Some(vm) if vm.root != table.root => {
             let failure = Failure::new(
@@ -75,6 +78,43 @@ pub(super) fn is_as_listed(table: Identity, vms: &[VmRecord], again: &[VmRecord]
         Some((vm.root, vm.pid, vm.name))
     };
     find(vms).is_some_and(|vm| find(again) == Some(vm))
+}
+
+/// Returns the table of `source` that is meant without a name: that of the only VM, else the only one; none if there is none.
+pub(super) fn only_table(source: &mut FileSource) -> Result<Option<Target>, Failure> {
+    let targets = source.preview(|source| targets(&mut Reader::new(source)));
+    let targets = targets.map_err(|error| error.into_failure("capture"))?;
+    let guests: Vec<Target> = targets.iter().copied().filter(|target| target.guest_handle().is_some()).collect();
+    match (guests.as_slice(), targets.as_slice()) {
+        ([only], _) | (_, [only]) => Ok(Some(*only)),
+        (_, []) => Ok(None),
+        _ => {
+            let message = format_args!("{} is of several tables: {}", source.name(), target_names(&targets));
+            Err(Failure::new(ExitCode::UsageOrIo, message).hint("name one of them"))
+        }
+    }
+}
+
+/// Returns which tables a capture is of.
+fn targets<S: SlotSource>(reader: &mut Reader<S>) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::new();
+    // Damage ends the search here; the pass that follows tells it.
+    while let Ok(Some(event)) = reader.next_event() {
+        while reader.next_issue().is_some() {}
+        match event {
+            Event::Dump(table) => add_named(&mut targets, table.target),
+            // One that was asked for and refused: that of another VM is not taken in its place.
+            Event::End(SlotKind::END, outcome) if outcome.status.is_some_and(|status| status != Status::OK) => {
+                add_named(&mut targets, outcome.target);
+            }
+            _ => {}
+        }
+        // Enough to see what is in it.
+        if targets.len() == MOST_NAMED {
+            break;
+        }
+    }
+    targets
 }
 
 #[cfg(test)]

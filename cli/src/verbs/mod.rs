@@ -34,7 +34,7 @@ use crate::source::ram::RamTable;
 use crate::source::ring::Ring;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
-use s2dump_abi::slot::{Fact, VmRecord};
+use s2dump_abi::slot::{vm_flags, Fact, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::features;
 use s2dump_vmsa::Ipa;
@@ -266,7 +266,7 @@ fn list_vms(device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
 fn list_for(selector: &Selector, device: &mut Device) -> Result<Vec<VmRecord>, Failure> {
     match selector {
         Selector::Host | Selector::Hyp | Selector::All => Ok(Vec::new()),
-        Selector::Handle(_) | Selector::Pid(_) | Selector::Id(_) => list_vms(device),
+        Selector::Handle(_) | Selector::Pid(_) | Selector::Id(_) | Selector::Only => list_vms(device),
     }
 }
 
@@ -277,8 +277,12 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
         Selector::Handle(handle) => vm.handle == *handle,
         Selector::Pid(pid) => vm.pid == *pid,
         Selector::Id(id) => vm_name(vm) == Some(id),
+        Selector::Only => true,
     };
-    let found: Vec<&VmRecord> = vms.iter().filter(matches).collect();
+    let mut found: Vec<&VmRecord> = vms.iter().filter(matches).collect();
+    if *selector == Selector::Only && vms.iter().any(has_table) {
+        found.retain(|vm| has_table(vm));
+    }
     match (selector, found.as_slice()) {
         (Selector::Host, _) => Ok((Target::HOST, None)),
         (Selector::Hyp, _) => Ok((Target::HYP, None)),
@@ -286,6 +290,11 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
         (Selector::Handle(handle), found) => Ok((Target::guest(*handle), found.first().map(|vm| **vm))),
         (_, [vm]) if vm.handle == 0 => Err(Failure::from_status(Status::VM_NOT_RUN, &selector.to_string())),
         (_, [vm]) => Ok((Target::guest(vm.handle), Some(**vm))),
+        (Selector::Only, []) => {
+            let failure = Failure::new(ExitCode::NoSuchVm, "there is no VM now");
+            Err(failure.hint("name another table: host, or hyp"))
+        }
+        (Selector::Only, several) => Err(which(several)),
         (_, []) => {
             let failure = Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: no such VM"));
             Err(failure.hint("a number is the pid of the process that made the VM; see `s2dump list`"))
@@ -356,6 +365,22 @@ fn target_names(targets: &[Target]) -> String {
 fn vm_names<'v>(vms: impl Iterator<Item = &'v VmRecord>) -> String {
     let name = |vm: &VmRecord| format!("{} ({})", vm_target(vm), vm_name(vm).unwrap_or("no id"));
     vms.map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns whether `vm` ran, so that it has a table.
+fn has_table(vm: &VmRecord) -> bool {
+    vm.flags & vm_flags::CREATED != 0
+}
+
+/// Says that a VM must be named, and lists them.
+fn which(vms: &[&VmRecord]) -> Failure {
+    let vms: Vec<VmRecord> = vms.iter().copied().copied().collect();
+    let mut list = Vec::new();
+    // Writing to memory does not fail.
+    let _ = crate::format::vms::write_table(&mut list, &vms, true);
+    let list = String::from_utf8_lossy(&list).trim_end().replace('\n', "\n  ");
+    Failure::new(ExitCode::UsageOrIo, format_args!("name a VM: there are {}", vms.len()))
+        .hint(format_args!("the first three columns name one:\n  {list}"))
 }
 
 /// Says that a name fits several VMs, and which.

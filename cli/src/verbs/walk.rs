@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `s2dump walk [TARGET] ADDRESS`: the descriptor of each level, and where the address goes.
+//! `s2dump walk [TARGET] ADDRESS...`: the descriptor of each level, and where the address goes.
 //!
 //! Of a capture the levels above the leaf are known if it tells table descriptors, as `capture --all` asks for.
 
-use super::identity::{check_listed, listed_table};
+use super::identity::{check_listed, is_as_listed, listed_table, only_table};
 use super::suspicion::Suspicion;
 use super::{add_named, address_in, beyond, list_for, not_captured, open_image, outside_space, read_facts, remember};
 use super::{resolve_captured, Context, Stop, MOST_FACTS};
@@ -12,29 +12,80 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::walk::Walk;
 use crate::marks::Marks;
-use crate::model::{Row, TableFacts};
+use crate::model::{target_name, Row, TableFacts};
 use crate::plan::input::{ImagePlan, Input};
 use crate::plan::WalkPlan;
 use crate::reader::{Event, Reader};
-use crate::source::device::Query;
+use crate::source::device::{Device, Query};
+use crate::source::file::FileSource;
 use crate::source::{SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{Fact, SlotKind, VmRecord};
+use s2dump_abi::target::Identity;
 use std::convert::Infallible;
-use std::path::Path;
 
-/// Walks on the device, a capture or an image.
+/// Walks on the device, a capture or an image, to one address after the other.
 pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
-    let address = plan.address;
-    let (walk, issues) = match &plan.input {
-        Input::Capture(path, Some(target)) => from_file(target, address, path, context)?,
-        Input::Capture(_, None) => {
-            let failure =
-                Failure::new(ExitCode::UsageOrIo, "name a table to walk").hint("host, hyp, or a VM; see `s2dump list`");
-            return Err(failure.into());
+    let mut input = match &plan.input {
+        Input::Capture(path, selector) => {
+            let mut source = (context.open_capture)(path).map_err(|error| error.into_failure("capture"))?;
+            let only = if selector.is_none() { only_table(&mut source)? } else { None };
+            match selector.clone().or(only.map(Selector::of)) {
+                Some(selector) => Walked::Capture(source, selector),
+                None => return Err(Failure::new(ExitCode::UsageOrIo, "the capture holds no table").into()),
+            }
         }
-        Input::Device(target) => from_device(target, address, context)?,
-        Input::Image(image) => from_image(image, address, context)?,
+        Input::Device(selector) => {
+            let device = context.device().map_err(|error| error.into_failure(&selector.to_string()))?;
+            Walked::Device(device, selector.clone(), None)
+        }
+        Input::Image(image) => Walked::Image(image),
+    };
+    let (last, before) = plan.addresses.split_last().map_or((0, &[][..]), |(last, before)| (*last, before));
+    let mut code = ExitCode::Ok;
+    for &address in before {
+        code = code.max(match walk(&mut input, address, false, plan, context) {
+            // One address that cannot be walked to does not spoil the others.
+            Err(Stop::Failure(failure)) => {
+                context.note(&failure);
+                failure.code
+            }
+            walked => {
+                if !plan.json {
+                    writeln!(context.out)?;
+                }
+                walked?
+            }
+        });
+    }
+    Ok(walk(&mut input, last, true, plan, context)?.max(code))
+}
+
+/// What is walked in.
+enum Walked<'a> {
+    /// A capture, and which of its tables.
+    Capture(FileSource, Selector),
+    /// The device, which of its tables, and once it was found, that with the list that has it.
+    Device(Device, Selector, Option<(Identity, Vec<VmRecord>)>),
+    /// An image.
+    Image(&'a ImagePlan),
+}
+
+/// Walks to `address` and writes that; a capture that gives its bytes only once is kept unless this is the last walk.
+fn walk(
+    input: &mut Walked<'_>,
+    address: u64,
+    is_last: bool,
+    plan: &WalkPlan,
+    context: &mut Context<'_>,
+) -> Result<ExitCode, Stop> {
+    let (walk, issues) = match input {
+        Walked::Capture(source, selector) if is_last => from_file(selector, address, source, context)?,
+        Walked::Capture(source, selector) => source
+            .preview(|source| from_file(selector, address, source, context))
+            .map_err(|error| error.into_failure("capture"))??,
+        Walked::Device(device, selector, known) => from_device(device, selector, known, address, context)?,
+        Walked::Image(image) => from_image(image, address, context)?,
     };
     match plan.json {
         true => walk.write_json(context.out, &plan.wanted)?,
@@ -62,13 +113,22 @@ fn from_image(image: &ImagePlan, address: u64, context: &mut Context<'_>) -> Res
     Ok((Walk { table, vm: None, address, steps, from_leaves: false, is_dying: false }, 0))
 }
 
-fn from_device(selector: &Selector, address: u64, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
-    let name = selector.to_string();
-    let fail = |error: SourceError| error.into_failure(&name);
-    let mut device = context.device().map_err(fail)?;
-    let vms = list_for(selector, &mut device)?;
+fn from_device(
+    device: &mut Device,
+    selector: &Selector,
+    known: &mut Option<(Identity, Vec<VmRecord>)>,
+    address: u64,
+    context: &mut Context<'_>,
+) -> Result<(Walk, u64), Stop> {
+    let vms = list_for(selector, device)?;
     let (table, vm) = listed_table(selector, &vms)?;
-    let facts = if vm.is_none() { read_facts(&mut device)? } else { Vec::new() };
+    let name = target_name(table.target);
+    let fail = |error: SourceError| error.into_failure(&name);
+    let (first, listed) = known.get_or_insert_with(|| (table, vms.clone()));
+    if *first != table || !is_as_listed(table, listed, &vms) {
+        return Err(Failure::from_status(Status::VM_GONE, &target_name(first.target)).into());
+    }
+    let facts = if vm.is_none() { read_facts(device)? } else { Vec::new() };
     let slots = device.start(Query::Walk { table, address });
     let slots = slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?;
     let (mut walk, issues) = read(&mut Reader::new(slots), vm, address, &name, context)?;
@@ -121,8 +181,13 @@ fn read<S: SlotSource>(
     }
 }
 
-fn from_file(selector: &Selector, address: u64, path: &Path, context: &mut Context<'_>) -> Result<(Walk, u64), Stop> {
-    let mut reader = context.capture(path)?;
+fn from_file(
+    selector: &Selector,
+    address: u64,
+    source: &mut FileSource,
+    context: &mut Context<'_>,
+) -> Result<(Walk, u64), Stop> {
+    let mut reader = Reader::new(source);
     let mut vms: Vec<VmRecord> = Vec::new();
     let mut vm = None;
     let mut facts: Vec<Fact> = Vec::new();

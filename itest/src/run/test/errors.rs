@@ -245,7 +245,7 @@ fn mixed_readers(machine: &Machine) -> Outcome {
 }
 
 fn program_usage(_: &Machine) -> Outcome {
-    for arguments in [&["dump", "0x1000"][..], &["fly"], &["dump", "vm:1", "--range", "5..1"], &[]] {
+    for arguments in [&["dump", "x1000"][..], &["fly"], &["dump", "vm:1", "--range", "5..1"], &[]] {
         program::run(arguments)?.fails(exit::USAGE_OR_IO, &[])?;
     }
     program::run(&["dump", "-i", "/nonexistent"])?.fails(exit::USAGE_OR_IO, &["/nonexistent"])?;
