@@ -22,22 +22,17 @@ pub(crate) enum NumberError {
     /// Does not fit 64 bits.
     #[error("`{0}` does not fit 64 bits")]
     TooLarge(String),
-    /// Neither `a..b` nor `a+len`.
-    #[error("`{0}` is not a range (try 0x8000_0000..0x8020_0000 or 2G+64K)")]
-    NotARange(String),
     /// End at or before start.
     #[error("range {0} is empty: it ends at or before its start")]
     Empty(String),
-    /// A bound is inside a page.
-    #[error("{0:#x} is not a multiple of 4 KiB")]
-    Unaligned(u64),
 }
 
 /// The rule of [`parse_number`], for `--help`.
 pub(crate) const RULE: &str = "\
 Numbers, wherever an address, a register or a descriptor is wanted: 0x8000_0000 is hexadecimal, 4096 is decimal; 512K, 2M,
-1G and 1T are sizes. Five or more digits without 0x or suffix are hexadecimal if a letter is among them (4c4b8d2), and are
-refused if none is: 80001234 could be meant either way. Up to four digits with a letter among them (7ff) are refused too.";
+1G and 1T are sizes, also as 512KiB. Five or more digits without 0x or suffix are hexadecimal if a letter is among them
+(4c4b8d2), and are refused if none is: 80001234 could be meant either way. Up to four digits with a letter among them (7ff) are
+refused too.";
 
 /// A bare number of up to so many digits is decimal.
 const DECIMAL_DIGITS: usize = 4;
@@ -45,7 +40,8 @@ const DECIMAL_DIGITS: usize = 4;
 /// Reads an address, register or descriptor. There is one rule for all of them, so that a number that is copied from one
 /// place to another cannot change its value:
 ///
-/// - `0x` makes it hexadecimal, and a K, M, G or T behind it multiplies by a power of 1024; underscores may stand anywhere.
+/// - `0x` makes it hexadecimal, and a K, M, G or T behind it, or KiB and so on, as this program prints sizes, multiplies by a power
+///   of 1024; underscores may stand anywhere.
 /// - Up to four decimal digits without either are decimal: `0`, `4096`.
 /// - Five digits or more without either are hexadecimal if a letter shows it: logs print addresses so. Without a letter
 ///   they could be meant either way, and are refused unless both readings are the same, which they are for zeroes.
@@ -55,12 +51,13 @@ pub(crate) fn parse_number(text: &str) -> Result<u64, NumberError> {
     let bad = || NumberError::NotANumber(text.to_owned());
     let too_large = || NumberError::TooLarge(text.to_owned());
     let plain: String = text.chars().filter(|&c| c != '_').collect();
-    let (digits, shift) = match plain.char_indices().last().ok_or_else(bad)? {
-        (at, 'K' | 'k') => (&plain[..at], Some(10)),
-        (at, 'M' | 'm') => (&plain[..at], Some(20)),
-        (at, 'G' | 'g') => (&plain[..at], Some(30)),
-        (at, 'T' | 't') => (&plain[..at], Some(40)),
-        _ => (plain.as_str(), None),
+    let short = plain.strip_suffix("iB").filter(|short| short.ends_with(['K', 'M', 'G', 'T'])).unwrap_or(&plain);
+    let (digits, shift) = match short.char_indices().last().ok_or_else(bad)? {
+        (at, 'K' | 'k') => (&short[..at], Some(10)),
+        (at, 'M' | 'm') => (&short[..at], Some(20)),
+        (at, 'G' | 'g') => (&short[..at], Some(30)),
+        (at, 'T' | 't') => (&short[..at], Some(40)),
+        _ => (short, None),
     };
     let value = match (digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")), shift) {
         (Some(hex), _) => parse_digits(hex, 16).ok_or_else(bad)?.ok_or_else(too_large)?,
@@ -114,21 +111,47 @@ pub(crate) fn parse_level(text: &str) -> Result<Level, NumberError> {
     digits.parse().ok().and_then(|level| Level::try_new(level).ok()).ok_or_else(bad)
 }
 
-/// A range of input addresses; `end` is exclusive, `u64::MAX` means up to the end of the space.
+/// A range of addresses, whole pages; `end` is exclusive, `u64::MAX` means up to the end of the space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressRange {
     /// First address.
     pub(crate) start: u64,
     /// First address after.
     pub(crate) end: u64,
+    /// The range that was typed is smaller, and more than one address, which stands for its page.
+    pub(crate) is_widened: bool,
 }
 
 impl AddressRange {
     /// The whole input-address space.
-    pub(crate) const ALL: Self = Self { start: 0, end: u64::MAX };
+    pub(crate) const ALL: Self = Self { start: 0, end: u64::MAX, is_widened: false };
+
+    /// Returns the pages of `1 << page_shift` bytes that the range has a part of.
+    pub(crate) fn whole_pages(self, page_shift: u32) -> Self {
+        let Self { start, end, .. } = self;
+        let last_of_page = (1 << page_shift) - 1;
+        let whole = match end {
+            u64::MAX => end,
+            // Behind the last page of all there is no address.
+            end => ((end - 1) | last_of_page).saturating_add(1),
+        };
+        let start = start & !last_of_page;
+        Self { start, end: whole, is_widened: self.is_widened || (start, whole) != (self.start, end) }
+    }
 }
 
-/// Reads `a..b`, `a..`, `..b` or `a+len`.
+/// Shows a range as rows show it.
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.end {
+            u64::MAX => write!(f, "{:#x}..", self.start),
+            end => write!(f, "{:#x}-{:#x}", self.start, end - 1),
+        }
+    }
+}
+
+/// Reads `a..b`, `a..`, `..b`, `a+len`, `a-last` as rows are printed, or one address, and widens it to whole pages of 4 KiB.
+/// Tables with larger pages widen it again.
 pub(crate) fn parse_range(text: &str) -> Result<AddressRange, NumberError> {
     let (start, end) = if let Some((a, b)) = text.split_once("..") {
         let start = if a.is_empty() { 0 } else { parse_number(a)? };
@@ -137,27 +160,21 @@ pub(crate) fn parse_range(text: &str) -> Result<AddressRange, NumberError> {
         let start = parse_number(a)?;
         let end = start.checked_add(parse_number(length)?).ok_or_else(|| NumberError::TooLarge(text.to_owned()))?;
         (start, end)
+    } else if let Some((a, last)) = text.split_once('-') {
+        (parse_number(a)?, parse_number(last)?.saturating_add(1))
     } else {
-        return Err(NumberError::NotARange(text.to_owned()));
+        let start = parse_number(text)?;
+        let range = AddressRange { start, end: start.saturating_add(1), is_widened: false };
+        return Ok(AddressRange { is_widened: false, ..range.whole_pages(PAGE_SHIFT) });
     };
     if start >= end {
         return Err(NumberError::Empty(text.to_owned()));
     }
-    // Tables of 16 and 64 KiB pages are checked by EL2, which knows the granule.
-    match [start, end].into_iter().find(|&bound| bound != u64::MAX && bound % 4096 != 0) {
-        Some(bound) => Err(NumberError::Unaligned(bound)),
-        None => Ok(AddressRange { start, end }),
-    }
+    Ok(AddressRange { start, end, is_widened: false }.whole_pages(PAGE_SHIFT))
 }
 
-/// Reads a range, or one address, which stands for its page.
-pub(crate) fn parse_pa_span(text: &str) -> Result<AddressRange, NumberError> {
-    if text.contains("..") || text.contains('+') {
-        return parse_range(text);
-    }
-    let start = parse_number(text)? & !0xfff;
-    Ok(AddressRange { start, end: start.saturating_add(0x1000) })
-}
+/// Of the smallest pages.
+const PAGE_SHIFT: u32 = 12;
 
 /// Shows bytes in the largest unit that keeps them exact, or to one decimal where that would take five digits.
 #[derive(Clone, Copy, Debug)]
@@ -198,6 +215,8 @@ mod tests {
             ("0x8000_0000", 0x8000_0000),
             ("2G", 2 << 30),
             ("512k", 512 << 10),
+            ("512KiB", 512 << 10),
+            ("0x10MiB", 16 << 20),
             ("80001234K", 80_001_234 << 10),
             ("0x10M", 16 << 20),
             ("1_0", 10),
@@ -215,7 +234,9 @@ mod tests {
 
     #[test]
     fn bad_numbers() {
-        for text in ["", "_", "K", "0x", "x10", "-1", "+5", "12q", "0xg", "1.5G", "é", "4c4b8d2K", "0x0x1"] {
+        for text in [
+            "", "_", "K", "0x", "x10", "-1", "+5", "12q", "0xg", "1.5G", "é", "4kiB", "4iB", "4KB", "4c4b8d2K", "0x0x1",
+        ] {
             assert_eq!(parse_number(text), Err(NumberError::NotANumber(text.into())), "{text}");
         }
         for text in ["0x10000000000000000", "99999999999T", "123456789012345678901", "1000000000000000f"] {
@@ -267,11 +288,32 @@ mod tests {
 
     #[test]
     fn good_ranges() {
-        let range = |start, end| Ok(AddressRange { start, end });
+        let range = |start, end| Ok(AddressRange { start, end, is_widened: false });
         assert_eq!(parse_range("2G..0x8020_0000"), range(0x8000_0000, 0x8020_0000));
         assert_eq!(parse_range("0x80000000+2M"), range(0x8000_0000, 0x8020_0000));
         assert_eq!(parse_range("..4K"), range(0, 4096));
         assert_eq!(parse_range("4K.."), range(4096, u64::MAX));
+        assert_eq!(parse_range("0x80001000-0x80002fff"), range(0x8000_1000, 0x8000_3000));
+        assert_eq!(parse_range("2GiB+512MiB"), range(0x8000_0000, 0xa000_0000));
+        assert_eq!(parse_range("0x80001234"), range(0x8000_1000, 0x8000_2000));
+        assert_eq!(parse_range("0-0xffffffffffffffff"), range(0, u64::MAX));
+        assert_eq!(parse_range("0xffffffffffffffff"), range(0xffff_ffff_ffff_f000, u64::MAX));
+    }
+
+    #[test]
+    fn unaligned_ranges_are_widened_to_pages() {
+        let widened = |start, end| Ok(AddressRange { start, end, is_widened: true });
+        assert_eq!(parse_range("0x80001234+4K"), widened(0x8000_1000, 0x8000_3000));
+        assert_eq!(parse_range("1..4K"), widened(0, 4096));
+        assert_eq!(parse_range("1..2"), widened(0, 4096));
+        assert_eq!(parse_range("1G-2G"), widened(1 << 30, (2 << 30) + 4096));
+        let of_64k = |text| parse_range(text).unwrap().whole_pages(16);
+        assert_eq!(
+            Ok(of_64k("64K..128K")),
+            Ok::<_, NumberError>(AddressRange { start: 1 << 16, end: 2 << 16, is_widened: false })
+        );
+        assert_eq!(Ok(of_64k("68K..")), widened(1 << 16, u64::MAX));
+        assert_eq!(of_64k("68K..124K").to_string(), "0x10000-0x1ffff");
     }
 
     #[test]
@@ -279,8 +321,8 @@ mod tests {
         assert_eq!(parse_range("4K..4K"), Err(NumberError::Empty("4K..4K".into())));
         assert_eq!(parse_range("8K..4K"), Err(NumberError::Empty("8K..4K".into())));
         assert_eq!(parse_range("4K+0"), Err(NumberError::Empty("4K+0".into())));
-        assert_eq!(parse_range("1..4K"), Err(NumberError::Unaligned(1)));
-        assert_eq!(parse_range("4K"), Err(NumberError::NotARange("4K".into())));
+        assert_eq!(parse_range("8K-4K"), Err(NumberError::Empty("8K-4K".into())));
+        assert_eq!(parse_range("x"), Err(NumberError::NotANumber("x".into())));
         assert!(matches!(parse_range("0xfffffffffffff000+8K"), Err(NumberError::TooLarge(_))));
     }
 

@@ -5,7 +5,7 @@ use super::image::Image;
 use super::rows::{self, Rows};
 use super::Selector;
 use crate::filter::{FRAME_STATES, STATES, TABLE};
-use crate::numbers::{parse_pa_span, AddressRange};
+use crate::numbers::{parse_range, AddressRange};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -36,8 +36,8 @@ const USES_SUMMARY: &str = "Leave out the uses: only how many there are of each 
 #[command(mut_arg("states", |arg| rows::states(arg, &[&[TABLE], &STATES, &FRAME_STATES], OF_USES)))]
 #[command(mut_arg("summary", |arg| arg.help(USES_SUMMARY)))]
 pub(crate) struct Rmap {
-    /// The physical address, or a range of them: A, A..B or A+LENGTH; see `s2dump --help` for numbers.
-    #[arg(value_parser = parse_pa_span, value_name = "PA|RANGE")]
+    /// The physical address, or a range of them, as for --range of dump.
+    #[arg(value_parser = parse_range, value_name = "PA|RANGE")]
     pub(crate) span: AddressRange,
     /// Read a capture (a file or a pipe, made by capture --all) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]

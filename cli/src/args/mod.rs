@@ -117,9 +117,9 @@ pub(crate) struct Dump {
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Only these input addresses: A..B, A.., ..B or A+LENGTH.
+    /// Only these input addresses: A..B (without B), A-B (with it, as rows have it), A+LENGTH, A.., ..B, or one.
     ///
-    /// See `s2dump --help` for numbers. An entry that lies partly in the range is shown whole.
+    /// See `s2dump --help` for numbers. A range is widened to whole pages. An entry that lies partly in it is shown whole.
     #[arg(long, value_parser = parse_range, value_name = "RANGE")]
     pub(crate) range: Option<AddressRange>,
     /// Join entries that differ only in their output address into one row (the default).
@@ -144,6 +144,9 @@ pub(crate) struct Dump {
     /// Output format.
     #[arg(short, long, value_enum, default_value_t = FormatName::Table, value_name = "FORMAT")]
     pub(crate) format: FormatName,
+    /// The same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) json: bool,
     /// Which rows.
     #[command(flatten)]
     pub(crate) rows: Rows,
@@ -235,7 +238,7 @@ pub(crate) struct Stat {
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Only these input addresses: A..B, A.., ..B or A+LENGTH.
+    /// Only these input addresses, as for dump.
     #[arg(long, value_parser = parse_range, value_name = "RANGE")]
     pub(crate) range: Option<AddressRange>,
     /// Which rows.
@@ -277,7 +280,7 @@ pub(crate) struct Frames {
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Only these physical addresses: A..B, A.., ..B or A+LENGTH; whole pages.
+    /// Only these physical addresses, as for --range of dump.
     #[arg(long, value_parser = parse_range, value_name = "RANGE")]
     pub(crate) range: Option<AddressRange>,
     /// Which rows.

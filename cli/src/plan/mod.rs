@@ -336,7 +336,8 @@ impl DumpPlan {
         if dump.atomic && dump.budget.is_some() {
             return usage("--atomic is one call of its own size: it does not go with --budget");
         }
-        let style = match (dump.format, &dump.columns) {
+        let format = if dump.json { FormatName::Json } else { dump.format };
+        let style = match (format, &dump.columns) {
             (FormatName::Table, None) => Style::Table(usual()),
             (FormatName::Table, Some(columns)) => {
                 Style::Table(parse_columns(columns).map_err(|error| Failure::new(ExitCode::UsageOrIo, error))?)

@@ -9,7 +9,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Format, Trailer, Verified};
 use crate::model::target_name;
-use crate::numbers::{AddressRange, Size};
+use crate::numbers::AddressRange;
 use crate::plan::input::{ImagePlan, Input};
 use crate::plan::DumpPlan;
 use crate::reader::{Event, Reader};
@@ -258,12 +258,7 @@ fn from_image(
     context: &mut Context<'_>,
 ) -> Result<Trailer, Stop> {
     let geometry = image.table.root.geometry();
-    let page = 1 << geometry.granule().page_shift();
-    let AddressRange { start, end } = plan.range;
-    if let Some(bound) = [start, end].into_iter().find(|&bound| bound != u64::MAX && bound % page != 0) {
-        let message = format!("ram: --range: {bound:#x} is not a multiple of {}, the size of its pages", Size(page));
-        return Err(Failure::new(ExitCode::UsageOrIo, message).into());
-    }
+    let AddressRange { start, end, .. } = plan.range.whole_pages(geometry.granule().page_shift());
     let start = address_in(image, start)?;
     let end = Ipa::try_new(end.min(geometry.ia_end())).unwrap_or(start);
     let mut table = open_image(image, context)?;

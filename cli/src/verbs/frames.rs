@@ -20,6 +20,7 @@ use s2dump_vmsa::pkvm::Encoding;
 
 /// Shows frames of the device or of a capture.
 pub(super) fn run(plan: &FramesPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
+    context.note_widened(plan.range);
     match &plan.input {
         Some(path) => show(&mut context.capture(path)?, Vec::new(), plan, context),
         None => {
@@ -29,7 +30,7 @@ pub(super) fn run(plan: &FramesPlan, context: &mut Context<'_>) -> Result<ExitCo
                 return Err(Failure::from_status(Status::UNKNOWN_OP, "frames").into());
             }
             let facts = read_facts(&mut device)?;
-            let AddressRange { start, end } = plan.range;
+            let AddressRange { start, end, .. } = plan.range;
             let slots = device.start(Query::Frames { start, end, budget: plan.budget }).map_err(fail)?;
             show(&mut Reader::new(slots), facts, plan, context)
         }
@@ -49,7 +50,7 @@ struct Shown<'a> {
 impl Shown<'_> {
     /// Takes frames, cut to the range that was asked for.
     fn take(&mut self, row: FrameRow, context: &mut Context<'_>) -> Result<(), Stop> {
-        let AddressRange { start, end } = self.plan.range;
+        let AddressRange { start, end, .. } = self.plan.range;
         let (start, end) = (row.start.max(start), row.end.min(end));
         if start >= end {
             return Ok(());

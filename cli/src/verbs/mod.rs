@@ -24,6 +24,7 @@ use crate::args::{Color, Selector};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::model::{is_same_vm, target_name, vm_name, vm_target};
+use crate::numbers::AddressRange;
 use crate::plan::input::ImagePlan;
 use crate::plan::Plan;
 use crate::reader::{Event, Reader};
@@ -143,6 +144,13 @@ impl Context<'_> {
         };
         // Nothing can be done when standard error is gone.
         let _ = writeln!(self.err, "{line}");
+    }
+
+    /// Says which addresses are shown, if they are more than were typed.
+    fn note_widened(&mut self, range: AddressRange) {
+        if range.is_widened {
+            self.note(format_args!("the range is widened to whole pages: {range}"));
+        }
     }
 
     /// Writes the issues a reader has found and adds their number to `count`.

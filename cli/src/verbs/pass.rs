@@ -267,7 +267,10 @@ impl<'a> Pass<'a> {
         if let (Style::Ptdump(_), Register::Tcr) = (&self.plan.style, table.register_name()) {
             return Err(of_stage1("--format ptdump", &table.name()).into());
         }
-        let range = self.plan.range;
+        let range = self.plan.range.whole_pages(table.geometry.granule().page_shift());
+        if self.seen.is_empty() {
+            context.note_widened(range);
+        }
         if range != AddressRange::ALL
             && (range.start < table.start || range.end.min(table.geometry.ia_end()) > table.end)
         {

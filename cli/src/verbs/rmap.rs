@@ -21,6 +21,7 @@ use s2dump_vmsa::Ipa;
 
 /// Looks in the device, a capture or an image of memory.
 pub(super) fn run(plan: &RmapPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
+    context.note_widened(plan.span);
     let (machine, unread, code) = match &plan.input {
         Input::Image(image) => from_image(image, plan.span, context)?,
         Input::Capture(path, _) => {
