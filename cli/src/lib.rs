@@ -22,6 +22,7 @@ mod meaning;
 mod merge;
 mod model;
 mod numbers;
+mod pager;
 mod plan;
 mod progress;
 mod reader;
@@ -36,11 +37,13 @@ use anstream::AutoStream;
 use clap::Parser;
 use exit_code::ExitCode;
 use failure::Failure;
+use pager::{HeldErrors, PagedOutput};
 use plan::Plan;
 use source::file::FileSource;
 use source::SourceError;
+use std::cell::Cell;
 use std::ffi::OsString;
-use std::io::{self, BufWriter, Cursor, IsTerminal, Write};
+use std::io::{self, Cursor, IsTerminal, Write};
 use std::path::Path;
 use verbs::{Context, Stop};
 
@@ -50,21 +53,29 @@ pub fn main() -> std::process::ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let stdout = io::stdout();
     let out_has_color = AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
-    let mut err = io::stderr();
+    let out_is_terminal = stdout.is_terminal();
     // Where rows appear on the terminal, they show by themselves how far it is.
-    let shows_progress = err.is_terminal() && !stdout.is_terminal();
-    let mut out = BufWriter::with_capacity(1 << 16, stdout.lock());
+    let shows_progress = io::stderr().is_terminal() && !out_is_terminal;
+    let is_paged = Cell::new(false);
+    let mut out = PagedOutput::new(&is_paged);
+    let mut err = HeldErrors { held: &is_paged, bytes: Vec::new() };
     let mut context = Context {
         out: &mut out,
         err: &mut err,
         open_session: &verbs::open_real_session,
         open_capture: &FileSource::open,
-        out_is_terminal: stdout.is_terminal(),
+        out_is_terminal,
+        width: terminal_size::terminal_size_of(&stdout).map(|(width, _)| width.0.into()),
+        is_paged: &is_paged,
         out_has_color,
         json: false,
         shows_progress,
     };
-    run(&arguments, &mut context).into()
+    let code = run(&arguments, &mut context);
+    out.end();
+    // Nothing can be done when standard error is gone.
+    let _ = io::stderr().write_all(&err.bytes);
+    code.into()
 }
 
 /// Runs a command line, whose first word is the name of the program, in a world without devices, where every file is
@@ -80,6 +91,8 @@ pub fn run_on_capture(arguments: &[&str], capture: &[u8], out: &mut dyn Write) -
         open_session: &open_session,
         open_capture: &open_capture,
         out_is_terminal: false,
+        width: None,
+        is_paged: &Cell::new(false),
         out_has_color: false,
         json: false,
         shows_progress: false,
@@ -90,11 +103,15 @@ pub fn run_on_capture(arguments: &[&str], capture: &[u8], out: &mut dyn Write) -
 /// Runs the command line `arguments` and returns the exit code.
 fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
     context.json = seems_json(arguments);
+    let mut may_page = context.out_is_terminal;
     let plan = match args::Cli::try_parse_from(arguments) {
-        Ok(cli) => match Plan::new(cli) {
-            Ok(plan) => plan,
-            Err(failure) => return report(&failure, context),
-        },
+        Ok(cli) => {
+            may_page &= !cli.no_pager;
+            match Plan::new(cli) {
+                Ok(plan) => plan,
+                Err(failure) => return report(&failure, context),
+            }
+        }
         Err(error) if !error.use_stderr() => {
             // --help and --version.
             return written(write!(context.out, "{error}").and_then(|()| context.out.flush()), context);
@@ -110,6 +127,7 @@ fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
         }
     };
     context.json = plan.is_json();
+    context.is_paged.set(may_page && plan.is_long());
     let result = verbs::run(&plan, context);
     let flushed = context.out.flush();
     match result {

@@ -87,7 +87,7 @@ fn own_state(row: &Row, table: &TableFacts) -> Word {
         return leaf.page_state(table).unwrap_or("-").into();
     }
     if let Some(owner) = owner(row, table).and_then(|owner| words::owner(owner, &table.geometry)) {
-        let jumps = if row.linear { "" } else { "~" };
+        let jumps = if row.linear { "" } else { ",same" };
         return format!("owner={owner}{jumps}").into();
     }
     match (annotation(row, table), words::wrong_kind(row.kind)) {

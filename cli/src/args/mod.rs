@@ -28,6 +28,9 @@ pub(crate) struct Cli {
     /// When to use color; auto also honors NO_COLOR, CLICOLOR and TERM.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", display_order = 900)]
     pub(crate) color: Color,
+    /// Write to the terminal itself, not through $S2DUMP_PAGER, $PAGER or less.
+    #[arg(long, global = true, display_order = 901)]
+    pub(crate) no_pager: bool,
 }
 
 /// What holds for all verbs.
@@ -124,7 +127,7 @@ pub(crate) struct Dump {
     pub(crate) range: Option<AddressRange>,
     /// Join entries that differ only in their output address into one row (the default).
     ///
-    /// A `~` marks rows whose output addresses do not run on.
+    /// Rows whose output addresses do not run on say `scattered`, behind the address of the first page.
     #[arg(long, overrides_with = "exact")]
     pub(crate) fold: bool,
     /// Begin a new row also where the output addresses do not run on.
@@ -150,6 +153,9 @@ pub(crate) struct Dump {
     /// Which rows.
     #[command(flatten)]
     pub(crate) rows: Rows,
+    /// Leave out rows where nothing is mapped and nothing is said of why.
+    #[arg(long)]
+    pub(crate) mapped: bool,
     /// Columns of the table format: a list, or +COLUMN,... to add to the usual ones.
     #[arg(short = 'o', long, value_name = "LIST")]
     pub(crate) columns: Option<String>,
@@ -165,7 +171,8 @@ const DUMP_HELP: &str = "\
 Columns: range size level rwx memory sh af state out  (usual)
          start end bytes count raw kind contig dbm sw ext other
   rwx     read, write, execute: x EL1 and EL0, p EL1 only, u EL0 only; pi5 is index 5 into S2PIR_EL2
-  out     output address; ~ means it does not run on through the row, ! that it is beyond the output size
+  out     output address; with ,scattered that of the first page only, because it does not run on through the row; ! says that
+          it is beyond the output size
   state   pKVM page state, or what an invalid entry says
   contig  whether contiguous runs are complete: whole; broken! (misaligned, or the entries differ); or unknown (output
           addresses jump, see --exact; the range cuts a run; or hardware sets access flags, HA, which splits a run into rows)
@@ -177,8 +184,8 @@ then names a byte of MAIR_EL2, and ext also has ns, ng, gp and what the tables a
 aptable-noel0, xntable or uxntable, pxntable).
 
   state   of the host's pages is kept with their frames (`s2dump frames`), so only what was given away shows here: owner=hyp,
-          owner=vm:0x1000@0x80000000 (the guest and its input address, which runs on through the row, unless ~ says that all
-          pages name the same); of EL2's own table idle, what is left of a leaf. fixmap and fixblock are slots through which
+          owner=vm:0x1000@0x80000000 (the guest and its input address, which runs on through the row, unless ,same says
+          that all pages name one); of EL2's own table idle, what is left of a leaf. fixmap and fixblock are slots through which
           EL2 looks at any page for a moment, ring is what s2dump shares with EL2 itself (partly-ring: a block that has such)
 Android's common kernel (encoding pkvm-android-6.12) says less of the host's pages and more of others: owner=guest (not which,
 nor where), owner=protected (a region that was taken from the host at boot or by a module at EL2), tainted (a device that may

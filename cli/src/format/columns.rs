@@ -82,6 +82,11 @@ static COLUMNS: [Column; 20] = [
 
 const USUAL_COUNT: usize = 9;
 
+/// Returns the column called `name`, or the first if there is none.
+pub(crate) fn by_name(name: &str) -> &'static Column {
+    COLUMNS.iter().find(|column| column.name == name).unwrap_or(&COLUMNS[0])
+}
+
 /// Returns the columns shown unless others are asked for.
 pub(crate) fn usual() -> Vec<&'static Column> {
     COLUMNS.iter().take(USUAL_COUNT).collect()
@@ -138,13 +143,13 @@ fn flag(is_set: bool, name: &'static str) -> Word {
     if is_set { name } else { "-" }.into()
 }
 
-/// Returns the first output address; `~` says that it does not run on, `!` that it is larger than the table allows.
+/// Returns the first output address; `,scattered` says that it does not run on, `!` that it is larger than the table allows.
 fn output(row: &Row, table: &TableFacts) -> Word {
     let Some(oa) = row.oa else {
         return if leaf::of_row(row, table).is_some() { "?" } else { "-" }.into();
     };
     let too_large = leaf::fault_of_row(row, table) == Some(Fault::AddressSize);
-    format!("{oa:#x}{}{}", if row.linear { "" } else { "~" }, if too_large { "!" } else { "" }).into()
+    format!("{oa:#x}{}{}", if too_large { "!" } else { "" }, if row.linear { "" } else { ",scattered" }).into()
 }
 
 #[cfg(test)]

@@ -118,6 +118,8 @@ pub(super) fn filter_json(filter: &[(&'static str, String)]) -> FilterJson {
 pub(super) struct TrailerJson {
     r#type: &'static str,
     ranges: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holes_left_out: Option<u64>,
     records: u64,
     calls: u64,
     descriptors_visited: u64,
@@ -158,6 +160,7 @@ impl TrailerJson {
         Self {
             r#type: "trailer",
             ranges: trailer.rows,
+            holes_left_out: trailer.holes,
             records: outcome.records,
             calls: outcome.calls,
             descriptors_visited: outcome.visited,

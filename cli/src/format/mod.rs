@@ -8,6 +8,7 @@ pub(crate) mod frames;
 pub(crate) mod hex;
 pub(crate) mod json;
 pub(crate) mod json_row;
+mod layout;
 pub(crate) mod ptdump;
 pub(crate) mod rmap;
 mod said;
@@ -48,6 +49,8 @@ pub(crate) struct Trailer {
     pub(crate) outcome: Outcome,
     /// Rows written.
     pub(crate) rows: u64,
+    /// Rows of holes that were left out, if that was asked for.
+    pub(crate) holes: Option<u64>,
     /// What came of the second pass, if one was asked for.
     pub(crate) verified: Option<Verified>,
     /// Tables an image does not have.

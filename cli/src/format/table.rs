@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The default format: aligned rows, one word per column, `-` for absent; what is no row begins with `#`.
+//!
+//! In a pipe rows are written as they come, in columns of fixed widths. On a terminal the first of them are held until the layout
+//! that fits is known (`layout.rs`).
 
 use super::columns::{Align, Column};
+use super::layout::Layout;
 use super::{Format, Heading, Trailer, Verified};
 use crate::leaf;
 use crate::meaning;
@@ -15,9 +19,17 @@ use s2dump_abi::target::Target;
 use s2dump_vmsa::Regime;
 use std::io::{self, Write};
 
+/// So many rows tell how a terminal is best filled: more than it shows at once, and little memory.
+const MOST_HELD: usize = 512;
+
 /// Writes the table.
 pub(crate) struct TableFormat {
     columns: Vec<&'static Column>,
+    /// Characters of a line of the terminal that is to be fitted.
+    fits: Option<usize>,
+    /// Rows that come before the layout is known.
+    held: Vec<Row>,
+    layout: Option<Layout>,
     table: Option<TableFacts>,
     color: bool,
     headings: bool,
@@ -26,9 +38,55 @@ pub(crate) struct TableFormat {
 }
 
 impl TableFormat {
-    /// Writes `columns`.
-    pub(crate) fn new(columns: Vec<&'static Column>) -> Self {
-        Self { columns, table: None, color: false, headings: true, rows: true, totals: Totals::default() }
+    /// Writes `columns`, so that they fit lines of so many characters if that is wanted.
+    pub(crate) fn new(columns: Vec<&'static Column>, fits: Option<usize>) -> Self {
+        Self {
+            columns,
+            fits,
+            held: Vec::new(),
+            layout: None,
+            table: None,
+            color: false,
+            headings: true,
+            rows: true,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes `layout`, and writes what stands above the rows.
+    fn settle(&mut self, out: &mut dyn Write, layout: Layout, is_all: bool) -> io::Result<()> {
+        if self.headings {
+            layout.write_alike(out, is_all)?;
+            let bold = if self.color { Style::new().bold() } else { Style::new() };
+            write!(out, "{bold}")?;
+            write_cells(out, layout.headings(), |out, text, _| write!(out, "{text}"))?;
+            writeln!(out, "{bold:#}")?;
+        }
+        self.layout = Some(layout);
+        Ok(())
+    }
+
+    /// Writes the rows that were held, in the layout that they have; `is_all` if there are no more.
+    fn write_held(&mut self, out: &mut dyn Write, is_all: bool) -> io::Result<()> {
+        let (Some(table), Some(width), None) = (self.table, self.fits, &self.layout) else { return Ok(()) };
+        let held = std::mem::take(&mut self.held);
+        self.settle(out, Layout::fitting(width, &self.columns, &held, &table), is_all)?;
+        held.iter().try_for_each(|row| self.write_row(out, row, &table))
+    }
+
+    fn write_row(&self, out: &mut dyn Write, row: &Row, table: &TableFacts) -> io::Result<()> {
+        let Some(layout) = &self.layout else { return Ok(()) };
+        if row.changed.at_start && self.headings {
+            writeln!(out, "# the table changed here while it was read")?;
+        }
+        let style = self.style(row, None, table);
+        write!(out, "{style}")?;
+        write_cells(out, layout.cells(row, table), |out, text, column| {
+            let style = self.style(row, Some(column), table);
+            write!(out, "{style}{text}{style:#}")
+        })?;
+        layout.write_other(out, row, table)?;
+        writeln!(out, "{style:#}")
     }
 
     /// Returns the style of a whole row, or of one cell of it.
@@ -58,44 +116,44 @@ impl Format for TableFormat {
         self.color = heading.color;
         self.headings = heading.headings;
         self.rows = heading.rows;
-        if !heading.headings {
+        if heading.headings {
+            write_title(out, heading)?;
+        }
+        // Without headings nothing can be said above the rows.
+        if !heading.rows || self.fits.is_some() && heading.headings {
             return Ok(());
         }
-        write_title(out, heading)?;
-        if !heading.rows {
-            return Ok(());
-        }
-        let bold = if heading.color { Style::new().bold() } else { Style::new() };
-        write!(out, "{bold}")?;
-        let cells = self.columns.iter().map(|&column| (column, column.heading));
-        write_cells(out, cells, |out, text, _| write!(out, "{text}"))?;
-        writeln!(out, "{bold:#}")
+        let layout = Layout::fixed(&self.columns);
+        self.settle(out, layout, true)
     }
 
     fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()> {
-        let Some(table) = &self.table else { return Ok(()) };
-        self.totals.add(row, table);
+        let Some(table) = self.table else { return Ok(()) };
+        self.totals.add(row, &table);
         if !self.rows {
             return Ok(());
         }
-        if row.changed.at_start && self.headings {
-            writeln!(out, "# the table changed here while it was read")?;
+        if self.layout.is_some() {
+            return self.write_row(out, row, &table);
         }
-        let cells = self.columns.iter().map(|&column| (column, (column.cell)(row, table)));
-        let style = self.style(row, None, table);
-        write!(out, "{style}")?;
-        write_cells(out, cells, |out, text, column| {
-            let style = self.style(row, Some(column), table);
-            write!(out, "{style}{text}{style:#}")
-        })?;
-        writeln!(out, "{style:#}")
+        self.held.push(*row);
+        if self.held.len() < MOST_HELD {
+            return Ok(());
+        }
+        self.write_held(out, false)
     }
 
     fn end(&mut self, out: &mut dyn Write, trailer: &Trailer) -> io::Result<()> {
         if !self.headings {
             return Ok(());
         }
+        if self.rows {
+            self.write_held(out, true)?;
+        }
         self.totals.write(out)?;
+        if let Some(holes) = trailer.holes {
+            writeln!(out, "# left out: {} where nothing is mapped (--mapped)", plural(holes, "row"))?;
+        }
         write!(out, "# {}", trailer.consistency())?;
         match trailer.verified {
             Some(Verified::Same) => writeln!(out, "; a second pass found it unchanged")?,
@@ -119,15 +177,15 @@ impl Format for TableFormat {
 }
 
 /// Writes cells in their widths, one space apart, none after the last.
-pub(crate) fn write_cells<T: AsRef<str>>(
+fn write_cells<T: AsRef<str>>(
     out: &mut dyn Write,
-    cells: impl Iterator<Item = (&'static Column, T)>,
+    cells: impl Iterator<Item = (&'static Column, usize, T)>,
     write_text: impl Fn(&mut dyn Write, &str, &Column) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut pending = 0;
-    for (at, (column, cell)) in cells.enumerate() {
+    for (at, (column, width, cell)) in cells.enumerate() {
         let text = cell.as_ref();
-        let space = column.width.saturating_sub(text.len());
+        let space = width.saturating_sub(text.len());
         let is_right = column.align == Align::Right;
         let before = pending + usize::from(at > 0) + if is_right { space } else { 0 };
         write!(out, "{:before$}", "")?;
@@ -249,7 +307,8 @@ impl Totals {
             writeln!(out, "# every access takes an {fault} fault in {}", plural(*rows, "row"))?;
         }
         if self.jumping > 0 {
-            writeln!(out, "# ~ in {}: output addresses jump there, --exact splits them", plural(self.jumping, "row"))?;
+            let rows = plural(self.jumping, "row");
+            writeln!(out, "# scattered in {rows}: OUTPUT is that of the first page only, --exact splits them")?;
         }
         if self.broken > 0 {
             writeln!(out, "# contiguous runs broken in {}: -o +contig", plural(self.broken, "row"))?;

@@ -207,6 +207,8 @@ pub(crate) struct DumpPlan {
     pub(crate) budget: u32,
     /// Which rows.
     pub(crate) filter: Filter,
+    /// Without rows of holes.
+    pub(crate) mapped: bool,
     /// With rows.
     pub(crate) rows: bool,
     /// How to write it.
@@ -243,9 +245,10 @@ impl Style {
     }
 
     /// Makes the writer.
-    pub(crate) fn writer(&self) -> Box<dyn Format> {
+    pub(crate) fn writer(&self, width: Option<usize>) -> Box<dyn Format> {
         match self {
-            Self::Table(columns) => Box::new(TableFormat::new(columns.clone())),
+            // Who chose columns gets them.
+            Self::Table(columns) => Box::new(TableFormat::new(columns.clone(), width.filter(|_| *columns == usual()))),
             Self::Ptdump(dialect) => Box::new(Ptdump::new(*dialect)),
             Self::Json(framing) => Box::new(Json::new(*framing)),
             Self::Stat { json } => Box::new(Stat::new(*json)),
@@ -280,6 +283,19 @@ impl Plan {
         })
     }
 
+    /// Returns whether its output may be longer than a screen, so that a pager helps.
+    pub(crate) fn is_long(&self) -> bool {
+        match self {
+            Self::List { .. } | Self::Dump(_) | Self::Frames(_) | Self::Walk(_) | Self::Rmap(_) => true,
+            Self::Diff(_) | Self::Audit(_) | Self::Rules { .. } => true,
+            Self::Probe { .. } | Self::Capture { .. } | Self::CaptureAll { .. } | Self::Report(_) => false,
+            // Lines appear as they come.
+            Self::Watch(_) => false,
+            // What is typed may be read.
+            Self::Decode(decode) => decode.descriptors.is_some(),
+        }
+    }
+
     /// Returns whether errors are to be JSON too.
     pub(crate) fn is_json(&self) -> bool {
         match self {
@@ -312,6 +328,7 @@ impl DumpPlan {
             tables: true,
             budget: stat.budget.unwrap_or(0),
             filter: stat.filters.into(),
+            mapped: false,
             rows: true,
             style: Style::Stat { json: stat.json },
             headings: !stat.no_headings,
@@ -371,6 +388,7 @@ impl DumpPlan {
             tables: false,
             budget: dump.budget.unwrap_or(0),
             filter,
+            mapped: dump.mapped,
             rows,
             style,
             headings: !dump.no_headings,

@@ -16,12 +16,14 @@ mod reader;
 #[path = "../../tests/support/mod.rs"]
 #[expect(dead_code, unreachable_pub, reason = "shared with the golden tests, each uses a part")]
 mod support;
+mod terminal;
 mod watch;
 
 use crate::exit_code::ExitCode;
 use crate::source::device::Session;
 use crate::source::SourceError;
 use crate::verbs::Context;
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
@@ -48,6 +50,10 @@ fn run_into(
     run_in(command_line, &mut world(open, out, err))
 }
 
+thread_local! {
+    static NOT_PAGED: &'static Cell<bool> = Box::leak(Box::new(Cell::new(false)));
+}
+
 /// What a program sees that runs with `open` as its device, and no terminal.
 fn world<'a>(
     open: &'a dyn Fn() -> Result<Box<dyn Session>, SourceError>,
@@ -60,6 +66,8 @@ fn world<'a>(
         open_session: open,
         open_capture: &crate::source::file::FileSource::open,
         out_is_terminal: false,
+        width: None,
+        is_paged: NOT_PAGED.with(|not_paged| *not_paged),
         out_has_color: false,
         json: false,
         shows_progress: false,

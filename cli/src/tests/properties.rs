@@ -44,12 +44,12 @@ fn write_all(events: &[Event]) {
         let cli = crate::args::Cli::try_parse_from(["s2dump", "dump", "vm:0x1000", "--format", format]).unwrap();
         let Plan::Dump(plan) = Plan::new(cli).unwrap() else { unreachable!() };
         assert_eq!(plan.color, Color::Auto);
-        let mut writer = plan.style.writer();
+        let mut writer = plan.style.writer(None);
         let (mut out, mut rows) = (Vec::new(), 0);
         for event in events {
             match event {
                 Event::Dump(table) => {
-                    writer = plan.style.writer();
+                    writer = plan.style.writer(None);
                     rows = 0;
                     let heading = Heading {
                         table: *table,
@@ -73,6 +73,7 @@ fn write_all(events: &[Event]) {
                             &Trailer {
                                 outcome: *outcome,
                                 rows,
+                                holes: None,
                                 verified: None,
                                 missing: Default::default(),
                                 changes: Default::default(),

@@ -103,6 +103,7 @@ fn written(rows: &[Row], dialect: Dialect) -> String {
     let trailer = Trailer {
         outcome: Outcome::default(),
         rows: 0,
+        holes: None,
         verified: None,
         missing: Default::default(),
         changes: Default::default(),

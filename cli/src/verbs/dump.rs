@@ -22,7 +22,7 @@ use std::path::Path;
 
 /// Dumps from a capture, the device or an image of memory.
 pub(super) fn run(plan: &DumpPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
-    let mut writer = plan.style.writer();
+    let mut writer = plan.style.writer(context.width);
     let writer = writer.as_mut();
     match &plan.input {
         Input::Capture(path, Some(Selector::All)) => all_of_file(plan, path, context),
@@ -51,7 +51,7 @@ fn one_of_device(
     target: &Selector,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, Stop> {
-    let mut writer = plan.style.writer();
+    let mut writer = plan.style.writer(context.width);
     let (trailer, failure) = from_device(plan, device, target, writer.as_mut(), context)?;
     let code = finish(&trailer, writer.tells_consistency(), context)?;
     match failure {
@@ -103,7 +103,7 @@ fn all_of_file(plan: &DumpPlan, path: &Path, context: &mut Context<'_>) -> Resul
     let mut reader = context.capture(path)?;
     let (mut known, mut code) = (Known::default(), None);
     loop {
-        let mut writer = plan.style.writer();
+        let mut writer = plan.style.writer(context.width);
         let mut pass = Pass::new(plan, writer.as_mut(), None).after(known);
         let Some(trailer) = pass.run_on(&mut reader, None, context)? else { break };
         pass.end(&trailer, context)?;

@@ -130,7 +130,7 @@ fn show<S: SlotSource>(
     let held = shown.held.take();
     shown.write(held, context)?;
     let (missing, changes) = (Missing::default(), Changes::default());
-    let trailer = Trailer { outcome, rows: shown.rows, verified: None, missing, changes, issues, cause };
+    let trailer = Trailer { outcome, rows: shown.rows, holes: None, verified: None, missing, changes, issues, cause };
     shown.writer.end(context.out, &trailer)?;
     match trailer.incomplete() {
         Some(why) => Err(Failure::new(ExitCode::Partial, format_args!("frames: incomplete: {why}")).into()),

@@ -39,6 +39,7 @@ use s2dump_abi::slot::{vm_flags, Fact, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::features;
 use s2dump_vmsa::Ipa;
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -62,6 +63,10 @@ pub(crate) struct Context<'a> {
     pub(crate) open_capture: &'a OpenCapture<'a>,
     /// Whether `out` is a terminal.
     pub(crate) out_is_terminal: bool,
+    /// Characters of its lines, if `out` is a terminal.
+    pub(crate) width: Option<usize>,
+    /// Whether output goes through a pager.
+    pub(crate) is_paged: &'a Cell<bool>,
     /// Whether `out` is a terminal that wants color, unless the user says otherwise.
     pub(crate) out_has_color: bool,
     /// Whether notes and errors are to be JSON.

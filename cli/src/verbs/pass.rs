@@ -40,6 +40,7 @@ pub(super) struct Pass<'a> {
     dumping: Option<TableFacts>,
     merger: Option<Merger>,
     rows: u64,
+    holes: u64,
     missing: Missing,
     hidden: Hidden,
     suspicion: Suspicion,
@@ -107,6 +108,7 @@ impl<'a> Pass<'a> {
             dumping: None,
             merger: None,
             rows: 0,
+            holes: 0,
             missing: Missing::default(),
             hidden: Hidden::default(),
             suspicion: Suspicion::new(matches!(&plan.input, Input::Image(image) if image.says_encoding)),
@@ -281,7 +283,7 @@ impl<'a> Pass<'a> {
         table.end = table.end.min(range.end);
         let exact = table.has(slot_flags::EXACT);
         if self.plan.exact && !exact {
-            context.note("captured folded: within rows marked ~ the output addresses are not known");
+            context.note("captured folded: within rows that are scattered the output addresses are not known");
         }
         let handle = table.target.guest_handle();
         self.vm = self.vm.or_else(|| self.vms.iter().find(|vm| Some(vm.handle) == handle).copied());
@@ -332,6 +334,10 @@ impl<'a> Pass<'a> {
         if !self.plan.filter.is_wanted(&row, table) {
             return Ok(());
         }
+        if self.plan.mapped && row.is_hole() {
+            self.holes += 1;
+            return Ok(());
+        }
         self.rows += 1;
         self.hidden.add(&row, table);
         Ok(self.writer.row(context.out, &row)?)
@@ -345,7 +351,8 @@ impl<'a> Pass<'a> {
         }
         self.suspicion.notes().iter().for_each(|note| context.note(note));
         let Self { rows, missing, changes, issues, .. } = *self;
-        Ok(Trailer { outcome, rows, verified: None, missing, changes, issues, cause: self.cause.take() })
+        let holes = self.plan.mapped.then_some(self.holes);
+        Ok(Trailer { outcome, rows, holes, verified: None, missing, changes, issues, cause: self.cause.take() })
     }
 
     /// Returns whether what was read is certainly no table.

@@ -17,6 +17,7 @@ use crate::source::file::{FileSource, REPORT};
 use crate::source::output_file::OutputFile;
 use crate::source::system::System;
 use clap::Parser;
+use std::cell::Cell;
 use std::io::{self, Cursor, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -150,6 +151,8 @@ fn section(
         open_session: context.open_session,
         open_capture: &open_capture,
         out_is_terminal: false,
+        width: None,
+        is_paged: &Cell::new(false),
         out_has_color: false,
         json: false,
         shows_progress: false,

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Output through a pager, as git has it: only on a terminal, by $S2DUMP_PAGER, $PAGER or `less`, which ends by itself if all fits
+//! the screen. Without a pager, as on most devices, output goes to the terminal.
+//!
+//! The pager begins with the first byte of output. What goes to standard error is held until it ends, because the screen is its own.
+
+use nix::sys::signal::{SigSet, Signal};
+use std::cell::Cell;
+use std::io::{self, BufWriter, Write};
+use std::process::{Child, Command, Stdio};
+
+/// The sizes of buffers for standard output.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// Standard output, or a pager that is written to in its place.
+pub(crate) struct PagedOutput<'a> {
+    /// Whether a pager is wanted, which counts when the first byte is written.
+    wanted: &'a Cell<bool>,
+    to: Option<To>,
+}
+
+enum To {
+    Stdout(BufWriter<io::StdoutLock<'static>>),
+    Pager(Pager),
+}
+
+struct Pager {
+    child: Child,
+    pipe: BufWriter<std::process::ChildStdin>,
+}
+
+impl<'a> PagedOutput<'a> {
+    /// Writes to a pager if one is `wanted` when the first byte comes.
+    pub(crate) fn new(wanted: &'a Cell<bool>) -> Self {
+        Self { wanted, to: None }
+    }
+
+    fn to(&mut self) -> &mut dyn Write {
+        let to = self.to.get_or_insert_with(|| match self.wanted.get().then(Pager::start).flatten() {
+            Some(pager) => To::Pager(pager),
+            None => {
+                self.wanted.set(false);
+                To::Stdout(BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()))
+            }
+        });
+        match to {
+            To::Stdout(stdout) => stdout,
+            To::Pager(pager) => &mut pager.pipe,
+        }
+    }
+
+    /// Ends the output, and waits until the user has left the pager.
+    pub(crate) fn end(self) {
+        if let Some(To::Pager(Pager { mut child, pipe })) = self.to {
+            drop(pipe);
+            // Its exit code says nothing about what was written.
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Write for PagedOutput<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.to {
+            // A pager that is not wanted any more is a closed pipe.
+            Some(_) => self.to().flush(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The command of a pager.
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    /// What the user said, for a shell.
+    Shell(String),
+    /// The usual one.
+    Less,
+    None,
+}
+
+/// Chooses a pager by the environment.
+fn choose(variable: impl Fn(&str) -> Option<String>) -> Choice {
+    let is_dumb = variable("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    match ["S2DUMP_PAGER", "PAGER"].into_iter().find_map(variable) {
+        Some(command) if command.trim().is_empty() || command.trim() == "cat" => Choice::None,
+        Some(command) => Choice::Shell(command),
+        None if is_dumb => Choice::None,
+        None => Choice::Less,
+    }
+}
+
+impl Pager {
+    fn start() -> Option<Self> {
+        let mut command = match choose(|name| std::env::var(name).ok()) {
+            Choice::Shell(line) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", &line]);
+                command
+            }
+            Choice::Less => Command::new("less"),
+            Choice::None => return None,
+        };
+        if std::env::var_os("LESS").is_none() {
+            // By the environment, because not every less knows these options; one that does not ignores them here.
+            command.env("LESS", "FRX");
+        }
+        // None is there: no error.
+        let mut child = command.stdin(Stdio::piped()).spawn().ok()?;
+        let pipe = BufWriter::with_capacity(BUFFER_BYTES, child.stdin.take()?);
+        // Ctrl-C is for the pager, which goes on. Who leaves it closes the pipe, which ends the program.
+        let mut interrupt = SigSet::empty();
+        interrupt.add(Signal::SIGINT);
+        let _ = interrupt.thread_block();
+        Some(Self { child, pipe })
+    }
+}
+
+/// Standard error, held while a pager has the screen.
+pub(crate) struct HeldErrors<'a> {
+    /// Whether there is a pager.
+    pub(crate) held: &'a Cell<bool>,
+    /// What was written meanwhile.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Write for HeldErrors<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.held.get() {
+            true => self.bytes.write(bytes),
+            false => io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pagers_are_chosen_as_git_does() {
+        let choice = |set: &[(&str, &str)]| {
+            choose(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(choice(&[("TERM", "xterm")]), Choice::Less);
+        assert_eq!(choice(&[("TERM", "dumb")]), Choice::None);
+        assert_eq!(choice(&[]), Choice::None);
+        assert_eq!(choice(&[("TERM", "xterm"), ("PAGER", "more -s")]), Choice::Shell("more -s".into()));
+        assert_eq!(choice(&[("PAGER", "more"), ("S2DUMP_PAGER", "")]), Choice::None);
+        assert_eq!(choice(&[("TERM", "xterm"), ("PAGER", "cat")]), Choice::None);
+    }
+}
