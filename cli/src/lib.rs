@@ -45,7 +45,11 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, Cursor, IsTerminal, Write};
 use std::path::Path;
+use terminal_size::terminal_size_of;
 use verbs::{Context, Stop};
+
+/// Characters of a line of a terminal that does not tell, as serial consoles do not.
+const USUAL_WIDTH: usize = 80;
 
 /// Runs the program with the arguments, streams and devices of this process.
 #[must_use]
@@ -65,7 +69,7 @@ pub fn main() -> std::process::ExitCode {
         open_session: &verbs::open_real_session,
         open_capture: &FileSource::open,
         out_is_terminal,
-        width: terminal_size::terminal_size_of(&stdout).map(|(width, _)| width.0.into()),
+        width: out_is_terminal.then(|| terminal_size_of(&stdout).map_or(USUAL_WIDTH, |(width, _)| width.0.into())),
         is_paged: &is_paged,
         out_has_color,
         json: false,

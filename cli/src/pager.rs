@@ -4,13 +4,17 @@
 //!
 //! The pager begins with the first byte of output. What goes to standard error is held until it ends, because the screen is its own.
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{raise, SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::cell::Cell;
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 
 /// The sizes of buffers for standard output.
 const BUFFER_BYTES: usize = 1 << 16;
+const TERMINAL_BUFFER_BYTES: usize = 4096;
 
 /// Standard output, or a pager that is written to in its place.
 pub(crate) struct PagedOutput<'a> {
@@ -40,7 +44,14 @@ impl<'a> PagedOutput<'a> {
             Some(pager) => To::Pager(pager),
             None => {
                 self.wanted.set(false);
-                To::Stdout(BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()))
+                let stdout = io::stdout();
+                let mut buffer_bytes = BUFFER_BYTES;
+                if stdout.is_terminal() {
+                    reset_when_interrupted(&stdout);
+                    // What an interrupt waits for is short on a slow line too.
+                    buffer_bytes = TERMINAL_BUFFER_BYTES;
+                }
+                To::Stdout(BufWriter::with_capacity(buffer_bytes, stdout.lock()))
             }
         });
         match to {
@@ -118,6 +129,30 @@ impl Pager {
         let _ = interrupt.thread_block();
         Some(Self { child, pipe })
     }
+}
+
+/// Leaves no color behind on the terminal `stdout` if the user ends the program in the middle of a row.
+///
+/// The signal is blocked and a thread waits for it: no code of ours runs in a signal handler, and none is `unsafe`. It then takes
+/// effect in the way that it has by default, so that a shell sees what ended the program.
+fn reset_when_interrupted(stdout: &io::Stdout) {
+    let mut interrupt = SigSet::empty();
+    interrupt.add(Signal::SIGINT);
+    // Another handle: the usual one is locked by whoever writes rows.
+    let terminal = stdout.as_fd().try_clone_to_owned().map(File::from);
+    let (Ok(signals), Ok(mut terminal)) = (SignalFd::with_flags(&interrupt, SfdFlags::SFD_CLOEXEC), terminal) else {
+        return;
+    };
+    if interrupt.thread_block().is_err() {
+        return;
+    }
+    std::thread::spawn(move || {
+        if let Ok(Some(_)) = signals.read_signal() {
+            let _ = terminal.write_all(b"\x1b[0m");
+            let _ = interrupt.thread_unblock();
+            let _ = raise(Signal::SIGINT);
+        }
+    });
 }
 
 /// Standard error, held while a pager has the screen.
