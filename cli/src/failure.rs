@@ -70,7 +70,7 @@ impl Failure {
                 "see the IPA column of `s2dump list` for the size of the address space",
             ),
             Status::TOO_BIG => (
-                UsageOrIo,
+                Unsupported,
                 format!("{target}: too big for one atomic call (65536 descriptors, 124 runs)"),
                 "narrow it with --range, drop --exact, or use --verify in place of --atomic",
             ),

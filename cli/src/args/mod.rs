@@ -40,7 +40,7 @@ fn help() -> String {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 finding (--verify: the table changed; --ram: what was read is no table), 2 usage or I/O,
-3 not supported here, 4 no such VM, 5 not permitted, 6 partial (what was printed is not all).";
+3 not supported here (kernel, CPU, or too big), 4 no such VM, 5 not permitted, 6 partial (what was printed is not all).";
 
 /// When to use color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

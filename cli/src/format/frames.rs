@@ -195,6 +195,8 @@ impl FramesWriter {
         struct RowJson {
             start: Hex,
             end: Hex,
+            start_pfn: u64,
+            end_pfn: u64,
             size_bytes: u64,
             count: u64,
             host: Option<&'static str>,
@@ -212,6 +214,8 @@ impl FramesWriter {
         let object = RowJson {
             start: Hex(row.start),
             end: Hex(row.end),
+            start_pfn: row.start / self.page_bytes,
+            end_pfn: row.end / self.page_bytes,
             size_bytes: bytes,
             count: bytes / self.page_bytes,
             host: frame.and_then(|frame| known(frame.host)),

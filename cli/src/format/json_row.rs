@@ -20,6 +20,8 @@ pub(crate) struct RowJson {
     r#type: &'static str,
     start: Hex,
     end: Hex,
+    start_pfn: u64,
+    end_pfn: u64,
     size_bytes: u64,
     count: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -29,6 +31,7 @@ pub(crate) struct RowJson {
     level: i8,
     kind: &'static str,
     output: Option<Hex>,
+    output_pfn: Option<u64>,
     output_linear: Option<bool>,
     descriptor: Hex,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,11 +202,15 @@ impl RowJson {
     /// Describes `row` as an object of `type`.
     pub(crate) fn new(r#type: &'static str, row: &Row, table: &TableFacts) -> Self {
         let leaf = leaf::of_row(row, table);
+        // A number that a double holds exactly, which addresses are not.
+        let pfn = |address: u64| address >> table.geometry.granule().page_shift();
         let attributes = leaf.as_ref().map(|leaf| Attributes::new(leaf, row, table));
         Self {
             r#type,
             start: Hex(row.ia),
             end: Hex(row.end()),
+            start_pfn: pfn(row.ia),
+            end_pfn: pfn(row.end()),
             size_bytes: row.size(),
             count: row.count,
             skipped_bytes: row.skipped,
@@ -211,6 +218,7 @@ impl RowJson {
             level: row.level.get(),
             kind: meaning::kind(row),
             output: row.oa.map(Hex),
+            output_pfn: row.oa.map(pfn),
             output_linear: leaf.as_ref().map(|_| row.linear),
             descriptor: Hex(row.raw),
             // Of what is invalid, the kind says it.

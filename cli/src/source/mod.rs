@@ -172,7 +172,7 @@ impl SourceError {
             Self::Format(..) => Failure::new(ExitCode::UsageOrIo, self).hint("read it with the s2dump that wrote it"),
             Self::Open(error) => match error.raw_os_error() {
                 Some(errno::ENOENT | errno::ENODEV | errno::ENXIO) if system::System::read().is_off() => {
-                    Failure::new(ExitCode::NotPermitted, "/dev/s2dump is not there: s2dump was not asked for at boot")
+                    Failure::new(ExitCode::NotPermitted, "s2dump is off: it was not asked for at boot")
                         .hint("boot with kvm-arm.s2dump=on on the kernel command line")
                 }
                 Some(errno::ENOENT | errno::ENODEV | errno::ENXIO) => Failure::new(

@@ -245,7 +245,7 @@ fn refusals_have_their_codes() {
         (Status::NO_SUCH_VM, ExitCode::NoSuchVm, "no such VM"),
         (Status::VM_NOT_RUN, ExitCode::NoSuchVm, "never ran"),
         (Status::BAD_RANGE, ExitCode::UsageOrIo, "range"),
-        (Status::TOO_BIG, ExitCode::UsageOrIo, "narrow it with --range"),
+        (Status::TOO_BIG, ExitCode::Unsupported, "narrow it with --range"),
         (Status::VERSION_MISMATCH, ExitCode::Unsupported, "versions"),
         (Status::VM_GONE, ExitCode::Partial, "went away"),
     ];
@@ -344,7 +344,7 @@ fn errno_is_the_kernels_only_without_status() {
         (Refusal::from(Status::ATOMIC_NOT_PERMITTED), ExitCode::NotPermitted, "boot with kvm-arm.s2dump=on,atomic"),
         (Refusal::from(Status::NOT_PERMITTED), ExitCode::NotPermitted, "boot with kvm-arm.s2dump=on\n"),
         (Refusal::by_kernel(7), ExitCode::Unsupported, "the driver expects another request"),
-        (Refusal::from(Status::TOO_BIG), ExitCode::UsageOrIo, "too big for one atomic call"),
+        (Refusal::from(Status::TOO_BIG), ExitCode::Unsupported, "too big for one atomic call"),
         (Refusal::by_kernel(22), ExitCode::Unsupported, "the driver expects another request"),
         (Refusal::from(Status::UNKNOWN_FLAG), ExitCode::Unsupported, "does not know this operation or option"),
         (Refusal::by_kernel(2), ExitCode::UsageOrIo, "start: No such file"),

@@ -139,7 +139,8 @@ fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
         Err(error @ SourceError::Open(_)) => {
             let failure = error.into_failure("probe");
             report.device = match failure.code {
-                ExitCode::Unsupported => "absent".into(),
+                ExitCode::Unsupported => "not there".into(),
+                ExitCode::NotPermitted if system.is_off() => "off".into(),
                 ExitCode::NotPermitted => "not permitted".into(),
                 _ => failure.message.clone(),
             };
