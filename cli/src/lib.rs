@@ -34,7 +34,6 @@ mod verbs;
 mod words;
 
 use anstream::AutoStream;
-use clap::Parser;
 use exit_code::ExitCode;
 use failure::Failure;
 use pager::{HeldErrors, PagedOutput};
@@ -108,7 +107,7 @@ pub fn run_on_capture(arguments: &[&str], capture: &[u8], out: &mut dyn Write) -
 fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
     context.json = seems_json(arguments);
     let mut may_page = context.out_is_terminal;
-    let plan = match args::Cli::try_parse_from(arguments) {
+    let plan = match args::help::parse(arguments) {
         Ok(cli) => {
             may_page &= !cli.no_pager;
             match Plan::new(cli) {

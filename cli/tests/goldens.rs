@@ -15,6 +15,7 @@ fn transcript(directory: &Path, command: &str) -> String {
         .args(command.split_whitespace())
         .current_dir(directory)
         .env_remove("CLICOLOR_FORCE")
+        .env_remove("COLUMNS")
         .output()
         .unwrap();
     let mut text = format!("$ s2dump {command}\n");
@@ -654,8 +655,12 @@ const CASES: &[(&str, &[&str])] = &[
             "dump --ram whole.ram@0x40000000 --vtcr 0x80023558 --vttbr 40000000",
             "dump --ram whole.ram@0x40000000 --tcr 80823519 --ttbr0 0x40000000",
             "dump --ram whole.ram@0x40000000 --tcr 0x80823519 --ttbr0 40000000",
+            "-h",
             "--help",
+            "dump -h",
             "dump --help",
+            "dump --diff",
+            "decode -h",
             "walk --help",
         ],
     ),

@@ -2,6 +2,7 @@
 //! What was typed: syntax only. Which arguments go together is decided in `plan`.
 
 pub(crate) mod decode;
+pub(crate) mod help;
 pub(crate) mod image;
 pub(crate) mod machine;
 pub(crate) mod report;
@@ -20,7 +21,7 @@ use std::str::FromStr;
 ///
 /// Reads tables of guests, of the host and of EL2 itself at EL2 and prints addresses, level, rights, memory type, page state and owner.
 #[derive(Parser, Debug)]
-#[command(name = "s2dump", version, after_help = help(), disable_help_subcommand = true)]
+#[command(name = "s2dump", version, after_help = help())]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -35,8 +36,17 @@ pub(crate) struct Cli {
 
 /// What holds for all verbs.
 fn help() -> String {
-    format!("{}\n\n{EXIT_CODES}", numbers::RULE)
+    format!("{}\n\n{EXIT_CODES}\n\n{TOP_EXAMPLES}", numbers::RULE)
 }
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  s2dump probe                           # is all there? If not, what next?
+  s2dump list
+  s2dump dump                            # the table of the only VM
+  s2dump dump host --state donated       # what the host gave away, and to whom
+  s2dump walk 0x1000 0x8000_0000         # a VM's handle, and an input address
+  s2dump capture --all -O machine.s2d    # to read anywhere, with -i machine.s2d";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 finding (--verify: the table changed; --ram: what was read is no table), 2 usage or I/O,
@@ -168,6 +178,15 @@ pub(crate) struct Dump {
 }
 
 const DUMP_HELP: &str = "\
+States, and who may access such a page:
+  owned            only whose table it is; of a protected guest not the host
+  shared-owned     whose table it is, which owns it, and who it is shared with
+  shared-borrowed  whose table it is, and who owns it and shares it
+  poisoned         not the guest any more: the host took the page back
+  owner=NAME       only NAME, whom the host gave it (behind @: at what address)
+  -                nobody if RWX is - too; else the table's, no state is kept
+
+More:
 Columns: range size level rwx memory sh af state out  (usual)
          start end bytes count raw kind contig dbm sw ext other
   rwx     read, write, execute: x EL1 and EL0, p EL1 only, u EL0 only; pi5 is index 5 into S2PIR_EL2
@@ -197,11 +216,12 @@ F for not valid, because bits of the owner stand where rights do: they are no ri
 such text.
 
 Examples:
-  s2dump dump vm:0x1000
+  s2dump dump
+  s2dump dump 0x1000 --mapped
   s2dump dump host --range 0x4000_0000+1G
-  s2dump dump vm:4242 --range 2G+64M --exact -o +raw
-  s2dump dump vm:4242-11 --format ndjson | jq 'select(.state == \"shared-owned\")'
-  s2dump dump -i guest.s2d vm:0x1000 --format ptdump
+  s2dump dump 4242 --range 2G+64M --exact -o +raw
+  s2dump dump 4242-11 --format ndjson | jq 'select(.state == \"shared-owned\")'
+  s2dump dump -i guest.s2d --format ptdump
   s2dump dump --ram ram.bin@0x4000_0000 --vtcr 0x80023558 --vttbr 0x1000041000000 --xnx
   s2dump dump --ram machine.core --vtcr 0x80023558 --vttbr 0x1000041000000 --format ptdump
   s2dump dump vm:0x1000 --verify >/dev/null && echo unchanged";
