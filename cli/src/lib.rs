@@ -36,7 +36,7 @@ mod words;
 use anstream::AutoStream;
 use exit_code::ExitCode;
 use failure::Failure;
-use pager::{HeldErrors, PagedOutput};
+use pager::{HeldErrors, PagedOutput, Screen};
 use plan::Plan;
 use source::file::FileSource;
 use source::SourceError;
@@ -59,9 +59,9 @@ pub fn main() -> std::process::ExitCode {
     let out_is_terminal = stdout.is_terminal();
     // Where rows appear on the terminal, they show by themselves how far it is.
     let shows_progress = io::stderr().is_terminal() && !out_is_terminal;
-    let is_paged = Cell::new(false);
-    let mut out = PagedOutput::new(&is_paged);
-    let mut err = HeldErrors { held: &is_paged, bytes: Vec::new() };
+    let screen = Cell::new(Screen::Plain);
+    let mut out = PagedOutput::new(&screen);
+    let mut err = HeldErrors { held: &screen, bytes: Vec::new() };
     let mut context = Context {
         out: &mut out,
         err: &mut err,
@@ -69,7 +69,7 @@ pub fn main() -> std::process::ExitCode {
         open_capture: &FileSource::open,
         out_is_terminal,
         width: out_is_terminal.then(|| terminal_size_of(&stdout).map_or(USUAL_WIDTH, |(width, _)| width.0.into())),
-        is_paged: &is_paged,
+        screen: &screen,
         out_has_color,
         json: false,
         shows_progress,
@@ -95,7 +95,7 @@ pub fn run_on_capture(arguments: &[&str], capture: &[u8], out: &mut dyn Write) -
         open_capture: &open_capture,
         out_is_terminal: false,
         width: None,
-        is_paged: &Cell::new(false),
+        screen: &Cell::new(Screen::Plain),
         out_has_color: false,
         json: false,
         shows_progress: false,
@@ -130,7 +130,11 @@ fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
         }
     };
     context.json = plan.is_json();
-    context.is_paged.set(may_page && plan.is_long());
+    context.screen.set(match (plan.is_long(), may_page) {
+        (false, _) => Screen::Plain,
+        (true, false) => Screen::Rows,
+        (true, true) => Screen::Paged,
+    });
     let result = verbs::run(&plan, context);
     let flushed = context.out.flush();
     match result {

@@ -16,10 +16,21 @@ use std::process::{Child, Command, Stdio};
 const BUFFER_BYTES: usize = 1 << 16;
 const TERMINAL_BUFFER_BYTES: usize = 4096;
 
+/// What goes to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Screen {
+    /// What needs no care.
+    Plain,
+    /// Rows, maybe colored.
+    Rows,
+    /// Rows through a pager.
+    Paged,
+}
+
 /// Standard output, or a pager that is written to in its place.
 pub(crate) struct PagedOutput<'a> {
-    /// Whether a pager is wanted, which counts when the first byte is written.
-    wanted: &'a Cell<bool>,
+    /// What is wanted, which counts when the first byte is written.
+    wanted: &'a Cell<Screen>,
     to: Option<To>,
 }
 
@@ -34,26 +45,28 @@ struct Pager {
 }
 
 impl<'a> PagedOutput<'a> {
-    /// Writes to a pager if one is `wanted` when the first byte comes.
-    pub(crate) fn new(wanted: &'a Cell<bool>) -> Self {
+    /// Writes as is `wanted` when the first byte comes.
+    pub(crate) fn new(wanted: &'a Cell<Screen>) -> Self {
         Self { wanted, to: None }
     }
 
     fn to(&mut self) -> &mut dyn Write {
-        let to = self.to.get_or_insert_with(|| match self.wanted.get().then(Pager::start).flatten() {
-            Some(pager) => To::Pager(pager),
-            None => {
-                self.wanted.set(false);
-                let stdout = io::stdout();
-                let mut buffer_bytes = BUFFER_BYTES;
-                if stdout.is_terminal() {
-                    reset_when_interrupted(&stdout);
-                    // What an interrupt waits for is short on a slow line too.
-                    buffer_bytes = TERMINAL_BUFFER_BYTES;
+        let to =
+            self.to.get_or_insert_with(|| match (self.wanted.get() == Screen::Paged).then(Pager::start).flatten() {
+                Some(pager) => To::Pager(pager),
+                None => {
+                    let is_rows = self.wanted.get() != Screen::Plain;
+                    self.wanted.set(Screen::Plain);
+                    let stdout = io::stdout();
+                    let mut buffer_bytes = BUFFER_BYTES;
+                    if is_rows && stdout.is_terminal() {
+                        reset_when_interrupted(&stdout);
+                        // What an interrupt waits for is short on a slow line too.
+                        buffer_bytes = TERMINAL_BUFFER_BYTES;
+                    }
+                    To::Stdout(BufWriter::with_capacity(buffer_bytes, stdout.lock()))
                 }
-                To::Stdout(BufWriter::with_capacity(buffer_bytes, stdout.lock()))
-            }
-        });
+            });
         match to {
             To::Stdout(stdout) => stdout,
             To::Pager(pager) => &mut pager.pipe,
@@ -158,7 +171,7 @@ fn reset_when_interrupted(stdout: &io::Stdout) {
 /// Standard error, held while a pager has the screen.
 pub(crate) struct HeldErrors<'a> {
     /// Whether there is a pager.
-    pub(crate) held: &'a Cell<bool>,
+    pub(crate) held: &'a Cell<Screen>,
     /// What was written meanwhile.
     pub(crate) bytes: Vec<u8>,
 }
@@ -166,8 +179,8 @@ pub(crate) struct HeldErrors<'a> {
 impl Write for HeldErrors<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.held.get() {
-            true => self.bytes.write(bytes),
-            false => io::stderr().write(bytes),
+            Screen::Paged => self.bytes.write(bytes),
+            Screen::Plain | Screen::Rows => io::stderr().write(bytes),
         }
     }
 

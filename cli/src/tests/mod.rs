@@ -20,6 +20,7 @@ mod terminal;
 mod watch;
 
 use crate::exit_code::ExitCode;
+use crate::pager::Screen;
 use crate::source::device::Session;
 use crate::source::SourceError;
 use crate::verbs::Context;
@@ -51,7 +52,7 @@ fn run_into(
 }
 
 thread_local! {
-    static NOT_PAGED: &'static Cell<bool> = Box::leak(Box::new(Cell::new(false)));
+    static SCREEN: &'static Cell<Screen> = Box::leak(Box::new(Cell::new(Screen::Plain)));
 }
 
 /// What a program sees that runs with `open` as its device, and no terminal.
@@ -67,7 +68,7 @@ fn world<'a>(
         open_capture: &crate::source::file::FileSource::open,
         out_is_terminal: false,
         width: None,
-        is_paged: NOT_PAGED.with(|not_paged| *not_paged),
+        screen: SCREEN.with(|screen| *screen),
         out_has_color: false,
         json: false,
         shows_progress: false,

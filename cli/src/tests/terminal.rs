@@ -4,6 +4,7 @@
 use super::support::*;
 use super::{run_in, world, TempFile};
 use crate::exit_code::ExitCode;
+use crate::pager::Screen;
 use crate::source::SourceError;
 use crate::verbs::Context;
 use s2dump_abi::hypercall::Status;
@@ -14,7 +15,8 @@ fn on_terminal(width: usize, command: &str, code: ExitCode) -> String {
     let open = || Err(SourceError::Open(std::io::Error::from_raw_os_error(2)));
     let mut context = Context { out_is_terminal: true, width: Some(width), ..world(&open, &mut out, &mut err) };
     assert_eq!(run_in(command, &mut context), code, "{command}");
-    assert_eq!(context.is_paged.replace(false), !command.contains("--no-pager"), "{command}");
+    let screen = if command.contains("--no-pager") { Screen::Rows } else { Screen::Paged };
+    assert_eq!(context.screen.replace(Screen::Plain), screen, "{command}");
     String::from_utf8(out).unwrap()
 }
 

@@ -25,6 +25,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::model::{is_same_vm, target_name, vm_name, vm_target};
 use crate::numbers::AddressRange;
+use crate::pager::Screen;
 use crate::plan::input::ImagePlan;
 use crate::plan::Plan;
 use crate::reader::{Event, Reader};
@@ -65,8 +66,8 @@ pub(crate) struct Context<'a> {
     pub(crate) out_is_terminal: bool,
     /// Characters of its lines, if `out` is a terminal.
     pub(crate) width: Option<usize>,
-    /// Whether output goes through a pager.
-    pub(crate) is_paged: &'a Cell<bool>,
+    /// What output is, for whoever writes it.
+    pub(crate) screen: &'a Cell<Screen>,
     /// Whether `out` is a terminal that wants color, unless the user says otherwise.
     pub(crate) out_has_color: bool,
     /// Whether notes and errors are to be JSON.

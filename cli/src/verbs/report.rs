@@ -11,6 +11,7 @@ use super::{Context, Stop};
 use crate::args::Cli;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::pager::Screen;
 use crate::plan::report::ReportPlan;
 use crate::plan::Plan;
 use crate::source::file::{FileSource, REPORT};
@@ -152,7 +153,7 @@ fn section(
         open_capture: &open_capture,
         out_is_terminal: false,
         width: None,
-        is_paged: &Cell::new(false),
+        screen: &Cell::new(Screen::Plain),
         out_has_color: false,
         json: false,
         shows_progress: false,
