@@ -62,6 +62,9 @@ impl SlotKind {
     /// the address is memory with a state; then for each place one of kind [`PLACE`](RecordKind::PLACE), followed by its
     /// walk as in a [`WALK`](Self::WALK) slot. `target` is 0 and `start` the physical address.
     pub const EXAMINE: Self = Self(8);
+    /// Where and when a capture was made: text, of which a record is a byte. Neither EL2 nor the driver writes it, and it belongs to
+    /// no stream.
+    pub const ORIGIN: Self = Self(9);
 }
 
 /// Bits of [`SlotHeader::flags`]. Unknown bits are ignored.

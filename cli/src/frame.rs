@@ -70,6 +70,8 @@ pub(crate) enum Records<'a> {
     Frames(RecordIter<'a, FrameRecord>),
     /// Of FACTS slots.
     Facts(RecordIter<'a, Fact>),
+    /// Of ORIGIN slots: text.
+    Text(&'a [u8]),
     /// END slots have none.
     None,
     /// The slot is of a kind this version does not know.
@@ -97,6 +99,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Slot<'_>, SlotFault> {
         SlotKind::VMS => Records::Vms(RecordIter::try_new(body, &header)?),
         SlotKind::FRAMES => Records::Frames(RecordIter::try_new(body, &header)?),
         SlotKind::FACTS => Records::Facts(RecordIter::try_new(body, &header)?),
+        SlotKind::ORIGIN => Records::Text(body),
         SlotKind::END => Records::None,
         _ => Records::Unknown,
     };

@@ -22,6 +22,7 @@ mod meaning;
 mod merge;
 mod model;
 mod numbers;
+mod origin;
 mod pager;
 mod plan;
 mod progress;

@@ -6,6 +6,7 @@
 
 use crate::frame::{self, Records, Slot, SlotBuffer, SlotFault};
 use crate::model::{target_name, Changed, Outcome, Row, TableFacts, TableFault};
+use crate::origin::Origin;
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, Fact, FrameRecord, Record, RecordKind, SlotHeader, SlotKind, VmRecord};
@@ -159,9 +160,19 @@ impl<S: SlotSource> Reader<S> {
         }
     }
 
-    /// Returns whether there are issues to be told.
+    /// Returns whether there is something to be told.
     pub(crate) fn has_issues(&self) -> bool {
-        !self.sections.issues.is_empty()
+        !self.sections.issues.is_empty() || self.sections.untold.is_some()
+    }
+
+    /// Returns where what follows was captured, once.
+    pub(crate) fn take_origin(&mut self) -> Option<Origin> {
+        self.sections.untold.take()
+    }
+
+    /// Returns where the input was captured that was read first.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.sections.origin.as_ref()
     }
 
     /// Returns an issue found since the last call, oldest first.
@@ -192,6 +203,9 @@ struct Sections {
     last: Option<SlotHeader>,
     events: VecDeque<Event>,
     issues: VecDeque<Issue>,
+    /// The first there was, and the last that was not told.
+    origin: Option<Origin>,
+    untold: Option<Origin>,
 }
 
 impl Sections {
@@ -217,6 +231,11 @@ impl Sections {
             self.issues.push_back(Issue::Reserved(index));
         }
         match records {
+            Records::Text(bytes) => {
+                let origin = Origin::from_records(bytes);
+                self.origin.get_or_insert_with(|| origin.clone());
+                self.untold = Some(origin);
+            }
             Records::None => self.close(Some(&header)),
             // A slot of an unknown kind is counted if it continues the open section, and ignored otherwise.
             Records::Unknown => {

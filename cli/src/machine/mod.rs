@@ -12,6 +12,7 @@ pub(crate) mod tree;
 pub(crate) mod uses;
 
 use crate::model::{is_same_vm, Outcome, TableFacts};
+use crate::origin::Origin;
 use crate::reader::Event;
 use differ::Differences;
 use frames::Frames;
@@ -27,6 +28,8 @@ use tree::{SecondPass, Tree};
 /// A machine, as far as it was read.
 #[derive(Default)]
 pub(crate) struct Machine {
+    /// Where it was captured, if that is told.
+    pub(crate) origin: Option<Origin>,
     /// The VMs of the first list.
     pub(crate) vms: Vec<VmRecord>,
     /// Whether there was a list, and it was whole.

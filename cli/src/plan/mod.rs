@@ -93,6 +93,14 @@ pub(crate) enum Output {
 }
 
 impl Output {
+    /// Returns what it is called in messages.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Stdout => "standard output".into(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+
     fn new(path: PathBuf) -> Self {
         // Standard output may append to a file. Opened by this name, the file would be overwritten from its beginning.
         let names = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];

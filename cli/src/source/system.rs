@@ -24,6 +24,10 @@ pub(crate) struct System {
     pub(crate) machine: &'static str,
     /// Kernel release.
     pub(crate) kernel: Option<String>,
+    /// Name of the host.
+    pub(crate) host: Option<String>,
+    /// What tells this boot from all others.
+    pub(crate) boot_id: Option<String>,
     /// CONFIG_PKVM_S2DUMP.
     pub(crate) config: Setting,
     /// Kernel command line.
@@ -43,6 +47,8 @@ impl System {
             machine: std::env::consts::ARCH,
             kernel,
             config: config.map_or(Setting::Unknown, |text| setting(&text)),
+            host: line("/proc/sys/kernel/hostname"),
+            boot_id: line("/proc/sys/kernel/random/boot_id"),
             cmdline: line("/proc/cmdline"),
         }
     }
@@ -104,7 +110,14 @@ mod tests {
     use super::*;
 
     fn system(cmdline: &str) -> System {
-        System { machine: "aarch64", kernel: None, config: Setting::Unknown, cmdline: Some(cmdline.into()) }
+        System {
+            machine: "aarch64",
+            kernel: None,
+            host: None,
+            boot_id: None,
+            config: Setting::Unknown,
+            cmdline: Some(cmdline.into()),
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use nix::sys::signal::{raise, Signal};
 use rustix::fs::{makedev, mknodat, FileType, Mode, CWD};
 use s2dump_abi::hypercall::{Op, Status};
 use s2dump_abi::ioctl::{Advance, Hello, Start};
+use s2dump_abi::slot::{SlotHeader, SlotKind};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{symlink, FileTypeExt, PermissionsExt};
@@ -64,6 +65,18 @@ fn bytes() -> Vec<u8> {
     [list.unwrap().bytes, starts[0].as_ref().unwrap().bytes.clone()].concat()
 }
 
+/// Returns the slots behind the one that tells where a capture was made.
+fn slots(written: Vec<u8>) -> Vec<u8> {
+    let (header, used) = crate::frame::measure(&written).unwrap();
+    assert_eq!(header.kind, SlotKind::ORIGIN.0);
+    let text = String::from_utf8_lossy(&written[size_of::<SlotHeader>()..used]);
+    assert!(
+        text.starts_with("time 2") && text.ends_with(concat!("\ns2dump ", env!("CARGO_PKG_VERSION"), "\n")),
+        "{text}"
+    );
+    written[used..].to_vec()
+}
+
 fn capture(script: &Script, output: &Path) -> Ran {
     run_with(&format!("capture vm:0x1000 -O {}", output.display()), &|| Ok(script.open()))
 }
@@ -77,7 +90,7 @@ fn new_file_is_private() {
     let directory = Directory::new("new");
     let path = directory.join("a.s2d");
     assert_eq!(capture(&script(), &path).code, ExitCode::Ok);
-    assert_eq!((fs::read(&path).unwrap(), mode(&path)), (bytes(), 0o600));
+    assert_eq!((slots(fs::read(&path).unwrap()), mode(&path)), (bytes(), 0o600));
     assert_eq!(directory.names(), ["a.s2d"]);
 }
 
@@ -88,7 +101,7 @@ fn replaced_file_keeps_its_permissions() {
     fs::write(&path, "old").unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
     assert_eq!(capture(&script(), &path).code, ExitCode::Ok);
-    assert_eq!((fs::read(&path).unwrap(), mode(&path)), (bytes(), 0o640));
+    assert_eq!((slots(fs::read(&path).unwrap()), mode(&path)), (bytes(), 0o640));
     assert_eq!(directory.names(), ["a.s2d"]);
 }
 
@@ -111,7 +124,7 @@ fn link_stays() {
         symlink("real.s2d", &second).unwrap();
         assert_eq!(capture(&script(), &first).code, ExitCode::Ok);
         assert!(first.is_symlink() && second.is_symlink());
-        assert_eq!(fs::read(&target).unwrap(), bytes());
+        assert_eq!(slots(fs::read(&target).unwrap()), bytes());
         assert_eq!(directory.names(), ["first", "there"]);
         assert_eq!(fs::read_dir(directory.join("there")).unwrap().count(), 2);
     }
@@ -137,7 +150,7 @@ fn fifo_is_written_to() {
         let reader = std::thread::spawn(move || fs::read(from).unwrap());
         let ran = capture(&script(), &directory.join(name));
         assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo(), "{name}");
-        assert_eq!((ran.code, reader.join().unwrap()), (ExitCode::Ok, bytes()), "{}", ran.err);
+        assert_eq!((ran.code, slots(reader.join().unwrap())), (ExitCode::Ok, bytes()), "{}", ran.err);
         assert_eq!(directory.names(), ["fifo", "link"]);
     }
 }
@@ -169,7 +182,7 @@ fn open_file_is_written_to() {
     let ran = capture(&script(), Path::new(&by_number));
     let mut written = Vec::new();
     file.read_to_end(&mut written).unwrap();
-    assert_eq!((ran.code, written), (ExitCode::Ok, bytes()), "{}", ran.err);
+    assert_eq!((ran.code, slots(written)), (ExitCode::Ok, bytes()), "{}", ran.err);
     assert!(directory.names().is_empty());
 }
 
@@ -179,8 +192,10 @@ fn standard_output() {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let command_line = format!("capture vm:0x1000 -O {name}");
         let code = super::run_into(&command_line, &|| Ok(script().open()), &mut out, &mut err);
-        assert_eq!((code, err.len()), (ExitCode::Ok, 0), "{name}");
-        assert!(out == bytes(), "{name}: {} bytes", out.len());
+        assert_eq!(code, ExitCode::Ok, "{name}");
+        let told = format!("s2dump: wrote standard output: the list of VMs and 1 table, {} bytes\n", out.len());
+        assert_eq!(String::from_utf8(err).unwrap(), told, "{name}");
+        assert!(slots(out) == bytes(), "{name}");
     }
 }
 
@@ -315,5 +330,5 @@ fn ignored_signal_does_not_interrupt() {
     let path = directory.join("a.s2d");
     let status = interrupted(Signal::SIGHUP, "trap '' HUP;", &path);
     assert!(status.success(), "{status}");
-    assert_eq!((directory.names(), fs::read(&path).unwrap()), (vec!["a.s2d".to_owned()], bytes()));
+    assert_eq!((directory.names(), slots(fs::read(&path).unwrap())), (vec!["a.s2d".to_owned()], bytes()));
 }

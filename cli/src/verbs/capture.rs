@@ -9,6 +9,7 @@ use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::frame::new_buffer;
+use crate::origin::Origin;
 use crate::plan::Output;
 use crate::source::device::{Device, Query};
 use crate::source::output_file::OutputFile;
@@ -40,6 +41,9 @@ pub(super) fn run(
     let fail = |error: io::Error| output_failed(output, error);
     let mut file = create(output)?;
     let mut code = ExitCode::Ok;
+    let origin = Origin::here().to_slot();
+    let mut bytes = origin.len() as u64;
+    put(&origin, file.as_mut(), context.out).map_err(fail)?;
     // For the upper levels of `walk -i`.
     let tables = if device.has(features::TABLES) { DumpFlags::TABLES } else { DumpFlags::default() };
     let flags = DumpFlags::EXACT.union(tables);
@@ -55,7 +59,7 @@ pub(super) fn run(
             _ => Ok(true),
         };
         let copied = match as_listed {
-            Ok(true) => copy(&mut device, query, &name, file.as_mut(), context.out),
+            Ok(true) => copy(&mut device, query, &name, (file.as_mut(), &mut *context.out), &mut bytes),
             Ok(false) => Ok(Status::VM_GONE),
             Err(failure) => Err(Copy::Failed(Failure { message: format!("{name}: {}", failure.message), ..failure })),
         };
@@ -80,7 +84,17 @@ pub(super) fn run(
         }
     }
     file.map_or(Ok(()), OutputFile::keep).map_err(fail)?;
+    context.out.flush()?;
+    let tables = if chosen.len() == 1 { "1 table".into() } else { format!("{} tables", chosen.len()) };
+    context.note(format_args!("wrote {}: the list of VMs and {tables}, {bytes} bytes", output.name()));
     Ok(code)
+}
+
+fn put(bytes: &[u8], file: Option<&mut OutputFile>, stdout: &mut dyn Write) -> io::Result<()> {
+    match file {
+        Some(file) => file.write_all(bytes),
+        None => stdout.write_all(bytes),
+    }
 }
 
 /// Refuses to write to a terminal.
@@ -117,13 +131,14 @@ enum Copy {
     Interrupted,
 }
 
-/// Copies the slots of `query`, which is called `name`, into `file`, or to `stdout` without one; returns how it ended.
+/// Copies the slots of `query`, which is called `name`, into `file`, or to `stdout` without one, and adds their `bytes`; returns how it
+/// ended.
 fn copy(
     device: &mut Device,
     query: Query,
     name: &str,
-    mut file: Option<&mut OutputFile>,
-    stdout: &mut dyn Write,
+    (mut file, stdout): (Option<&mut OutputFile>, &mut dyn Write),
+    bytes: &mut u64,
 ) -> Result<Status, Copy> {
     let fail = |error: SourceError| Copy::Failed(error.into_failure(name));
     let mut slots = device.start(query).map_err(fail)?;
@@ -139,11 +154,8 @@ fn copy(
                 status = Status(header.status);
             }
         }
-        match &mut file {
-            Some(file) => file.write_all(slot),
-            None => stdout.write_all(slot),
-        }
-        .map_err(Copy::Output)?;
+        put(slot, file.as_deref_mut(), stdout).map_err(Copy::Output)?;
+        *bytes += slot.len() as u64;
     }
     Ok(status)
 }

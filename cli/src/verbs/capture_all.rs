@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::machine::moment::Moment;
 use crate::machine::tree::SecondPass;
 use crate::machine::Machine;
+use crate::origin::Origin;
 use crate::plan::Output;
 use crate::source::output_file::OutputFile;
 use s2dump_abi::slot::VmRecord;
@@ -28,20 +29,24 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
     super::capture::check_output(output, context)?;
     let device = context.device().map_err(|error| error.into_failure("capture"))?;
     let mut file = super::capture::create(output)?;
-    let mut is_interrupted = false;
+    let (mut is_interrupted, mut bytes) = (false, 0);
     let out = &mut *context.out;
-    let mut keep = |slot: &[u8]| match &mut file {
-        None => out.write_all(slot),
-        Some(file) => {
-            is_interrupted = file.is_interrupted();
-            // Whole slots only: an interrupted capture is dropped.
-            if is_interrupted {
-                Err(io::ErrorKind::Other.into())
-            } else {
-                file.write_all(slot)
+    let mut keep = |slot: &[u8]| {
+        bytes += slot.len() as u64;
+        match &mut file {
+            None => out.write_all(slot),
+            Some(file) => {
+                is_interrupted = file.is_interrupted();
+                // Whole slots only: an interrupted capture is dropped.
+                if is_interrupted {
+                    Err(io::ErrorKind::Other.into())
+                } else {
+                    file.write_all(slot)
+                }
             }
         }
     };
+    keep(&Origin::here().to_slot()).map_err(|error| super::capture::output_failed(output, error))?;
     let (captured, notes) = {
         let mut survey = Survey::new(device, budget, Some(&mut keep));
         let captured = capture(&mut survey);
@@ -59,6 +64,8 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
         Err(Halt::Failed(failure)) => return Err(failure.into()),
     };
     file.map_or(Ok(()), OutputFile::keep).map_err(|error| super::capture::output_failed(output, error))?;
+    context.out.flush()?;
+    context.note(format_args!("wrote {}: the whole machine, {bytes} bytes", output.name()));
     Ok(if is_whole { ExitCode::Ok } else { ExitCode::Partial })
 }
 

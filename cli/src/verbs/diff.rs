@@ -11,6 +11,7 @@ use crate::format::diff;
 use crate::machine::differ::Differences;
 use crate::machine::Machine;
 use crate::model::target_name;
+use crate::origin::Origin;
 use crate::plan::machine::{DiffPlan, Reading};
 
 /// Compares two readings.
@@ -38,6 +39,12 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
     if passing > 0 {
         let ranges = if passing == 1 { "1 range".into() } else { format!("{passing} ranges") };
         context.note(format_args!("left out: {ranges} of EL2's fixmap and of pages that s2dump shares with EL2"));
+    }
+    let boots = [&old, &new].map(|machine| machine.origin.as_ref().and_then(Origin::boot));
+    if let [Some(old), Some(new)] = boots {
+        if old != new {
+            context.note("the captures are of two boots: a VM of one is none of the other, whatever its name");
+        }
     }
     if !unread.is_empty() {
         context.note(format_args!("not compared, or not all: {}", unread.join(", ")));

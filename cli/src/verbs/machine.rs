@@ -18,7 +18,10 @@ pub(super) fn from_capture(path: &Path, context: &mut Context<'_>) -> Result<(Ma
         context.tell_issues(&mut reader, &mut issues);
         match event.map_err(|error| error.into_failure("capture"))? {
             Some(event) => machine.take(event),
-            None => return Ok((machine, issues)),
+            None => {
+                machine.origin = reader.origin().cloned();
+                return Ok((machine, issues));
+            }
         }
     }
 }

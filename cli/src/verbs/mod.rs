@@ -161,6 +161,9 @@ impl Context<'_> {
 
     /// Writes the issues a reader has found and adds their number to `count`.
     fn tell_issues<S: SlotSource>(&mut self, reader: &mut Reader<S>, count: &mut u64) {
+        if let Some(origin) = reader.take_origin() {
+            self.note(origin);
+        }
         while let Some(issue) = reader.next_issue() {
             *count += 1;
             match (*count).cmp(&MOST_ISSUES) {
