@@ -17,6 +17,7 @@ mod format;
 mod frame;
 mod leaf;
 mod machine;
+mod map;
 mod marks;
 mod meaning;
 mod merge;

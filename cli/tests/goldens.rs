@@ -609,6 +609,19 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "map",
+        &[
+            "map -i pkvm.s2d --svg -O -",
+            "map -i without-hyp.s2d --svg -O map.svg",
+            "map -i two.s2d --svg -O no-such-directory/map.svg",
+            "map -i pkvm.s2d --svg --since later.s2d -O map.svg",
+            "map -i - --since - -O map.html",
+            "map -i text.s2d -O map.html",
+            "map -i pkvm.s2d",
+            "map --help",
+        ],
+    ),
+    (
         "frames",
         &[
             "frames -i machine.s2d",

@@ -5,6 +5,7 @@ pub(crate) mod decode;
 pub(crate) mod help;
 pub(crate) mod image;
 pub(crate) mod machine;
+pub(crate) mod map;
 pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod watch;
@@ -86,6 +87,8 @@ pub(crate) enum Verb {
     Watch(watch::Watch),
     /// Ask whether isolation is intact: what the tables and states of all pages say about each other.
     Audit(machine::Audit),
+    /// Draw whose each page of memory is, as a page for a browser or a picture for documents.
+    Map(map::Map),
     /// Write the list of VMs and their tables to a file, which -i reads on any machine.
     Capture(Capture),
     /// Write all that a bug report needs to a file, in the time that there is: text first, and a capture that -i reads.

@@ -9,6 +9,7 @@ pub(crate) mod hex;
 pub(crate) mod json;
 pub(crate) mod json_row;
 mod layout;
+pub(crate) mod map;
 pub(crate) mod ptdump;
 pub(crate) mod rmap;
 mod said;

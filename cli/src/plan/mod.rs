@@ -4,11 +4,13 @@
 pub(crate) mod decode;
 pub(crate) mod input;
 pub(crate) mod machine;
+pub(crate) mod map;
 pub(crate) mod report;
 
 use self::decode::DecodePlan;
 use self::input::Input;
 use self::machine::{AuditPlan, DiffPlan, RmapPlan, WatchPlan};
+use self::map::MapPlan;
 use self::report::ReportPlan;
 use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
@@ -63,6 +65,8 @@ pub(crate) enum Plan {
         /// As JSON.
         json: bool,
     },
+    /// Draw a map.
+    Map(MapPlan),
     /// Write a capture.
     Capture {
         /// Which VMs; all if empty.
@@ -83,7 +87,7 @@ pub(crate) enum Plan {
     Decode(DecodePlan),
 }
 
-/// Where a capture is written.
+/// Where a capture or a map is written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     /// Standard output.
@@ -280,6 +284,7 @@ impl Plan {
             Verb::Diff(diff) => Self::Diff(DiffPlan::new(diff)?),
             Verb::Audit(audit) if audit.list => Self::Rules { json: audit.json },
             Verb::Audit(audit) => Self::Audit(AuditPlan::new(audit)?),
+            Verb::Map(map) => Self::Map(MapPlan::new(map)?),
             Verb::Capture(capture) => {
                 let output = Output::new(capture.output);
                 if capture.all {
@@ -313,7 +318,7 @@ impl Plan {
             Self::Frames(frames) => matches!(frames.format, FramesFormat::Json { .. }),
             Self::Decode(decode) => decode.json,
             Self::Dump(dump) => matches!(dump.style, Style::Json(_) | Style::Stat { json: true }),
-            Self::Capture { .. } | Self::CaptureAll { .. } | Self::Report(_) => false,
+            Self::Map(_) | Self::Capture { .. } | Self::CaptureAll { .. } | Self::Report(_) => false,
         }
     }
 }

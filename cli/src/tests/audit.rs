@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::io::Cursor;
 
 /// Reads a machine as a verb does.
-fn read(machine: &pkvm::Machine) -> Machine {
+pub(super) fn read(machine: &pkvm::Machine) -> Machine {
     read_bytes(machine.capture().bytes)
 }
 

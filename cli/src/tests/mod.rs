@@ -9,6 +9,7 @@ mod fake;
 mod image;
 mod kinds;
 mod live;
+mod map;
 mod probe;
 mod properties;
 mod ptdump;

@@ -11,6 +11,7 @@ pub(crate) mod frames;
 mod identity;
 pub(crate) mod list;
 mod machine;
+pub(crate) mod map;
 mod pass;
 pub(crate) mod probe;
 mod report;
@@ -116,6 +117,7 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::Rmap(plan) => rmap::run(plan, context),
         Plan::Audit(plan) => audit::run(plan, context),
         Plan::Rules { json } => audit::list(*json, context),
+        Plan::Map(plan) => map::run(plan, context),
         Plan::Decode(plan) => decode::run(plan, context),
         Plan::CaptureAll { output, budget } => capture_all::run(output, *budget, context),
         Plan::Capture { targets, output, budget } => capture::run(targets, output, *budget, context),

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A map as a picture for documents: all of it at one scale, the same in all parts, so that areas compare.
+//!
+//! A cell that has several classes is divided among them, and each gets a part that can be seen, however little it has. Rows of
+//! nothing are left out.
+
+use super::legend::{shown, Shown};
+use super::{lines, notes, Line, Told};
+use crate::map::{Class, Map, PAGE};
+use crate::numbers::Size;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// Cells of a row of physical memory, and of a table.
+const COLUMNS: [u64; 2] = [64, 32];
+/// Rows of physical memory, and of all tables, that fit.
+const MOST_ROWS: [usize; 2] = [64, 80];
+/// Pixels of a cell.
+const CELL: (u64, u64) = (7, 8);
+/// Room for addresses.
+const LABEL: u64 = 92;
+/// Between lines of text.
+const LINE: u64 = 14;
+/// Around all.
+const MARGIN: u64 = 12;
+
+/// Addresses of a class.
+type Span = (u64, u64, Class);
+/// The bytes of each class in a cell, in the order of the legend.
+type Cell = BTreeMap<Class, u64>;
+/// Rows that have something, by number, with their cells.
+type Rows = BTreeMap<u64, BTreeMap<u64, Cell>>;
+
+/// Returns the rows of `spans`, if they are no more than `most`.
+fn rows(spans: &[Span], cell_bytes: u64, columns: u64, most: usize) -> Option<Rows> {
+    let mut rows = Rows::new();
+    for &(start, end, class) in spans {
+        let mut at = start;
+        while at < end {
+            let cell = at / cell_bytes;
+            let to = (cell + 1).saturating_mul(cell_bytes).min(end);
+            let cells = rows.entry(cell / columns).or_default();
+            *cells.entry(cell % columns).or_default().entry(class).or_default() += to - at;
+            if rows.len() > most {
+                return None;
+            }
+            at = to;
+        }
+    }
+    Some(rows)
+}
+
+/// A picture in the making.
+#[derive(Default)]
+struct Picture {
+    /// The outlines of what is of a class.
+    paths: BTreeMap<Class, String>,
+    texts: String,
+}
+
+impl Picture {
+    fn text(&mut self, x: u64, y: u64, class: &str, text: &str) {
+        let text = text.replace('&', "&amp;").replace('<', "&lt;");
+        let _ = writeln!(self.texts, "<text x=\"{x}\" y=\"{y}\" class=\"{class}\">{text}</text>");
+    }
+
+    /// Draws a rectangle; `y` and `height` are in tenths.
+    fn area(&mut self, class: Class, x: u64, y: u64, width: u64, height: u64) {
+        let tenths = |number: u64| match number % 10 {
+            0 => (number / 10).to_string(),
+            tenth => format!("{}.{tenth}", number / 10),
+        };
+        let (y, height) = (tenths(y), tenths(height));
+        let _ = write!(self.paths.entry(class).or_default(), "M{x} {y}h{width}v{height}h-{width}z");
+    }
+
+    /// Draws `rows` from `y` on, and returns where they end.
+    fn rows(&mut self, rows: &Rows, x: u64, mut y: u64, cell_bytes: u64, columns: u64) -> u64 {
+        let (width, height) = CELL;
+        let mut labeled = None;
+        let mut next = None;
+        for (&row, cells) in rows {
+            if next.is_some_and(|next| next != row) {
+                y += height / 2;
+                labeled = None;
+            }
+            if labeled.is_none_or(|labeled| row >= labeled + 4) {
+                self.text(x + LABEL - 6, y + height, "address", &format!("{:#x}", row * columns * cell_bytes));
+                labeled = Some(row);
+            }
+            next = Some(row + 1);
+            let mut cells = cells.iter().peekable();
+            while let Some((&column, cell)) = cells.next() {
+                let left = x + LABEL + column * width;
+                let whole = |cell: &Cell| match cell.first_key_value() {
+                    Some((&class, &bytes)) if bytes == cell_bytes => Some(class),
+                    _ => None,
+                };
+                if let Some(class) = whole(cell) {
+                    let mut count = 1;
+                    while cells
+                        .next_if(|(&other, cell)| other == column + count && whole(cell) == Some(class))
+                        .is_some()
+                    {
+                        count += 1;
+                    }
+                    self.area(class, left, y * 10, count * width, height * 10);
+                } else {
+                    let mut top = y * 10;
+                    for (class, part) in parts(cell, cell_bytes, height * 10) {
+                        self.area(class, left, top, width, part);
+                        top += part;
+                    }
+                }
+            }
+            y += height;
+        }
+        y
+    }
+}
+
+/// Returns how many of `height` tenths of a pixel each class has of a cell: at least so many that it can be seen.
+fn parts(cell: &Cell, cell_bytes: u64, height: u64) -> Vec<(Class, u64)> {
+    const LEAST: u64 = 5;
+    let share =
+        |bytes: u64| (u128::from(bytes) * u128::from(height) + u128::from(cell_bytes) / 2) / u128::from(cell_bytes);
+    let mut parts: Vec<(Class, u64)> =
+        cell.iter().map(|(&class, &bytes)| (class, u64::try_from(share(bytes)).unwrap_or(height).max(LEAST))).collect();
+    while parts.iter().map(|part| part.1).sum::<u64>() > height {
+        match parts.iter_mut().max_by_key(|part| part.1) {
+            Some(largest) if largest.1 > LEAST => largest.1 -= 1,
+            // More classes than there is room for.
+            _ => return parts,
+        }
+    }
+    parts
+}
+
+/// Writes `map` as a picture.
+pub(crate) fn write_svg(out: &mut dyn Write, map: &Map, told: &Told<'_>) -> io::Result<()> {
+    let class = |kind: u32| map.kinds.get(kind as usize).map_or(Class::Nothing, |kind| kind.class);
+    let said = |said: u32| map.sayings.get(said as usize).map_or(Class::Nothing, |said| said.class);
+    let physical: Vec<Span> =
+        map.segments.iter().map(|segment| (segment.start, segment.end, class(segment.kind))).collect();
+    let trees: Vec<Vec<Span>> = map
+        .spaces
+        .iter()
+        .map(|space| space.pieces.iter().map(|piece| (piece.ia, piece.end, said(piece.said))).collect())
+        .collect();
+    let fitting = |shift: &u32| {
+        let cell_bytes = PAGE << shift;
+        let memory = rows(&physical, cell_bytes, COLUMNS[0], MOST_ROWS[0])?;
+        let mut left = MOST_ROWS[1];
+        let mut tables = Vec::new();
+        for tree in &trees {
+            let rows = rows(tree, cell_bytes, COLUMNS[1], left)?;
+            left -= rows.len();
+            tables.push(rows);
+        }
+        Some((cell_bytes, memory, tables))
+    };
+    // The last has one row for all there can be, so something fits unless there are very many tables.
+    let shift = (0..40).find(|shift| fitting(shift).is_some()).unwrap_or(40);
+    let (cell_bytes, memory, tables) = fitting(&shift).unwrap_or_else(|| {
+        let all = |spans: &Vec<Span>, columns| rows(spans, PAGE << shift, columns, usize::MAX).unwrap_or_default();
+        (PAGE << shift, all(&physical, COLUMNS[0]), trees.iter().map(|tree| all(tree, COLUMNS[1])).collect())
+    });
+
+    let mut picture = Picture::default();
+    let second = MARGIN + LABEL + COLUMNS[0] * CELL.0 + 2 * MARGIN;
+    // Names of guests are wider than their cells.
+    let width = second + LABEL + COLUMNS[1] * CELL.0 + 80;
+    let top = MARGIN + 2 * LINE;
+    picture.text(MARGIN, MARGIN + LINE, "title", &format!("Who owns what: {}", told.source));
+    let scale = format!("a cell is {}", Size(cell_bytes));
+    picture.text(MARGIN + LABEL, top + LINE, "head", &format!("physical memory, {scale}"));
+    let left_end = picture.rows(&memory, MARGIN, top + LINE + 6, cell_bytes, COLUMNS[0]);
+    let mut y = top;
+    for (space, rows) in map.spaces.iter().zip(&tables) {
+        picture.text(second + LABEL, y + LINE, "head", &format!("{}: {}", space.name, space.about));
+        y = picture.rows(rows, second, y + LINE + 6, cell_bytes, COLUMNS[1]) + LINE / 2;
+    }
+    let (classes, lines) = lines(map);
+    let mut y = left_end.max(y) + LINE;
+    for (at, (class, line)) in classes.iter().zip(&lines).enumerate() {
+        let Line { shown: Shown { name, .. }, memory, input } = line;
+        let size = match (memory.as_str(), input.as_str()) {
+            ("-", input) => format!("{input} of input addresses"),
+            (memory, _) => memory.to_owned(),
+        };
+        let (x, line_y) = if at % 2 == 0 { (MARGIN, y) } else { (width / 2, y) };
+        picture.area(*class, x, line_y * 10, 20, 110);
+        picture.text(x + 28, line_y + 10, "line", &format!("{name}: {size}"));
+        if at % 2 == 1 || at + 1 == classes.len() {
+            y += LINE + 2;
+        }
+    }
+    for note in notes(told) {
+        for line in wrapped(&note, 120) {
+            y += LINE;
+            picture.text(MARGIN, y, "note", &line);
+        }
+    }
+    let height = y + MARGIN;
+    write!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
+         role=\"img\">\n<title>Who owns which page: {}</title>\n{STYLE}",
+        told.source.replace('&', "&amp;").replace('<', "&lt;")
+    )?;
+    writeln!(out, "<rect width=\"{width}\" height=\"{height}\" class=\"paper\"/>")?;
+    let guests = super::legend::guests(map);
+    for (number, (&class, path)) in picture.paths.iter().enumerate() {
+        let Shown { paint, pattern, .. } = shown(class, &guests);
+        writeln!(
+            out,
+            "<defs><path id=\"c{number}\" d=\"{path}\"/></defs><use href=\"#c{number}\" class=\"{paint}\"/>"
+        )?;
+        if pattern != "plain" {
+            let dim = if paint == "host" { "dim-" } else { "" };
+            writeln!(out, "<use href=\"#c{number}\" fill=\"url(#{dim}{pattern})\"/>")?;
+        }
+    }
+    out.write_all(picture.texts.as_bytes())?;
+    out.write_all(b"</svg>\n")
+}
+
+/// Returns the lines of `text`, of at most `width` characters.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.into()),
+        }
+    }
+    lines
+}
+
+/// Colors of Okabe and Ito, and the patterns of `page.js`.
+const STYLE: &str = r##"<style>
+svg { --paper: #fff; --ink: #1b1f23; --host: #c9ced3; --dim: #7d868f; }
+@media (prefers-color-scheme: dark) { svg { --paper: #15181b; --ink: #eceff1; --host: #4b535b; --dim: #8d97a0; } }
+.paper { fill: var(--paper); } .ink { fill: var(--ink); } .host { fill: var(--host); } .purple { fill: #cc79a7; }
+.blue { fill: #0072b2; } .orange { fill: #e69f00; } .green { fill: #009e73; } .sky { fill: #56b4e9; }
+.yellow { fill: #f0e442; } .red { fill: #d55e00; }
+text { fill: var(--ink); font: 11px system-ui, sans-serif; }
+.title { font-size: 14px; font-weight: 600; } .head { font-weight: 600; } .note { font-size: 10px; }
+.address { font: 9px ui-monospace, monospace; text-anchor: end; }
+pattern path { stroke: var(--paper); fill: none; stroke-width: 1.4; } pattern circle { fill: var(--ink); }
+pattern.dim path { stroke: var(--dim); stroke-width: 1; } pattern.dim circle { fill: var(--dim); }
+</style>
+<defs>
+<pattern id="stripes" width="5" height="5" patternUnits="userSpaceOnUse"><path d="M-1 1 1 -1M0 5 5 0M4 6 6 4"/></pattern>
+<pattern id="back" width="5" height="5" patternUnits="userSpaceOnUse"><path d="M-1 4 1 6M0 0 5 5M4 -1 6 1"/></pattern>
+<pattern id="cross" width="5" height="5" patternUnits="userSpaceOnUse"><path d="M0 0 5 5M0 5 5 0"/></pattern>
+<pattern id="grid" width="4" height="4" patternUnits="userSpaceOnUse"><path d="M0 2H4M2 0V4"/></pattern>
+<pattern id="dots" width="4" height="4" patternUnits="userSpaceOnUse"><circle cx="2" cy="2" r=".9"/></pattern>
+<pattern id="dim-stripes" class="dim" width="5" height="5" patternUnits="userSpaceOnUse"><path d="M-1 1 1 -1M0 5 5 0M4 6 6 4"/></pattern>
+<pattern id="dim-back" class="dim" width="5" height="5" patternUnits="userSpaceOnUse"><path d="M-1 4 1 6M0 0 5 5M4 -1 6 1"/></pattern>
+<pattern id="dim-dots" class="dim" width="4" height="4" patternUnits="userSpaceOnUse"><circle cx="2" cy="2" r=".9"/></pattern>
+</defs>
+"##;
