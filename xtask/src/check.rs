@@ -9,7 +9,7 @@ use crate::qemu::{console_path, switch, Bootable, Machine, WITHOUT_HYP};
 use crate::run::is_output;
 use crate::source::TESTED;
 use crate::step::{clock, Step};
-use crate::{corrupt, fuzz, guest, kernel, lint, miri, oracle, setup, testbed};
+use crate::{corrupt, fuzz, guest, kernel, lint, map, miri, oracle, setup, testbed};
 use anyhow::{bail, Result};
 use std::path::Path;
 use std::process::Command;
@@ -301,6 +301,7 @@ fn source_checks(results: &mut Results<'_>, all: bool) {
     results.command("unit and property tests", |cargo| {
         cargo.args(["test", "--locked", "--workspace"]);
     });
+    results.check(map::NAME, map::check);
     results.check("miri", |ctx, step| miri::check(ctx, step, all));
     let fuzzed: Vec<&fuzz::Target> = fuzz::TARGETS.iter().filter(|one| results.wants(&one.check_name())).collect();
     if !fuzzed.is_empty() && results.needed("fuzz", fuzz::build).is_some() {

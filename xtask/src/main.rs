@@ -16,6 +16,7 @@ mod guest;
 mod kernel;
 mod lint;
 mod linux;
+mod map;
 mod miri;
 mod mutants;
 mod oracle;
@@ -60,6 +61,8 @@ enum Task {
     Mutants(mutants::Mutants),
     /// Compare the walker and the decoder with the MMU of emulated CPUs
     Testbed(testbed::Testbed),
+    /// Look at pages of `s2dump map` in a browser, if there is one
+    Map,
     /// Print what a dump costs, in instructions and as ratios, beside the goals
     Bench,
     /// Put s2dump into a kernel tree of yours
@@ -88,6 +91,7 @@ fn perform(ctx: &Ctx, task: Task) -> Result<i32> {
         Task::Fuzz(fuzz) => fuzz::run(ctx, &fuzz).map(|()| 0),
         Task::Mutants(mutants) => mutants::run(ctx, &mutants).map(|()| 0),
         Task::Testbed(testbed) => testbed::run(ctx, &testbed).map(|()| 0),
+        Task::Map => map::run(ctx).map(|()| 0),
         Task::Bench => bench::run(ctx).map(|()| 0),
         Task::Linux(task) => linux::run(ctx, &task).map(|()| 0),
     }

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `cargo xtask map`: pages of `s2dump map` in a real browser: what they show, by pointer and by keyboard, in light and dark, and
+//! that the console stays empty. Times are printed, not asserted. Screenshots are for people.
+
+mod browser;
+
+use crate::ctx::Ctx;
+use crate::process::{command, is_on_path};
+use crate::step::Step;
+use anyhow::{ensure, Context, Result};
+use browser::{Browser, PROGRAMS};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Name of the check.
+pub(crate) const NAME: &str = "map in a browser";
+
+/// Makes the pages, and looks at them if there is a browser.
+///
+/// # Errors
+///
+/// If a page is not what it should be.
+pub(crate) fn run(ctx: &Ctx) -> Result<()> {
+    let step = Step::start(NAME);
+    check(ctx, &step)?;
+    step.done();
+    Ok(())
+}
+
+/// Does the same as a step of other checks.
+///
+/// # Errors
+///
+/// If a page is not what it should be.
+pub(crate) fn check(ctx: &Ctx, step: &Step) -> Result<()> {
+    let mut cargo = command("cargo");
+    cargo.current_dir(&ctx.root).args(["test", "--quiet", "--locked", "--package", "s2dump", "--test", "map"]);
+    step.run(&mut cargo, &ctx.log("map"))?;
+    if let Some(missing) = PROGRAMS.into_iter().find(|program| !is_on_path(program)) {
+        println!("map: not run in a browser: there is no {missing} (Debian: apt install chromium chromium-driver)");
+        return Ok(());
+    }
+    let directory = ctx.target.join("tmp/map");
+    let browser = Browser::start()?;
+    for (name, test) in PAGES {
+        let page = Page { browser: &browser, directory: directory.clone(), name };
+        page.open()?;
+        test(&page).with_context(|| format!("{name}.html"))?;
+        page.themes()?;
+        page.end()?;
+    }
+    println!("map: screenshots are in {}", directory.display());
+    Ok(())
+}
+
+/// What a page is to do.
+type Test = fn(&Page<'_>) -> Result<()>;
+
+const PAGES: [(&str, Test); 3] = [("small", small), ("changed", changed), ("scattered", scattered)];
+
+/// An open page.
+struct Page<'b> {
+    browser: &'b Browser,
+    directory: PathBuf,
+    name: &'static str,
+}
+
+impl Page<'_> {
+    fn open(&self) -> Result<()> {
+        let path = self.directory.join(self.name).with_extension("html");
+        let bytes = std::fs::metadata(&path)?.len();
+        self.media("light")?;
+        self.browser.open(&format!("file://{}", path.display()))?;
+        let drawn = self.browser.run("return document.documentElement.dataset.drawn")?;
+        let drawn = drawn.as_str().context("it was not drawn")?;
+        println!("map: {}.html: {bytes} bytes, drawn in {drawn} ms", self.name);
+        let resources = self.browser.run("return performance.getEntriesByType('resource').length")?;
+        ensure!(resources == 0, "it loads {resources} other files");
+        Ok(())
+    }
+
+    fn media(&self, theme: &str) -> Result<()> {
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": theme }] });
+        self.browser.command("Emulation.setEmulatedMedia", &features).map(drop)
+    }
+
+    /// Waits until what was asked for is drawn.
+    fn settle(&self) -> Result<()> {
+        let two = "return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))";
+        self.browser.run(two).map(drop)
+    }
+
+    /// Returns the text of an element.
+    fn text(&self, id: &str) -> Result<String> {
+        self.settle()?;
+        let text = self.browser.run(&format!("return document.getElementById('{id}').innerText"))?;
+        Ok(text.as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    /// Is `expected` the text of an element?
+    fn says(&self, id: &str, expected: &str) -> Result<()> {
+        let text = self.text(id)?;
+        ensure!(text == expected, "#{id} says\n  {text}\nand should say\n  {expected}");
+        Ok(())
+    }
+
+    /// Finds an address by the keyboard alone.
+    fn find(&self, address: &str) -> Result<()> {
+        self.browser.press("/")?;
+        self.browser.write(address)?;
+        self.browser.press("Enter")
+    }
+
+    /// Returns how many colors the picture of a part has.
+    fn colors(&self, id: &str) -> Result<u64> {
+        self.settle()?;
+        let script = "const canvas = document.querySelector('#ID canvas'), colors = new Set();
+            const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+            for (const pixel of new Uint32Array(pixels.buffer)) colors.add(pixel);
+            return colors.size";
+        self.browser.run(&script.replace("ID", id))?.as_u64().context("no picture")
+    }
+
+    fn save(&self, what: &str) -> Result<()> {
+        self.settle()?;
+        let path = self.directory.join(format!("{}-{what}.png", self.name));
+        std::fs::write(path, decoded(&self.browser.screenshot()?)).map_err(Into::into)
+    }
+
+    /// Takes pictures in light and dark, of all, of the middle and of single pages.
+    fn themes(&self) -> Result<()> {
+        for theme in ["light", "dark"] {
+            self.media(theme)?;
+            self.browser.press("Escape")?;
+            self.browser.press("0")?;
+            self.save(&format!("{theme}-all"))?;
+            self.find("vm:0x1000@0x8000_0005")?;
+            (0..4).try_for_each(|_| self.browser.press("-"))?;
+            self.save(&format!("{theme}-middle"))?;
+            self.find("vm:0x1000@0x8000_8000")?;
+            self.save(&format!("{theme}-pages"))?;
+        }
+        let paper = self.browser.run("return getComputedStyle(document.body).backgroundColor")?;
+        ensure!(paper == "rgb(21, 24, 27)", "in the dark it is {paper}");
+        Ok(())
+    }
+
+    fn end(&self) -> Result<()> {
+        let console = self.browser.console()?;
+        ensure!(console.is_empty(), "the console has {console:#?}");
+        // Its policy holds: a script that is not its own does not run. The console says so.
+        let foreign = "const script = document.createElement('script');
+            script.textContent = 'document.title = \"foreign\"';
+            document.head.append(script);
+            return document.title";
+        let title = self.browser.run(foreign)?;
+        ensure!(title != "foreign", "a foreign script ran");
+        let console = self.browser.console()?;
+        ensure!(console.iter().any(|line| line.contains("Content Security Policy")), "no policy: {console:#?}");
+        Ok(())
+    }
+}
+
+/// A machine with some of everything: what is told of places, by search, keyboard, pointer and legend.
+fn small(page: &Page<'_>) -> Result<()> {
+    page.find("vm:0x1000@0x8000_0000")?;
+    page.says(
+        "point",
+        "vm:0x1000 0x80000000–0x80000fff owner vm:0x1000 alone host's entry L3 owner=vm:0x1000, where it has it frame \
+         host=no-page hyp=no-page entries L3 rwx normal-wb owned (4 KiB) physical 0x40800000 hyp 0x200000000000 L3 rw- \
+         normal-wb fixmap",
+    )?;
+    page.browser.press("ArrowRight")?;
+    page.says("said", "vm:0x1000 0x80001000, 4 KiB: vm:0x1000 alone, physical 0x40802000")?;
+    page.browser.press("Enter")?;
+    page.says("said", "physical 0x40802000, 4 KiB: vm:0x1000 alone, vm:0x1000 0x80001000")?;
+    page.find("1.5G")?;
+    page.says("status", "“1.5G” is no address: write 0x4080_0000, or 2G.")?;
+    page.browser.press("Escape")?;
+    page.says("status", "")?;
+    page.find("vm:0x1000@0x80009000")?;
+    page.says(
+        "point",
+        "vm:0x1000 0x80009000–0x80009fff is poisoned (taken back from a guest) entries L3 poisoned (4 KiB)",
+    )?;
+    page.browser.press("Escape")?;
+    page.browser.press("0")?;
+    page.settle()?;
+    let place = page.browser.run(
+        "const box = document.getElementById('memory').getBoundingClientRect(); return [box.left + 300, box.top + 20]",
+    )?;
+    let at = |index: usize| place[index].as_f64().context("no place");
+    page.browser.point(at(0)?, at(1)?)?;
+    let told = page.text("point")?;
+    ensure!(told.starts_with("physical 0x80") && told.contains("devices that the host maps"), "by pointer: {told}");
+    let lines = page.browser.run("return document.querySelectorAll('#legend tbody tr').length")?;
+    ensure!(lines == 13, "{lines} lines in the legend");
+    let colors = page.colors("memory")?;
+    ensure!(colors > 8, "{colors} colors");
+    let pressed = "const buttons = document.querySelectorAll('#legend button'); buttons[0].click();
+        return [...buttons].map((button) => button.getAttribute('aria-pressed')).filter((is) => is === 'true').length";
+    ensure!(page.browser.run(pressed)? == 1, "the legend does not choose");
+    Ok(())
+}
+
+/// The same machine some time later: changes are counted, and told one by one.
+fn changed(page: &Page<'_>) -> Result<()> {
+    page.says("change", "12 changes")?;
+    page.browser.press("n")?;
+    page.says("change", "1 of 12")?;
+    let told = page.text("point")?;
+    ensure!(told.contains(" before ") && told.contains(" now "), "a change: {told}");
+    page.browser.run("document.getElementById('only').click()")?;
+    page.save("changes")?;
+    page.browser.run("document.getElementById('only').click()").map(drop)
+}
+
+/// Half a million pages: nothing stutters.
+fn scattered(page: &Page<'_>) -> Result<()> {
+    page.find("vm:0x1003@0x8000_0000")?;
+    let told = page.text("point")?;
+    ensure!(told.contains("owner vm:0x1003 alone host's entry L3 owner=vm:0x1003, where it has it"), "{told}");
+    for (zoom, presses) in [("a page", 0), ("16 KiB", 3), ("256 KiB", 4)] {
+        (0..presses).try_for_each(|_| page.browser.press("-"))?;
+        page.settle()?;
+        let scroll = "return new Promise((done) => {
+            const views = ['memory', 'tables'].map((id) => document.getElementById(id)), times = [];
+            let last = performance.now(), spent = 0;
+            const step = (now) => {
+                times.push(now - last);
+                last = now;
+                for (const view of views) view.scrollTop += 97;
+                if (times.length < 121) requestAnimationFrame(step);
+                else {
+                    times.shift();
+                    times.sort((a, b) => a - b);
+                    done([times[60], times[114], times[119]]);
+                }
+            };
+            for (const view of views) view.scrollTop = 0;
+            requestAnimationFrame(step);
+        })";
+        let times = page.browser.run(scroll)?;
+        let time = |index: usize| times[index].as_f64().unwrap_or(f64::NAN);
+        println!(
+            "map: scattered.html: scrolled, a cell is {zoom}: a frame takes {:.1} ms, 19 of 20 at most {:.1} ms, all {:.1} ms",
+            time(0),
+            time(1),
+            time(2)
+        );
+    }
+    Ok(())
+}
+
+/// Returns the bytes of a base64 text.
+fn decoded(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let (mut bytes, mut bits, mut held) = (Vec::with_capacity(text.len() / 4 * 3), 0_u32, 0);
+    for six in text.bytes().filter_map(digit) {
+        bits = bits << 6 | u32::from(six);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decoded;
+
+    #[test]
+    fn base64_is_decoded() {
+        assert_eq!(decoded("Zm9vYmE="), b"fooba");
+        assert_eq!(decoded("Zm9vYmFy"), b"foobar");
+    }
+}
