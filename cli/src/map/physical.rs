@@ -75,21 +75,19 @@ pub(super) fn segments(machine: &Machine, spaces: &[Space], sayings: &mut Saying
         said: region.is_nomap,
     });
     // Regions may overlap by what the kernel told wrongly.
-    let regions = flatten(regions.collect());
+    let regions: Vec<_> = regions.collect();
     let host = host_spans(machine, sayings);
     let frames = machine.frames.all().iter().map(|run| Span { start: run.pa, end: run.end(), said: run.raw });
-    let tables = flatten(table_pages(machine));
-    let hyp = flatten(lent_to_hyp(machine));
+    let (tables, hyp) = (table_pages(machine), lent_to_hyp(machine));
 
-    let mut regions = Track::new(regions.into_iter());
+    let mut regions = Track::new(flatten(&regions));
     let mut host = Track::new(host.into_iter());
     let mut frames = Track::new(frames);
-    let mut guests = Track::new(guests.into_iter());
-    let mut tables = Track::new(tables.into_iter());
-    let mut hyp = Track::new(hyp.into_iter());
+    let mut guests = Track::new(flatten(&guests));
+    let mut tables = Track::new(flatten(&tables));
+    let mut hyp = Track::new(flatten(&hyp));
     let (mut segments, mut kinds): (Vec<Segment>, Vec<Kind>) = (Vec::new(), Vec::new());
     let mut known = HashMap::<Look, u32>::new();
-    let mut numbers = HashMap::<Kind, u32>::new();
     let mut at = 0;
     while at < u64::MAX {
         let (region, region_end) = regions.at(at);
@@ -134,10 +132,12 @@ pub(super) fn segments(machine: &Machine, spaces: &[Space], sayings: &mut Saying
         if is_page || is_said {
             let kind = *known.entry(look).or_insert_with(|| {
                 let kind = kind(&look, machine, sayings);
-                *numbers.entry(kind).or_insert_with_key(|kind| {
-                    kinds.push(kind.clone());
-                    u32::try_from(kinds.len() - 1).unwrap_or(u32::MAX)
-                })
+                let same = kinds.iter().position(|known| *known == kind);
+                let number = same.unwrap_or_else(|| {
+                    kinds.push(kind);
+                    kinds.len() - 1
+                });
+                u32::try_from(number).unwrap_or(u32::MAX)
             });
             match segments.last_mut() {
                 Some(last) if last.end == at && last.kind == kind => last.end = end,
@@ -150,7 +150,7 @@ pub(super) fn segments(machine: &Machine, spaces: &[Space], sayings: &mut Saying
 }
 
 /// Returns what guests map.
-fn mapped(machine: &Machine, spaces: &[Space], sayings: &Sayings) -> Vec<Span<(Span<Mapped>, bool)>> {
+fn mapped(machine: &Machine, spaces: &[Space], sayings: &Sayings) -> Vec<Span<Mapped>> {
     let handles: Vec<_> = machine.guests().map(|tree| tree.table.target.guest_handle()).collect();
     let mut spans = Vec::new();
     for space in spaces {
@@ -163,7 +163,7 @@ fn mapped(machine: &Machine, spaces: &[Space], sayings: &Sayings) -> Vec<Span<(S
             spans.push(Span { start, end, said: Mapped { guest, handle, ia: piece.ia, is_shared } });
         }
     }
-    flatten(spans)
+    spans
 }
 
 /// Returns what the host's table says, of which input addresses are physical.

@@ -29,7 +29,6 @@ struct Look {
 pub(super) struct Sayings {
     list: Vec<Said>,
     by_look: HashMap<Look, u32>,
-    by_said: HashMap<Said, u32>,
 }
 
 impl Sayings {
@@ -59,11 +58,12 @@ impl Sayings {
             true => Said { class, text: text(row, table) },
             false => Said { class, text: format!("L{}, one of many", row.level.get()) },
         };
-        let list = &mut self.list;
-        let number = *self.by_said.entry(said).or_insert_with_key(|said| {
-            list.push(said.clone());
-            u32::try_from(list.len() - 1).unwrap_or(u32::MAX)
+        let same = self.list.iter().position(|known| *known == said);
+        let number = same.unwrap_or_else(|| {
+            self.list.push(said);
+            self.list.len() - 1
         });
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
         if self.by_look.len() < 4 * MOST {
             self.by_look.insert(look, number);
         }

@@ -35,24 +35,35 @@ impl<T: Copy, I: Iterator<Item = Span<T>>> Track<I> {
 }
 
 /// Cuts `spans`, which may overlap, so that they do not; each part has what one of them says, and whether there are more.
-pub(super) fn flatten<T: Copy>(mut spans: Vec<Span<T>>) -> Vec<Span<(Span<T>, bool)>> {
-    spans.sort_by_key(|span| span.start);
-    let mut rest = spans.iter().filter(|span| span.start < span.end).copied().peekable();
-    let (mut active, mut parts): (Vec<Span<T>>, Vec<_>) = (Vec::new(), Vec::with_capacity(spans.len()));
+pub(super) fn flatten<T: Copy>(spans: &[Span<T>]) -> impl Iterator<Item = Span<(Span<T>, bool)>> + '_ {
+    let bounds = spans.iter().map(|span| (span.start, span.end));
+    let parts = cut(bounds.collect());
+    parts.into_iter().filter_map(|Span { start, end, said: (of, is_several) }| {
+        Some(Span { start, end, said: (*spans.get(of)?, is_several) })
+    })
+}
+
+/// Does the same without what is said: parts have the place of one of `bounds`. Sorting is large code, so it is here once.
+fn cut(bounds: Vec<(u64, u64)>) -> Vec<Span<(usize, bool)>> {
+    let mut order: Vec<(u64, usize)> = bounds.iter().enumerate().map(|(of, bound)| (bound.0, of)).collect();
+    order.sort_unstable();
+    let end_of = |of: usize| bounds.get(of).map_or(0, |bound| bound.1);
+    let mut rest = order.into_iter().filter(|&(start, of)| start < end_of(of)).peekable();
+    let (mut active, mut parts): (Vec<usize>, Vec<_>) = (Vec::new(), Vec::with_capacity(bounds.len()));
     let mut at = 0;
     loop {
-        active.retain(|span| span.end > at);
+        active.retain(|&of| end_of(of) > at);
         if active.is_empty() {
             match rest.peek() {
-                Some(span) => at = span.start,
+                Some(&(start, _)) => at = start,
                 None => return parts,
             }
         }
-        while let Some(span) = rest.next_if(|span| span.start <= at) {
-            active.push(span);
+        while let Some((_, of)) = rest.next_if(|&(start, _)| start <= at) {
+            active.push(of);
         }
-        let ends = active.iter().map(|span| span.end).min();
-        let end = ends.into_iter().chain(rest.peek().map(|span| span.start)).min().unwrap_or(u64::MAX);
+        let ends = active.iter().map(|&of| end_of(of)).min();
+        let end = ends.into_iter().chain(rest.peek().map(|&(start, _)| start)).min().unwrap_or(u64::MAX);
         parts.extend(active.first().map(|&first| Span { start: at, end, said: (first, active.len() > 1) }));
         at = end;
     }
@@ -68,12 +79,12 @@ mod tests {
 
     #[test]
     fn what_overlaps_is_cut() {
-        let parts = flatten(vec![span(8, 9, 'd'), span(0, 4, 'a'), span(2, 6, 'b'), span(4, 4, 'x'), span(6, 7, 'c')]);
-        let found: Vec<_> = parts.iter().map(|part| (part.start, part.end, part.said.0.said, part.said.1)).collect();
+        let spans = [span(8, 9, 'd'), span(0, 4, 'a'), span(2, 6, 'b'), span(4, 4, 'x'), span(6, 7, 'c')];
+        let found: Vec<_> = flatten(&spans).map(|part| (part.start, part.end, part.said.0.said, part.said.1)).collect();
         let expected =
             [(0, 2, 'a', false), (2, 4, 'a', true), (4, 6, 'b', false), (6, 7, 'c', false), (8, 9, 'd', false)];
         assert_eq!(found, expected);
-        assert!(flatten::<char>(Vec::new()).is_empty());
+        assert_eq!(flatten::<char>(&[]).count(), 0);
     }
 
     #[test]
