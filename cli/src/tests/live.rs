@@ -360,6 +360,23 @@ fn reports_keep_to_their_time() {
     assert!(ran.err.contains("left out: /dev/s2dump is not there"), "{}", ran.err);
 }
 
+/// A map of a device is that of a capture of it, but for where it comes from.
+#[test]
+fn map_of_a_device() {
+    let file = TempFile::new("map.s2d", &machine().capture().bytes);
+    let of_device = run(&script(machine(), |_| machine()), "map -O -");
+    let of_capture = run_without_device(&format!("map -i {} -O -", file.path()));
+    assert_eq!((of_device.code, of_device.err.as_str()), (ExitCode::Ok, ""));
+    assert!(of_device.out.contains(r#"{"source":"this machine""#));
+    assert_eq!(of_device.out, of_capture.out.replace(&file.path().to_string(), "this machine"));
+
+    let mut without_hyp = machine();
+    without_hyp.trees.remove(1);
+    let ran = run(&script(without_hyp, |_| machine()), "map -O -");
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+    assert!(ran.out.contains("Not read, or not all: hyp. What they have is not shown."));
+}
+
 #[test]
 fn rmap_of_a_device() {
     let ran = run(&script(machine(), |_| machine()), "rmap 0x40800000");
