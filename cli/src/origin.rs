@@ -5,7 +5,7 @@
 //! write anything, and captures of before have none.
 
 use crate::source::system::System;
-use s2dump_abi::slot::{SlotHeader, SlotKind, SLOT_PAGE_BYTES};
+use s2dump_abi::slot::{SlotHeader, SlotKind, PLAIN_SLOT_BYTES};
 use std::fmt;
 use std::time::SystemTime;
 use zerocopy::IntoBytes;
@@ -14,8 +14,8 @@ use zerocopy::IntoBytes;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin(String);
 
-/// So much text fits the page of a slot.
-const MOST_BYTES: usize = SLOT_PAGE_BYTES - size_of::<SlotHeader>();
+/// So much text fits a plain slot.
+const MOST_BYTES: usize = PLAIN_SLOT_BYTES - size_of::<SlotHeader>();
 
 impl Origin {
     /// Tells of this machine, now.

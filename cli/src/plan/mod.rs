@@ -301,7 +301,8 @@ impl Plan {
         match self {
             Self::List { .. } | Self::Dump(_) | Self::Frames(_) | Self::Walk(_) | Self::Rmap(_) => true,
             Self::Diff(_) | Self::Audit(_) | Self::Rules { .. } => true,
-            Self::Probe { .. } | Self::Capture { .. } | Self::CaptureAll { .. } | Self::Report(_) => false,
+            Self::Probe { .. } | Self::Capture { .. } | Self::CaptureAll { .. } => false,
+            Self::Report(_) | Self::Map(_) => false,
             // Lines appear as they come.
             Self::Watch(_) => false,
             // What is typed may be read.
