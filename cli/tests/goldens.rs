@@ -371,6 +371,8 @@ const CASES: &[(&str, &[&str])] = &[
             "decode 0x60000040001fc3 0x7800000040002003 --level 3 --granule 4k --stage 1 --e2h",
             "decode 0x7800000040002003 --level 2 --tcr 0x80023518 --json",
             "decode --level 3 --granule 4k",
+            "decode pte=40a127ff --level 2 --granule 4K",
+            "decode 0x40000000600007fd --level 1 --granule 4KiB --color always",
             "decode x --level 3 --granule 4k",
             "decode 0 --level 4 --granule 4k",
             "decode 0 --level -1 --granule 4k",

@@ -10,7 +10,7 @@ use s2dump_vmsa::Level;
 #[derive(Args, Debug)]
 #[command(after_help = HELP)]
 pub(crate) struct Decode {
-    /// Descriptors; none or `-` to read words from standard input.
+    /// Descriptors, also as pte=0x...; none or `-` to read them from standard input, numbers or lines of a log.
     #[arg(value_name = "DESC")]
     pub(crate) descriptors: Vec<String>,
     /// DESC is hexadecimal with or without 0x, as logs and register dumps print it.
@@ -20,7 +20,7 @@ pub(crate) struct Decode {
     #[arg(short, long, value_parser = parse_level, allow_negative_numbers = true, value_name = "L")]
     pub(crate) level: Level,
     /// Size of pages and tables. Or give --vtcr or --tcr.
-    #[arg(short, long, value_enum, value_name = "SIZE")]
+    #[arg(short, long, value_enum, ignore_case = true, value_name = "SIZE")]
     pub(crate) granule: Option<GranuleName>,
     /// Stage: 2, or 1 for EL2's own tables [default: 2, or 1 with --tcr].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=2), value_name = "STAGE")]
@@ -66,24 +66,25 @@ pub(crate) struct Decode {
 const HELP: &str = "\
 A bit that is set and belongs to no field in force is listed as unknown.
 
-Numbers: see `s2dump --help`.
+Of a line that is not of numbers only, pte=... and desc=... are taken (hexadecimal, as the kernel prints them), or else what begins
+with 0x. Numbers: see `s2dump --help`.
 
 Examples:
   s2dump decode 0x01400000409e27ff --level 3 --granule 4k --xnx --encoding pkvm-7.2
   s2dump decode 0x40000000600007fd --level 2 --vtcr 0x80023558 --json
   s2dump decode 0x40000000040783 --level 3 --granule 4k --stage 1 --e2h
-  grep -o 'pte=[0-9a-f]*' log | cut -d= -f2 | s2dump decode --hex --level 3 --granule 4k";
+  dmesg | grep pte= | s2dump decode --level 3 --granule 4k";
 
 /// A granule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GranuleName {
     /// 4 KiB.
-    #[value(name = "4k")]
+    #[value(name = "4k", alias = "4kib")]
     Size4K,
     /// 16 KiB.
-    #[value(name = "16k")]
+    #[value(name = "16k", alias = "16kib")]
     Size16K,
     /// 64 KiB.
-    #[value(name = "64k")]
+    #[value(name = "64k", alias = "64kib")]
     Size64K,
 }

@@ -4,29 +4,32 @@
 mod fields;
 mod input;
 
-pub(crate) use self::fields::{decode, Decoded};
-pub(crate) use self::input::Words;
+pub(crate) use self::fields::{better_level, decode, Decoded};
+pub(crate) use self::input::{named, words_of, Lines};
 
 use crate::format::hex::Hex;
 use crate::format::json::FORMAT_VERSION;
 use crate::numbers::Size;
 use crate::words::fault_name;
+use anstyle::{AnsiColor, Style};
 use s2dump_vmsa::geometry::Regime;
-use s2dump_vmsa::Geometry;
+use s2dump_vmsa::{Geometry, Level};
 use serde::Serialize;
 use std::io::{self, Write};
 
 impl Decoded {
-    /// Writes it for people.
-    pub(crate) fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        write!(out, "{:#018x}  L{} {}", self.raw, self.level.get(), self.kind)?;
+    /// Writes it for people, with color if that is wanted. `better` is a level at which it would make more sense.
+    pub(crate) fn write_text(&self, out: &mut dyn Write, color: bool, better: Option<Level>) -> io::Result<()> {
+        let styled = |style: Style| if color { style } else { Style::new() };
+        let (bold, red) = (styled(Style::new().bold()), styled(Style::new().fg_color(Some(AnsiColor::Red.into()))));
+        write!(out, "{bold}{:#018x}  L{} {}", self.raw, self.level.get(), self.kind)?;
         match self.output {
             Some(output) => write!(out, ", {} -> {output:#x}", Size(1 << self.entry_shift))?,
             None => write!(out, ", {}", Size(1 << self.entry_shift))?,
         }
         match self.fault {
-            Some(fault) => writeln!(out, ": {} fault, level {}", fault_name(fault), self.level.get())?,
-            None => writeln!(out)?,
+            Some(fault) => writeln!(out, ": {} fault, level {}{bold:#}", fault_name(fault), self.level.get())?,
+            None => writeln!(out, "{bold:#}")?,
         }
         for field in &self.fields {
             let bits = if field.hi == field.lo { field.lo.to_string() } else { format!("{}:{}", field.hi, field.lo) };
@@ -42,7 +45,11 @@ impl Decoded {
         }
         let bits: Vec<String> =
             (0..64).rev().filter(|bit| self.unknown >> bit & 1 == 1).map(|bit| bit.to_string()).collect();
-        writeln!(out, "  bits unknown: {} ({:#x})", bits.join(" "), self.unknown)
+        writeln!(out, "  {red}bits unknown: {} ({:#x}){red:#}", bits.join(" "), self.unknown)?;
+        match better {
+            Some(level) => writeln!(out, "  level {}? There it is a page or block with fewer such bits", level.get()),
+            None => Ok(()),
+        }
     }
 
     /// Writes it as one line of JSON.

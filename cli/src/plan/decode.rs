@@ -2,6 +2,8 @@
 //! How descriptors are to be decoded: by a register, or by one made up from options.
 
 use crate::args::decode::{Decode, GranuleName};
+use crate::args::Color;
+use crate::decode::named;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::numbers::{parse_hex, parse_number, NumberError};
@@ -24,6 +26,8 @@ pub(crate) struct DecodePlan {
     pub(crate) encoding: Encoding,
     /// Whether a register told HA and HD: which bits hardware sets.
     pub(crate) knows_hardware: bool,
+    /// When to use color.
+    pub(crate) color: Color,
     /// As JSON.
     pub(crate) json: bool,
 }
@@ -34,14 +38,14 @@ fn usage(message: impl std::fmt::Display) -> Failure {
 
 impl DecodePlan {
     /// Decides what `decode` asks for.
-    pub(crate) fn new(decode: &Decode) -> Result<Self, Failure> {
+    pub(crate) fn new(decode: &Decode, color: Color) -> Result<Self, Failure> {
         let stage = decode.stage.unwrap_or(if decode.tcr.is_some() { 1 } else { 2 });
         check_stage(decode, stage)?;
         let geometry = if stage == 2 { stage2(decode)? } else { stage1(decode)? };
         check_level(decode.level, &geometry)?;
         let from_stdin = decode.descriptors.is_empty() || decode.descriptors == ["-"];
         let descriptors: Result<Vec<u64>, Failure> =
-            decode.descriptors.iter().map(|word| descriptor(word, decode.hex).map_err(bad_descriptor)).collect();
+            decode.descriptors.iter().map(|word| typed(word, decode.hex).map_err(bad_descriptor)).collect();
         Ok(Self {
             descriptors: if from_stdin { None } else { Some(descriptors?) },
             hex: decode.hex,
@@ -49,6 +53,7 @@ impl DecodePlan {
             geometry,
             encoding: decode.cpu.encoding.unwrap_or(Encoding::NONE),
             knows_hardware: decode.vtcr.or(decode.tcr).is_some(),
+            color,
             json: decode.json,
         })
     }
@@ -61,6 +66,11 @@ pub(crate) fn descriptor(word: &str, hex: bool) -> Result<u64, NumberError> {
     } else {
         parse_number(word)
     }
+}
+
+/// Reads a descriptor of the command line, maybe with the name that a log gives it.
+fn typed(word: &str, hex: bool) -> Result<u64, NumberError> {
+    named(word).map_or_else(|| descriptor(word, hex), parse_hex)
 }
 
 /// Refuses a word that is no descriptor, or one that does not say its base.

@@ -292,7 +292,7 @@ impl Plan {
                 }
                 Self::Capture { targets: capture.targets, output, budget: capture.budget.unwrap_or(0) }
             }
-            Verb::Decode(decode) => Self::Decode(DecodePlan::new(&decode)?),
+            Verb::Decode(decode) => Self::Decode(DecodePlan::new(&decode, cli.color)?),
         })
     }
 

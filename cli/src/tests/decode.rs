@@ -2,7 +2,7 @@
 //! `decode` accounts for each bit of every descriptor once: in one field, or as unknown.
 
 use super::run_without_device;
-use crate::args::{Cli, Verb};
+use crate::args::{Cli, Color, Verb};
 use crate::decode::decode;
 use crate::exit_code::ExitCode;
 use crate::plan::decode::DecodePlan;
@@ -36,7 +36,7 @@ const FORMATS: &[&str] = &[
 fn plan(format: &str, level: i8) -> Option<DecodePlan> {
     let arguments = format!("s2dump decode 0 --level {level} {format}");
     let Verb::Decode(decode) = Cli::try_parse_from(arguments.split(' ')).unwrap().verb else { unreachable!() };
-    DecodePlan::new(&decode).ok()
+    DecodePlan::new(&decode, Color::Never).ok()
 }
 
 /// All formats at all levels they have.

@@ -2,11 +2,11 @@
 //! `s2dump decode DESC...`: what each bit of a descriptor says.
 
 use super::{Context, Stop};
-use crate::decode::{decode, Words};
+use crate::decode::{better_level, decode, words_of, Lines};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::numbers::NumberError;
-use crate::plan::decode::{descriptor, DecodePlan, HEX_HINT};
+use crate::plan::decode::{DecodePlan, HEX_HINT};
 use std::io::{self, IsTerminal};
 
 /// Decodes the descriptors of the command line, or those on standard input.
@@ -18,22 +18,29 @@ pub(super) fn run(plan: &DecodePlan, context: &mut Context<'_>) -> Result<ExitCo
     if io::stdin().is_terminal() {
         context.note("descriptors are read from the terminal; Ctrl-D ends them");
     }
-    let (mut is_empty, mut bad, mut without_base) = (true, 0, false);
-    for word in Words(io::stdin().lock()) {
-        let word = word.map_err(|error| Failure::io("standard input", &error))?;
-        is_empty = false;
-        match descriptor(&word, plan.hex) {
-            Ok(raw) => write(raw, plan, context)?,
-            Err(error) => {
-                without_base |= matches!(error, NumberError::NoBase(..));
-                bad += 1;
-                if bad <= MOST_BAD_WORDS {
-                    context.note(error);
+    let (mut found, mut bad, mut without, mut without_base) = (0_u64, 0, 0_u64, false);
+    for line in Lines(io::stdin().lock()) {
+        let line = line.map_err(|error| Failure::io("standard input", &error))?;
+        let words = words_of(&line, plan.hex);
+        without += u64::from(words.is_empty() && !line.trim().is_empty());
+        for word in words {
+            found += 1;
+            match word {
+                Ok(raw) => write(raw, plan, context)?,
+                Err(error) => {
+                    without_base |= matches!(error, NumberError::NoBase(..));
+                    bad += 1;
+                    if bad <= MOST_BAD_WORDS {
+                        context.note(error);
+                    }
                 }
             }
         }
     }
-    if is_empty {
+    if without > 0 {
+        context.note(format_args!("lines without a descriptor: {without}"));
+    }
+    if found == 0 {
         return Err(Failure::new(ExitCode::UsageOrIo, "no descriptor on the command line or standard input").into());
     }
     if bad > MOST_BAD_WORDS {
@@ -50,8 +57,9 @@ const MOST_BAD_WORDS: u64 = 20;
 
 fn write(raw: u64, plan: &DecodePlan, context: &mut Context<'_>) -> io::Result<()> {
     let decoded = decode(raw, plan);
+    let color = context.color(plan.color);
     match plan.json {
         true => decoded.write_json(context.out, &plan.geometry),
-        false => decoded.write_text(context.out),
+        false => decoded.write_text(context.out, color, better_level(&decoded, plan)),
     }
 }
