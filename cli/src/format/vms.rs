@@ -22,12 +22,16 @@ fn is_created(vm: &VmRecord) -> bool {
     vm.flags & vm_flags::CREATED != 0
 }
 
-/// Writes the list as a table: one word per column, `-` for absent.
-pub(crate) fn write_table(out: &mut dyn Write, vms: &[VmRecord], headings: bool) -> io::Result<()> {
+/// Tells the name of a process.
+pub(crate) type Comm = fn(u32) -> Option<String>;
+
+/// Writes the list as a table: one word per column, `-` for absent. Names of processes are the last column, if they can be told.
+pub(crate) fn write_table(out: &mut dyn Write, vms: &[VmRecord], headings: bool, comm: Option<Comm>) -> io::Result<()> {
     if headings {
+        let heading = if comm.is_some() { "ROOT        COMM" } else { "ROOT" };
         writeln!(
             out,
-            "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:>3} {:<6} {:>4} ROOT",
+            "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:<6} {:<6} {:>4} {heading}",
             "VM", "ID", "PID", "KIND", "STATE", "VCPUS", "IPA", "LEVELS", "VMID"
         )?;
     }
@@ -36,19 +40,23 @@ pub(crate) fn write_table(out: &mut dyn Write, vms: &[VmRecord], headings: bool)
         let or_dash = |text: String| if created { text } else { "-".into() };
         let kind = if vm.flags & vm_flags::PROTECTED != 0 { "protected" } else { "ordinary" };
         let pid = if vm.pid == 0 { "-".into() } else { vm.pid.to_string() };
+        let root = or_dash(format!("{:#x}", vm.root));
         writeln!(
             out,
-            "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:>3} {:<6} {:>4} {}",
+            "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:<6} {:<6} {:>4} {}",
             if vm.handle == 0 { "-".into() } else { format!("vm:{:#x}", vm.handle) },
             vm_name(vm).unwrap_or("-"),
             pid,
             kind,
             state(vm),
             or_dash(vm.vcpus.to_string()),
-            or_dash(vm.ia_bits.to_string()),
+            or_dash(format!("{}-bit", vm.ia_bits)),
             or_dash(format!("{}-3", vm.start_level)),
             or_dash(vm.vmid.to_string()),
-            or_dash(format!("{:#x}", vm.root)),
+            match comm {
+                Some(comm) => format!("{root:<11} {}", comm(vm.pid).unwrap_or("-".into())),
+                None => root,
+            },
         )?;
     }
     Ok(())
@@ -69,6 +77,8 @@ struct VmJson<'a> {
     handle: Option<Hex>,
     id: Option<&'a str>,
     pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comm: Option<String>,
     protected: bool,
     state: &'static str,
     vcpus: Option<u32>,
@@ -80,7 +90,7 @@ struct VmJson<'a> {
 }
 
 /// Writes the list as one JSON object.
-pub(crate) fn write_json(out: &mut dyn Write, vms: &[VmRecord], complete: bool) -> io::Result<()> {
+pub(crate) fn write_json(out: &mut dyn Write, vms: &[VmRecord], complete: bool, comm: Option<Comm>) -> io::Result<()> {
     let vms = vms.iter().map(|vm| {
         let created = is_created(vm);
         VmJson {
@@ -88,6 +98,7 @@ pub(crate) fn write_json(out: &mut dyn Write, vms: &[VmRecord], complete: bool) 
             handle: (vm.handle != 0).then_some(Hex(vm.handle.into())),
             id: vm_name(vm),
             pid: (vm.pid != 0).then_some(vm.pid),
+            comm: comm.and_then(|comm| comm(vm.pid)),
             protected: vm.flags & vm_flags::PROTECTED != 0,
             state: state(vm),
             vcpus: created.then_some(vm.vcpus),

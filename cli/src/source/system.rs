@@ -76,6 +76,14 @@ impl System {
     }
 }
 
+/// Returns the name of the process `pid` as one word; whoever runs in it may have chosen any bytes.
+pub(crate) fn comm(pid: u32) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let word = |c: char| if c.is_control() || c.is_whitespace() { '?' } else { c };
+    let name: String = String::from_utf8_lossy(&name).trim_end_matches('\n').chars().map(word).collect();
+    (!name.is_empty()).then_some(name)
+}
+
 /// Reads the configuration of the running kernel, from where distributions keep it.
 fn read_config(kernel: Option<&str>) -> Option<String> {
     if let Some(text) = fs::read("/proc/config.gz").ok().and_then(|bytes| gunzip(&bytes)) {
@@ -138,6 +146,13 @@ mod tests {
         assert!(off("kvm-arm.mode=protected"));
         assert!(!off("kvm-arm.mode=protected kvm-arm.s2dump=on"));
         assert!(!off("quiet"), "without pKVM it is not the gate that is missing");
+    }
+
+    #[test]
+    fn processes_have_names() {
+        let own = comm(std::process::id()).unwrap();
+        assert!(!own.is_empty() && !own.contains(['\n', ' ']), "{own:?}");
+        assert_eq!(comm(0), None);
     }
 
     #[test]

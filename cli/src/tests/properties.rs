@@ -84,8 +84,8 @@ fn write_all(events: &[Event]) {
                         .unwrap();
                 }
                 Event::Vm(vm) => {
-                    vms::write_table(&mut out, &[*vm], true).unwrap();
-                    vms::write_json(&mut out, &[*vm], true).unwrap();
+                    vms::write_table(&mut out, &[*vm], true, None).unwrap();
+                    vms::write_json(&mut out, &[*vm], true, None).unwrap();
                 }
                 Event::Walk(table) => {
                     let walk = Walk {

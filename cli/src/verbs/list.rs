@@ -4,10 +4,10 @@
 use super::{remember, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::format::vms;
+use crate::format::vms::{self, Comm};
 use crate::reader::{Event, Reader};
 use crate::source::device::Query;
-use crate::source::SlotSource;
+use crate::source::{system, SlotSource};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{SlotKind, VmRecord};
 use std::path::Path;
@@ -35,9 +35,11 @@ pub(super) fn run(
     if !json && found.vms.is_empty() {
         context.note("no VMs");
     }
+    // A capture may be of another machine, where these numbers are other processes.
+    let comm: Option<Comm> = if input.is_none() { Some(system::comm) } else { None };
     match json {
-        true => vms::write_json(context.out, &found.vms, is_complete)?,
-        false => vms::write_table(context.out, &found.vms, headings)?,
+        true => vms::write_json(context.out, &found.vms, is_complete, comm)?,
+        false => vms::write_table(context.out, &found.vms, headings, comm)?,
     }
     if let Some(status) = found.end.filter(|&status| status != Status::OK) {
         return Err(Failure { code: ExitCode::Partial, ..Failure::from_status(status, "list") }.into());

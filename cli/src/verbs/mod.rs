@@ -396,7 +396,7 @@ fn which(vms: &[&VmRecord]) -> Failure {
     let vms: Vec<VmRecord> = vms.iter().copied().copied().collect();
     let mut list = Vec::new();
     // Writing to memory does not fail.
-    let _ = crate::format::vms::write_table(&mut list, &vms, true);
+    let _ = crate::format::vms::write_table(&mut list, &vms, true, Some(crate::source::system::comm));
     let list = String::from_utf8_lossy(&list).trim_end().replace('\n', "\n  ");
     Failure::new(ExitCode::UsageOrIo, format_args!("name a VM: there are {}", vms.len()))
         .hint(format_args!("the first three columns name one:\n  {list}"))
