@@ -2,8 +2,8 @@
 //! What ioctl(2) and read(2) of an open file do. The kernel gives the session, with its mutex held, and the caller's
 //! memory.
 //!
-//! Two devices do that: `kernel/device.rs` in kernels with Rust, `linux/s2dump_device.c` in those without. What is the same
-//! for both is here, where cargo tests it.
+//! Two devices do that: `kernel/device.rs` in kernels with Rust, `linux/without-rust/s2dump_device.c` in those without.
+//! What is the same for both is here, where cargo tests it.
 
 use crate::argument::Command;
 use crate::errno::Errno;

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! [`host::Host`] stands for the kernel, so all of this runs under `cargo test` against a fake EL2. The other half has the
-//! pages, the user memory and the locks: `kernel/s2dump_driver.rs` in a kernel with Rust, `linux/s2dump_device.c` in one
-//! without.
+//! pages, the user memory and the locks: `kernel/s2dump_driver.rs` in a kernel with Rust,
+//! `linux/without-rust/s2dump_device.c` in one without.
 //!
 //! This crate trusts EL2 as far as a host kernel must, but it bounds every length and step that EL2 answers. It does
 //! not trust user space at all. It allocates nothing and has no static. A session asks the host to hold the VMs it is
