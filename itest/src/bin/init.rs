@@ -44,6 +44,8 @@ fn first_process() -> ! {
     let code = system::mount_all().and_then(|()| {
         let mut child = Command::new("/proc/self/exe");
         child.env_clear().env("PATH", "/bin:/sbin:/usr/bin").env("HOME", "/").env("TERM", "linux");
+        // The console is a terminal, but nobody need be there to turn pages.
+        child.env("S2DUMP_PAGER", "");
         Ok(child.status()?.code().unwrap_or(KILLED))
     });
     system::print_verdict(code.unwrap_or_else(|error| {

@@ -45,10 +45,11 @@ fn show() -> Result<()> {
 fn command(program: &str, arguments: &[&str]) -> Result<()> {
     println!("\n$ {program} {}", arguments.join(" "));
     let mut child = Command::new(program);
-    // What is shown is kept in files and documents.
-    child.args(arguments).env("NO_COLOR", "1").stdin(Stdio::null());
-    let status = child.status().context(program.to_owned())?;
-    anyhow::ensure!(status.success(), "{program} {}: {status}", arguments.join(" "));
+    // What is shown is kept in files and documents: as in a pipe.
+    child.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let ended = child.output().context(program.to_owned())?;
+    print!("{}", String::from_utf8_lossy(&ended.stdout));
+    anyhow::ensure!(ended.status.success(), "{program} {}: {}", arguments.join(" "), ended.status);
     Ok(())
 }
 

@@ -22,7 +22,7 @@ pub fn shell() -> i32 {
     println!("s2dump and s2dump-vmm are here; for example: s2dump-vmm protected touch:16 share:2 --hold & s2dump list");
     println!("`exit` switches the machine off.");
     // cttyhack gives the shell a controlling terminal, and with that job control.
-    status(Command::new(SHELL).args(["setsid", "-c", SHELL, "cttyhack", SHELL, "sh"]));
+    status(Command::new(SHELL).env_remove("S2DUMP_PAGER").args(["setsid", "-c", SHELL, "cttyhack", SHELL, "sh"]));
     0
 }
 
