@@ -35,17 +35,23 @@ impl Origin {
 
     /// Returns the slot that tells it.
     pub(crate) fn to_slot(&self) -> Vec<u8> {
-        let text = self.0.as_bytes().get(..MOST_BYTES).unwrap_or(self.0.as_bytes());
+        let mut text = self.0.as_bytes().get(..MOST_BYTES).unwrap_or(self.0.as_bytes()).to_vec();
+        // The slots that follow begin where 64-bit words do, as all do.
+        text.resize(text.len().next_multiple_of(8), b'\n');
         let header =
             SlotHeader { record_bytes: 1, record_count: text.len() as u32, ..SlotHeader::new(SlotKind::ORIGIN) };
-        [header.as_bytes(), text].concat()
+        [header.as_bytes(), text.as_slice()].concat()
     }
 
     /// Reads the records of such a slot. What is no text for a terminal is replaced.
     pub(crate) fn from_records(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
         let plain = |c: char| if c == '\n' || !c.is_control() { c } else { '?' };
-        Self(text.chars().map(plain).take(MOST_BYTES).collect())
+        let mut text: String = text.chars().map(plain).take(MOST_BYTES).collect();
+        while text.ends_with("\n\n") {
+            text.pop();
+        }
+        Self(text)
     }
 
     fn line(&self, word: &str) -> Option<&str> {
@@ -110,6 +116,7 @@ mod tests {
     fn what_is_written_is_read() {
         let origin = Origin("time now\nhost board 7\nboot abc\n".into());
         let slot = origin.to_slot();
+        assert_eq!(slot.len() % 8, 0);
         let read = Origin::from_records(&slot[size_of::<SlotHeader>()..]);
         assert_eq!(read, origin);
         assert_eq!(read.boot(), Some("abc"));
