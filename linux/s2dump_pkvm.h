@@ -23,9 +23,10 @@ struct s2dump_fact;
 #ifdef __KVM_NVHE_HYPERVISOR__
 
 /*
- * Returns whether the host is deprivileged. Before that EL2 answers no call. A
- * tree whose hypercalls come in bands has ours in the band that begins there,
- * and returns true.
+ * Returns whether the host is deprivileged, or, where a tree does not tell more,
+ * whether that has begun: until it ends, the host is trusted. Before, EL2 answers
+ * no call. A tree whose hypercalls come in bands has ours in the band that begins
+ * there, and returns true.
  */
 bool s2dump_pkvm_is_final(void);
 

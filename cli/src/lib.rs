@@ -90,18 +90,8 @@ pub fn run_on_capture(arguments: &[&str], capture: &[u8], out: &mut dyn Write) -
     let open_session = || Err(SourceError::Open(io::ErrorKind::NotFound.into()));
     let open_capture =
         |path: &Path| Ok(FileSource::new(Box::new(Cursor::new(capture.to_vec())), path.display().to_string()));
-    let mut context = Context {
-        out,
-        err: &mut io::sink(),
-        open_session: &open_session,
-        open_capture: &open_capture,
-        out_is_terminal: false,
-        width: None,
-        screen: &Cell::new(Screen::Plain),
-        out_has_color: false,
-        json: false,
-        shows_progress: false,
-    };
+    let (screen, mut err) = (Cell::new(Screen::Plain), io::sink());
+    let mut context = Context::without_terminal(out, &mut err, &open_session, &open_capture, &screen);
     run(&arguments, &mut context) as u8
 }
 

@@ -70,7 +70,8 @@ static inline bool s2dump_flavor_is_dying(const struct pkvm_hyp_vm *vm)
 /*
  * Returns whether the host has lost a page to the hypervisor, or to a guest: of
  * EL2 the page frame says nothing. A guest's page is counted while a device
- * may use it, and it may be that EL2 maps it. That is for the MMU to say.
+ * may use it. The MMU lets EL2 read such a page only if the guest shares it with
+ * EL2, and only a corrupt table leads there.
  */
 static inline bool s2dump_flavor_is_hyps(struct hyp_page *page)
 {

@@ -332,6 +332,19 @@ fn reports_are_text_and_a_capture() {
     }
 }
 
+/// That a table changes while it is read leaves nothing out: the audit's section says which did.
+#[test]
+fn reports_of_what_moves_are_whole() {
+    let mut moving = machine();
+    moving.host().at_rest = false;
+    let file = TempFile::new("moving", &[]);
+    let ran = run(&script(moving, |_| machine()), &format!("report -O {}", file.path()));
+    assert_eq!((ran.code, ran.err.as_str()), (ExitCode::Ok, ""));
+    let text = String::from_utf8_lossy(&std::fs::read(file.path().to_string()).unwrap()).into_owned();
+    assert!(text.contains("\nchanged while they were read: host\n"), "{text}");
+    assert!(text.contains("\n== left out ==\nnothing\n"), "{text}");
+}
+
 /// What there is no time for is named, and the rest is there.
 #[test]
 fn reports_keep_to_their_time() {

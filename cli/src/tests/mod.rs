@@ -62,18 +62,7 @@ fn world<'a>(
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
 ) -> Context<'a> {
-    Context {
-        out,
-        err,
-        open_session: open,
-        open_capture: &crate::source::file::FileSource::open,
-        out_is_terminal: false,
-        width: None,
-        screen: SCREEN.with(|screen| *screen),
-        out_has_color: false,
-        json: false,
-        shows_progress: false,
-    }
+    Context::without_terminal(out, err, open, &crate::source::file::FileSource::open, SCREEN.with(|screen| *screen))
 }
 
 fn run_in(command_line: &str, context: &mut Context<'_>) -> ExitCode {

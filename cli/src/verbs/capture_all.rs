@@ -53,8 +53,8 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
         (captured, std::mem::take(&mut survey.notes))
     };
     notes.into_iter().for_each(|note| context.note(note));
-    let is_whole = match captured {
-        Ok(is_whole) => is_whole,
+    let Captured { is_whole, changed } = match captured {
+        Ok(captured) => captured,
         Err(Halt::Output(_)) if is_interrupted => {
             // The signal ends the program when the file is dropped.
             drop(file);
@@ -65,13 +65,23 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
     };
     file.map_or(Ok(()), OutputFile::keep).map_err(|error| super::capture::output_failed(output, error))?;
     context.out.flush()?;
+    if !changed.is_empty() {
+        context.note(format_args!("changed while they were read: {}", changed.join(", ")));
+    }
     context.note(format_args!("wrote {}: the whole machine, {bytes} bytes", output.name()));
     Ok(if is_whole { ExitCode::Ok } else { ExitCode::Partial })
 }
 
-/// Reads all, all again, and what looks wrong again, each in its part of the time that there is. Returns whether all tables were
-/// read.
-pub(super) fn capture(survey: &mut Survey<'_>) -> Result<bool, Halt> {
+/// What was captured.
+pub(super) struct Captured {
+    /// All tables were read.
+    pub(super) is_whole: bool,
+    /// Tables that a second pass found changed.
+    pub(super) changed: Vec<String>,
+}
+
+/// Reads all, all again, and what looks wrong again, each in its part of the time that there is.
+pub(super) fn capture(survey: &mut Survey<'_>) -> Result<Captured, Halt> {
     survey.until(50);
     survey.gather(true)?;
     survey.until(75);
@@ -95,15 +105,11 @@ pub(super) fn capture(survey: &mut Survey<'_>) -> Result<bool, Halt> {
         Err(halt) => return Err(halt),
     }
     let machine = std::mem::take(&mut survey.machine);
-    let changed = at_rest(&machine, SecondPass::Differs);
-    if !changed.is_empty() {
-        survey.notes.push(format!("changed while they were read: {}", changed.join(", ")));
-    }
     let unread = unread(&machine);
     if !unread.is_empty() {
         survey.notes.push(format!("not read, or not all: {}", unread.join(", ")));
     }
-    Ok(unread.is_empty())
+    Ok(Captured { is_whole: unread.is_empty(), changed: at_rest(&machine, SecondPass::Differs) })
 }
 
 /// Looks at the frames that are counted, after the second pass and after each of some more over the guests' tables, as long as

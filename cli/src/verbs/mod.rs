@@ -77,6 +77,30 @@ pub(crate) struct Context<'a> {
     pub(crate) shows_progress: bool,
 }
 
+impl<'a> Context<'a> {
+    /// Makes one that writes to no terminal.
+    pub(crate) fn without_terminal(
+        out: &'a mut dyn Write,
+        err: &'a mut dyn Write,
+        open_session: &'a OpenSession<'a>,
+        open_capture: &'a OpenCapture<'a>,
+        screen: &'a Cell<Screen>,
+    ) -> Self {
+        Self {
+            out,
+            err,
+            open_session,
+            open_capture,
+            out_is_terminal: false,
+            width: None,
+            screen,
+            out_has_color: false,
+            json: false,
+            shows_progress: false,
+        }
+    }
+}
+
 /// Opens the real device.
 pub(crate) fn open_real_session() -> Result<Box<dyn Session>, SourceError> {
     Ok(Box::new(Ring::open()?))

@@ -146,18 +146,8 @@ fn section(
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let open_capture =
         |_: &std::path::Path| Ok(FileSource::new(Box::new(Cursor::new(Arc::clone(slots))), "this report".into()));
-    let mut inner = Context {
-        out: &mut out,
-        err: &mut err,
-        open_session: context.open_session,
-        open_capture: &open_capture,
-        out_is_terminal: false,
-        width: None,
-        screen: &Cell::new(Screen::Plain),
-        out_has_color: false,
-        json: false,
-        shows_progress: false,
-    };
+    let screen = Cell::new(Screen::Plain);
+    let mut inner = Context::without_terminal(&mut out, &mut err, context.open_session, &open_capture, &screen);
     let result = super::run(&plan, &mut inner);
     writeln!(text, "== {title} == (s2dump {}; {} ms)", words.join(" "), begin.elapsed().as_millis())?;
     text.extend(out);
