@@ -247,14 +247,24 @@ static int s2dump_cmp_handle(const void *a, const void *b)
 	return (int)left->handle - (int)right->handle;
 }
 
-/* Holds and writes up to @max VMs, by ascending handle; returns how many. */
+unsigned int s2dump_el1_count_vms(void)
+{
+	guard(mutex)(&kvm_lock);
+
+	return list_count_nodes(&vm_list);
+}
+
+/*
+ * Holds and writes up to @max VMs, by ascending handle; returns how many. Those
+ * made last are left out: they stand first in the list.
+ */
 int s2dump_el1_hold_vms(struct s2dump_el1_vm *out, unsigned int max)
 {
 	unsigned int count = 0;
 	struct kvm *kvm;
 
 	scoped_guard(mutex, &kvm_lock) {
-		list_for_each_entry(kvm, &vm_list, vm_list) {
+		list_for_each_entry_reverse(kvm, &vm_list, vm_list) {
 			if (count == max)
 				break;
 			count += s2dump_hold(kvm, &out[count]);
@@ -265,6 +275,13 @@ int s2dump_el1_hold_vms(struct s2dump_el1_vm *out, unsigned int max)
 	return count;
 }
 
+/* Reads the handles of VMs that are held, and nothing else, again. */
+void s2dump_el1_read_handles(struct s2dump_el1_vm *vms, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		vms[i].handle = s2dump_pkvm_await_handle(vms[i].held);
+}
+
 /* Holds the VM that has @handle now, or returns false if there is none. */
 bool s2dump_el1_hold_vm(u16 handle, struct s2dump_el1_vm *out)
 {
@@ -272,7 +289,7 @@ bool s2dump_el1_hold_vm(u16 handle, struct s2dump_el1_vm *out)
 
 	guard(mutex)(&kvm_lock);
 	list_for_each_entry(kvm, &vm_list, vm_list) {
-		if (handle && s2dump_pkvm_handle(kvm) == handle && s2dump_hold(kvm, out))
+		if (s2dump_pkvm_handle(kvm) == handle && s2dump_hold(kvm, out))
 			return true;
 	}
 

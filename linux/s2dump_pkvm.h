@@ -104,6 +104,12 @@ bool s2dump_pkvm_vm_info(u16 handle, struct s2dump_el2_vm *out);
 /* Returns 0 if the VM has no handle: some trees give one at the first run. */
 u16 s2dump_pkvm_handle(const struct kvm *kvm);
 
+/*
+ * The same, after a first run that goes on at EL2, which may list the VM
+ * before the host knows the handle. May sleep.
+ */
+u16 s2dump_pkvm_await_handle(struct kvm *kvm);
+
 /* Returns S2DUMP_VM_*, as the host sees them now. */
 u16 s2dump_pkvm_vm_flags(const struct kvm *kvm);
 

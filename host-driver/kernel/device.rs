@@ -17,7 +17,6 @@ use kernel::{
     sync::Mutex,
     uaccess::UserSlice,
 };
-use s2dump_abi::target::HANDLES;
 use s2dump_host_driver::{
     errno::Errno,
     error::SessionError,
@@ -25,9 +24,6 @@ use s2dump_host_driver::{
     host::{El2, Host, HostVm},
     session::Session,
 };
-
-/// The most VMs of the host that one look takes. pKVM cannot have more at once.
-const MAX_VMS: usize = HANDLES as usize + 1;
 
 /// One open file.
 #[pin_data]
@@ -86,8 +82,12 @@ impl Host for LockedHost<'_> {
     }
 
     fn look_at_vms(&mut self) -> Result<(), Errno> {
-        *self.vms = HeldVms::all(MAX_VMS).map_err(to_errno)?;
+        *self.vms = HeldVms::all().map_err(to_errno)?;
         Ok(())
+    }
+
+    fn look_at_handles(&mut self) {
+        self.vms.read_handles();
     }
 
     fn vms(&self) -> &[HostVm] {

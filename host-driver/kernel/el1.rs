@@ -22,7 +22,9 @@ extern "C" {
     fn s2dump_el1_pfn(page: *mut c_void) -> u64;
     fn s2dump_el1_alloc_pages(order: c_uint) -> *mut c_void;
     fn s2dump_el1_free_pages(page: *mut c_void, order: c_uint);
+    fn s2dump_el1_count_vms() -> c_uint;
     fn s2dump_el1_hold_vms(out: *mut HostVm, max: c_uint) -> c_int;
+    fn s2dump_el1_read_handles(vms: *mut HostVm, count: c_uint);
     fn s2dump_el1_hold_vm(handle: u16, out: *mut HostVm) -> bool;
     fn s2dump_el1_let_vm_go(held: *mut c_void);
 }
@@ -126,17 +128,29 @@ impl Drop for Pages {
 pub(crate) struct HeldVms(KVec<HostVm>);
 
 impl HeldVms {
-    /// Takes references to the host's VMs, to `max` at most, by ascending handle.
-    pub(crate) fn all(max: usize) -> Result<Self> {
-        let mut vms = KVec::from_elem(HostVm::default(), max, GFP_KERNEL)?;
+    /// Takes references to the host's VMs, by ascending handle.
+    pub(crate) fn all() -> Result<Self> {
+        // SAFETY: Takes nothing; may sleep, as any ioctl may.
+        let count = unsafe { s2dump_el1_count_vms() };
+        let mut vms = KVec::from_elem(HostVm::default(), usize::try_from(count)?, GFP_KERNEL)?;
         // SAFETY:
-        // - `vms` is valid for writing `max` records, and `HostVm` has the layout of `struct s2dump_el1_vm` (asserts on
+        // - `vms` is valid for writing `count` records, and `HostVm` has the layout of `struct s2dump_el1_vm` (asserts on
         //   both sides).
         // - Any bytes are a valid `HostVm`.
-        let count = unsafe { s2dump_el1_hold_vms(vms.as_mut_ptr(), c_uint::try_from(max)?) };
+        let count = unsafe { s2dump_el1_hold_vms(vms.as_mut_ptr(), count) };
         vms.truncate(usize::try_from(count).unwrap_or(0));
         // INVARIANT: C took a reference for each record it wrote; the others are cut off.
         Ok(Self(vms))
+    }
+
+    /// Reads the handles again.
+    pub(crate) fn read_handles(&mut self) {
+        // The count was a `c_uint`.
+        let count = c_uint::try_from(self.0.len()).unwrap_or(0);
+        // SAFETY:
+        // - `self.0` is valid for writing `count` records; by the invariant each has a reference.
+        // - `kvm_lock` is not held, and any ioctl may sleep.
+        unsafe { s2dump_el1_read_handles(self.0.as_mut_ptr(), count) }
     }
 
     /// Takes a reference to the VM that has `handle` now. Empty if no VM has it.

@@ -74,6 +74,10 @@ pub trait Host: El2 {
     /// There is no memory for the list.
     fn look_at_vms(&mut self) -> Result<(), Errno>;
 
+    /// Reads the handles of the VMs that are held again: some kernels give one at the first run. A VM that EL2 knows has
+    /// one then. The flags stay those of the look.
+    fn look_at_handles(&mut self);
+
     /// Returns the VMs that are held: those of the last look, until [`hold_vm`](Self::hold_vm).
     fn vms(&self) -> &[HostVm];
 

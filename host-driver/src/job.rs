@@ -118,6 +118,11 @@ impl Stream {
             host.let_vms_go();
             return Ok(());
         };
+        // VMs that have no handle yet have this one.
+        if handle == 0 {
+            host.let_vms_go();
+            return Err(SessionError::Refused(self.no_vm()));
+        }
         let vm = host.hold_vm(handle)?.ok_or(SessionError::Refused(self.no_vm()))?;
         self.is_not_run = vms::is_not_run(&vm);
         Ok(())

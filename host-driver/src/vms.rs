@@ -44,7 +44,7 @@ pub const fn is_not_run(vm: &HostVm) -> bool {
     vm.flags & (vm_flags::CREATED | vm_flags::DYING) == 0
 }
 
-/// Fills pid and name into the records that EL2 wrote to `slot`, and adds their handles to `listed`.
+/// Reads the host's handles again, since a VM may have got one while EL2 listed it; fills pid and name into the records that EL2 wrote to `slot`, and adds their handles to `listed`.
 ///
 /// # Errors
 ///
@@ -54,6 +54,7 @@ pub fn fill_in<H: Host>(host: &mut H, slot: u32, header: &SlotHeader, listed: &m
     if stride < size_of::<VmRecord>() {
         return Err(Errno::EINVAL);
     }
+    host.look_at_handles();
     let mut offset = usize::from(header.header_bytes);
     for _ in 0..header.record_count {
         let mut bytes = [0; size_of::<VmRecord>()];

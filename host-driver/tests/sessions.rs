@@ -219,6 +219,8 @@ fn bad_argument_leaves_the_dump_running() {
 fn bad_starts_are_errnos_and_leave_the_session_idle() {
     let cases = [
         (Start { target: 0x1001, ..a_dump() }, Status::NO_SUCH_VM, 2),
+        (Start { target: 0, ..a_dump() }, Status::NO_SUCH_VM, 2),
+        (Start { target: 0, ..a_start(Op::WALK) }, Status::NO_SUCH_VM, 2),
         (Start { target: 0x1002, ..a_dump() }, Status::VM_NOT_RUN, 61),
         (Start { target: 0x1002, ..a_start(Op::WALK) }, Status::VM_NOT_RUN, 61),
         (Start { target: 0x1003, ..a_dump() }, Status::NO_SUCH_VM, 2),
@@ -234,7 +236,7 @@ fn bad_starts_are_errnos_and_leave_the_session_idle() {
     for (mut start, status, errno) in cases {
         let (mut session, mut fake) = (session(), fake(9));
         // 0x1002 is reserved; 0x1003 is one the host still sees while EL2 has let it go.
-        fake.host_vms.extend([host_vm(0x1002, 7, 0), host_vm(0x1003, 8, vm_flags::CREATED)]);
+        fake.host_vms.extend([host_vm(0x1002, 7, 0), host_vm(0x1003, 8, vm_flags::CREATED), host_vm(0, 9, 0)]);
         session.start(&mut fake, &mut a_dump()).expect("a dump before");
         let error = session.start(&mut fake, &mut start).expect_err("refused");
         assert_eq!((error, error.to_errno()), (SessionError::Refused(status), Errno(errno)), "{start:?}");
@@ -523,6 +525,24 @@ fn good_list_of_all_handles_and_of_none() {
         assert_eq!(kinds.pop(), Some(SlotKind::END));
         assert!(kinds.iter().all(|kind| *kind == SlotKind::VMS));
     }
+}
+
+/// The host gives the handle at the first run, which is after it looked, and before EL2 is asked.
+#[test]
+fn good_list_has_a_vm_once_that_gets_its_handle_meanwhile() {
+    let (mut session, mut fake) = (session(), fake(1));
+    fake.host_vms = vec![host_vm(0, 100, vm_flags::PROTECTED), host_vm(0, 101, 0)];
+    fake.change_at = Some((0, |fake| fake.host_vms[0].handle = 0x1000));
+    session.start(&mut fake, &mut a_start(Op::LIST)).expect("start");
+    let mut records = Vec::new();
+    while let Some(unread) = session.next_unread(&mut fake).expect("read") {
+        if SlotKind(fake.header(unread.slot).kind) == SlotKind::VMS {
+            records.extend(fake.vm_records(unread.slot));
+        }
+        session.consume(unread, unread.len_bytes);
+    }
+    let seen: Vec<_> = records.iter().map(|vm| (vm.handle, vm.pid)).collect();
+    assert_eq!(seen, [(0x1000, 100), (0, 101)]);
 }
 
 #[test]

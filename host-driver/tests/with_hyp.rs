@@ -219,6 +219,8 @@ impl Host for Machine {
         Ok(())
     }
 
+    fn look_at_handles(&mut self) {}
+
     fn vms(&self) -> &[HostVm] {
         &self.host_vms
     }

@@ -7,8 +7,10 @@
  * from being given to another VM, and the VM from dying. It is held for the
  * calls of one start only.
  */
+#include <linux/cleanup.h>
 #include <linux/kthread.h>
 #include <linux/kvm_host.h>
+#include <linux/mutex.h>
 #include <linux/refcount.h>
 #include <linux/sched/mm.h>
 #include <linux/workqueue.h>
@@ -20,6 +22,19 @@
 u16 s2dump_pkvm_handle(const struct kvm *kvm)
 {
 	return READ_ONCE(kvm->arch.pkvm.handle);
+}
+
+/* pkvm_create_hyp_vm() calls EL2 and sets the handle under config_lock. */
+u16 s2dump_pkvm_await_handle(struct kvm *kvm)
+{
+	u16 handle = s2dump_pkvm_handle(kvm);
+
+	if (handle)
+		return handle;
+
+	guard(mutex)(&kvm->arch.config_lock);
+
+	return s2dump_pkvm_handle(kvm);
 }
 
 /* Nobody can hold a VM that is being torn down. */

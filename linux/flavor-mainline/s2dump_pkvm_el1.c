@@ -18,6 +18,11 @@ u16 s2dump_pkvm_handle(const struct kvm *kvm)
 	return kvm->arch.pkvm.handle;
 }
 
+u16 s2dump_pkvm_await_handle(struct kvm *kvm)
+{
+	return s2dump_pkvm_handle(kvm);
+}
+
 u16 s2dump_pkvm_vm_flags(const struct kvm *kvm)
 {
 	u16 flags = 0;

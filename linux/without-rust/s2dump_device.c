@@ -24,13 +24,6 @@
 #include "s2dump_session.h"
 
 #define S2DUMP_SLOT_ORDER	ilog2(S2DUMP_SLOT_PAGES)
-#define S2DUMP_SLOT_BYTES	(S2DUMP_SLOT_PAGES * PAGE_SIZE)
-
-/*
- * The most VMs that one look takes. EL2 has 255 at most, but some kernels give a
- * VM that never ran no handle, and do not bound those.
- */
-#define S2DUMP_MAX_VMS		1024
 
 /* As the objects, whose compiler knows no configuration, have it. */
 static_assert(PAGE_SIZE == 4096);
@@ -144,14 +137,21 @@ void s2dump_device_let_vms_go(struct s2dump_file *file)
 
 int s2dump_device_look_at_vms(struct s2dump_file *file)
 {
+	unsigned int count = s2dump_el1_count_vms();
+
 	s2dump_keep_vms(file, 0);
-	file->vms = kvcalloc(S2DUMP_MAX_VMS, sizeof(*file->vms), GFP_KERNEL_ACCOUNT);
+	file->vms = kvcalloc(count, sizeof(*file->vms), GFP_KERNEL_ACCOUNT);
 	if (!file->vms)
 		return -ENOMEM;
 
-	file->nr_vms = s2dump_el1_hold_vms(file->vms, S2DUMP_MAX_VMS);
+	file->nr_vms = s2dump_el1_hold_vms(file->vms, count);
 
 	return 0;
+}
+
+void s2dump_device_look_at_handles(struct s2dump_file *file)
+{
+	s2dump_el1_read_handles(file->vms, file->nr_vms);
 }
 
 /*

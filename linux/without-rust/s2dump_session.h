@@ -33,6 +33,7 @@ u64 s2dump_device_slot_pfn(struct s2dump_file *file, u32 slot);
 u8 *s2dump_device_slot(struct s2dump_file *file, u32 slot);
 int s2dump_device_share_all(struct s2dump_file *file, u32 slot);
 int s2dump_device_look_at_vms(struct s2dump_file *file);
+void s2dump_device_look_at_handles(struct s2dump_file *file);
 int s2dump_device_hold_vm(struct s2dump_file *file, u16 handle);
 void s2dump_device_let_vms_go(struct s2dump_file *file);
 const struct s2dump_el1_vm *s2dump_device_vms(struct s2dump_file *file, u32 *count);

@@ -31,6 +31,7 @@ extern "C" {
     fn s2dump_device_slot(file: *mut c_void, slot: u32) -> *mut u8;
     fn s2dump_device_share_all(file: *mut c_void, slot: u32) -> c_int;
     fn s2dump_device_look_at_vms(file: *mut c_void) -> c_int;
+    fn s2dump_device_look_at_handles(file: *mut c_void);
     fn s2dump_device_hold_vm(file: *mut c_void, handle: u16) -> c_int;
     fn s2dump_device_let_vms_go(file: *mut c_void);
     fn s2dump_device_vms(file: *mut c_void, count: *mut u32) -> *const HostVm;
@@ -146,6 +147,11 @@ impl Host for LockedFile<'_> {
     fn look_at_vms(&mut self) -> Result<(), Errno> {
         // SAFETY: By the invariant a locked file. `vms` is not borrowed, since this borrows `self` to change it.
         checked(unsafe { s2dump_device_look_at_vms(self.0) })
+    }
+
+    fn look_at_handles(&mut self) {
+        // SAFETY: As in `look_at_vms`.
+        unsafe { s2dump_device_look_at_handles(self.0) }
     }
 
     fn vms(&self) -> &[HostVm] {

@@ -368,6 +368,13 @@ impl Host for Fake {
         Ok(())
     }
 
+    fn look_at_handles(&mut self) {
+        for vm in &mut self.held {
+            let now = self.host_vms.iter().find(|now| now.pid == vm.pid);
+            vm.handle = now.map_or(vm.handle, |now| now.handle);
+        }
+    }
+
     fn vms(&self) -> &[HostVm] {
         &self.held
     }

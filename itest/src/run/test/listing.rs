@@ -14,7 +14,8 @@ use s2dump_abi::slot::{vm_flags, VmRecord, SLOT_VMS};
 use s2dump_abi::version::{features, ABI_VERSION};
 use std::collections::BTreeSet;
 
-tests!(On: hello, list_is_empty_without_vms, list_tells_each_vm, program_probes_and_lists; heavy: list_of_many);
+tests!(On: hello, list_is_empty_without_vms, list_tells_each_vm, list_while_vms_first_run, program_probes_and_lists;
+    heavy: list_of_many);
 
 fn hello(machine: &Machine) -> Outcome {
     let hello = Device::open()?.hello()?;
@@ -54,6 +55,26 @@ fn list_tells_each_vm(_: &Machine) -> Outcome {
     for vmm in [reserved, protected, ordinary] {
         vmm.end()?;
     }
+    Ok(())
+}
+
+/// VMs are made and run for the first time while they are listed: each list has the VM once, with its process.
+fn list_while_vms_first_run(machine: &Machine) -> Outcome {
+    let mut lists = 0;
+    for number in 0..machine.fewer(24) {
+        let mut vmm = VmmProcess::start(if number % 2 == 0 { "protected" } else { "ordinary" })?;
+        vmm.tell("touch:1")?;
+        let mut has_run = false;
+        while !has_run {
+            let vms = list()?;
+            ensure!(vms.len() == 1 && vms[0].pid == vmm.expected.pid, "list {lists} of VM {number}: {vms:x?}");
+            has_run = vms[0].flags & vm_flags::CREATED != 0;
+            lists += 1;
+        }
+        vmm.wait_done()?;
+        vmm.end()?;
+    }
+    println!("  {lists} lists");
     Ok(())
 }
 
