@@ -11,8 +11,13 @@ use crate::setup;
 use anyhow::{ensure, Context, Result};
 use std::path::Path;
 
-/// The object whose source asserts the constants, from the top of the build directory.
-const OBJECT: &str = "arch/arm64/kvm/s2dump/.s2dump_pkvm_el2.nvhe.o.cmd";
+/// Where the kernel's build keeps our objects, and the commands that made them.
+const DIR: &str = "arch/arm64/kvm/s2dump";
+/// The object whose source asserts the constants.
+const OBJECT: &str = "s2dump_pkvm_el2.nvhe";
+/// One that is compiled as the device of kernels without Rust would be.
+const LIKE_DEVICE: &str = "s2dump_el1";
+const DEVICE: &str = "linux/without-rust/s2dump_device.c";
 
 /// A constant that another tree may have otherwise.
 struct Change {
@@ -100,9 +105,7 @@ const CHANGES: [Change; 19] = [
 ///
 /// What was not noticed, or that the kernel cannot be looked at.
 pub(crate) fn check(ctx: &Ctx, kernel: &Kernel) -> Result<()> {
-    let saved = kernel.build.join(OBJECT);
-    let text = std::fs::read_to_string(&saved).with_context(|| format!("cannot read {}", saved.display()))?;
-    let compile = text.lines().next().and_then(|line| Some(line.split_once(":= ")?.1)).context("no saved command")?;
+    let compile = &saved_command(kernel, OBJECT)?;
     let dir = tempfile::tempdir()?;
     ensure!(errors(ctx, kernel, compile, dir.path())?.is_empty(), "our file does not build as it is");
     for change in &CHANGES {
@@ -121,6 +124,29 @@ pub(crate) fn check(ctx: &Ctx, kernel: &Kernel) -> Result<()> {
     }
     println!("lint: differs    {} of {} changes of pKVM's constants fail the build", CHANGES.len(), CHANGES.len());
     Ok(())
+}
+
+/// Checks that the device in C compiles in a kernel that has the one in Rust, too.
+///
+/// # Errors
+///
+/// What the compiler says of it, or that the kernel cannot be looked at.
+pub(crate) fn check_device(ctx: &Ctx, kernel: &Kernel) -> Result<()> {
+    let saved = saved_command(kernel, LIKE_DEVICE)?;
+    let source = kernel.build.with_file_name("source").join(DIR).join(LIKE_DEVICE).with_extension("c");
+    let compile = saved.replace(&source.display().to_string(), &ctx.root.join(DEVICE).display().to_string());
+    ensure!(compile != saved, "{} is not in the saved command", source.display());
+    let errors = errors(ctx, kernel, &compile, tempfile::tempdir()?.path())?;
+    ensure!(errors.is_empty(), "{DEVICE} does not compile:\n{errors}");
+    Ok(())
+}
+
+/// Returns the command that made an object.
+fn saved_command(kernel: &Kernel, object: &str) -> Result<String> {
+    let saved = kernel.build.join(DIR).join(format!(".{object}.o.cmd"));
+    let text = std::fs::read_to_string(&saved).with_context(|| format!("cannot read {}", saved.display()))?;
+    let compile = text.lines().next().and_then(|line| Some(line.split_once(":= ")?.1)).context("no saved command")?;
+    Ok(compile.to_owned())
 }
 
 /// Compiles with the headers of `dir` before the kernel's; returns what the compiler says.
