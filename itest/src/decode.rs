@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A second opinion on descriptors: ten lines that share nothing with the `vmsa` crate the program decodes with.
 //!
-//! Knows only what pKVM of Linux 7.2 and 7.3 writes (`asm/kvm_pgtable.h`); anything else is an error, so a test that
+//! Knows only what pKVM of Linux 7.2, 7.3 and android16-6.12 writes (`asm/kvm_pgtable.h`); anything else is an error, so a test that
 //! meets it fails.
 
 use crate::dump::entry_bytes;
@@ -10,6 +10,8 @@ use anyhow::{bail, ensure, Context as _, Result};
 use s2dump_abi::slot::{record_flags, Record, RecordKind};
 
 const POISONED: u64 = 0x3000_0000_0000_0000;
+/// Android's alone.
+const MMIO_GUARD: u64 = 0x800;
 const LOCKED_TYPE: u64 = 1;
 
 /// Decodes one record: the first entry of its run, or `None` for a hole.
@@ -22,9 +24,13 @@ pub fn entry(record: &Record) -> Result<Option<Entry>> {
     match RecordKind(record.kind) {
         RecordKind::INVALID => {
             ensure!(raw >> 60 != LOCKED_TYPE, "a LOCKED entry was seen: {record:x?}");
-            ensure!(raw == 0 || raw == POISONED, "an invalid entry pKVM never writes: {record:x?}");
-            let poisoned = Entry { level, read: false, write: false, execute: false, state: State::Poisoned, oa: None };
-            Ok((raw == POISONED).then_some(poisoned))
+            let state = match raw {
+                0 => return Ok(None),
+                POISONED => State::Poisoned,
+                MMIO_GUARD => State::MmioGuard,
+                _ => bail!("an invalid entry pKVM never writes: {record:x?}"),
+            };
+            Ok(Some(Entry { level, ..Entry::invalid(state) }))
         }
         RecordKind::LEAF => {
             ensure!(raw & 1 == 1 && (level == 3) == (raw & 2 == 2), "not a leaf: {record:x?}");

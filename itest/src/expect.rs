@@ -20,6 +20,8 @@ pub enum State {
     SharedBorrowed,
     /// Taken away by the host kernel; an invalid entry says so.
     Poisoned,
+    /// No memory: the host may play a device there; an invalid entry says so.
+    MmioGuard,
 }
 
 /// One entry of the table.
@@ -35,12 +37,24 @@ pub struct Entry {
     pub execute: bool,
     /// pKVM's state.
     pub state: State,
-    /// Where it leads, if the VMM was asked to find out; never for a poisoned entry.
+    /// Where it leads, if the VMM was asked to find out; never for an invalid entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oa: Option<u64>,
 }
 
 impl Entry {
+    /// Returns an invalid entry of the last level.
+    #[must_use]
+    pub const fn invalid(state: State) -> Self {
+        Self { level: 3, read: false, write: false, execute: false, state, oa: None }
+    }
+
+    /// Returns whether the entry maps something.
+    #[must_use]
+    pub const fn is_leaf(&self) -> bool {
+        !matches!(self.state, State::Poisoned | State::MmioGuard)
+    }
+
     /// Returns the bytes one such entry maps.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {

@@ -37,6 +37,8 @@ pub const VERB_STORE_SHARE: u64 = 5;
 pub const VERB_CALL: u64 = 6;
 /// Verb: stay in the guest for good.
 pub const VERB_SPIN: u64 = 7;
+/// Verb: MMIO_GUARD_ENROLL, then MMIO_GUARD_MAP the port and each page.
+pub const VERB_GUARD: u64 = 8;
 
 core::arch::global_asm!(
     ".pushsection .rodata.s2dump_guest, \"a\"",
@@ -61,6 +63,8 @@ core::arch::global_asm!(
     "    b.eq 6f",
     "    cmp  x21, #{spin}",
     "    b.eq .",
+    "    cmp  x21, #{guard}",
+    "    b.eq 7f",
     "    str  x22, [x22]",
     "    cmp  x21, #{store_share}",
     "    b.eq 3f",
@@ -86,6 +90,21 @@ core::arch::global_asm!(
     "    dsb  sy",
     "    isb",
     "    blr  x22",
+    "    b    8f",
+    "7:  movz x0, #6",           // ..._MMIO_GUARD_ENROLL_FUNC_ID, 0xc6000006
+    "    movk x0, #0xc600, lsl #16",
+    "    mov  x1, #0",
+    "    mov  x2, #0",
+    "    mov  x3, #0",
+    "    hvc  #0",
+    "    movz x0, #7",           // ..._MMIO_GUARD_MAP_FUNC_ID, 0xc6000007
+    "    movk x0, #0xc600, lsl #16",
+    "    mov  x1, x20",
+    "    mov  x2, #0",
+    "    mov  x3, #0",
+    "    hvc  #0",
+    "    movz x0, #7",
+    "    b    5b",
     "8:  add  x22, x22, x25",
     "    sub  x23, x23, #1",
     "    b    1b",
@@ -100,6 +119,7 @@ core::arch::global_asm!(
     store_share = const VERB_STORE_SHARE,
     call = const VERB_CALL,
     spin = const VERB_SPIN,
+    guard = const VERB_GUARD,
 );
 
 extern "C" {

@@ -110,6 +110,9 @@ pub enum Verb {
     Unshare,
     /// The guest stores to the page, then shares it, page after page.
     TouchShare,
+    /// The protected guest permits the host to play devices at the page, where no memory is, at the port, and where else it
+    /// said so, but nowhere else (MMIO_GUARD_MAP). Only Android's pKVM has that.
+    Guard,
     /// The host *kernel* reads the page behind the guest's back, which makes pKVM poison it. Nothing is done where pKVM
     /// does not: there the host would stumble.
     Poison,
@@ -127,13 +130,14 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb by its word.
-    const WORDS: [(&'static str, Self); 11] = [
+    const WORDS: [(&'static str, Self); 12] = [
         ("touch", Self::Touch),
         ("read", Self::Read),
         ("call", Self::Call),
         ("share", Self::Share),
         ("unshare", Self::Unshare),
         ("touch-share", Self::TouchShare),
+        ("guard", Self::Guard),
         ("poison", Self::Poison),
         ("drop", Self::Drop),
         ("populate", Self::Populate),
@@ -144,7 +148,7 @@ impl Verb {
     /// Returns whether only a protected guest, or its host, can do this.
     #[must_use]
     pub fn is_for_protected(self) -> bool {
-        matches!(self, Self::Share | Self::Unshare | Self::TouchShare | Self::Poison)
+        matches!(self, Self::Share | Self::Unshare | Self::TouchShare | Self::Guard | Self::Poison)
     }
 
     /// Returns whether only an ordinary guest's VMM can do this: the memory of a protected guest is pinned.

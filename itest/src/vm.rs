@@ -137,7 +137,9 @@ impl Vm {
         let ipa = step.ipa.or(default_ipa).context("no memory (--mem) and no address")?;
         let pages: Vec<u64> = step.addresses(ipa).context("too many pages")?.collect();
         for &page in &pages {
-            ensure!(self.host_address_of(page).is_some(), "{page:#x} is not in any --mem");
+            let (is_memory, is_device) = (self.host_address_of(page).is_some(), step.verb == Verb::Guard);
+            ensure!(is_memory || is_device, "{page:#x} is not in any --mem");
+            ensure!(!is_memory || !is_device, "{page:#x} is memory, not a device");
         }
         ensure!(self.protected || !step.verb.is_for_protected(), "only a protected guest can {step:?}");
         ensure!(!self.protected || !step.verb.is_for_ordinary(), "the memory of a protected guest stays: {step:?}");
@@ -148,11 +150,17 @@ impl Vm {
             Verb::Share => guest::VERB_SHARE,
             Verb::Unshare => guest::VERB_UNSHARE,
             Verb::TouchShare => guest::VERB_STORE_SHARE,
+            Verb::Guard => guest::VERB_GUARD,
             Verb::Poison => return self.poison(&pages),
             Verb::Drop | Verb::Populate | Verb::Large | Verb::Small => return self.advise(ipa, &pages, step),
         };
         let refused = self.order(verb, ipa, step)?;
         ensure!(refused == 0, "the hypervisor refused {refused} of {} hypercalls of {step:?}", step.pages);
+        if step.verb == Verb::Guard {
+            let guard = |page| (page, Entry::invalid(State::MmioGuard));
+            self.leaves.0.extend(pages.into_iter().chain([guest::PORT_IPA]).map(guard));
+            return Ok(());
+        }
         for page in pages {
             self.note(page, step.verb);
         }
@@ -236,7 +244,7 @@ impl Vm {
         let mut leaves = self.leaves.clone();
         if physical {
             let map = PageMap::open()?;
-            for (&ia, entry) in leaves.0.iter_mut().filter(|(_, entry)| entry.state != State::Poisoned) {
+            for (&ia, entry) in leaves.0.iter_mut().filter(|(_, entry)| entry.is_leaf()) {
                 let piece = self.piece_of(ia).context("a mapped page without memory")?;
                 let offset = ia - piece.spec.ipa;
                 entry.oa = Some(match piece.spec.backing {
@@ -273,8 +281,7 @@ impl Vm {
         for &page in pages {
             kernel_read(self.host_address_of(page).context("checked by the caller")?)?;
             if let Some(entry) = self.leaves.get_mut(page).filter(|entry| entry.state == State::Owned) {
-                *entry =
-                    Entry { level: 3, read: false, write: false, execute: false, state: State::Poisoned, oa: None };
+                *entry = Entry::invalid(State::Poisoned);
             }
         }
         Ok(())
@@ -382,7 +389,7 @@ impl Vm {
             Verb::Call => (entry.write, entry.execute) = (true, true),
             Verb::Share | Verb::TouchShare => entry.state = State::SharedOwned,
             Verb::Unshare => entry.state = State::Owned,
-            Verb::Read | Verb::Poison | Verb::Drop | Verb::Populate | Verb::Large | Verb::Small => {}
+            Verb::Read | Verb::Guard | Verb::Poison | Verb::Drop | Verb::Populate | Verb::Large | Verb::Small => {}
         }
     }
 }

@@ -9,6 +9,7 @@
 use super::test::list;
 use crate::device::{dump_request, Device};
 use crate::dump::Dump;
+use crate::machine::Flavor;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
@@ -21,7 +22,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How often a table may change while it is read.
 const DUMPS: usize = 50;
-/// Tables with pages, blocks, shared, poisoned and dropped pages.
+/// Tables with pages, blocks, shared, poisoned and dropped pages. Where nothing is poisoned, the first gets MMIO guards.
 const GUESTS: [&str; 3] = [
     "protected touch:300 share:20*3 poison:0x80030000+2",
     "protected --mem 0x80000000+4M,thp touch:700 share:3",
@@ -43,7 +44,10 @@ pub fn run() -> i32 {
 }
 
 fn tell() -> Result<Vec<VmmProcess>> {
-    let vms = GUESTS.into_iter().map(VmmProcess::start).collect::<Result<Vec<_>>>()?;
+    let mut vms = GUESTS.into_iter().map(VmmProcess::start).collect::<Result<Vec<_>>>()?;
+    if Flavor::look()? == Flavor::Android {
+        vms[0].steps("guard:0x0a000000+3")?;
+    }
     let guests = list()?.into_iter().map(|vm| Target::guest(vm.handle));
     for target in [Target::HOST, Target::HYP].into_iter().chain(guests) {
         let device = Device::open()?;

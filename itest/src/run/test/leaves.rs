@@ -2,9 +2,10 @@
 //! For each state a VM can be in: the table holds what the VMM did, nothing less, nothing more.
 
 use super::support::{check_leaves, handle_of, needs_poison, vm_of};
-use super::{tests, Outcome};
+use super::{tests, Ignored, Outcome};
 use crate::device::{dump_request, Device, StartRefused};
-use crate::machine::Machine;
+use crate::expect::State;
+use crate::machine::{Flavor, Machine};
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _};
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ tests!(On:
     protected_shared,
     protected_unshared,
     protected_poisoned,
+    protected_mmio_guard,
     protected_high_addresses,
     protected_large_pages,
     protected_two_vcpus,
@@ -49,6 +51,20 @@ fn protected_unshared(machine: &Machine) -> Outcome {
     check_leaves(machine, &vmm)?;
     vmm.steps("unshare:2 unshare:0x80005000+3 share:0x80003000+1")?;
     check_leaves(machine, &vmm)?;
+    vmm.end()
+}
+
+fn protected_mmio_guard(machine: &Machine) -> Outcome {
+    if machine.flavor != Flavor::Android {
+        return Err(Ignored("this kernel has no MMIO guard".into()).into());
+    }
+    let mut vmm = VmmProcess::start("protected --physical touch:4 guard:0x0a000000+3 guard:0xc0000000+1")?;
+    check_leaves(machine, &vmm)?;
+    // The port works on; and again for a page that is guarded already.
+    vmm.steps("share:2 guard:0x0a001000+4*2 touch:0x80200000+1")?;
+    check_leaves(machine, &vmm)?;
+    let guarded = vmm.expected.runs.iter().filter(|run| run.entry.state == State::MmioGuard).map(|run| run.count);
+    ensure!(guarded.sum::<u64>() == 8, "{:x?}", vmm.expected.runs);
     vmm.end()
 }
 

@@ -69,9 +69,8 @@ impl Row {
         let (level, ia, count) = (self.level, self.start, self.count);
         let entry = match (&self.attributes, self.annotation.as_deref()) {
             (None, None) => return Ok(None),
-            (None, Some("poisoned")) => {
-                Entry { level, read: false, write: false, execute: false, state: State::Poisoned, oa: None }
-            }
+            (None, Some("poisoned")) => Entry { level, ..Entry::invalid(State::Poisoned) },
+            (None, Some("mmio-guard")) => Entry { level, ..Entry::invalid(State::MmioGuard) },
             (Some(attributes), None) => Entry {
                 level,
                 read: attributes.read,

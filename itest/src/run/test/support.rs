@@ -5,7 +5,7 @@ use super::Ignored;
 use crate::decode;
 use crate::device::{dump_request, Device};
 use crate::dump::Dump;
-use crate::expect::{Expected, LeafMap, State};
+use crate::expect::{Expected, LeafMap};
 use crate::machine::Machine;
 use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
@@ -114,7 +114,7 @@ fn check_headers(expected: &Expected, dump: &Dump) -> Result<()> {
 /// Output addresses are memory; a protected guest has each page for itself.
 fn check_output_addresses(machine: &Machine, expected: &Expected, leaves: &LeafMap) -> Result<()> {
     let mut seen = BTreeSet::new();
-    for (ia, entry) in leaves.0.iter().filter(|(_, entry)| entry.state != State::Poisoned) {
+    for (ia, entry) in leaves.0.iter().filter(|(_, entry)| entry.is_leaf()) {
         let oa = entry.oa.with_context(|| format!("{ia:#x}: an exact dump without output address"))?;
         let last = oa + entry.size_bytes() - 1;
         ensure!(machine.is_ram(oa) && machine.is_ram(last), "{ia:#x} leads to {oa:#x}, which is not memory");
