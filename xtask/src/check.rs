@@ -31,6 +31,8 @@ const MORE: [(Variant, &[&str]); 5] = [
 /// How the in-VM tests boot: the guest knows by the kernel command line which tests apply.
 const BOOTS: [(Boot, &[&str]); 4] =
     [(Boot::On, &CPUS), (Boot::WithoutHyp, &["neoverse-n1"]), (Boot::Off, &["neoverse-n1"]), (Boot::NoPkvm, &CPUS)];
+/// More CPUs for a kernel tree that is given: nVHE with 44-bit addresses, and the one below.
+const GIVEN: [&str; 2] = ["cortex-a72", WITHOUT_LPA2];
 /// The CPU with FWB, but 48-bit addresses.
 const WITHOUT_LPA2: &str = "max,lpa2=off";
 /// The tests of protected guests' tables: all that runs with pages of 64 KiB, where a block has 512 MiB, and guests of several
@@ -57,6 +59,8 @@ const REPRODUCIBLE: &str = "objects: the same from two places";
 const LINT_OBJECTS: &str = "lint: EL2 objects";
 /// Name of the check that a kernel which differs does not build.
 const LINT_DIFFERS: &str = "lint: kernels that differ";
+/// Name of the check that the device in C compiles, which only kernels without Rust have.
+const LINT_DEVICE: &str = "lint: device of kernels without Rust";
 /// Crates that must also build and be clean where they run: without an operating system.
 const BARE: [&str; 4] = ["s2dump-abi", "s2dump-vmsa", "s2dump-hyp", "s2dump-testbed"];
 /// The same, as programs of the guest.
@@ -84,8 +88,9 @@ struct Vm {
     boot: Boot,
 }
 
-/// Returns the in-VM checks; those of one kernel follow each other. `all` adds those of more kernels.
-fn vms(all: bool) -> Vec<Vm> {
+/// Returns the in-VM checks; those of one kernel follow each other. `all` adds those of more kernels, and a tree that is given
+/// those of more CPUs.
+fn vms(all: bool, is_given: bool) -> Vec<Vm> {
     let usual = BOOTS.iter().flat_map(|(boot, cpus)| cpus.iter().map(move |cpu| (Variant::S2dump, *cpu, *boot)));
     let more =
         MORE.iter().filter(|_| all).flat_map(|(variant, cpus)| cpus.iter().map(|cpu| (*variant, *cpu, Boot::On)));
@@ -106,7 +111,8 @@ fn vms(all: bool) -> Vec<Vm> {
         };
         Vm { name: format!("vm: {cpu}{kernel}{how}"), variant, cpu, boot }
     };
-    usual.chain(more).map(vm).collect()
+    let given = GIVEN.iter().filter(|_| is_given).map(|cpu| (Variant::S2dump, *cpu, Boot::On));
+    usual.chain(given).chain(more).map(vm).collect()
 }
 
 impl Vm {
@@ -254,11 +260,11 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
     setup::rust(ctx)?;
     let mut results = Results { ctx, only: args.only.as_deref(), passed: 0, failed: Vec::new() };
     source_checks(&mut results, args.all);
-    let vms = vms(args.all);
+    let vms = vms(args.all, ctx.options.kernel_src.is_some());
     let oracles: Vec<String> = oracle::cases(args.all).map(oracle::Case::name).collect();
     let protected: Vec<String> = oracle::protected::names().map(|(name, _)| name).collect();
     let anchors = TESTED.map(|series| format!("linux: insertions fit {series}"));
-    let later = ["kernel", LINT_OBJECTS, LINT_DIFFERS, corrupt::NAME]
+    let later = ["kernel", LINT_OBJECTS, LINT_DIFFERS, LINT_DEVICE, corrupt::NAME]
         .into_iter()
         .chain(vms.iter().map(|vm| &vm.name).chain(&oracles).chain(&anchors).chain(&protected).map(String::as_str));
     if !later.into_iter().any(|name| results.wants(name)) {
@@ -332,18 +338,23 @@ fn source_checks(results: &mut Results<'_>, all: bool) {
 /// What needs one.
 fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, args: &Check) -> Result<()> {
     results.check(LINT_OBJECTS, |_, _| lint::el2_objects(&kernel.el2_objects()));
-    // The rest changes mainline's headers and words, and compares with mainline's own text.
+    // What changes mainline's headers, and compares with mainline's own text.
     let is_mainline = kernel.flavor.name == flavors::MAINLINE_NAME;
     if is_mainline {
         results.check(LINT_DIFFERS, |ctx, _| lint::differs::check(ctx, kernel));
+        results.check(LINT_DEVICE, |ctx, _| lint::differs::check_device(ctx, kernel));
     } else {
-        println!("note: of flavor {}: only its EL2 objects are checked, and the in-VM tests run", kernel.flavor.name);
+        println!(
+            "note: of flavor {}: not checked against changed headers and its own text of tables",
+            kernel.flavor.name
+        );
     }
-    let vms: Vec<Vm> = vms(args.all && is_mainline).into_iter().filter(|vm| results.wants(&vm.name)).collect();
-    let wants = |name: &str| is_mainline && results.wants(name);
-    let oracles: Vec<&oracle::Case> = oracle::cases(args.all).filter(|case| wants(&case.name())).collect();
-    let protected: Vec<_> = oracle::protected::names().filter(|(name, _)| wants(name)).collect();
-    if oracles.is_empty() && protected.is_empty() && vms.is_empty() && !wants(corrupt::NAME) {
+    let vms = vms(args.all && is_mainline, results.ctx.options.kernel_src.is_some());
+    let vms: Vec<Vm> = vms.into_iter().filter(|vm| results.wants(&vm.name)).collect();
+    let oracles = oracle::cases(args.all).filter(|case| is_mainline && results.wants(&case.name()));
+    let oracles: Vec<&oracle::Case> = oracles.collect();
+    let protected: Vec<_> = oracle::protected::names().filter(|(name, _)| results.wants(name)).collect();
+    if oracles.is_empty() && protected.is_empty() && vms.is_empty() && !results.wants(corrupt::NAME) {
         return Ok(());
     }
     setup::qemu(results.ctx)?;
@@ -361,9 +372,7 @@ fn kernel_checks(results: &mut Results<'_>, kernel: &kernel::Kernel, args: &Chec
         });
     }
     let boot = Bootable { kernel, initramfs: &initramfs };
-    if is_mainline {
-        results.check(corrupt::NAME, |ctx, step| corrupt::check(ctx, step, &boot));
-    }
+    results.check(corrupt::NAME, |ctx, step| corrupt::check(ctx, step, &boot));
     if oracles.is_empty() && protected.is_empty() {
         return Ok(());
     }

@@ -10,6 +10,7 @@ use super::test::{handle_of, list};
 use crate::audit::Audit;
 use crate::device::{dump_request, Device};
 use crate::dump::{entry_bytes, Dump};
+use crate::machine::Flavor;
 use crate::program;
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
@@ -43,7 +44,11 @@ const ATTRIBUTES: u64 = !0xffff_ffff_f000;
 const LOCKED: u64 = 1 << 60;
 const DONATED_TO_HYP: u64 = 2 << 60 | 1 << 1;
 const POISONED: u64 = 3 << 60;
-/// Fields of what pKVM keeps about a frame.
+/// The same of android16-6.12. Owners are 8 bits, of which it uses a few.
+const ANDROID_LOCKED: u64 = 1 << 10;
+const ANDROID_OWNER: u64 = 0xff << 2;
+const ANDROID_MMIO_GUARD: u64 = 1 << 11;
+/// Fields of what mainline keeps about a frame.
 const HOST_STATE: u64 = 0xf << 24;
 const SHARE_COUNT_ONE: u64 = 1 << 32;
 
@@ -185,29 +190,35 @@ fn corrupt() -> Result<()> {
     ensure!(nowhere.value == 0, "the host has {:#x} at {NOWHERE:#x}", nowhere.value);
     let donated = entry(Target::HOST, owned)?;
 
-    breaks("host-identity", nowhere, device | BLOCK | (NOWHERE + (1 << 30)))?;
-    breaks("host-rights", nowhere, device & !XN | BLOCK | NOWHERE)?;
-    breaks("host-annotation-memory", nowhere, DONATED_TO_HYP)?;
-    breaks("host-annotation-owner", donated, donated.value & !(0b111 << 1) | 5 << 1)?;
-    breaks("donation-backed", donated, donated.value ^ 1 << 20)?;
-    breaks("owned-donated", donated, 0)?;
-    breaks("guest-exclusive", donated, memory | TYPE | owned)?;
-    breaks("protected-leaf", leaf, leaf.value & !S2AP_WRITE)?;
     let hole = entry(guest, HOLE)?;
-    breaks("entry-locked", hole, LOCKED)?;
+    breaks("host-identity", nowhere, device | BLOCK | (NOWHERE + (1 << 30)))?;
+    breaks("guest-exclusive", donated, memory | TYPE | owned)?;
     breaks("entry-reserved", hole, BLOCK)?;
-    breaks("guest-memory", hole, leaf.value & ATTRIBUTES | NOWHERE)?;
-    breaks("guest-poison", entry(other, HOLE)?, POISONED)?;
     let borrowed = entry(other, 0x8000_0000)?;
     breaks("ordinary-borrowed", borrowed, borrowed.value & !SOFTWARE_STATE)?;
     let text = entry(Target::HOST, text_page()?)?;
     breaks("hyp-text-read-only", text, text.value | S2AP_WRITE)?;
-    let writable = writable_entry()?;
-    breaks("hyp-write-execute", writable, writable.value & !XN)?;
-    let state = frame_word(owned)?;
-    breaks("frame-donated", state, state.value & !HOST_STATE)?;
-    let count = frame_word(lent)?;
-    breaks("share-count", count, count.value + SHARE_COUNT_ONE)?;
+    let is_mainline = Flavor::look()? == Flavor::Mainline;
+    let locked = if is_mainline { LOCKED } else { ANDROID_LOCKED };
+    breaks("entry-locked", hole, locked)?;
+    let other_owner =
+        if is_mainline { donated.value & !(0b111 << 1) | 5 << 1 } else { donated.value & !ANDROID_OWNER | 0x55 << 2 };
+    breaks("host-annotation-owner", donated, other_owner)?;
+    breaks("guest-poison", entry(other, HOLE)?, if is_mainline { POISONED } else { ANDROID_MMIO_GUARD })?;
+    if is_mainline {
+        breaks("host-rights", nowhere, device & !XN | BLOCK | NOWHERE)?;
+        breaks("host-annotation-memory", nowhere, DONATED_TO_HYP)?;
+        breaks("donation-backed", donated, donated.value ^ 1 << 20)?;
+        breaks("owned-donated", donated, 0)?;
+        breaks("protected-leaf", leaf, leaf.value & !S2AP_WRITE)?;
+        breaks("guest-memory", hole, leaf.value & ATTRIBUTES | NOWHERE)?;
+        let writable = writable_entry()?;
+        breaks("hyp-write-execute", writable, writable.value & !XN)?;
+        let state = frame_word(owned)?;
+        breaks("frame-donated", state, state.value & !HOST_STATE)?;
+        let count = frame_word(lent)?;
+        breaks("share-count", count, count.value + SHARE_COUNT_ONE)?;
+    }
 
     ensure!(audit()?.is_empty(), "not clean after everything was put back");
     protected.end()?;
