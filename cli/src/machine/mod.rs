@@ -244,10 +244,11 @@ fn tables_of(vms: &[VmRecord]) -> BTreeSet<(u16, u64)> {
     vms.iter().filter(|vm| vm.flags & vm_flags::CREATED != 0).map(|vm| (vm.handle, vm.root)).collect()
 }
 
-/// Returns whether `vm` is in `later`, a list, and is not being torn down.
+/// Returns whether `vm` is in `later`, a list, and is not being torn down. The host, which alone tells the process, forgets a VM
+/// before it has EL2 tear it down.
 fn is_there(vm: &VmRecord, later: &[VmRecord]) -> bool {
     let is_it = |now: &VmRecord| (now.handle, now.root, now.pid, now.name) == (vm.handle, vm.root, vm.pid, vm.name);
-    later.iter().any(|now| is_it(now) && now.flags & vm_flags::DYING == 0)
+    later.iter().any(|now| is_it(now) && now.pid != 0 && now.flags & vm_flags::DYING == 0)
 }
 
 #[cfg(test)]

@@ -287,14 +287,18 @@ fn good_vms_that_begin_meanwhile_are_no_finding() {
 fn good_vms_that_end_meanwhile_are_not_missed() {
     let mut gone = machine();
     gone.trees.retain(|tree| tree.header.target != Target::guest(0x1002).0);
-    let read_with = |last: &dyn Fn(&mut Vec<VmRecord>)| {
-        let mut later = gone.clone();
+    let lists = |first: &pkvm::Machine, last: &dyn Fn(&mut Vec<VmRecord>)| {
+        let mut later = first.clone();
         last(&mut later.vms);
-        read_bytes([gone.capture().bytes, later.list().bytes].concat()).missed().count()
+        read_bytes([first.capture().bytes, later.list().bytes].concat()).missed().count()
     };
+    let read_with = |last: &dyn Fn(&mut Vec<VmRecord>)| lists(&gone, last);
     assert_eq!(read_with(&|_| {}), 1);
     assert_eq!(read_with(&|vms| vms.retain(|vm| vm.handle != 0x1002)), 0);
     assert_eq!(read_with(&|vms| vms[2].flags |= vm_flags::DYING), 0);
+    let mut forgotten = gone.clone();
+    (forgotten.vms[2].pid, forgotten.vms[2].name) = (0, [0; 24]);
+    assert_eq!(lists(&forgotten, &|_| {}), 0, "the host has no such VM any more");
 }
 
 /// Of frames with one count, each is counted again.

@@ -196,8 +196,9 @@ fn corrupt() -> Result<()> {
     breaks("entry-reserved", hole, BLOCK)?;
     let borrowed = entry(other, 0x8000_0000)?;
     breaks("ordinary-borrowed", borrowed, borrowed.value & !SOFTWARE_STATE)?;
-    let text = entry(Target::HOST, text_page()?)?;
-    breaks("hyp-text-read-only", text, text.value | S2AP_WRITE)?;
+    let text = last_step(Target::HOST, text_page()?)?.1;
+    ensure!(text.level == 3, "EL2's code is not in pages: {text:x?}");
+    breaks("hyp-text-read-only", entry(Target::HOST, text.ia)?, memory | TYPE | text.ia)?;
     let is_mainline = Flavor::look()? == Flavor::Mainline;
     let locked = if is_mainline { LOCKED } else { ANDROID_LOCKED };
     breaks("entry-locked", hole, locked)?;
