@@ -17,10 +17,18 @@ void s2dump_flavor_vms_read_unlock(void)
 	hyp_read_unlock(&vm_table_lock);
 }
 
+/*
+ * Releases after 6.12.23 put this in the place of a VM if the secure world could
+ * not be told that it ended. In some of them the lookup returns it as it is.
+ */
+#define S2DUMP_LEAKED_VM	((struct pkvm_hyp_vm *)0xdeadbeef)
+
 /* The lookup takes for granted that there is a table. */
 struct pkvm_hyp_vm *s2dump_flavor_vm_of(u16 handle)
 {
-	return vm_table ? get_vm_by_handle(handle) : NULL;
+	struct pkvm_hyp_vm *vm = vm_table ? get_vm_by_handle(handle) : NULL;
+
+	return vm == S2DUMP_LEAKED_VM ? NULL : vm;
 }
 
 #endif /* CONFIG_PKVM_S2DUMP */
