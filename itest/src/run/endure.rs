@@ -243,7 +243,12 @@ fn live(figures: &Figures, random: &mut Random, cpu: usize) -> Result<()> {
 fn look(figures: &Figures, random: &mut Random) -> Result<()> {
     let vms = list()?;
     figures.lists.fetch_add(1, Ordering::Relaxed);
-    ensure!(vms.windows(2).all(|pair| pair[0].handle != pair[1].handle), "listed twice: {vms:x?}");
+    // Each VM has its name, when both sides know of it.
+    let mut names: Vec<_> = vms.iter().map(|vm| vm.name).filter(|name| name[0] != 0).collect();
+    names.sort_unstable();
+    ensure!(names.windows(2).all(|pair| pair[0] != pair[1]), "listed twice: {vms:x?}");
+    let handles = |pair: &[VmRecord]| pair[0].handle != pair[1].handle || pair[0].handle == 0;
+    ensure!(vms.windows(2).all(handles), "listed twice: {vms:x?}");
     if vms.is_empty() {
         std::thread::sleep(Duration::from_millis(1));
         return Ok(());
