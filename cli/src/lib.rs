@@ -99,11 +99,13 @@ pub fn run_on_capture(arguments: &[&str], capture: &[u8], out: &mut dyn Write) -
 fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
     context.json = seems_json(arguments);
     let mut may_page = context.out_is_terminal;
-    let plan = match args::help::parse(arguments) {
-        Ok(cli) => {
+    let (plan, via) = match args::help::parse(arguments) {
+        Ok(mut cli) => {
             may_page &= !cli.no_pager;
-            match Plan::new(cli) {
-                Ok(plan) => plan,
+            let via = cli.via.take();
+            let plan = via.as_ref().map_or(Ok(()), |via| via.be_input(&mut cli.verb)).and_then(|()| Plan::new(cli));
+            match plan {
+                Ok(plan) => (plan, via),
                 Err(failure) => return report(&failure, context),
             }
         }
@@ -127,7 +129,10 @@ fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
         (true, false) => Screen::Rows,
         (true, true) => Screen::Paged,
     });
-    let result = verbs::run(&plan, context);
+    let result = match via {
+        None => verbs::run(&plan, context),
+        Some(via) => verbs::via::run(&via, plan, arguments, context),
+    };
     let flushed = context.out.flush();
     match result {
         Ok(code) => written(flushed, context).max(code),

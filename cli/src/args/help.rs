@@ -16,7 +16,8 @@ const EXAMPLES: &str = "Examples:\n";
 const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{all-args}{after-help}";
 
 /// Options that `--help` tells and `-h` does not: for special needs, or about a table in an image.
-const SELDOM_USED: [&str; 33] = [
+const SELDOM_USED: [&str; 34] = [
+    "via",
     "fold",
     "verify",
     "atomic",
@@ -165,7 +166,7 @@ mod tests {
         let ids: Vec<String> = command()
             .get_subcommands()
             .flat_map(|verb| verb.get_arguments().map(|arg| arg.get_id().to_string()).collect::<Vec<_>>())
-            .chain(["color".into(), "no_pager".into()])
+            .chain(["color".into(), "no_pager".into(), "via".into()])
             .collect();
         for id in SELDOM_USED {
             assert!(ids.iter().any(|known| known == id), "{id}");

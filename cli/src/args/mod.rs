@@ -8,6 +8,7 @@ pub(crate) mod machine;
 pub(crate) mod map;
 pub(crate) mod report;
 pub(crate) mod rows;
+pub(crate) mod via;
 pub(crate) mod watch;
 
 use crate::filter::{FRAME_STATES, STATES, TABLE};
@@ -30,6 +31,12 @@ pub(crate) struct Cli {
     /// When to use color; auto also honors NO_COLOR, CLICOLOR and TERM.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", display_order = 900)]
     pub(crate) color: Color,
+    /// Ask another machine: 'ssh root@board', adb or adb:SERIAL, or any command that has a shell run its last argument.
+    ///
+    /// s2dump there captures, and this one decodes. probe, watch, capture and report run there as a whole; a file that they
+    /// write is written here.
+    #[arg(long, global = true, value_name = "COMMAND", display_order = 899)]
+    pub(crate) via: Option<via::Via>,
     /// Write to the terminal itself, not through $S2DUMP_PAGER, $PAGER or less.
     #[arg(long, global = true, display_order = 901)]
     pub(crate) no_pager: bool,

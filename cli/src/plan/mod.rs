@@ -88,7 +88,7 @@ pub(crate) enum Plan {
 }
 
 /// Where a capture or a map is written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     /// Standard output.
     Stdout,

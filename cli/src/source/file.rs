@@ -63,6 +63,11 @@ impl FileSource {
         Self { from, name, first: Some(0), window, begin: 0, end: 0, offset: 0, at_end: false, found_slot: false }
     }
 
+    /// Reads what was copied from `from`, whose end it waits for.
+    pub(crate) fn copied(from: &mut dyn Read, name: &str) -> Result<Self, SourceError> {
+        Ok(Self::new(Box::new(spool(from, name)?), name.to_owned()))
+    }
+
     /// Returns what it is called in messages.
     pub(crate) fn name(&self) -> &str {
         &self.name

@@ -18,6 +18,7 @@ mod report;
 pub(crate) mod rmap;
 mod survey;
 mod suspicion;
+pub(crate) mod via;
 pub(crate) mod walk;
 mod watch;
 

@@ -25,6 +25,7 @@ mod ptdump;
 mod rows;
 mod support;
 mod teardown;
+mod via;
 mod watch;
 
 pub(super) use changes::text_rows;
@@ -100,6 +101,7 @@ const ALL: &[&[Test]] = &[
     concurrency::TESTS,
     audit::TESTS,
     changes::TESTS,
+    via::TESTS,
     watch::TESTS,
     budget::TESTS,
     host::TESTS,
