@@ -30,7 +30,17 @@ pub fn mount_all() -> Result<()> {
             Err(error) => println!("init: mounting {kind} on {at}: {error}"),
         }
     }
+    mount_share();
     Ok(())
+}
+
+/// Mounts the directory of the workstation that `cargo xtask run --share` names, if it does.
+fn mount_share() {
+    match mount("host", "/host", "9p", MountFlags::empty(), Some(c"trans=virtio,version=9p2000.L")) {
+        // There is none, or this kernel has no such file system.
+        Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) => {}
+        Err(error) => println!("init: mounting /host: {error}"),
+    }
 }
 
 /// Returns the default size of huge pages: that of a level-2 block, if the kernel command line does not say otherwise.

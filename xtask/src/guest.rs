@@ -7,15 +7,19 @@ use crate::process::command;
 use crate::setup;
 use crate::step::Step;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Target of all programs in the test machine.
 const TARGET: &str = "aarch64-unknown-linux-musl";
 /// Where each program goes.
 const PROGRAMS: [(&str, &str); 3] =
     [("s2dump-itest-init", "init"), ("s2dump-vmm", "bin/s2dump-vmm"), ("s2dump", "bin/s2dump")];
+/// Name of a script in the root directory.
+pub(crate) const SCRIPT: &str = "script";
+/// By which the machine knows the directory that it mounts as /host.
+pub(crate) const SHARE_TAG: &str = "host";
 /// Parents first.
-const DIRECTORIES: [&str; 9] = ["bin", "dev", "etc", "proc", "root", "sbin", "sys", "tmp", "usr"];
+const DIRECTORIES: [&str; 10] = ["bin", "dev", "etc", "host", "proc", "root", "sbin", "sys", "tmp", "usr"];
 /// The commands that make a shell useful. `busybox` alone lists the others.
 const APPLETS: [&str; 42] = [
     "awk", "basename", "cat", "chmod", "cmp", "cp", "cut", "date", "dd", "df", "diff", "dmesg", "echo", "env", "false",
@@ -60,5 +64,22 @@ pub(crate) fn initramfs(ctx: &Ctx) -> Result<PathBuf> {
     let path = ctx.target.join("s2dump-initramfs.cpio");
     std::fs::write(&path, archive.finish()).with_context(|| format!("cannot write {}", path.display()))?;
     step.done();
+    Ok(path)
+}
+
+/// Adds `script` as [`SCRIPT`] to an archive; returns the new one. The kernel unpacks archives that follow each other.
+///
+/// # Errors
+///
+/// If a file cannot be read or written.
+pub(crate) fn with_script(ctx: &Ctx, initramfs: &Path, script: &Path) -> Result<PathBuf> {
+    let contents = std::fs::read(script).with_context(|| format!("cannot read {}", script.display()))?;
+    let mut bytes = std::fs::read(initramfs).with_context(|| format!("cannot read {}", initramfs.display()))?;
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let mut archive = Archive::default();
+    archive.file(SCRIPT, 0o755, &contents);
+    bytes.extend(archive.finish());
+    let path = ctx.target.join("s2dump-initramfs-script.cpio");
+    std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }

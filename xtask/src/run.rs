@@ -5,7 +5,8 @@ use crate::ctx::Ctx;
 use crate::qemu::{switch, Bootable, Machine};
 use crate::verdict::is_kernel_log;
 use crate::{guest, kernel, setup};
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context as _, Result};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Bytes of a kernel command line on arm64 (`COMMAND_LINE_SIZE`), with room for our own words.
@@ -41,6 +42,12 @@ pub(crate) struct Run {
     /// Show the kernel's messages too
     #[arg(short, long)]
     verbose: bool,
+    /// A directory that the machine has as /host, to read and to write
+    #[arg(long, value_name = "DIR")]
+    share: Option<PathBuf>,
+    /// A shell script to run in the machine instead of a shell, of any length
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    script: Option<PathBuf>,
     /// What to run in the machine instead of a shell; one word is a shell command line
     #[arg(last = true)]
     command: Vec<String>,
@@ -54,7 +61,10 @@ pub(crate) struct Run {
 pub(crate) fn run(ctx: &Ctx, args: &Run) -> Result<i32> {
     let kernel = kernel::build_variant(ctx, args.kernel)?;
     setup::qemu(ctx)?;
-    let initramfs = guest::initramfs(ctx)?;
+    let mut initramfs = guest::initramfs(ctx)?;
+    if let Some(script) = &args.script {
+        initramfs = guest::with_script(ctx, &initramfs, script)?;
+    }
     let mut kernel_words = vec![];
     if !args.off {
         kernel_words.push(switch(&args.cpu).to_owned());
@@ -68,21 +78,37 @@ pub(crate) fn run(ctx: &Ctx, args: &Run) -> Result<i32> {
         memory_mib: args.memory,
         mode: if args.nvhe { "nvhe" } else { "protected" },
         kernel_words,
+        qemu_words: args.share.as_deref().map_or(Ok(Vec::new()), share_words)?,
         timeout: Duration::from_secs(args.timeout),
-        ..Machine::default()
     };
     let boot = Bootable { kernel: &kernel, initramfs: &initramfs };
-    if args.command.is_empty() {
+    let command = match &args.script {
+        Some(_) => format!("sh /{}", guest::SCRIPT),
+        None => shell_line(&args.command),
+    };
+    if command.is_empty() {
         return machine.boot_interactive(ctx, &boot, "shell");
     }
-    let command = shell_line(&args.command);
-    ensure!(command.len() <= MAX_COMMAND_BYTES, "the command is too long for a kernel command line");
+    ensure!(
+        command.len() <= MAX_COMMAND_BYTES,
+        "the command is too long for a kernel command line: put it into a file for --script"
+    );
     // Quoted, it is one argument of init for the kernel, which panics on more than 32.
     machine.boot(ctx, &boot, &format!("exec -- \"{command}\""), "run", |line| {
         if args.verbose || is_output(line) {
             println!("{line}");
         }
     })
+}
+
+/// Returns QEMU's options for a directory that the machine mounts as /host ([`guest`]).
+fn share_words(dir: &Path) -> Result<Vec<String>> {
+    ensure!(dir.is_dir(), "--share {}: there is no such directory", dir.display());
+    let path = std::path::absolute(dir)?;
+    let path = path.to_str().context("the name of a shared directory is UTF-8")?.replace(',', ",,");
+    let device = format!("virtio-9p-device,fsdev={tag},mount_tag={tag}", tag = guest::SHARE_TAG);
+    let words = ["-fsdev".to_owned(), format!("local,id={},path={path},security_model=none", guest::SHARE_TAG)];
+    Ok([&words[..], &["-device".to_owned(), device]].concat())
 }
 
 /// Returns whether a line of the console is the work of a program, not of the kernel or of our own protocol.

@@ -19,7 +19,8 @@ fn status(command: &mut Command) -> i32 {
 
 /// Gives a shell on the console; always a pass, as a person ended it.
 pub fn shell() -> i32 {
-    println!("s2dump and s2dump-vmm are here; for example: s2dump-vmm protected touch:16 share:2 --hold & s2dump list");
+    println!("s2dump and s2dump-vmm are here; for example:");
+    println!("  sleep 1000 | s2dump-vmm protected touch:16 share:2 --hold >/dev/null & sleep 1; s2dump dump --mapped");
     println!("`exit` switches the machine off.");
     // cttyhack gives the shell a controlling terminal, and with that job control.
     status(Command::new(SHELL).env_remove("S2DUMP_PAGER").args(["setsid", "-c", SHELL, "cttyhack", SHELL, "sh"]));
