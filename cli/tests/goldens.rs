@@ -38,6 +38,8 @@ const CASES: &[(&str, &[&str])] = &[
         "list",
         &[
             "list -i two.s2d",
+            "list -i two.s2d --size",
+            "list -i two.s2d --size --json",
             "list -i two.s2d --no-headings",
             "list -i two.s2d --json",
             "list -i odd.s2d",

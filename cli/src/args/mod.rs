@@ -118,6 +118,9 @@ pub(crate) struct List {
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
+    /// Tell how much each VM has mapped: all tables are read for that.
+    #[arg(long)]
+    pub(crate) size: bool,
     /// Print one JSON object; errors are JSON too, on standard error.
     #[arg(long)]
     pub(crate) json: bool,

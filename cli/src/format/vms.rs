@@ -4,8 +4,10 @@
 use super::hex::Hex;
 use super::json::FORMAT_VERSION;
 use crate::model::{vm_name, vm_target};
+use crate::numbers::Size;
 use s2dump_abi::slot::{vm_flags, VmRecord};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// Returns the state of a VM in words: what EL2 knows. Nobody tells whether a vCPU runs at the moment.
@@ -25,10 +27,19 @@ fn is_created(vm: &VmRecord) -> bool {
 /// Tells the name of a process.
 pub(crate) type Comm = fn(u32) -> Option<String>;
 
+/// Handle -> bytes mapped, of VMs whose table was read.
+pub(crate) type Sizes = BTreeMap<u16, u64>;
+
 /// Writes the list as a table: one word per column, `-` for absent. Names of processes are the last column, if they can be told.
-pub(crate) fn write_table(out: &mut dyn Write, vms: &[VmRecord], headings: bool, comm: Option<Comm>) -> io::Result<()> {
+pub(crate) fn write_table(
+    out: &mut dyn Write,
+    vms: &[VmRecord],
+    headings: bool,
+    (comm, sizes): (Option<Comm>, Option<&Sizes>),
+) -> io::Result<()> {
     if headings {
-        let heading = if comm.is_some() { "ROOT        COMM" } else { "ROOT" };
+        let mapped = if sizes.is_some() { format!("{:>8} ", "MAPPED") } else { String::new() };
+        let heading = mapped + if comm.is_some() { "ROOT        COMM" } else { "ROOT" };
         writeln!(
             out,
             "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:<6} {:<6} {:>4} {heading}",
@@ -41,6 +52,9 @@ pub(crate) fn write_table(out: &mut dyn Write, vms: &[VmRecord], headings: bool,
         let kind = if vm.flags & vm_flags::PROTECTED != 0 { "protected" } else { "ordinary" };
         let pid = if vm.pid == 0 { "-".into() } else { vm.pid.to_string() };
         let root = or_dash(format!("{:#x}", vm.root));
+        let size = sizes.map(|sizes| sizes.get(&vm.handle).map_or("-".into(), |&bytes| Size(bytes).to_string()));
+        let root = size.map_or(root.clone(), |size| format!("{size:>8} {root}"));
+        let root_width = if sizes.is_some() { 20 } else { 11 };
         writeln!(
             out,
             "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:<6} {:<6} {:>4} {}",
@@ -54,7 +68,7 @@ pub(crate) fn write_table(out: &mut dyn Write, vms: &[VmRecord], headings: bool,
             or_dash(format!("{}-3", vm.start_level)),
             or_dash(vm.vmid.to_string()),
             match comm {
-                Some(comm) => format!("{root:<11} {}", comm(vm.pid).unwrap_or("-".into())),
+                Some(comm) => format!("{root:<root_width$} {}", comm(vm.pid).unwrap_or("-".into())),
                 None => root,
             },
         )?;
@@ -87,10 +101,17 @@ struct VmJson<'a> {
     vmid: Option<u16>,
     vtcr_el2: Option<Hex>,
     root: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mapped_bytes: Option<u64>,
 }
 
 /// Writes the list as one JSON object.
-pub(crate) fn write_json(out: &mut dyn Write, vms: &[VmRecord], complete: bool, comm: Option<Comm>) -> io::Result<()> {
+pub(crate) fn write_json(
+    out: &mut dyn Write,
+    vms: &[VmRecord],
+    complete: bool,
+    (comm, sizes): (Option<Comm>, &Sizes),
+) -> io::Result<()> {
     let vms = vms.iter().map(|vm| {
         let created = is_created(vm);
         VmJson {
@@ -107,6 +128,7 @@ pub(crate) fn write_json(out: &mut dyn Write, vms: &[VmRecord], complete: bool, 
             vmid: created.then_some(vm.vmid),
             vtcr_el2: created.then_some(Hex(vm.vtcr)),
             root: created.then_some(Hex(vm.root)),
+            mapped_bytes: sizes.get(&vm.handle).copied(),
         }
     });
     let list =

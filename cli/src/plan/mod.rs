@@ -39,6 +39,8 @@ pub(crate) enum Plan {
     List {
         /// A capture, else the device.
         input: Option<PathBuf>,
+        /// With what each VM has mapped.
+        size: bool,
         /// As JSON.
         json: bool,
         /// With a heading line.
@@ -273,7 +275,9 @@ impl Plan {
     pub(crate) fn new(cli: args::Cli) -> Result<Self, Failure> {
         Ok(match cli.verb {
             Verb::Probe(probe) => Self::Probe { json: probe.json },
-            Verb::List(list) => Self::List { input: list.input, json: list.json, headings: !list.no_headings },
+            Verb::List(list) => {
+                Self::List { input: list.input, size: list.size, json: list.json, headings: !list.no_headings }
+            }
             Verb::Dump(dump) => Self::Dump(DumpPlan::new(dump, cli.color)?),
             Verb::Stat(stat) => Self::Dump(DumpPlan::of_stat(stat, cli.color)?),
             Verb::Walk(walk) => Self::Walk(WalkPlan::new(walk)?),

@@ -84,8 +84,9 @@ fn write_all(events: &[Event]) {
                         .unwrap();
                 }
                 Event::Vm(vm) => {
-                    vms::write_table(&mut out, &[*vm], true, None).unwrap();
-                    vms::write_json(&mut out, &[*vm], true, None).unwrap();
+                    let sizes = [(vm.handle, vm.root)].into();
+                    vms::write_table(&mut out, &[*vm], true, (None, Some(&sizes))).unwrap();
+                    vms::write_json(&mut out, &[*vm], true, (None, &sizes)).unwrap();
                 }
                 Event::Walk(table) => {
                     let walk = Walk {

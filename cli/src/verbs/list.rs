@@ -1,30 +1,52 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump list`: the VMs EL2 knows, and those that are reserved and never ran.
 
+use super::identity::{check_listed, listed_tables};
 use super::{remember, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::format::vms::{self, Comm};
+use crate::format::vms::{self, Comm, Sizes};
+use crate::leaf;
+use crate::model::{target_name, TableFacts};
 use crate::reader::{Event, Reader};
 use crate::source::device::Query;
 use crate::source::{system, SlotSource};
-use s2dump_abi::hypercall::Status;
+use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::slot::{SlotKind, VmRecord};
 use std::path::Path;
 
 /// Lists VMs from a capture or the device.
 pub(super) fn run(
     input: Option<&Path>,
-    json: bool,
-    headings: bool,
+    size: bool,
+    (json, headings): (bool, bool),
     context: &mut Context<'_>,
 ) -> Result<ExitCode, Stop> {
+    let mut sizes = Sizes::new();
     let found = match input {
-        Some(path) => read(&mut context.capture(path)?, context)?,
+        Some(path) => {
+            let mut capture = context.capture(path)?;
+            let found = read(&mut capture, context)?;
+            if size {
+                add_up(&mut capture, &found.vms, &mut sizes)?;
+            }
+            found
+        }
         None => {
             let mut device = context.device().map_err(|error| error.into_failure("list"))?;
             let slots = device.start(Query::List).map_err(|error| error.into_failure("list"))?;
-            read(&mut Reader::new(slots), context)?
+            let found = read(&mut Reader::new(slots), context)?;
+            for table in listed_tables(&found.vms).into_iter().filter(|_| size) {
+                let query = Query::Dump { table, flags: DumpFlags::default(), start: 0, end: u64::MAX, budget: 0 };
+                let summed = device
+                    .start(query)
+                    .map_err(|error| error.into_failure(&target_name(table.target)))
+                    .and_then(|slots| add_up(&mut Reader::new(slots), &found.vms, &mut sizes));
+                if let Err(failure) = summed {
+                    context.note(failure);
+                }
+            }
+            found
         }
     };
     let is_complete = found.end == Some(Status::OK) && found.issues == 0;
@@ -38,13 +60,34 @@ pub(super) fn run(
     // A capture may be of another machine, where these numbers are other processes.
     let comm: Option<Comm> = if input.is_none() { Some(system::comm) } else { None };
     match json {
-        true => vms::write_json(context.out, &found.vms, is_complete, comm)?,
-        false => vms::write_table(context.out, &found.vms, headings, comm)?,
+        true => vms::write_json(context.out, &found.vms, is_complete, (comm, &sizes))?,
+        false => vms::write_table(context.out, &found.vms, headings, (comm, size.then_some(&sizes)))?,
     }
     if let Some(status) = found.end.filter(|&status| status != Status::OK) {
         return Err(Failure { code: ExitCode::Partial, ..Failure::from_status(status, "list") }.into());
     }
     Ok(if is_complete { ExitCode::Ok } else { ExitCode::Partial })
+}
+
+/// Adds up what the tables that follow map, each that is of a VM of the list and read to its end.
+fn add_up<S: SlotSource>(reader: &mut Reader<S>, vms: &[VmRecord], sizes: &mut Sizes) -> Result<(), Failure> {
+    let mut reading: Option<(TableFacts, u64)> = None;
+    while let Some(event) = reader.next_event().map_err(|error| error.into_failure("list"))? {
+        match event {
+            Event::Dump(table) => reading = check_listed(&table, vms).is_ok().then_some((table, 0)),
+            Event::Row(row) => {
+                if let Some((table, bytes)) = &mut reading {
+                    *bytes += leaf::of_row(&row, table).map_or(0, |_| row.size());
+                }
+            }
+            Event::End(SlotKind::RANGES | SlotKind::PACKED, outcome) => {
+                let read = reading.take().filter(|_| outcome.is_complete());
+                sizes.extend(read.and_then(|(table, bytes)| Some((table.target.guest_handle()?, bytes))));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 struct Found {

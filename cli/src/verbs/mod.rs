@@ -132,7 +132,7 @@ impl From<io::Error> for Stop {
 pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     match plan {
         Plan::Probe { json } => probe::run(*json, context),
-        Plan::List { input, json, headings } => list::run(input.as_deref(), *json, *headings, context),
+        Plan::List { input, size, json, headings } => list::run(input.as_deref(), *size, (*json, *headings), context),
         Plan::Dump(dump) => dump::run(dump, context),
         Plan::Frames(frames) => frames::run(frames, context),
         Plan::Walk(walk) => walk::run(walk, context),
@@ -421,7 +421,7 @@ fn which(vms: &[&VmRecord]) -> Failure {
     let vms: Vec<VmRecord> = vms.iter().copied().copied().collect();
     let mut list = Vec::new();
     // Writing to memory does not fail.
-    let _ = crate::format::vms::write_table(&mut list, &vms, true, Some(crate::source::system::comm));
+    let _ = crate::format::vms::write_table(&mut list, &vms, true, (Some(crate::source::system::comm), None));
     let list = String::from_utf8_lossy(&list).trim_end().replace('\n', "\n  ");
     Failure::new(ExitCode::UsageOrIo, format_args!("name a VM: there are {}", vms.len()))
         .hint(format_args!("the first three columns name one:\n  {list}"))

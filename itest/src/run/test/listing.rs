@@ -52,6 +52,14 @@ fn list_tells_each_vm(_: &Machine) -> Outcome {
             ensure!(u32::from(vm.ia_bits) == expected.ipa_bits && vm.root != 0 && vm.vmid != 0, "{vm:x?}");
         }
     }
+    let told: serde_json::Value = serde_json::from_str(&program::run(&["list", "--size", "--json"])?.ok()?)?;
+    for vmm in [&reserved, &protected, &ordinary] {
+        let is_it = |vm: &&serde_json::Value| vm["id"] == vmm.expected.debugfs.as_str();
+        let vm = told["vms"].as_array().and_then(|vms| vms.iter().find(is_it)).context("not listed")?;
+        let leaves = vmm.expected.runs.iter().filter(|run| run.entry.is_leaf());
+        let bytes: u64 = leaves.map(|run| run.count * run.entry.size_bytes()).sum();
+        ensure!(vm["mapped_bytes"].as_u64() == vmm.expected.ran.then_some(bytes), "{bytes} mapped: {vm}");
+    }
     for vmm in [reserved, protected, ordinary] {
         vmm.end()?;
     }
