@@ -15,15 +15,28 @@ use crate::machine::differ::{Change, Said};
 use crate::map::{Class, Map, PAGE};
 use crate::numbers::Size;
 use legend::{shown, Shown};
+use miniz_oxide::inflate::decompress_to_vec;
 use pack::{base64, Packer};
 use serde::Serialize;
 use sha256::sha256;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-const PAGE_HTML: &str = include_str!("page.html");
-const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+/// Names a part of the page, as `build.rs` packed it.
+macro_rules! packed_part {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".deflate"))
+    };
+}
+const PAGE_HTML: &[u8] = packed_part!("page.html");
+const STYLE: &[u8] = packed_part!("page.css");
+const SCRIPT: &[u8] = packed_part!("page.js");
+
+/// Unpacks a part of the page.
+fn unpacked(part: &[u8]) -> io::Result<String> {
+    let bytes = decompress_to_vec(part).map_err(|error| io::Error::other(error.to_string()))?;
+    String::from_utf8(bytes).map_err(io::Error::other)
+}
 
 /// What a map is of.
 pub(crate) struct Told<'a> {
@@ -138,14 +151,15 @@ pub(crate) fn write_html(out: &mut dyn Write, map: &Map, told: &Told<'_>) -> io:
     let facts = serde_json::to_string(&facts)?.replace('<', "\\u003c");
     let data = base64(&packer.finish());
     let digest = |text: &str| format!("'sha256-{}'", base64(&sha256(text.as_bytes())));
-    let (style_digest, script_digest) = (digest(STYLE), digest(SCRIPT));
-    let mut rest = PAGE_HTML;
+    let (page, style, script) = (unpacked(PAGE_HTML)?, unpacked(STYLE)?, unpacked(SCRIPT)?);
+    let (style_digest, script_digest) = (digest(&style), digest(&script));
+    let mut rest = page.as_str();
     while let Some((before, after)) = rest.split_once("{{") {
         let (name, after) = after.split_once("}}").unwrap_or((after, ""));
         out.write_all(before.as_bytes())?;
         let text = match name {
-            "style" => STYLE,
-            "script" => SCRIPT,
+            "style" => &style,
+            "script" => &script,
             "style-digest" => &style_digest,
             "script-digest" => &script_digest,
             "facts" => &facts,

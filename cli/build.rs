@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Makes the binary small enough to be sent to a device.
+
+use std::path::Path;
+use std::{env, fs};
+
+/// What a map consists of: so much text that it is kept packed.
+const PAGE: [&str; 3] = ["page.html", "page.css", "page.js"];
+const PAGE_DIR: &str = "src/format/map";
+/// Of `miniz_oxide`: the smallest output, however long it takes.
+const SMALLEST: u8 = 10;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs"); // and nothing else, unless the following says so
+    pack_page();
+    leave_out_what_is_not_used();
+}
+
+/// Writes the parts of the page as DEFLATE streams for `include_bytes!`.
+fn pack_page() {
+    let out = env::var("OUT_DIR").expect("cargo names a directory");
+    for name in PAGE {
+        let path = Path::new(PAGE_DIR).join(name);
+        println!("cargo::rerun-if-changed={}", path.display());
+        let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let packed = miniz_oxide::deflate::compress_to_vec(&text, SMALLEST);
+        fs::write(Path::new(&out).join(format!("{name}.deflate")), packed).expect("that directory can be written");
+    }
+}
+
+/// Tells the linker of the static binaries what they can do without.
+///
+/// Unwind tables are an eighth of such a binary. A panic aborts it, so only a backtrace would read them, and that has no names in
+/// a binary without symbols. `RUST_BACKTRACE=1` then prints the message and its place as always, and no addresses.
+fn leave_out_what_is_not_used() {
+    let is_static = env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|libc| libc == "musl");
+    // Whose profile says that a panic aborts; cargo does not tell that itself.
+    let aborts = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    // Other linkers, which a user may name, have other options.
+    let is_lld = env::var("RUSTC_LINKER").is_ok_and(|linker| linker.ends_with("rust-lld"));
+    if is_static && aborts && is_lld {
+        println!("cargo::rerun-if-changed=no-unwind.ld");
+        let dir = env::var("CARGO_MANIFEST_DIR").expect("cargo names the directory of the crate");
+        println!("cargo::rustc-link-arg-bins=--script={dir}/no-unwind.ld");
+        println!("cargo::rustc-link-arg-bins=--no-eh-frame-hdr");
+        // Functions of equal code become one.
+        println!("cargo::rustc-link-arg-bins=--icf=all");
+    }
+}
