@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Makes the binary small enough to be sent to a device.
+//! Makes the binary small enough to be sent to a device, and tells it which commit it is of.
 
 use std::path::Path;
+use std::process::Command;
 use std::{env, fs};
 
 /// What a map consists of: so much text that it is kept packed.
@@ -10,10 +11,63 @@ const PAGE_DIR: &str = "src/format/map";
 /// Of `miniz_oxide`: the smallest output, however long it takes.
 const SMALLEST: u8 = 10;
 
+/// What the binary consists of, beside other people's crates, from here.
+const SOURCES: [&str; 14] = [
+    "src",
+    "Cargo.toml",
+    "build.rs",
+    "no-unwind.ld",
+    "../abi/src",
+    "../abi/Cargo.toml",
+    "../hyp/src",
+    "../hyp/Cargo.toml",
+    "../vmsa/src",
+    "../vmsa/Cargo.toml",
+    "../Cargo.lock",
+    "../Cargo.toml",
+    "../rust-toolchain.toml",
+    "../.cargo",
+];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs"); // and nothing else, unless the following says so
+    tell_version();
     pack_page();
     leave_out_what_is_not_used();
+}
+
+/// Sets `S2DUMP_VERSION`: the version of the package, and the commit if git knows it.
+fn tell_version() {
+    let package = env::var("CARGO_PKG_VERSION").expect("cargo tells the version");
+    let version = commit().map_or(package.clone(), |commit| format!("{package} ({commit})"));
+    println!("cargo::rustc-env=S2DUMP_VERSION={version}");
+}
+
+/// Returns the commit, with `-dirty` behind it if [`SOURCES`] differ from it. None without git, and in sources that somebody keeps
+/// in a repository of his own.
+fn commit() -> Option<String> {
+    if git(&["rev-parse", "--show-prefix"])? != "cli/" {
+        return None;
+    }
+    // Only what exists: cargo takes what is missing for changed, always.
+    for file in ["HEAD", "logs/HEAD"] {
+        let path = git(&["rev-parse", "--git-path", file])?;
+        if Path::new(&path).exists() {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={source}");
+    }
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let status = git(&[&["status", "--porcelain", "--"], SOURCES.as_slice()].concat())?;
+    Some(if status.is_empty() { commit } else { format!("{commit}-dirty") })
+}
+
+/// Returns what git prints, if it succeeds.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("--no-optional-locks").args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Writes the parts of the page as DEFLATE streams for `include_bytes!`.

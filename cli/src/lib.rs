@@ -5,7 +5,8 @@
 //! rows, and issues) -> `format` (bytes). A table in an image of memory is walked in `source`, which gives its rows.
 //! Only `source` touches devices and files; no arrow points back.
 //!
-//! A program, not a library to build on: [`main`] is all of it, and [`run_on_capture`] is for fuzz targets.
+//! A program, not a library to build on: [`main`] is all of it, [`run_on_capture`] is for fuzz targets, and [`command`] for
+//! what is written from the command line's definition.
 
 mod args;
 mod audit;
@@ -49,6 +50,8 @@ use std::path::Path;
 use terminal_size::terminal_size_of;
 use verbs::{Context, Stop};
 
+/// The version, and which commit it is of if git told (`build.rs`).
+const VERSION: &str = env!("S2DUMP_VERSION");
 /// Characters of a line of a terminal that does not tell, as serial consoles do not.
 const USUAL_WIDTH: usize = 80;
 
@@ -81,6 +84,12 @@ pub fn main() -> std::process::ExitCode {
     // Nothing can be done when standard error is gone.
     let _ = io::stderr().write_all(&err.bytes);
     code.into()
+}
+
+/// Returns the definition of the command line, for what is made of it: manual pages, completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    args::help::command()
 }
 
 /// Runs a command line, whose first word is the name of the program, in a world without devices, where every file is

@@ -27,7 +27,7 @@ impl Origin {
             ("host", system.host),
             ("kernel", system.kernel),
             ("boot", system.boot_id),
-            ("s2dump", Some(env!("CARGO_PKG_VERSION").to_owned())),
+            ("s2dump", Some(crate::VERSION.to_owned())),
         ];
         let known = lines.into_iter().filter_map(|(word, text)| Some(format!("{word} {}\n", text?)));
         Self(known.collect())

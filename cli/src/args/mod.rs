@@ -23,7 +23,7 @@ use std::str::FromStr;
 ///
 /// Reads tables of guests, of the host and of EL2 itself at EL2 and prints addresses, level, rights, memory type, page state and owner.
 #[derive(Parser, Debug)]
-#[command(name = "s2dump", version, after_help = help())]
+#[command(name = "s2dump", version = crate::VERSION, after_help = help())]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]

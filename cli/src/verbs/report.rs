@@ -94,7 +94,7 @@ fn write_head(plan: &ReportPlan, text: &mut Vec<u8>) -> io::Result<()> {
     let system = System::read();
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let unknown = || "unknown".to_owned();
-    writeln!(text, "s2dump {}; seconds since 1970: {seconds}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(text, "s2dump {}; seconds since 1970: {seconds}", crate::VERSION)?;
     writeln!(text, "kernel {}", system.kernel.unwrap_or_else(unknown))?;
     writeln!(text, "booted with: {}", system.cmdline.unwrap_or_else(unknown))?;
     writeln!(text, "time allowed: {} ms\n", plan.budget.as_millis())
