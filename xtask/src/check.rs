@@ -9,7 +9,7 @@ use crate::qemu::{console_path, switch, Bootable, Machine, WITHOUT_HYP};
 use crate::run::is_output;
 use crate::source::TESTED;
 use crate::step::{clock, Step};
-use crate::{corrupt, fuzz, guest, kernel, lint, map, miri, oracle, setup, testbed};
+use crate::{corrupt, dist, fuzz, guest, kernel, lint, map, miri, oracle, setup, testbed};
 use anyhow::{bail, Result};
 use std::path::Path;
 use std::process::Command;
@@ -287,7 +287,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Check) -> Result<i32> {
     Ok(results.summary(started))
 }
 
-/// What needs no kernel.
+/// What needs no kernel that is built.
 fn source_checks(results: &mut Results<'_>, all: bool) {
     results.command("format", |cargo| {
         cargo.args(["fmt", "--all", "--check"]);
@@ -333,6 +333,7 @@ fn source_checks(results: &mut Results<'_>, all: bool) {
         cargo.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
         cargo.env("RUSTDOCFLAGS", "-D warnings");
     });
+    results.check(dist::NAME, dist::check);
 }
 
 /// What needs one.

@@ -4,16 +4,15 @@
 use crate::cpio::Archive;
 use crate::ctx::Ctx;
 use crate::process::command;
-use crate::setup;
 use crate::step::Step;
+use crate::{dist, setup};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 /// Target of all programs in the test machine.
 const TARGET: &str = "aarch64-unknown-linux-musl";
-/// Where each program goes.
-const PROGRAMS: [(&str, &str); 3] =
-    [("s2dump-itest-init", "init"), ("s2dump-vmm", "bin/s2dump-vmm"), ("s2dump", "bin/s2dump")];
+/// Where each program of the tests goes.
+const PROGRAMS: [(&str, &str); 2] = [("s2dump-itest-init", "init"), ("s2dump-vmm", "bin/s2dump-vmm")];
 /// Name of a script in the root directory.
 pub(crate) const SCRIPT: &str = "script";
 /// By which the machine knows the directory that it mounts as /host.
@@ -35,10 +34,12 @@ const APPLETS: [&str; 42] = [
 pub(crate) fn initramfs(ctx: &Ctx) -> Result<PathBuf> {
     setup::rust(ctx)?;
     let busybox = setup::busybox(ctx)?;
+    // The very binary that people get.
+    let tool = dist::program(ctx, TARGET)?;
     let step = Step::start("guest: build programs");
     let mut cargo = command("cargo");
     cargo.current_dir(&ctx.root).args(["build", "--release", "--locked", "--target", TARGET]);
-    cargo.args(["--package", "s2dump", "--package", "s2dump-itest", "--bins"]);
+    cargo.args(["--package", "s2dump-itest", "--bins"]);
     step.run(&mut cargo, &ctx.log("guest"))?;
 
     let mut archive = Archive::default();
@@ -53,6 +54,7 @@ pub(crate) fn initramfs(ctx: &Ctx) -> Result<PathBuf> {
         let contents = std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
         archive.file(path, 0o755, &contents);
     }
+    archive.file("bin/s2dump", 0o755, &std::fs::read(tool)?);
     archive.file("bin/busybox", 0o755, &std::fs::read(busybox)?);
     for applet in APPLETS {
         archive.link(&format!("bin/{applet}"), "busybox");

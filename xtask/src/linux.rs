@@ -66,7 +66,7 @@ pub(crate) fn run(ctx: &Ctx, task: &Task) -> Result<()> {
         Task::Flavors => print!("{}", flavors::list()),
         Task::Patch { dir, objects } => {
             let tree = source::find(ctx)?.tree;
-            print(&patch(&tree, &ctx.root, &rust(ctx, &tree, *objects)?, dir)?);
+            print(&patch(&tree, &ctx.root, &rust(ctx, &tree, *objects)?, dir, None)?);
         }
     }
     Ok(())
@@ -123,13 +123,14 @@ pub(crate) fn check(tree: &Path, repo: &Path, rust: &Rust) -> Result<Vec<PathBuf
     Ok(tree::changes(tree, &tree::plan(tree, repo, rust)?.files))
 }
 
-/// Writes a `git am`-able series against the kernel sources at `tree` to `dir`; returns the patches in order.
+/// Writes a `git am`-able series against the kernel sources at `tree` to `dir`; returns the patches in order. They
+/// are dated now, or so many `seconds` after 1970.
 ///
 /// # Errors
 ///
 /// As [`apply`]; or if git fails or `dir` cannot be written.
-pub(crate) fn patch(tree: &Path, repo: &Path, rust: &Rust, dir: &Path) -> Result<Vec<PathBuf>> {
-    series::write(tree, &tree::plan(tree, repo, rust)?, dir)
+pub(crate) fn patch(tree: &Path, repo: &Path, rust: &Rust, dir: &Path, seconds: Option<u64>) -> Result<Vec<PathBuf>> {
+    series::write(tree, &tree::plan(tree, repo, rust)?, dir, seconds)
 }
 
 #[cfg(test)]
@@ -349,8 +350,8 @@ mod tests {
             git.args(["-c", "user.name=t", "-c", "user.email=t@invalid", "-C"]).arg(tree).args(arguments);
             assert!(git.status().expect("git").success(), "git {arguments:?}");
         };
-        let patches = patch(tree, repo(), rust, out).expect("series");
-        assert!(patch(tree, repo(), rust, out).expect_err("not empty now").to_string().contains("already"));
+        let patches = patch(tree, repo(), rust, out, None).expect("series");
+        assert!(patch(tree, repo(), rust, out, None).expect_err("not empty now").to_string().contains("already"));
         git(&["init", "--quiet"]);
         git(&["add", "--all"]);
         git(&["commit", "--quiet", "--message", "base"]);

@@ -10,6 +10,7 @@ mod corrupt;
 mod cpio;
 mod ctx;
 mod demo;
+mod dist;
 mod fuzz;
 mod gdb;
 mod guest;
@@ -63,6 +64,8 @@ enum Task {
     Testbed(testbed::Testbed),
     /// Look at pages of `s2dump map` in a browser, if there is one
     Map,
+    /// Make what people install: tarballs of the tool for aarch64 and x86-64, and of the patches for the newest kernel
+    Dist(dist::Dist),
     /// Print what a dump costs, in instructions and as ratios, beside the goals
     Bench,
     /// Put s2dump into a kernel tree of yours
@@ -92,6 +95,7 @@ fn perform(ctx: &Ctx, task: Task) -> Result<i32> {
         Task::Mutants(mutants) => mutants::run(ctx, &mutants).map(|()| 0),
         Task::Testbed(testbed) => testbed::run(ctx, &testbed).map(|()| 0),
         Task::Map => map::run(ctx).map(|()| 0),
+        Task::Dist(dist) => dist::run(ctx, &dist).map(|()| 0),
         Task::Bench => bench::run(ctx).map(|()| 0),
         Task::Linux(task) => linux::run(ctx, &task).map(|()| 0),
     }

@@ -41,8 +41,9 @@ pub(crate) const CARGO_MUTANTS: Tool = Tool { package: "cargo-mutants", program:
 const NIGHTLY: &str = "nightly-2026-05-20";
 /// Oldest QEMU known to boot pKVM here.
 const QEMU_MAJOR: u32 = 10;
-/// Targets: clippy of what runs at EL2, then the guest's programs.
-const TARGETS: [&str; 2] = ["aarch64-unknown-none-softfloat", "aarch64-unknown-linux-musl"];
+/// Targets: clippy of what runs at EL2, then the guest's programs, then the tool for workstations.
+const TARGETS: [&str; 3] =
+    ["aarch64-unknown-none-softfloat", "aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl"];
 /// The machine emulator.
 pub(crate) const QEMU: &str = "qemu-system-aarch64";
 

@@ -68,18 +68,19 @@ fn own(file: &Path) -> Option<&Path> {
     file.strip_prefix(OWN_DIR).ok()
 }
 
-/// Writes the series that makes what is planned for `tree` into `dir`, and returns the patches in order.
+/// Writes the series that makes what is planned for `tree` into `dir`, and returns the patches in order. They
+/// are dated now, or so many `seconds` after 1970.
 ///
 /// # Errors
 ///
 /// If git is missing or fails, or `dir` holds patches already or cannot be written.
-pub(crate) fn write(tree: &Path, plan: &Plan, dir: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn write(tree: &Path, plan: &Plan, dir: &Path, seconds: Option<u64>) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     if !patches(dir)?.is_empty() {
         bail!("{}: has patches already; give another directory, or remove them", dir.display());
     }
 
-    let repository = Repository::new()?;
+    let repository = Repository::new(seconds)?;
     for file in plan.flavor.anchored() {
         let text = fs::read_to_string(tree.join(file)).with_context(|| format!("reading {file}"))?;
         repository
@@ -123,18 +124,22 @@ fn patches(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// A git repository that goes away with the value.
-struct Repository(PathBuf);
+struct Repository {
+    dir: PathBuf,
+    seconds: Option<u64>,
+}
 
 impl Repository {
-    fn new() -> Result<Self> {
-        let repository = Self(std::env::temp_dir().join(format!("s2dump-series-{}", std::process::id())));
-        fs::create_dir(&repository.0).with_context(|| format!("making {}", repository.0.display()))?;
+    fn new(seconds: Option<u64>) -> Result<Self> {
+        let dir = std::env::temp_dir().join(format!("s2dump-series-{}", std::process::id()));
+        let repository = Self { dir, seconds };
+        fs::create_dir(&repository.dir).with_context(|| format!("making {}", repository.dir.display()))?;
         repository.git(["init", "--quiet"], None)?;
         Ok(repository)
     }
 
     fn put(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let to = self.0.join(path);
+        let to = self.dir.join(path);
         if let Some(dir) = to.parent() {
             fs::create_dir_all(dir)?;
         }
@@ -150,10 +155,14 @@ impl Repository {
     /// Runs git as nobody in particular: who sends the patches signs them off.
     fn git<const N: usize>(&self, arguments: [&str; N], last: Option<&Path>) -> Result<()> {
         let mut git = Command::new("git");
-        git.arg("-C").arg(&self.0).args(["-c", "user.name=s2dump", "-c", "user.email=s2dump@invalid"]);
+        git.arg("-C").arg(&self.dir).args(["-c", "user.name=s2dump", "-c", "user.email=s2dump@invalid"]);
         git.args(["-c", "commit.gpgsign=false", "-c", "core.autocrlf=false"]).args(arguments).args(last);
         for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"] {
             git.env_remove(name);
+        }
+        if let Some(seconds) = self.seconds {
+            let date = format!("@{seconds} +0000");
+            git.env("GIT_AUTHOR_DATE", &date).env("GIT_COMMITTER_DATE", &date);
         }
         let output = git.output().context("running git; is it installed?")?;
         if !output.status.success() {
@@ -166,6 +175,6 @@ impl Repository {
 impl Drop for Repository {
     fn drop(&mut self) {
         // Nothing to do about a temporary directory that cannot be removed.
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
