@@ -63,8 +63,10 @@ pub struct Hello {
     pub slot_bytes: u32,
     /// Offset 32, length 4: in: anything; out: [`Status`](crate::hypercall::Status) if EL2 refused, else 0.
     pub status: u32,
-    /// Offset 36, length 28: zero.
-    pub reserved: [u32; 7],
+    /// Offset 36, length 4: out: bytes of a page of the kernel, of which all ranges are multiples.
+    pub page_bytes: u32,
+    /// Offset 40, length 24: zero.
+    pub reserved: [u32; 6],
 }
 
 /// Starts a dump, walk, list, or what other [`Op`](crate::hypercall::Op) there is, and ends the one that was running.
@@ -134,7 +136,7 @@ pub struct Advance {
 }
 
 assert_offsets!(Hello, 64, 8, size @ 0, version @ 4, features @ 8, el2_version @ 16, default_budget @ 20, slots @ 24,
-    slot_bytes @ 28, status @ 32, reserved @ 36);
+    slot_bytes @ 28, status @ 32, page_bytes @ 36, reserved @ 40);
 assert_offsets!(Start, 96, 8, size @ 0, version @ 4, op @ 8, flags @ 12, target @ 16, start @ 24, end @ 32, budget @ 40,
     status @ 44, root @ 48, places @ 56, reserved @ 80);
 assert_offsets!(Advance, 32, 4, size @ 0, version @ 4, release @ 8, first @ 12, filled @ 16, state @ 20, reserved @ 24);

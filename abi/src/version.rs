@@ -40,7 +40,7 @@ impl AbiVersion {
 /// The version this source speaks. Changes, newest first:
 ///
 /// - 3.0: the host's stage 2 and EL2's stage 1; frames, facts and examinations; packed records, and slots of several
-///   pages; a start has room for places; headers have MAIR_EL2;
+///   pages; a start has room for places; a hello tells the page size; headers have MAIR_EL2;
 ///   captures tell where they were made.
 /// - 2.0: a start names the root of its table too, so it can mean only one table; slots tell whether the VM is dying
 ///   and for how long the lock was held; a refused ioctl gives its [`Status`](crate::hypercall::Status) beside the

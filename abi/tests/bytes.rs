@@ -166,7 +166,8 @@ fn hello() {
         slots: 0x2b2a_2928,
         slot_bytes: 0x2f2e_2d2c,
         status: 0x3332_3130,
-        reserved: [0x3736_3534, 0x3b3a_3938, 0x3f3e_3d3c, 0x4342_4140, 0x4746_4544, 0x4b4a_4948, 0x4f4e_4d4c],
+        page_bytes: 0x3736_3534,
+        reserved: [0x3b3a_3938, 0x3f3e_3d3c, 0x4342_4140, 0x4746_4544, 0x4b4a_4948, 0x4f4e_4d4c],
     };
     assert_same(&hello, ascending::<64>(0x10));
 }

@@ -111,14 +111,14 @@ pub(crate) fn parse_level(text: &str) -> Result<Level, NumberError> {
     digits.parse().ok().and_then(|level| Level::try_new(level).ok()).ok_or_else(bad)
 }
 
-/// A range of addresses, whole pages; `end` is exclusive, `u64::MAX` means up to the end of the space.
+/// A range of addresses; `end` is exclusive, `u64::MAX` means up to the end of the space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressRange {
     /// First address.
     pub(crate) start: u64,
     /// First address after.
     pub(crate) end: u64,
-    /// The range that was typed is smaller, and more than one address, which stands for its page.
+    /// These are whole pages, and the range that was typed is smaller, and more than one address, which stands for its page.
     pub(crate) is_widened: bool,
 }
 
@@ -136,7 +136,7 @@ impl AddressRange {
             end => ((end - 1) | last_of_page).saturating_add(1),
         };
         let start = start & !last_of_page;
-        Self { start, end: whole, is_widened: self.is_widened || (start, whole) != (self.start, end) }
+        Self { start, end: whole, is_widened: end - self.start > 1 && (start, whole) != (self.start, end) }
     }
 }
 
@@ -150,8 +150,8 @@ impl fmt::Display for AddressRange {
     }
 }
 
-/// Reads `a..b`, `a..`, `..b`, `a+len`, `a-last` as rows are printed, or one address, and widens it to whole pages of 4 KiB.
-/// Tables with larger pages widen it again.
+/// Reads `a..b`, `a..`, `..b`, `a+len`, `a-last` as rows are printed, or one address. Who knows the page size makes it
+/// [whole pages](AddressRange::whole_pages).
 pub(crate) fn parse_range(text: &str) -> Result<AddressRange, NumberError> {
     let (start, end) = if let Some((a, b)) = text.split_once("..") {
         let start = if a.is_empty() { 0 } else { parse_number(a)? };
@@ -164,17 +164,13 @@ pub(crate) fn parse_range(text: &str) -> Result<AddressRange, NumberError> {
         (parse_number(a)?, parse_number(last)?.saturating_add(1))
     } else {
         let start = parse_number(text)?;
-        let range = AddressRange { start, end: start.saturating_add(1), is_widened: false };
-        return Ok(AddressRange { is_widened: false, ..range.whole_pages(PAGE_SHIFT) });
+        return Ok(AddressRange { start, end: start.saturating_add(1), is_widened: false });
     };
     if start >= end {
         return Err(NumberError::Empty(text.to_owned()));
     }
-    Ok(AddressRange { start, end, is_widened: false }.whole_pages(PAGE_SHIFT))
+    Ok(AddressRange { start, end, is_widened: false })
 }
-
-/// Of the smallest pages.
-const PAGE_SHIFT: u32 = 12;
 
 /// Shows bytes in the largest unit that keeps them exact, or to one decimal where that would take five digits.
 #[derive(Clone, Copy, Debug)]
@@ -288,31 +284,38 @@ mod tests {
 
     #[test]
     fn good_ranges() {
+        let pages = |text| parse_range(text).map(|range| range.whole_pages(12));
         let range = |start, end| Ok(AddressRange { start, end, is_widened: false });
-        assert_eq!(parse_range("2G..0x8020_0000"), range(0x8000_0000, 0x8020_0000));
-        assert_eq!(parse_range("0x80000000+2M"), range(0x8000_0000, 0x8020_0000));
-        assert_eq!(parse_range("..4K"), range(0, 4096));
-        assert_eq!(parse_range("4K.."), range(4096, u64::MAX));
-        assert_eq!(parse_range("0x80001000-0x80002fff"), range(0x8000_1000, 0x8000_3000));
-        assert_eq!(parse_range("2GiB+512MiB"), range(0x8000_0000, 0xa000_0000));
-        assert_eq!(parse_range("0x80001234"), range(0x8000_1000, 0x8000_2000));
-        assert_eq!(parse_range("0-0xffffffffffffffff"), range(0, u64::MAX));
-        assert_eq!(parse_range("0xffffffffffffffff"), range(0xffff_ffff_ffff_f000, u64::MAX));
+        assert_eq!(pages("2G..0x8020_0000"), range(0x8000_0000, 0x8020_0000));
+        assert_eq!(pages("0x80000000+2M"), range(0x8000_0000, 0x8020_0000));
+        assert_eq!(pages("..4K"), range(0, 4096));
+        assert_eq!(pages("4K.."), range(4096, u64::MAX));
+        assert_eq!(pages("0x80001000-0x80002fff"), range(0x8000_1000, 0x8000_3000));
+        assert_eq!(pages("2GiB+512MiB"), range(0x8000_0000, 0xa000_0000));
+        assert_eq!(pages("0x80001234"), range(0x8000_1000, 0x8000_2000));
+        assert_eq!(pages("0-0xffffffffffffffff"), range(0, u64::MAX));
+        assert_eq!(pages("0xffffffffffffffff"), range(0xffff_ffff_ffff_f000, u64::MAX));
     }
 
     #[test]
     fn unaligned_ranges_are_widened_to_pages() {
+        let pages = |text| parse_range(text).map(|range| range.whole_pages(12));
         let widened = |start, end| Ok(AddressRange { start, end, is_widened: true });
-        assert_eq!(parse_range("0x80001234+4K"), widened(0x8000_1000, 0x8000_3000));
-        assert_eq!(parse_range("1..4K"), widened(0, 4096));
-        assert_eq!(parse_range("1..2"), widened(0, 4096));
-        assert_eq!(parse_range("1G-2G"), widened(1 << 30, (2 << 30) + 4096));
+        assert_eq!(pages("0x80001234+4K"), widened(0x8000_1000, 0x8000_3000));
+        assert_eq!(pages("1..4K"), widened(0, 4096));
+        assert_eq!(pages("1..3"), widened(0, 4096));
+        assert_eq!(pages("1G-2G"), widened(1 << 30, (2 << 30) + 4096));
         let of_64k = |text| parse_range(text).unwrap().whole_pages(16);
         assert_eq!(
             Ok(of_64k("64K..128K")),
             Ok::<_, NumberError>(AddressRange { start: 1 << 16, end: 2 << 16, is_widened: false })
         );
         assert_eq!(Ok(of_64k("68K..")), widened(1 << 16, u64::MAX));
+        assert_eq!(
+            Ok(of_64k("0x80001234")),
+            Ok::<_, NumberError>(AddressRange { start: 0x8000_0000, end: 0x8001_0000, is_widened: false }),
+            "an address stands for its page"
+        );
         assert_eq!(of_64k("68K..124K").to_string(), "0x10000-0x1ffff");
     }
 

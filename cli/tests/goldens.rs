@@ -572,6 +572,26 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "pages16k",
+        &[
+            "list -i pages16k.s2d",
+            "rmap -i pages16k.s2d 0x408001234",
+            "rmap -i pages16k.s2d 0x408001000-0x408004fff --summary",
+            "rmap -i pages16k.s2d 0x408004000..0x408005000 --json",
+            "rmap -i pages16k.s2d 0x404000000",
+            "frames -i pages16k.s2d --range 0x408001234",
+            "frames -i pages16k.s2d --range 0x407fff000..0x408005000",
+            "dump -i pages16k.s2d 0x1000 --range 0x800021234 -n",
+            "dump -i pages16k.s2d host --range 0x408000000+68K -n",
+            "walk -i pages16k.s2d 0x1000 0x800021234",
+            "stat -i pages16k.s2d 0x1000",
+            "stat -i pages16k.s2d host",
+            "audit -i pages16k.s2d",
+            "audit -i pages16k-broken.s2d",
+            "diff pages16k.s2d pages16k-broken.s2d",
+        ],
+    ),
+    (
         "rmap",
         &[
             "rmap -i pkvm.s2d 0x40800123",

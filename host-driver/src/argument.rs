@@ -130,7 +130,7 @@ fn check_zero(all_zero: bool) -> Result<(), ArgumentError> {
 /// The size, the version, or a field that must be zero is wrong.
 pub fn check_hello(hello: &Hello) -> Result<(), ArgumentError> {
     check_prefix(hello.size, size_of::<Hello>(), hello.version)?;
-    check_zero(hello.reserved == [0; 7])
+    check_zero(hello.reserved == [0; 6])
 }
 
 /// Checks an [`Advance`] and returns how many slots it gives back. Its out fields may hold anything.

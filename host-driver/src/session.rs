@@ -108,7 +108,8 @@ impl Session {
             slots: self.ring.slots(),
             slot_bytes: (slot_pages_of(H::PAGE_BYTES) * H::PAGE_BYTES) as u32,
             status: 0,
-            reserved: [0; 7],
+            page_bytes: H::PAGE_BYTES as u32,
+            reserved: [0; 6],
         };
         Ok(())
     }

@@ -89,7 +89,7 @@ fn assert_slots_have<const PAGE: usize>(bytes: u32, pages: u32) {
     let size = size_of::<Hello>() as u32;
     let mut hello = Hello { size, version: ABI_VERSION.to_bits(), ..Hello::new_zeroed() };
     Session::new(8).hello(&mut kernel, &mut hello).expect("hello");
-    assert_eq!((hello.slots, hello.slot_bytes), (8, bytes));
+    assert_eq!((hello.slots, hello.slot_bytes, hello.page_bytes), (8, bytes, PAGE as u32));
 
     let mut slot_of = |flags| {
         let dump = Call::Dump { flags, target: Target::HOST, cursor: 0, end: 1 << 30, budget: 0 };

@@ -75,7 +75,7 @@ fn uses(machine: &Machine, wants: impl Fn(Kind) -> bool) -> Vec<Use> {
             }
         }
         if wants(Kind::Table) && tree.has_tables() {
-            let bytes = 1 << tree.table.geometry.granule().page_shift();
+            let bytes = machine.page_bytes();
             let page = |(ia, page): (usize, &TablePage)| {
                 let (pa, end) = (page.pa, page.pa.saturating_add(bytes));
                 Use { pa, end, kind: Kind::Table, tree: number, ia: ia as u64 }

@@ -4,7 +4,7 @@
 use super::cut::{cut, outside_slots, See};
 use super::pairs::{self, counts};
 use super::rules::{On, Rule};
-use super::sight::{owner_of, page_shift, Held, Sight, What};
+use super::sight::{owner_of, Held, Sight, What};
 use crate::machine::frames::FrameRun;
 use crate::machine::tree::Tree;
 use crate::machine::Machine;
@@ -75,7 +75,7 @@ fn host(machine: &Machine, see: &mut See<'_>) {
 
 fn donations(machine: &Machine, see: &mut See<'_>) {
     let Some(tree) = machine.tree(Target::HOST) else { return };
-    let shift = page_shift(machine);
+    let shift = machine.page_shift();
     for row in tree.rows(0, u64::MAX).filter(|row| row.kind == RecordKind::INVALID && row.raw != 0) {
         let Some(Owner::Guest { handle, gfn }) = owner_of(machine, &row) else { continue };
         let (target, ia) = (Target::guest(handle), gfn << shift);
@@ -130,7 +130,7 @@ fn hyp(machine: &Machine, see: &mut See<'_>) {
 
 fn shared(machine: &Machine, see: &mut See<'_>) {
     let Some(tree) = machine.tree(Target::HYP) else { return };
-    let page = 1 << tree.table.geometry.granule().page_shift();
+    let page = machine.page_bytes();
     for run in machine.frames.all() {
         let frame = run.raw.and_then(|raw| machine.frames.decode(raw));
         if frame.is_none_or(|frame| frame.hyp != Some(PageState::SharedBorrowed)) {
@@ -173,7 +173,7 @@ fn odd(machine: &Machine, see: &mut See<'_>) {
 
 fn tables(machine: &Machine, see: &mut See<'_>) {
     for tree in machine.trees.iter().filter(|tree| tree.has_tables()) {
-        let bytes = 1 << tree.table.geometry.granule().page_shift();
+        let bytes = machine.page_bytes();
         for page in &tree.tables {
             let held = Held { target: tree.table.target, ia: page.ia, what: What::Table(*page) };
             cut(machine, page.pa, page.pa.saturating_add(bytes), &mut |sight| see(sight.with(held)));
@@ -183,7 +183,7 @@ fn tables(machine: &Machine, see: &mut See<'_>) {
     for vm in machine.missed() {
         // Its other features are not told, and say nothing of the root's size.
         let geometry = Geometry::from_vtcr(vm.vtcr, Features::of_kvm(vm.vtcr, false, false));
-        let bytes = geometry.map_or(1 << page_shift(machine), |geometry| geometry.root_bytes());
+        let bytes = geometry.map_or(machine.page_bytes(), |geometry| geometry.root_bytes());
         cut(machine, vm.root, vm.root.saturating_add(bytes), &mut |sight| see(Sight { vm: Some(*vm), ..sight }));
     }
 }

@@ -5,7 +5,7 @@
 //! frame and its places is true at once. How many entries map a frame takes scans: two of them that are equal, between two
 //! equal readings of the frame.
 
-use super::sight::{page_shift, Sight, What};
+use super::sight::{Sight, What};
 use super::Suspect;
 use crate::machine::moment::Moment;
 use crate::machine::tree::SecondPass;
@@ -198,7 +198,7 @@ fn judge_counted(suspect: &Suspect, pages: Vec<Result<Sight, String>>, machine: 
             Err(why) => unknown = Some(why),
         }
     }
-    let is_all = suspect.sight.bytes <= (count as u64) << page_shift(machine);
+    let is_all = suspect.sight.bytes <= (count as u64) << machine.page_shift();
     match (unknown, is_all) {
         (Some(why), _) => Settled::Unknown(why),
         (None, false) => Settled::Unknown(first_pages(count)),

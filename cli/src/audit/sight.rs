@@ -115,7 +115,7 @@ impl Sight {
     /// Returns the same without the first page, or, of entries that are of no page, without the first entry.
     pub(crate) fn without_first(&self, machine: &Machine) -> Option<Self> {
         let entry = |row: &Row| (1 << row.entry_shift) - row.skipped;
-        let page = 1 << page_shift(machine);
+        let page = machine.page_bytes();
         let step = match (self.bytes, self.entry()) {
             (0, Some((_, row))) => entry(row),
             _ => page - (self.pa & (page - 1)),
@@ -259,11 +259,6 @@ pub(crate) fn ordinary_state(machine: &Machine, target: Target, row: &Row) -> Op
     state_of(machine, target, row).filter(|_| !machine.is_protected(target))
 }
 
-/// Returns the page size as a shift, in which an annotation counts.
-pub(crate) fn page_shift(machine: &Machine) -> u32 {
-    machine.tree(Target::HOST).map_or(12, |tree| tree.table.geometry.granule().page_shift())
-}
-
 /// Returns read, write and execute, the last at EL1 and EL0 alike; `None` where an index tells them.
 pub(crate) fn rights(leaf: &AnyLeaf<'_>) -> Option<(bool, bool, bool)> {
     let AnyLeaf::Stage2(leaf) = leaf else { return None };
@@ -277,7 +272,7 @@ pub(crate) fn owner_words(sight: &Sight, machine: &Machine) -> String {
     match sight.host.as_ref().and_then(|row| owner_of(machine, row)) {
         Some(Owner::Hyp) => "donated to the hypervisor".into(),
         Some(Owner::Guest { handle, gfn }) => {
-            format!("donated to vm:{handle:#x} at {:#x}", gfn << page_shift(machine))
+            format!("donated to vm:{handle:#x} at {:#x}", gfn << machine.page_shift())
         }
         Some(Owner::SomeGuest) => "donated to a guest".into(),
         Some(Owner::Ffa) => "donated to the secure world".into(),

@@ -90,11 +90,6 @@ impl Frames {
         self.is_read_again && !self.changed.iter().any(|span| span.has(pa))
     }
 
-    /// Returns the size of a frame: that of the smallest page if none were read.
-    pub(crate) fn page_bytes(&self) -> u64 {
-        1_u64.checked_shl(self.page_shift.max(12).into()).unwrap_or(1 << 12)
-    }
-
     /// Returns whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()

@@ -3,9 +3,6 @@
 
 use s2dump_abi::slot::{fact_flags, Fact, FactKind};
 
-/// The smallest page.
-const PAGE: u64 = 0x1000;
-
 /// Addresses from `start` to before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span {
@@ -46,9 +43,26 @@ pub(crate) struct Known {
     pub(crate) ring: Vec<Span>,
     /// All facts were read.
     pub(crate) is_whole: bool,
+    /// The page size of the kernel, as a shift, once something told it: facts do not, and come first.
+    page_shift: Option<u32>,
 }
 
 impl Known {
+    /// Returns the page size of the kernel, as a shift: the smallest there is, as long as nothing told it.
+    pub(crate) fn page_shift(&self) -> u32 {
+        self.page_shift.unwrap_or(12)
+    }
+
+    /// Takes the page size. What was told first counts.
+    pub(crate) fn set_page_shift(&mut self, shift: u32) {
+        if self.page_shift.is_some() {
+            return;
+        }
+        let told = std::mem::take(self);
+        (self.page_shift, self.is_whole) = (Some(shift), told.is_whole);
+        told.facts.iter().for_each(|fact| self.push(fact));
+    }
+
     /// Takes a fact. One that was told before is passed over.
     pub(crate) fn push(&mut self, fact: &Fact) {
         if self.facts.contains(fact) {
@@ -59,7 +73,8 @@ impl Known {
         let list = match FactKind(fact.kind) {
             FactKind::MEMORY => {
                 // A region may begin or end within a page. What a page is, its first byte is (`find_mem_range`).
-                let up = |address: u64| address.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+                let page = 1 << self.page_shift();
+                let up = |address: u64| address.checked_next_multiple_of(page).unwrap_or(u64::MAX);
                 let span = Span { start: up(span.start), end: up(span.end) };
                 if span.start >= span.end {
                     return;

@@ -75,6 +75,24 @@ impl Machine {
         Self { vms, is_listed: true, ..Self::default() }
     }
 
+    /// Makes one of which only a table is known.
+    pub(crate) fn of_tree(tree: Tree) -> Self {
+        let mut machine = Self::default();
+        machine.known.set_page_shift(tree.table.geometry.granule().page_shift());
+        machine.trees.push(tree);
+        machine
+    }
+
+    /// Returns the page size of its kernel, as a shift. All tables of a kernel have pages of its size, and frames are such pages.
+    pub(crate) fn page_shift(&self) -> u32 {
+        self.known.page_shift()
+    }
+
+    /// Returns the page size of its kernel.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        1 << self.page_shift()
+    }
+
     /// Takes what a reader found. Captures may stand one behind the other: what the first says of a table counts.
     pub(crate) fn take(&mut self, event: Event) {
         match event {
@@ -84,7 +102,10 @@ impl Machine {
                     vms.push(vm);
                 }
             }
-            Event::Dump(table) => self.open = self.begin(table),
+            Event::Dump(table) => {
+                self.known.set_page_shift(table.geometry.granule().page_shift());
+                self.open = self.begin(table);
+            }
             Event::Walk(_) => self.open = Open::Walk,
             Event::Row(row) | Event::Table(row) => {
                 let tree = match &mut self.open {
@@ -96,7 +117,10 @@ impl Machine {
                     tree.push(row);
                 }
             }
-            Event::Frames(slot) => self.frames.begin(&slot),
+            Event::Frames(slot) => {
+                self.known.set_page_shift(slot.page_shift.into());
+                self.frames.begin(&slot);
+            }
             Event::Frame(frame) => self.frames.push(&frame),
             Event::Fact(fact) => self.known.push(&fact),
             Event::Examined(header) => {

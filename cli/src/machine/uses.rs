@@ -60,7 +60,7 @@ pub(crate) fn uses(machine: &Machine, start: u64, end: u64) -> Vec<Use<'_>> {
             // Marks are put on whole entries.
             let Ok(()) = if part.skipped == 0 { marks.cut_row(part, geometry, put) } else { put(part) };
         }
-        let page = 1 << geometry.granule().page_shift();
+        let page = machine.page_bytes();
         for told in tree.tables.iter().filter(|told| told.pa < end && told.pa.saturating_add(page) > start) {
             let (pa, end) = (told.pa.max(start), told.pa.saturating_add(page).min(end));
             uses.push(Use { pa, end, kind: Kind::Table(table, told.level, told.ia) });

@@ -2,7 +2,7 @@
 //! A map of a machine: whose each page of physical memory is, and what the trees of EL2 and of guests have at which input
 //! address. It joins what `rmap` tells of each page, judges nothing, and knows no format.
 //!
-//! Addresses are cut into pages of 4 KiB, whatever the granule of a table.
+//! Addresses are cut into pages of the machine's kernel.
 
 mod physical;
 mod pieces;
@@ -14,9 +14,6 @@ use crate::model::vm_name;
 use s2dump_abi::target::{Target, FIRST_HANDLE};
 use says::Sayings;
 use std::collections::BTreeMap;
-
-/// The smallest page.
-pub(crate) const PAGE: u64 = 0x1000;
 
 /// Whose a page is, in the order of a legend. Numbers are those of guests, in the order of the machine's trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,6 +117,8 @@ pub(crate) struct Space {
 /// A map.
 #[derive(Debug)]
 pub(crate) struct Map {
+    /// The page size, of which all addresses are multiples.
+    pub(crate) page_bytes: u64,
     /// Physical memory in ascending addresses; what is nothing is left out.
     pub(crate) segments: Vec<Segment>,
     /// What segments are of.
@@ -155,7 +154,7 @@ impl Map {
             let about = "what EL2 maps for itself".into();
             spaces.insert(0, Space { name: tree.table.name(), about, guest: None, hue: 0, pieces });
         }
-        Self { segments, kinds, spaces, sayings: sayings.into_list() }
+        Self { page_bytes: machine.page_bytes(), segments, kinds, spaces, sayings: sayings.into_list() }
     }
 
     /// Returns the classes that there are, in the order of a legend, with how many bytes of physical memory are of each, and how

@@ -4,7 +4,7 @@
 
 use super::says::Sayings;
 use super::track::{flatten, Span, Track};
-use super::{Class, Kind, Segment, Space, PAGE};
+use super::{Class, Kind, Segment, Space};
 use crate::machine::Machine;
 use crate::meaning;
 use crate::words;
@@ -70,7 +70,7 @@ struct Look {
 pub(super) fn segments(machine: &Machine, spaces: &[Space], sayings: &mut Sayings) -> (Vec<Segment>, Vec<Kind>) {
     let guests = mapped(machine, spaces, sayings);
     let regions = machine.known.memory.iter().map(|region| Span {
-        start: region.span.start & !(PAGE - 1),
+        start: region.span.start,
         end: region.span.end,
         said: region.is_nomap,
     });
@@ -170,7 +170,7 @@ fn mapped(machine: &Machine, spaces: &[Space], sayings: &Sayings) -> Vec<Span<Ma
 fn host_spans(machine: &Machine, sayings: &mut Sayings) -> Vec<Span<(Host, u32)>> {
     let Some(tree) = machine.tree(Target::HOST) else { return Vec::new() };
     let table = &tree.table;
-    let page_shift = table.geometry.granule().page_shift();
+    let page_shift = machine.page_shift();
     let rows = tree.rows(0, u64::MAX).map(|row| {
         let host = match (row.kind, meaning::owner(&row, table)) {
             (RecordKind::LEAF, _) => Host::Leaf { is_identity: row.oa == Some(row.ia) },
@@ -188,9 +188,8 @@ fn host_spans(machine: &Machine, sayings: &mut Sayings) -> Vec<Span<(Host, u32)>
 
 /// Returns the table pages, with their targets.
 fn table_pages(machine: &Machine) -> Vec<Span<u64>> {
-    let mut spans = Vec::new();
+    let (mut spans, page) = (Vec::new(), machine.page_bytes());
     for tree in &machine.trees {
-        let page = 1 << tree.table.geometry.granule().page_shift();
         let target = tree.table.target.0;
         spans.extend(tree.tables.iter().map(|told| Span {
             start: told.pa,

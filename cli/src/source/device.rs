@@ -74,7 +74,10 @@ pub(crate) enum Query {
 }
 
 impl Query {
-    fn to_start(self) -> Start {
+    /// Returns how a kernel with pages of `page_bytes` is asked, which takes whole pages only.
+    fn to_start(self, page_bytes: u32) -> Start {
+        let page_mask = u64::from(page_bytes) - 1;
+        let up = |end: u64| end.checked_add(page_mask).map_or(u64::MAX, |end| end & !page_mask);
         let start = Start {
             size: size_of::<Start>() as u32,
             version: ABI_VERSION.to_bits(),
@@ -92,13 +95,15 @@ impl Query {
         match self {
             Self::List => start,
             Self::Frames { start: first, end, budget } => {
-                Start { op: Op::FRAMES.0, start: first, end, budget, ..start }
+                Start { op: Op::FRAMES.0, start: first & !page_mask, end: up(end), budget, ..start }
             }
             Self::Facts => Start { op: Op::FACTS.0, ..start },
             Self::Examine { pa, places } => {
-                Start { op: Op::EXAMINE.0, start: pa, places: places.map(|place| place.0), ..start }
+                let places = places.map(|place| place.0);
+                Start { op: Op::EXAMINE.0, start: pa & !page_mask, places, ..start }
             }
             Self::Dump { table: Identity { target, root }, flags, start: first, end, budget } => {
+                let (first, end) = (first & !page_mask, up(end));
                 Start { op: Op::DUMP.0, flags: flags.0, target: target.0, root, start: first, end, budget, ..start }
             }
             Self::Walk { table: Identity { target, root }, address } => {
@@ -131,8 +136,9 @@ impl Device {
         let hello = say_hello(session.as_mut())?;
         let slot_bytes = hello.slot_bytes as usize;
         let is_a_size = slot_bytes.is_power_of_two() && (PLAIN_SLOT_BYTES..=MAX_SLOT_BYTES).contains(&slot_bytes);
-        if !is_a_size || !(1..=MAX_RING_SLOTS).contains(&hello.slots) {
-            let answer = format!("{} slots of {} bytes", hello.slots, hello.slot_bytes);
+        let is_a_page = hello.page_bytes.is_power_of_two() && matches!(hello.page_bytes.trailing_zeros(), 12 | 14 | 16);
+        if !is_a_size || !is_a_page || !(1..=MAX_RING_SLOTS).contains(&hello.slots) {
+            let answer = format!("{} slots of {} bytes, pages of {}", hello.slots, hello.slot_bytes, hello.page_bytes);
             return Err(SourceError::Driver("hello", answer));
         }
         let mapped = session.map(hello.slots, slot_bytes);
@@ -147,7 +153,7 @@ impl Device {
 
     /// Starts `query` and returns its slots.
     pub(crate) fn start(&mut self, query: Query) -> Result<DeviceSlots<'_>, SourceError> {
-        let mut start = query.to_start();
+        let mut start = query.to_start(self.hello.page_bytes);
         // The same rows in fewer calls and fewer bytes.
         if start.op == Op::DUMP.0
             && DumpFlags(start.flags).contains(DumpFlags::EXACT)
@@ -180,7 +186,8 @@ pub(crate) fn say_hello(session: &mut dyn Session) -> Result<Hello, SourceError>
         slots: 0,
         slot_bytes: 0,
         status: 0,
-        reserved: [0; 7],
+        page_bytes: 0,
+        reserved: [0; 6],
     };
     let mut hello = asked;
     let said = session.hello(&mut hello);

@@ -45,11 +45,14 @@ fn found(report: &Report) -> Vec<&'static str> {
 
 #[test]
 fn good_machine_has_no_findings() {
-    let report = audit(&machine());
-    let told: Vec<_> = report.findings.iter().map(|finding| (finding.rule.id, &finding.why, &finding.site)).collect();
-    assert!(told.is_empty(), "{told:#x?}");
-    assert!(report.not_run.is_empty(), "{:?}", report.not_run);
-    assert_eq!((report.unsettled.len(), report.dismissed, report.asked.len()), (0, 0, RULES.len()));
+    for machine in [machine(), pages::larger(&machine())] {
+        let report = audit(&machine);
+        let told: Vec<_> =
+            report.findings.iter().map(|finding| (finding.rule.id, &finding.why, &finding.site)).collect();
+        assert!(told.is_empty(), "{told:#x?}");
+        assert!(report.not_run.is_empty(), "{:?}", report.not_run);
+        assert_eq!((report.unsettled.len(), report.dismissed, report.asked.len()), (0, 0, RULES.len()));
+    }
 }
 
 /// What was removed was there.
@@ -188,9 +191,11 @@ fn bad_machines_break_the_rule_and_no_other() {
     for (rule, name, change) in BAD {
         let mut changed = machine();
         change(&mut changed);
-        let report = audit(&changed);
-        let told: Vec<_> = report.findings.iter().map(|finding| (finding.rule.id, &finding.why)).collect();
-        assert_eq!(found(&report), [*rule], "{name}: {told:?}, unsettled {:?}", report.unsettled);
+        for (pages, changed) in [("4 KiB", changed.clone()), ("16 KiB", pages::larger(&changed))] {
+            let report = audit(&changed);
+            let told: Vec<_> = report.findings.iter().map(|finding| (finding.rule.id, &finding.why)).collect();
+            assert_eq!(found(&report), [*rule], "{pages}, {name}: {told:?}, unsettled {:?}", report.unsettled);
+        }
     }
 }
 
@@ -247,18 +252,20 @@ fn good_ring_and_fixmap_are_at_rest() {
 /// Where memory begins or ends within a page, that page is what its first byte is.
 #[test]
 fn good_memory_may_begin_within_a_page() {
-    let mut odd = machine();
-    odd.facts[0].size -= 0x800;
-    let second = &mut odd.facts[1];
-    (second.start, second.size) = (second.start + 0x10, second.size - 0x20);
-    // Less than a page, and none of it where one begins.
-    let tiny = Fact { start: second.start + 0x1000, size: 0x100, ..*second };
-    odd.facts.push(tiny);
-    odd.host().map(RAM_END, 3, 1, RAM_END, PAGE | XN);
-    let report = audit(&odd);
-    assert_eq!(found(&report), Vec::<&str>::new(), "{:?}", report.findings);
-    odd.host().map(RAM_END, 3, 1, RAM_END, PAGE);
-    assert_eq!(found(&audit(&odd)), ["host-rights"], "the page that is memory only further on");
+    for (mut odd, page) in [(machine(), 0x1000), (pages::larger(&machine()), pages::PAGE_BYTES)] {
+        odd.facts[0].size -= page / 2;
+        let second = &mut odd.facts[1];
+        let ram_end = second.start;
+        (second.start, second.size) = (second.start + page / 4, second.size - page / 2);
+        // Less than a page, and none of it where one begins.
+        let tiny = Fact { start: second.start + page, size: page / 4, ..*second };
+        odd.facts.push(tiny);
+        odd.host().map(ram_end, 3, 1, ram_end, PAGE | XN);
+        let report = audit(&odd);
+        assert_eq!(found(&report), Vec::<&str>::new(), "{:?}", report.findings);
+        odd.host().map(ram_end, 3, 1, ram_end, PAGE);
+        assert_eq!(found(&audit(&odd)), ["host-rights"], "the page that is memory only further on");
+    }
 }
 
 /// A VM that began while the machine was captured may be who maps what is counted.

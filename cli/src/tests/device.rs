@@ -852,4 +852,10 @@ fn bad_slot_sizes() {
         assert_eq!(ran.code, ExitCode::UsageOrIo, "{slot_bytes}: {}", ran.err);
         assert!(ran.err.contains(&format!("3 slots of {slot_bytes} bytes")), "{}", ran.err);
     }
+    for page_shift in [0, 11, 13, 17, 31] {
+        let script = Script { page_shift, ..Script::new(list(), dump(4, 0, Status::OK)) };
+        let ran = run(&script, "dump vm:0x1000");
+        assert_eq!(ran.code, ExitCode::UsageOrIo, "{page_shift}: {}", ran.err);
+        assert!(ran.err.contains(&format!("pages of {}", 1_u32 << page_shift)), "{}", ran.err);
+    }
 }

@@ -20,6 +20,8 @@ pub(super) struct Script {
     pub(super) ring: u32,
     /// Bytes of each: a multiple of the page size of the kernel.
     pub(super) slot_bytes: usize,
+    /// Page size of the kernel, as a shift.
+    pub(super) page_shift: u8,
     /// Most slots one advance fills.
     pub(super) at_once: u32,
     /// Version of the driver, which it tells even if it refuses.
@@ -81,6 +83,7 @@ impl Script {
         Self {
             ring: 3,
             slot_bytes: SLOT_BYTES,
+            page_shift: 12,
             at_once: 2,
             version: ABI_VERSION,
             hello: Ok(()),
@@ -148,6 +151,7 @@ impl Session for Fake {
         hello.el2_version = hello.version;
         hello.features = features::EXACT | features::DIGEST | features::GUEST_STAGE2 | self.script.features | 1 << 60;
         (hello.default_budget, hello.slots, hello.slot_bytes) = (4096, self.script.ring, self.script.slot_bytes as u32);
+        hello.page_bytes = 1 << self.script.page_shift;
         Ok(())
     }
 

@@ -193,11 +193,12 @@ proptest! {
             .collect();
         prop_assume!(!leaves.is_empty());
         let (_, _, oa, size) = leaves[chosen.index(leaves.len())];
-        let pa = (oa + into % size) & !0xfff;
+        let last = (1 << shape.page_shift) - 1;
+        let pa = (oa + into % size) & !last;
         let expected: Vec<String> = leaves
             .iter()
             .filter(|(_, _, oa, size)| (*oa..oa + size).contains(&pa))
-            .map(|(ia, level, oa, _)| format!("{pa:#018x}-{:#018x} ram {:#018x} L{level}", pa + 0xfff, ia + (pa - oa)))
+            .map(|(ia, level, oa, _)| format!("{pa:#018x}-{:#018x} ram {:#018x} L{level}", pa + last, ia + (pa - oa)))
             .collect();
         let ram = TempFile::new(&format!("rmap-{which}.ram"), &image.bytes());
         let ran = run_without_device(&format!(

@@ -7,7 +7,7 @@ use super::support::pkvm::{self, *};
 use super::support::*;
 use super::{run_in, run_without_device, world};
 use crate::exit_code::ExitCode;
-use crate::map::{Class, Map, PAGE};
+use crate::map::{Class, Map};
 use crate::source::SourceError;
 use std::collections::BTreeMap;
 
@@ -28,9 +28,10 @@ fn class_at(map: &Map, pa: u64) -> Class {
 
 #[test]
 fn each_page_has_its_owner() {
+    let larger = Map::of(&read(&pages::larger(&machine())));
     let map = Map::of(&read(&machine()));
     let cases = [
-        (RAM - PAGE, Class::Nothing),
+        (RAM - 0x1000, Class::Nothing),
         (RAM, Class::Host),
         (TEXT, Class::Hyp),
         (TEXT + 0x3000, Class::Hyp),
@@ -56,8 +57,12 @@ fn each_page_has_its_owner() {
     ];
     for (pa, class) in cases {
         assert_eq!(class_at(&map, pa), class, "{pa:#x}");
+        assert_eq!(class_at(&larger, pages::at(pa)), class, "{pa:#x} with larger pages");
+        let last = pages::at(pa) + pages::PAGE_BYTES - 1;
+        assert_eq!(class_at(&larger, last), class, "the end of {pa:#x} with larger pages");
     }
-    assert_eq!(map.totals()[&Class::Poisoned], [0, PAGE]);
+    assert_eq!(map.totals()[&Class::Poisoned], [0, 0x1000]);
+    assert_eq!(larger.totals()[&Class::Poisoned], [0, pages::PAGE_BYTES]);
 }
 
 /// What is done to a machine, and where its map says what.
@@ -66,8 +71,8 @@ type Case = (fn(&mut pkvm::Machine), u64, Class, &'static str);
 #[test]
 fn what_does_not_agree_is_shown() {
     let cases: [Case; 5] = [
-        (|m| m.host().map(PROTECTED_PA, 3, 1, PROTECTED_PA, PAGE_BITS), PROTECTED_PA, Class::Clash, "L3 rwx normal-wb"),
-        (|m| m.host().map(PLAIN, 3, 1, PLAIN + 0x8000, PAGE_BITS), PLAIN, Class::Clash, "L3 rwx normal-wb"),
+        (|m| m.host().map(PROTECTED_PA, 3, 1, PROTECTED_PA, PAGE), PROTECTED_PA, Class::Clash, "L3 rwx normal-wb"),
+        (|m| m.host().map(PLAIN, 3, 1, PLAIN + 0x8000, PAGE), PLAIN, Class::Clash, "L3 rwx normal-wb"),
         (
             |m| m.host().annotate(PROTECTED_PA, 1, donated(0x1000, PROTECTED_IA + 0x1000)),
             PROTECTED_PA,
@@ -96,9 +101,6 @@ fn what_does_not_agree_is_shown() {
         assert_eq!((kind.class, kind.host.as_str()), (class, host));
     }
 }
-
-/// [`super::support::PAGE`], which the size of a page hides.
-const PAGE_BITS: u64 = super::support::PAGE;
 
 /// Reads a packed map.
 struct Bytes<'b>(std::slice::Iter<'b, u8>);
@@ -230,30 +232,31 @@ fn what_is_packed_comes_back() {
         let mut machine = machine();
         for page in 0..40 {
             let (ia, pa) = (PROTECTED_IA + 0x10_0000 + page * 0x1000, 0x4180_0000 + page * 37 % 64 * 0x1000);
-            let bits = if page % 7 == 0 { PAGE_BITS | SHARED_OWNED } else { PAGE_BITS };
+            let bits = if page % 7 == 0 { PAGE | SHARED_OWNED } else { PAGE };
             machine.guest(0x1000).map(ia, 3, 1, pa, bits);
             // The other guest has some of them, and in another order.
-            machine.guest(0x1001).map(ia, 3, 1, 0x4180_0000 + page * 11 % 97 * 0x1000, PAGE_BITS);
+            machine.guest(0x1001).map(ia, 3, 1, 0x4180_0000 + page * 11 % 97 * 0x1000, PAGE);
         }
-        machine.guest(0x1003).map(0x9000_0000, 3, 100, 0x4180_3000, PAGE_BITS | SHARED_BORROWED);
+        machine.guest(0x1003).map(0x9000_0000, 3, 100, 0x4180_3000, PAGE | SHARED_BORROWED);
         machine
     };
-    for machine in [machine(), later(), scattered()] {
+    for machine in [machine(), later(), scattered(), pages::larger(&scattered())] {
         let map = Map::of(&read(&machine));
+        let page_bytes = map.page_bytes;
+        assert_eq!(page_bytes, 1 << machine.page_shift);
         let guests: Vec<bool> = map.spaces.iter().map(|space| space.guest.is_some()).collect();
         let (spaces, kinds, left) = unpack(&crate::format::map::packed(&map), &guests);
         assert_eq!(left, 0);
         for (space, entries) in map.spaces.iter().zip(&spaces) {
             let expected = space.pieces.iter().flat_map(|piece| {
-                (0..(piece.end - piece.ia) / PAGE)
-                    .map(|page| (piece.ia / PAGE + page, (piece.said, piece.oa.map(|oa| oa / PAGE + page))))
+                (0..(piece.end - piece.ia) / page_bytes)
+                    .map(|page| (piece.ia / page_bytes + page, (piece.said, piece.oa.map(|oa| oa / page_bytes + page))))
             });
             assert_eq!(expected.collect::<Entries>(), *entries, "{}", space.name);
         }
-        let expected = map
-            .segments
-            .iter()
-            .flat_map(|segment| (segment.start / PAGE..segment.end / PAGE).map(|page| (page, u64::from(segment.kind))));
+        let expected = map.segments.iter().flat_map(|segment| {
+            (segment.start / page_bytes..segment.end / page_bytes).map(|page| (page, u64::from(segment.kind)))
+        });
         assert_eq!(expected.collect::<BTreeMap<u64, u64>>(), kinds);
     }
 }

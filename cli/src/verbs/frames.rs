@@ -20,7 +20,6 @@ use s2dump_vmsa::pkvm::Encoding;
 
 /// Shows frames of the device or of a capture.
 pub(super) fn run(plan: &FramesPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
-    context.note_widened(plan.range);
     match &plan.input {
         Some(path) => show(&mut context.capture(path)?, Vec::new(), plan, context),
         None => {
@@ -40,6 +39,7 @@ pub(super) fn run(plan: &FramesPlan, context: &mut Context<'_>) -> Result<ExitCo
 /// What is shown, once it has begun.
 struct Shown<'a> {
     plan: &'a FramesPlan,
+    range: AddressRange,
     writer: FramesWriter,
     slot: SlotHeader,
     marks: Marks,
@@ -50,7 +50,7 @@ struct Shown<'a> {
 impl Shown<'_> {
     /// Takes frames, cut to the range that was asked for.
     fn take(&mut self, row: FrameRow, context: &mut Context<'_>) -> Result<(), Stop> {
-        let AddressRange { start, end, .. } = self.plan.range;
+        let AddressRange { start, end, .. } = self.range;
         let (start, end) = (row.start.max(start), row.end.min(end));
         if start >= end {
             return Ok(());
@@ -94,14 +94,16 @@ fn show<S: SlotSource>(
         match event.map_err(|error| error.into_failure("frames"))? {
             Some(Event::Fact(fact)) if facts.len() < super::MOST_FACTS => facts.push(fact),
             Some(Event::Frames(slot)) => {
-                let range = (plan.range.start.max(slot.start), plan.range.end.min(slot.end));
-                if plan.range != AddressRange::ALL && plan.range.start < slot.start {
+                let asked = plan.range.whole_pages(slot.page_shift.into());
+                context.note_widened(asked);
+                let range = (asked.start.max(slot.start), asked.end.min(slot.end));
+                if asked != AddressRange::ALL && asked.start < slot.start {
                     issues += 1;
                     context.note(format_args!("only frames from {:#x} on were captured", slot.start));
                 }
                 let writer = FramesWriter::begin(plan.format, &slot, range, &plan.filter.options(), context.out)?;
                 let marks = Marks::of_memory(&facts);
-                shown = Some(Shown { plan, writer, slot, marks, held: None, rows: 0 });
+                shown = Some(Shown { plan, range: asked, writer, slot, marks, held: None, rows: 0 });
             }
             Some(Event::Frame(record)) => {
                 if let Some(shown) = &mut shown {

@@ -21,7 +21,6 @@ use s2dump_vmsa::Ipa;
 
 /// Looks in the device, a capture or an image of memory.
 pub(super) fn run(plan: &RmapPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
-    context.note_widened(plan.span);
     let (machine, unread, code) = match &plan.input {
         Input::Image(image) => from_image(image, plan.span, context)?,
         Input::Capture(path, _) => {
@@ -39,10 +38,12 @@ pub(super) fn run(plan: &RmapPlan, context: &mut Context<'_>) -> Result<ExitCode
     if machine.trees.is_empty() {
         return Err(Failure::new(ExitCode::UsageOrIo, "no table was read").into());
     }
-    let mut uses = uses(&machine, plan.span.start, plan.span.end);
+    let span = plan.span.whole_pages(machine.page_shift());
+    context.note_widened(span);
+    let mut uses = uses(&machine, span.start, span.end);
     uses.retain(|used| is_wanted(&used.kind, &plan.wanted.filter, &machine));
     match plan.json {
-        true => rmap::write_json(context.out, (plan.span, &plan.wanted), &uses, &unread, &machine)?,
+        true => rmap::write_json(context.out, (span, &plan.wanted), &uses, &unread, &machine)?,
         false => rmap::write_text(context.out, &plan.wanted, &uses, &machine)?,
     }
     if !unread.is_empty() {
@@ -70,6 +71,7 @@ fn from_image(
     let end = Ipa::try_new(image.table.root.geometry().ia_end()).unwrap_or(start);
     let mut dump = ram.dump(start, end, true).telling_tables();
     let table = *dump.facts();
+    let span = span.whole_pages(table.geometry.granule().page_shift());
     let page = 1 << table.geometry.granule().page_shift();
     // All of a large table need not be kept.
     let is_about = |row: &Row| {
@@ -112,7 +114,5 @@ fn from_image(
     let is_whole = tree.is_complete && missing.tables == 0 && error.is_none();
     let unread = if is_whole { Vec::new() } else { vec![table.name()] };
     let code = if suspicion.is_no_table() { ExitCode::Finding } else { ExitCode::Ok };
-    let mut machine = Machine::default();
-    machine.trees.push(tree);
-    Ok((machine, unread, code))
+    Ok((Machine::of_tree(tree), unread, code))
 }

@@ -46,8 +46,6 @@ pub(super) struct Survey<'a> {
     device: Device,
     budget: u32,
     keep: Option<&'a mut Keep<'a>>,
-    /// The size of a page frame, once frames were read.
-    page_bytes: u64,
     /// What was read so far.
     pub(super) machine: Machine,
     /// What went wrong and stopped nothing.
@@ -81,16 +79,7 @@ impl SlotSource for Kept<'_, '_, '_> {
 impl<'a> Survey<'a> {
     /// Begins; slots go to `keep`.
     pub(super) fn new(device: Device, budget: u32, keep: Option<&'a mut Keep<'a>>) -> Self {
-        Self {
-            device,
-            budget,
-            keep,
-            page_bytes: 1 << 12,
-            machine: Machine::default(),
-            notes: Vec::new(),
-            time: None,
-            end: None,
-        }
+        Self { device, budget, keep, machine: Machine::default(), notes: Vec::new(), time: None, end: None }
     }
 
     /// What follows may take until so many percent of the time are over.
@@ -206,7 +195,6 @@ impl<'a> Survey<'a> {
     fn frames(&mut self) -> Result<(), Halt> {
         if self.device.has(features::FRAMES) {
             self.try_read(Query::Frames { start: 0, end: u64::MAX, budget: self.budget }, "frames")?;
-            self.page_bytes = self.machine.frames.page_bytes();
         }
         Ok(())
     }
@@ -289,7 +277,7 @@ impl<'a> Survey<'a> {
             *slot = place;
         }
         let before = self.machine.moments.len();
-        match self.read(Query::Examine { pa: pa & !(self.page_bytes - 1), places: named }, "examination")? {
+        match self.read(Query::Examine { pa, places: named }, "examination")? {
             Status::OK => {}
             status => return Err(Failure::from_status(status, "examination").into()),
         }

@@ -215,6 +215,8 @@ pub fn save_all(directory: &Path) {
     save("idle.s2d", &pkvm::read_by(pkvm::PLAIN, Some(pkvm::SHARED)).capture());
     save("idle-again.s2d", &pkvm::read_by(pkvm::PLAIN + 0x1_0000, None).capture());
     save("android.s2d", &android::machine().capture());
+    save("pages16k.s2d", &pages::larger(&pkvm::machine()).capture());
+    save("pages16k-broken.s2d", &pages::larger(&broken).capture());
     let mut without_hyp = in_order;
     without_hyp.trees.remove(1);
     save("without-hyp.s2d", &without_hyp.capture());

@@ -5,6 +5,7 @@ pub mod android;
 pub mod captures;
 pub mod images;
 pub mod machine;
+pub mod pages;
 pub mod pkvm;
 
 use s2dump_abi::hypercall::Status;

@@ -69,7 +69,12 @@ pub const fn lent(entries: u64) -> u64 {
 
 /// Returns what the host's table says of a page that it donated to a guest.
 pub fn donated(handle: u16, ia: u64) -> u64 {
-    2 << 60 | 2 << 1 | u64::from(handle) << 4 | ia >> 12 << 20
+    donated_at(handle, ia >> 12)
+}
+
+/// The same, with the number of the page that the guest has there.
+pub fn donated_at(handle: u16, gfn: u64) -> u64 {
+    2 << 60 | 2 << 1 | u64::from(handle) << 4 | gfn << 20
 }
 
 /// An entry that is no hole.
@@ -118,6 +123,8 @@ pub struct Machine {
     pub frames: BTreeMap<u64, u64>,
     /// Host, EL2, and the guests.
     pub trees: Vec<Tree>,
+    /// The page size of its kernel, as a shift.
+    pub page_shift: u8,
     /// How its kernel uses software bits, invalid entries and frames; its trees say so too.
     pub encoding: u16,
     /// Frames that were looked at again, with what was seen.
@@ -128,13 +135,19 @@ pub struct Machine {
     pub dying: Vec<u16>,
 }
 
-fn bytes_of(level: i8) -> u64 {
-    1 << (12 + 9 * (3 - i32::from(level)))
+/// Returns the bytes of an entry of `level`, with pages of `1 << page_shift` bytes.
+pub fn bytes_of(page_shift: u8, level: i8) -> u64 {
+    let shift = i32::from(page_shift);
+    1 << (shift + (shift - 3) * (3 - i32::from(level)))
 }
 
 impl Tree {
     fn new(header: SlotHeader) -> Self {
         Self { header, entries: BTreeMap::new(), tables: Vec::new(), at_rest: true }
+    }
+
+    fn bytes_of(&self, level: i8) -> u64 {
+        bytes_of(self.header.page_shift, level)
     }
 
     /// Puts an entry there.
@@ -144,14 +157,15 @@ impl Tree {
 
     /// Maps `count` entries from `ia` on to addresses from `oa` on.
     pub fn map(&mut self, ia: u64, level: i8, count: u64, oa: u64, attributes: u64) {
-        for at in (0..count).map(|entry| entry * bytes_of(level)) {
+        let bytes = self.bytes_of(level);
+        for at in (0..count).map(|entry| entry * bytes) {
             self.put(ia + at, level, RecordKind::LEAF, (oa + at) | attributes);
         }
     }
 
     /// Puts invalid entries there.
     pub fn annotate(&mut self, ia: u64, count: u64, raw: u64) {
-        (0..count).for_each(|page| self.put(ia + (page << 12), 3, RecordKind::INVALID, raw));
+        (0..count).for_each(|page| self.put(ia + page * self.bytes_of(3), 3, RecordKind::INVALID, raw));
     }
 
     /// Makes the table pages that its entries need, from `next` on.
@@ -159,17 +173,18 @@ impl Tree {
         let mut needed = std::collections::BTreeSet::new();
         for (&ia, entry) in &self.entries {
             for level in self.header.start_level + 1..=entry.level {
-                needed.insert((ia & !(bytes_of(level - 1) - 1), level));
+                needed.insert((ia & !(self.bytes_of(level - 1) - 1), level));
             }
         }
         for (ia, level) in needed {
             self.tables.push(Table { ia, level, pa: *next });
-            *next += 0x1000;
+            *next += self.bytes_of(3);
         }
     }
 
     /// Returns its records.
     pub fn records(&self, with_tables: bool) -> Vec<Record> {
+        let bytes_of = |level| self.bytes_of(level);
         let end = 1 << self.header.ia_bits;
         let mut records = Vec::new();
         let mut tables = self.tables.iter().peekable();
@@ -228,7 +243,7 @@ impl Machine {
     /// Sets what is kept about `count` frames.
     pub fn frame(&mut self, pa: u64, count: u64, raw: u64) {
         (0..count).for_each(|page| {
-            self.frames.insert(pa + (page << 12), raw);
+            self.frames.insert(pa + (page << self.page_shift), raw);
         });
     }
 
@@ -306,13 +321,14 @@ impl Machine {
     /// Returns what an examination of the frame at `pa` and of `places` finds.
     pub fn examine(&self, pa: u64, places: &[Place]) -> Capture {
         let mut records = Vec::new();
-        if (RAM..RAM_END).contains(&pa) {
+        if self.ram().contains(&pa) {
             let raw = self.frames.get(&pa).copied().unwrap_or(0);
             records.push(run(pa, 0, 1, RecordKind::FRAME, 0, raw, 1));
         }
         for place in places.iter().filter(|place| **place != Place::NONE) {
             let (target, ia) = (place.target(), place.address());
             let is_dying = target.guest_handle().is_some_and(|handle| self.dying.contains(&handle));
+            let bytes_of = |level| bytes_of(self.page_shift, level);
             let tree = self.trees.iter().find(|tree| tree.header.target == target.0 && !is_dying);
             let Some(tree) = tree else {
                 let status = if is_dying { Status::VM_DYING } else { Status::NO_SUCH_VM };
@@ -331,12 +347,18 @@ impl Machine {
         self.examination(pa, &records)
     }
 
+    /// Returns memory with states.
+    fn ram(&self) -> std::ops::Range<u64> {
+        // Of whole pages, though memory may begin or end within one.
+        let last_of_page = (1 << self.page_shift) - 1;
+        self.facts.first().map_or(RAM..RAM_END, |memory| memory.start..(memory.start + memory.size) & !last_of_page)
+    }
+
     fn add_frames(&self, capture: &mut Capture) {
         let mut records: Vec<FrameRecord> = Vec::new();
-        // Of whole pages, though memory may begin or end within one.
-        let page = |address: u64| address & !0xfff;
-        let ram_end = self.facts.first().map_or(RAM_END, |memory| page(memory.start + memory.size));
-        for pa in (RAM..ram_end).step_by(0x1000) {
+        let ram = self.ram();
+        let (ram_end, page_bytes) = (ram.end, 1 << self.page_shift);
+        for pa in ram.step_by(page_bytes as usize) {
             let raw = self.frames.get(&pa).copied().unwrap_or(0);
             match records.last_mut() {
                 Some(last) if last.raw == raw => last.count += 1,
@@ -344,15 +366,15 @@ impl Machine {
             }
         }
         let nomap = self.facts.iter().find(|fact| fact.flags & fact_flags::NOMAP != 0);
-        let end = nomap.map_or(ram_end, |nomap| page(nomap.start + nomap.size));
+        let end = nomap.map_or(ram_end, |nomap| (nomap.start + nomap.size) / page_bytes * page_bytes);
         records.extend(nomap.map(|nomap| {
-            let pa = page(nomap.start + 0xfff);
-            let count = ((end - pa) >> 12) as u32;
+            let pa = nomap.start.next_multiple_of(page_bytes);
+            let count = ((end - pa) >> self.page_shift) as u32;
             FrameRecord { pa, raw: 0, count, flags: frame_flags::NO_STATE, reserved: 0 }
         }));
         let header = SlotHeader {
             record_bytes: size_of::<FrameRecord>() as u16,
-            page_shift: 12,
+            page_shift: self.page_shift,
             encoding: self.encoding,
             end,
             ..slot_header(SlotKind::FRAMES)
@@ -360,7 +382,7 @@ impl Machine {
         let mut start = 0;
         for (sequence, chunk) in records.chunks(100).enumerate() {
             let last = chunk[chunk.len() - 1];
-            let next = last.pa + (u64::from(last.count) << 12);
+            let next = last.pa + (u64::from(last.count) << self.page_shift);
             let record_count = chunk.len() as u32;
             capture.slot(SlotHeader { record_count, sequence: sequence as u64, start, next, ..header }, chunk);
             start = next;
@@ -373,7 +395,7 @@ impl Machine {
             start: pa,
             record_count: records.len() as u32,
             encoding: self.encoding,
-            page_shift: 12,
+            page_shift: self.page_shift,
             ..slot_header(SlotKind::EXAMINE)
         };
         Capture::default().slot(header, records).end(0, 1, Status::OK).clone()
@@ -385,7 +407,7 @@ fn dump(capture: &mut Capture, header: SlotHeader, records: &[Record]) {
     let mut start = 0;
     let covered = |record: &Record| match record.kind == RecordKind::TABLE.0 {
         true => record.ia,
-        false => record.ia + u64::from(record.count) * bytes_of(record.level),
+        false => record.ia + u64::from(record.count) * bytes_of(header.page_shift, record.level),
     };
     let chunks = records.chunks(100);
     for (sequence, chunk) in chunks.clone().enumerate() {
@@ -446,6 +468,7 @@ pub fn machine() -> Machine {
         ],
         frames: BTreeMap::new(),
         trees,
+        page_shift: 12,
         encoding: encoding::PKVM_7_2,
         moments: Vec::new(),
         counted: Vec::new(),

@@ -3,8 +3,7 @@
 
 use super::{Need, On, Rule, MAINLINE, PKVM};
 use crate::audit::sight::{
-    invalid_of, leaf_of, ordinary_state, owner_of, owner_words, page_shift, protected_state, rights, state_of, Held,
-    What,
+    invalid_of, leaf_of, ordinary_state, owner_of, owner_words, protected_state, rights, state_of, Held, What,
 };
 use crate::model::target_name;
 use s2dump_abi::hypercall::Status;
@@ -53,7 +52,7 @@ pub(super) static OWNED_DONATED: Rule = Rule {
         if protected_state(machine, target, row)? != PageState::Owned {
             return None;
         }
-        let gfn = row.ia >> page_shift(machine);
+        let gfn = row.ia >> machine.page_shift();
         let is_right = match owner_of(machine, host) {
             Some(Owner::Guest { handle, gfn: at }) => Some(handle) == target.guest_handle() && at == gfn,
             _ => false,
@@ -74,7 +73,7 @@ pub(super) static DONATION_BACKED: Rule = Rule {
         let Owner::Guest { handle, gfn } = owner_of(machine, sight.host.as_ref()?)? else { return None };
         let held = sight.first.as_ref()?;
         // The host's entry may name another place by now.
-        if (Some(handle), gfn << page_shift(machine)) != (held.target.guest_handle(), held.ia) {
+        if (Some(handle), gfn << machine.page_shift()) != (held.target.guest_handle(), held.ia) {
             return None;
         }
         let row = match &held.what {

@@ -2,7 +2,7 @@
 //! The host's stage 2: a lazy identity map with default rights, and annotations where a page is not the host's.
 
 use super::{Need, On, Rule, Scope, MAINLINE, PKVM};
-use crate::audit::sight::{invalid_of, leaf_of, page_shift, rights, Sight};
+use crate::audit::sight::{invalid_of, leaf_of, rights, Sight};
 use crate::leaf::AnyLeaf;
 use crate::model::Row;
 use s2dump_abi::slot::RecordKind;
@@ -64,8 +64,7 @@ pub(super) static BORDER: Rule = Rule {
     check: |sight, machine| {
         let (row, _) = leaf(sight)?;
         let begins = sight.pa & !((1 << row.entry_shift) - 1);
-        // A page that is memory in part cannot be cut.
-        let border = machine.known.stretch(sight.pa).start & !((1 << page_shift(machine)) - 1);
+        let border = machine.known.stretch(sight.pa).start;
         (begins < border)
             .then(|| format!("the entry from {begins:#x} on goes across the border of memory at {border:#x}"))
     },

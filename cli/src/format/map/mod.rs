@@ -12,7 +12,7 @@ mod svg;
 pub(crate) use svg::write_svg;
 
 use crate::machine::differ::{Change, Said};
-use crate::map::{Class, Map, PAGE};
+use crate::map::{Class, Map};
 use crate::numbers::Size;
 use legend::{shown, Shown};
 use miniz_oxide::inflate::decompress_to_vec;
@@ -51,6 +51,7 @@ pub(crate) struct Told<'a> {
 #[derive(Serialize)]
 struct Facts<'a> {
     source: &'a str,
+    page_bytes: u64,
     since: Option<&'a str>,
     notes: Vec<String>,
     classes: Vec<Line>,
@@ -131,6 +132,7 @@ pub(crate) fn write_html(out: &mut dyn Write, map: &Map, told: &Told<'_>) -> io:
     }
     let facts = Facts {
         source: &told.source,
+        page_bytes: map.page_bytes,
         since: told.since.as_ref().map(|since| since.0.as_str()),
         notes,
         classes: lines,
@@ -193,10 +195,10 @@ fn add_changes(map: &Map, changes: &[Change], packer: &mut Packer) -> Vec<String
     packer.number(shown.len() as u64);
     let mut last = 0_i64;
     for (space, change) in shown {
-        let start = (change.start / PAGE) as i64;
+        let start = (change.start / map.page_bytes) as i64;
         packer.number(space as u64);
         packer.signed(start - last);
-        packer.number((change.end - change.start) / PAGE);
+        packer.number((change.end - change.start) / map.page_bytes);
         for said in [&change.old, &change.new] {
             packer.number(number(words(&change.of, said.as_ref())));
         }

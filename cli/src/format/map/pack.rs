@@ -16,7 +16,7 @@
 //! the lowest context. For each context there is the number of runs, and for each run of its pages the kind plus one, 0 for
 //! nothing, and the length.
 
-use crate::map::{Map, Piece, Space, PAGE};
+use crate::map::{Map, Piece, Space};
 use std::collections::HashMap;
 
 /// Invalid entries.
@@ -86,7 +86,7 @@ pub(super) fn add(map: &Map, packer: &mut Packer) {
     let mut contexts = HashMap::new();
     for (number, space) in map.spaces.iter().enumerate() {
         let mut list = Vec::new();
-        add_space(space, packer, &mut |said, start, count| {
+        add_space(space, map.page_bytes, packer, &mut |said, start, count| {
             if space.guest.is_some() {
                 let next = contexts.len() + 1;
                 let context = *contexts.entry((number, said)).or_insert(next);
@@ -107,7 +107,7 @@ pub(super) fn add(map: &Map, packer: &mut Packer) {
     let mut mapped = mapped.into_iter().peekable();
     let mut at = 0;
     for segment in &map.segments {
-        let (start, end) = (segment.start / PAGE, segment.end / PAGE);
+        let (start, end) = (segment.start / map.page_bytes, segment.end / map.page_bytes);
         // What guests map is never nothing.
         tell(0, 0, start - at);
         at = start;
@@ -144,8 +144,9 @@ struct Head {
 }
 
 /// Adds the pieces of `space`, and tells of each run and page of a list what is said, its first output page, and how many.
-fn add_space(space: &Space, packer: &mut Packer, tell: &mut dyn FnMut(u32, u64, u64)) {
-    let outputs = || space.pieces.iter().filter_map(|piece| Some((piece.oa? / PAGE, pages(piece))));
+fn add_space(space: &Space, page_bytes: u64, packer: &mut Packer, tell: &mut dyn FnMut(u32, u64, u64)) {
+    let pages = |piece: &Piece| (piece.end - piece.ia) / page_bytes;
+    let outputs = || space.pieces.iter().filter_map(|piece| Some((piece.oa? / page_bytes, pages(piece))));
     let base = outputs().map(|(first, _)| first).min().unwrap_or(0);
     let most = outputs().map(|(first, count)| first - base + count).max().unwrap_or(0);
     let width = u64::BITS - most.leading_zeros();
@@ -153,7 +154,7 @@ fn add_space(space: &Space, packer: &mut Packer, tell: &mut dyn FnMut(u32, u64, 
     let mut heads: Vec<Head> = Vec::new();
     let mut at = 0;
     for piece in &space.pieces {
-        let (start, count, said) = (piece.ia / PAGE, pages(piece), piece.said);
+        let (start, count, said) = (piece.ia / page_bytes, pages(piece), piece.said);
         let gap = start - at;
         at = start + count;
         let form = match piece.oa {
@@ -161,7 +162,7 @@ fn add_space(space: &Space, packer: &mut Packer, tell: &mut dyn FnMut(u32, u64, 
             Some(_) if count * u64::from(width) <= LIST_BITS => LIST,
             Some(_) => RUN,
         };
-        let first = piece.oa.unwrap_or(0) / PAGE;
+        let first = piece.oa.unwrap_or(0) / page_bytes;
         match form {
             LIST => (first..first + count).for_each(|page| {
                 list.push(page - base);
@@ -191,10 +192,6 @@ fn add_space(space: &Space, packer: &mut Packer, tell: &mut dyn FnMut(u32, u64, 
         }
     }
     packer.bits(&list, width);
-}
-
-fn pages(piece: &Piece) -> u64 {
-    (piece.end - piece.ia) / PAGE
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Unpacks a map (`pack.rs` says how it is packed) and draws it. Addresses are in pages of 4 KiB throughout, and numbers up to
+// Unpacks a map (`pack.rs` says how it is packed) and draws it. Addresses are in pages throughout, and numbers up to
 // 2^53 are exact, so all physical addresses are. No data becomes markup: text is set as text.
 "use strict";
 (() => {
@@ -182,10 +182,11 @@
 
   // ---- Words ----
 
-  const hex = (page) => "0x" + (BigInt(page) * 4096n).toString(16);
-  const last = (page) => "0x" + (BigInt(page) * 4096n - 1n).toString(16);
+  const PAGE = BigInt(facts.page_bytes);
+  const hex = (page) => "0x" + (BigInt(page) * PAGE).toString(16);
+  const last = (page) => "0x" + (BigInt(page) * PAGE - 1n).toString(16);
   const size = (pages) => {
-    let value = pages * 4, unit = 0;
+    let value = pages * (facts.page_bytes / 1024), unit = 0;
     while (value >= 1024 && unit < 4) value /= 1024, unit++;
     return `${Number.isInteger(value) ? value : value.toFixed(1)} ${["KiB", "MiB", "GiB", "TiB", "PiB"][unit]}`;
   };
@@ -889,7 +890,7 @@
     }
     const address = parse(text);
     if (address === null) return complain(`“${text}” is no address: write 0x4080_0000, or 2G.`);
-    const page = Number(address / 4096n);
+    const page = Number(address / PAGE);
     go(space, page, `${spaces[space].name} ${hex(page)}`);
   };
   const go = (space, page, name) => {

@@ -6,7 +6,7 @@
 
 use super::legend::{shown, Shown};
 use super::{lines, notes, Line, Told};
-use crate::map::{Class, Map, PAGE};
+use crate::map::{Class, Map};
 use crate::numbers::Size;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -149,7 +149,7 @@ pub(crate) fn write_svg(out: &mut dyn Write, map: &Map, told: &Told<'_>) -> io::
         .map(|space| space.pieces.iter().map(|piece| (piece.ia, piece.end, said(piece.said))).collect())
         .collect();
     let fitting = |shift: &u32| {
-        let cell_bytes = PAGE << shift;
+        let cell_bytes = map.page_bytes << shift;
         let memory = rows(&physical, cell_bytes, COLUMNS[0], MOST_ROWS[0])?;
         let mut left = MOST_ROWS[1];
         let mut tables = Vec::new();
@@ -163,8 +163,9 @@ pub(crate) fn write_svg(out: &mut dyn Write, map: &Map, told: &Told<'_>) -> io::
     // The last has one row for all there can be, so something fits unless there are very many tables.
     let shift = (0..40).find(|shift| fitting(shift).is_some()).unwrap_or(40);
     let (cell_bytes, memory, tables) = fitting(&shift).unwrap_or_else(|| {
-        let all = |spans: &Vec<Span>, columns| rows(spans, PAGE << shift, columns, usize::MAX).unwrap_or_default();
-        (PAGE << shift, all(&physical, COLUMNS[0]), trees.iter().map(|tree| all(tree, COLUMNS[1])).collect())
+        let all =
+            |spans: &Vec<Span>, columns| rows(spans, map.page_bytes << shift, columns, usize::MAX).unwrap_or_default();
+        (map.page_bytes << shift, all(&physical, COLUMNS[0]), trees.iter().map(|tree| all(tree, COLUMNS[1])).collect())
     });
 
     let mut picture = Picture::default();

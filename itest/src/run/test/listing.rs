@@ -6,6 +6,7 @@ use super::{tests, Outcome};
 use crate::device::{slot_bytes, Device};
 use crate::machine::Machine;
 use crate::program;
+use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use rustix::thread::{sched_setaffinity, CpuSet};
@@ -24,7 +25,8 @@ fn hello(machine: &Machine) -> Outcome {
     ensure!(hello.version == ABI_VERSION.to_bits() && hello.el2_version == ABI_VERSION.to_bits(), "{hello:x?}");
     ensure!(hello.features & all == all, "features {:#x}", hello.features);
     ensure!(hello.default_budget == DEFAULT_BUDGET && DEFAULT_BUDGET <= MAX_BUDGET, "{hello:x?}");
-    ensure!(hello.slots >= 2 && hello.slot_bytes as usize == slot_bytes() && hello.reserved == [0; 7], "{hello:x?}");
+    ensure!(hello.slots >= 2 && hello.slot_bytes as usize == slot_bytes() && hello.reserved == [0; 6], "{hello:x?}");
+    ensure!(u64::from(hello.page_bytes) == page_bytes(), "{hello:x?}");
     Ok(())
 }
 
