@@ -12,6 +12,7 @@ use crate::device::{dump_request, Device};
 use crate::dump::{entry_bytes, Dump};
 use crate::machine::Flavor;
 use crate::program;
+use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
 use s2dump_abi::hypercall::{Op, Status};
@@ -90,7 +91,7 @@ fn last_step(target: Target, ia: u64) -> Result<(u64, Record)> {
     let dump = walk(target, ia)?;
     let (last, above) = dump.records.split_last().context("a walk without steps")?;
     let (table, index_mask) = match above.last() {
-        Some(table) => (table.oa, 0x1ff),
+        Some(table) => (table.oa, page_bytes() / 8 - 1),
         // Concatenated tables are one.
         None => (dump.headers.first().context("no slot")?.root, u64::MAX),
     };
@@ -104,7 +105,7 @@ fn entry(target: Target, ia: u64) -> Result<Word> {
 }
 
 fn frame(pa: u64) -> Result<u64> {
-    let start = Start { op: Op::FRAMES.0, target: 0, start: pa, end: pa + 4096, ..dump_request(0) };
+    let start = Start { op: Op::FRAMES.0, target: 0, start: pa, end: pa + page_bytes(), ..dump_request(0) };
     let dump = Device::open()?.run(&start)?;
     let [frame] = dump.frames.as_slice() else { bail!("frame {pa:#x}: {:x?}", dump.frames) };
     Ok(frame.raw)
@@ -114,7 +115,7 @@ fn frame(pa: u64) -> Result<u64> {
 fn frame_word(pa: u64) -> Result<Word> {
     let facts = Device::open()?.run(&Start { op: Op::FACTS.0, target: 0, end: 0, ..dump_request(0) })?.facts;
     let states = facts.iter().find(|fact| fact.kind == FactKind::HYP_VMEMMAP.0).context("no HYP_VMEMMAP")?;
-    let va = states.start + (pa >> 12) * 8;
+    let va = states.start + pa / page_bytes() * 8;
     let (_, record) = last_step(Target::HYP, va)?;
     ensure!(record.kind == RecordKind::LEAF.0, "EL2 does not map {va:#x}: {record:x?}");
     let size = entry_bytes(record.level).context("a level that cannot be")?;

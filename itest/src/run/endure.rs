@@ -15,6 +15,7 @@ use crate::device::{dump_request, Device, StartRefused};
 use crate::machine::{unaccounted_kib, Machine};
 use crate::program::{self, exit};
 use crate::random::Random;
+use crate::script::page_bytes;
 use crate::selftest::{self, Answers};
 use crate::vmm_process::{VmmProcess, PROGRAM};
 use anyhow::{bail, ensure, Context as _, Result};
@@ -258,7 +259,7 @@ fn look(figures: &Figures, random: &mut Random) -> Result<()> {
     let dump = Start { flags: random.below(8) as u32, root, ..dump_request(vm.handle) };
     let budget = random.one_of(&[0, 1, 20, 100, 1000, u32::MAX]);
     let start = match random.below(4) {
-        0 => Start { op: Op::WALK.0, flags: 0, start: 0x8000_0000 + (random.below(512) << 12), end: 0, ..dump },
+        0 => Start { op: Op::WALK.0, flags: 0, start: 0x8000_0000 + random.below(512) * page_bytes(), end: 0, ..dump },
         // A few descriptors at a time, of a part of the space only.
         1 => Start { budget, start: 0x8000_0000, end: 0x8040_0000, ..dump },
         _ => Start { budget: if budget < 100 { 0 } else { budget }, ..dump },

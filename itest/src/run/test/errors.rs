@@ -6,6 +6,7 @@ use super::{tests, Outcome};
 use crate::device::{dump_request, Device, PATH};
 use crate::machine::Machine;
 use crate::program::{self, exit};
+use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Context as _, Result};
 use rustix::io::Errno;
@@ -78,12 +79,16 @@ fn not_root(machine: &Machine) -> Outcome {
 fn bad_range(machine: &Machine) -> Outcome {
     let vmm = VmmProcess::start("protected touch:1")?;
     let (good, space) = (dump_request(handle_of(&vmm)?), 1_u64 << vmm.expected.ipa_bits);
-    let device = Device::open()?;
+    let (device, page) = (Device::open()?, page_bytes());
+    // Each is wrong in one way only.
     let ranges = [
-        ("unaligned start", 1, 0x2000),
-        ("unaligned end", 0, 0x1234),
-        ("end before start", 0x2000, 0x1000),
-        ("start past the space", space, space + 0x1000),
+        ("unaligned start", 1, 2 * page),
+        ("start in the middle of a page", page / 2, 2 * page),
+        ("unaligned end", 0, page + 0x234),
+        ("end in the middle of a page", 0, page + page / 2),
+        ("empty", page, page),
+        ("end before start", 2 * page, page),
+        ("start past the space", space, space + page),
         ("start far past the space", 1 << 63, u64::MAX),
     ];
     for (what, start, end) in ranges {
@@ -215,7 +220,7 @@ fn map_elsewhere(machine: &Machine) -> Outcome {
     let device = Device::open()?;
     let hello = device.hello()?;
     let length = hello.slots as usize * hello.slot_bytes as usize;
-    for wrong in [length + 4096, length * 2, 1 << 30] {
+    for wrong in [length + page_bytes() as usize, length * 2, 1 << 30] {
         let result = device.map_as(wrong, ProtFlags::READ).map(drop);
         ensure!(
             matches!(result, Err(Errno::INVAL | Errno::NXIO)),

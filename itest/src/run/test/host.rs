@@ -274,7 +274,7 @@ fn host_table_is_the_identity(machine: &Machine) -> Outcome {
     }
     let named = Start { root: root.context("no root")?, ..a_dump_of(Target::HOST) };
     run(&named)?;
-    let mut other = Start { root: named.root + 4096, ..named };
+    let mut other = Start { root: named.root + page_bytes(), ..named };
     let refused = Device::open()?.start_telling(&mut other);
     ensure!(refused == (Err(Errno::STALE), Status::VM_GONE), "of another root: {refused:?}");
     Ok(())
@@ -569,20 +569,20 @@ fn examine_one_page_everywhere(machine: &Machine) -> Outcome {
 fn wrong_starts_of_the_whole_machine(machine: &Machine) -> Outcome {
     let host = a_dump_of(Target::HOST);
     let bits = run(&host)?.headers[0].ia_bits;
-    let space = 1_u64 << bits;
+    let (space, page) = (1_u64 << bits, page_bytes());
     let examine = Start { start: 0x4000_0000, ..a_start(Op::EXAMINE) };
     let refused_by_el2 = [
-        Start { start: 0x800, ..host },
-        Start { end: 0x1800, ..host },
-        Start { start: 0x2000, end: 0x2000, ..host },
+        Start { start: page / 2, ..host },
+        Start { end: page + page / 2, ..host },
+        Start { start: 2 * page, end: 2 * page, ..host },
         Start { start: space, ..host },
         Start { start: space, target: Target::HOST.0, ..a_start(Op::WALK) },
-        Start { start: 0x800, ..all_frames() },
-        Start { end: 0x1800, ..all_frames() },
-        Start { start: 0x2000, end: 0x1000, ..all_frames() },
+        Start { start: page / 2, ..all_frames() },
+        Start { end: page + page / 2, ..all_frames() },
+        Start { start: 2 * page, end: page, ..all_frames() },
         Start { start: 1 << 52, ..all_frames() },
-        Start { start: !0xfff, ..all_frames() },
-        Start { start: 0x4000_0800, ..examine },
+        Start { start: !(page - 1), ..all_frames() },
+        Start { start: 0x4000_0000 + page / 2, ..examine },
         Start { start: 1 << 52, ..examine },
     ];
     for mut start in refused_by_el2 {

@@ -9,6 +9,7 @@ use crate::expect::LeafMap;
 use crate::machine::Machine;
 use crate::program::{self, exit, Ran, Stuck};
 use crate::scale::at;
+use crate::script::page_bytes;
 use crate::vmm_process::VmmProcess;
 use anyhow::{bail, ensure, Context as _, Result};
 use rustix::io::Errno;
@@ -45,7 +46,7 @@ fn root_is_compared(machine: &Machine) -> Outcome {
             let dump = Device::open()?.run(&start)?;
             ensure!(dump.status()? == Status::OK, "ended with {:?}", dump.status()?);
             ensure!(dump.headers.iter().all(|slot| (slot.target, slot.root) == (start.target, vm.root)), "of another");
-            for root in [vm.root + 0x1000, vm.root ^ 1 << 40, 1, u64::MAX] {
+            for root in [vm.root + page_bytes(), vm.root ^ 1 << 40, 1, u64::MAX] {
                 let refused = Device::open()?.start_telling(&mut Start { root, ..start });
                 let gone = (Err(Errno::STALE), Status::VM_GONE);
                 ensure!(refused == gone, "a root of {root:#x} instead of {:#x}: {refused:?}", vm.root);
