@@ -3,7 +3,8 @@
  * A hostile host: calls EL2 with what no honest driver would say.
  *
  * EL2 passes if it answers each call, with a status that it may give, and
- * writes to no page but one that is shared with it. It fails by a line in the
+ * writes to no page but one that is shared with it, and there no more bytes
+ * than a slot has. It fails by a line in the
  * file that runs this, or by taking the machine down.
  *
  * In debugfs:
@@ -33,6 +34,7 @@
 /* pages of this test, as many as a slot has but two at least: all but the last one shared */
 #define S2DUMP_TEST_ORDER	max(get_order(S2DUMP_SLOT_BYTES), 1)
 #define S2DUMP_SHARED_PAGES	((1 << S2DUMP_TEST_ORDER) - 1)
+#define S2DUMP_SHARED_BYTES	(S2DUMP_SHARED_PAGES * PAGE_SIZE)
 /* of a table, and what one examination looks at */
 #define S2DUMP_MOST_LEVELS	5
 #define S2DUMP_PLACES		3
@@ -123,6 +125,30 @@ static bool s2dump_is_slot(struct s2dump_selftest *st, u64 slot)
 	       slot == page_to_pfn(s2dump_contested);
 }
 
+/*
+ * Whether no more of the pages from @shared on was written than @args allow.
+ * Nobody else names them; the contested page is written by all who run this.
+ */
+static bool s2dump_is_within_slot(struct s2dump_selftest *st, const u64 args[8])
+{
+	u64 flags = upper_32_bits(args[1]), pages = (args[2] >> 56) + 1;
+	void *start = page_address(st->shared);
+	u64 end = S2DUMP_PLAIN_SLOT_BYTES;
+	bool within;
+
+	if ((args[2] & GENMASK_ULL(55, 0)) != page_to_pfn(st->shared))
+		return true;
+
+	if (lower_32_bits(args[1]) == S2DUMP_OP_DUMP && flags & S2DUMP_FLAG_PACKED)
+		end = min3(pages * PAGE_SIZE, (u64)S2DUMP_SLOT_BYTES, (u64)S2DUMP_SHARED_BYTES);
+
+	within = !memchr_inv(start + end, S2DUMP_PATTERN, S2DUMP_SHARED_BYTES - end);
+	/* For the next call. */
+	memset(start, S2DUMP_PATTERN, within ? end : S2DUMP_SHARED_BYTES);
+
+	return within;
+}
+
 /* Makes a call and checks the answer; returns false if that is not right. */
 static bool s2dump_hostile_call(struct s2dump_selftest *st, const u64 args[8])
 {
@@ -133,6 +159,8 @@ static bool s2dump_hostile_call(struct s2dump_selftest *st, const u64 args[8])
 
 	if (regs[0])
 		return s2dump_failed(st, "no answer", args, regs);
+	if (!s2dump_is_within_slot(st, args))
+		return s2dump_failed(st, "bytes behind the slot were written", args, regs);
 	if (regs[1] >= S2DUMP_STATUS_END || !(BIT_ULL(regs[1]) & S2DUMP_STATUSES_OF_EL2))
 		return s2dump_failed(st, "a status EL2 does not give", args, regs);
 	st->answers[regs[1]]++;
@@ -402,7 +430,7 @@ static int s2dump_selftest_show(struct seq_file *m, void *unused)
 	if (!st.shared)
 		return -ENOMEM;
 	st.unshared = st.shared + S2DUMP_SHARED_PAGES;
-	memset(page_address(st.unshared), S2DUMP_PATTERN, PAGE_SIZE);
+	memset(page_address(st.shared), S2DUMP_PATTERN, S2DUMP_SHARED_BYTES + PAGE_SIZE);
 
 	/* On an error the pages are lost: some of them are EL2's to write. */
 	for (i = 0; i < S2DUMP_SHARED_PAGES; i++) {
