@@ -25,14 +25,31 @@ use s2dump_hyp::slot_writer::{words_of_page, SlotPage};
 use s2dump_hyp::table_memory::{OutsideMemory, TableMemory};
 use s2dump_vmsa::{Granule, PhysAddr};
 
-/// The kernel's pages.
-const PAGES: Granule = if cfg!(CONFIG_ARM64_64K_PAGES) {
-    Granule::Size64K
-} else if cfg!(CONFIG_ARM64_16K_PAGES) {
-    Granule::Size16K
-} else {
-    Granule::Size4K
-};
+/// Says which pages the kernel has, and the name by which C calls [`handle`], which tells it too: C has it from its own page
+/// size, so an object for other pages does not link.
+macro_rules! for_pages {
+    ($pages:ident, $entry:ident) => {
+        const PAGES: Granule = Granule::$pages;
+
+        /// [`handle`].
+        ///
+        /// # Safety
+        ///
+        /// As [`handle`] says.
+        #[no_mangle]
+        pub unsafe extern "C" fn $entry(registers: *mut [u64; 8]) {
+            // SAFETY: as the caller promises.
+            unsafe { handle(registers) }
+        }
+    };
+}
+
+#[cfg(CONFIG_ARM64_64K_PAGES)]
+for_pages!(Size64K, s2dump_el2_handle_16);
+#[cfg(CONFIG_ARM64_16K_PAGES)]
+for_pages!(Size16K, s2dump_el2_handle_14);
+#[cfg(not(any(CONFIG_ARM64_16K_PAGES, CONFIG_ARM64_64K_PAGES)))]
+for_pages!(Size4K, s2dump_el2_handle_12);
 
 /// Entries of a table page.
 const TABLE_ENTRIES: usize = 1 << PAGES.index_bits();
@@ -107,8 +124,8 @@ extern "C" {
 /// # Safety
 ///
 /// `registers` points to eight `u64` nobody else uses, and no lock of the hypervisor is held.
-#[no_mangle]
-pub unsafe extern "C" fn s2dump_el2_handle(registers: *mut [u64; 8]) {
+#[inline(always)]
+unsafe fn handle(registers: *mut [u64; 8]) {
     // SAFETY:
     // - Valid, aligned and not aliased: promised by the caller. They are what this CPU saved when it left the host.
     let registers = unsafe { &mut *registers };
