@@ -112,7 +112,7 @@ pub struct Stuck {
     first: Vec<u8>,
 }
 
-/// What a pipe holds.
+/// What the pipe holds: what one does with pages of 4 KiB, and would be more with larger ones.
 const PIPE_BYTES: usize = 1 << 16;
 
 impl Stuck {
@@ -126,6 +126,8 @@ impl Stuck {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context(PROGRAM)?;
         let mut first = vec![0; 64];
         let stdout = child.stdout.as_mut().context("no standard output")?;
+        // Before the program has written anything: it has not opened the device yet.
+        rustix::pipe::fcntl_setpipe_size(&*stdout, PIPE_BYTES).context("the size of a pipe")?;
         stdout.read_exact(&mut first).context("the program wrote nothing")?;
         Ok(Self { child, first })
     }
