@@ -5,12 +5,14 @@
 #include <linux/arm-smccc.h>
 #include <linux/atomic.h>
 #include <linux/capability.h>
+#include <linux/cleanup.h>
 #include <linux/dcache.h>
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/security.h>
 #include <linux/sort.h>
+#include <linux/srcu.h>
 #include <linux/string.h>
 
 #include <asm/kvm_asm.h>
@@ -300,6 +302,40 @@ bool s2dump_el1_hold_vm(u16 handle, struct s2dump_el1_vm *out)
 void s2dump_el1_let_vm_go(struct kvm *held)
 {
 	s2dump_pkvm_put_vm(held);
+}
+
+/*
+ * Writes memory slots of a VM that is held to @page, from @offset on, and returns
+ * how many: of those that begin at the input address @from or above the first
+ * @max. They are of one moment, and in ascending addresses. One that is about to
+ * be deleted or moved is left out: there can be no more than one.
+ */
+unsigned int s2dump_el1_memory_slots(struct kvm *held, u64 from, struct page *page,
+				     unsigned int offset, unsigned int max)
+{
+	struct s2dump_memory_slot *out = page_address(page) + offset;
+	struct kvm_memslot_iter iter;
+	unsigned int count = 0;
+
+	guard(srcu)(&held->srcu);
+	kvm_for_each_memslot_in_gfn_range(&iter, kvm_memslots(held), from >> PAGE_SHIFT, ~0ULL) {
+		const struct kvm_memory_slot *slot = iter.slot;
+
+		if (count == max)
+			break;
+		if (slot->flags & KVM_MEMSLOT_INVALID || slot->base_gfn < from >> PAGE_SHIFT)
+			continue;
+
+		out[count++] = (struct s2dump_memory_slot) {
+			.ia	= slot->base_gfn << PAGE_SHIFT,
+			.size	= (u64)slot->npages << PAGE_SHIFT,
+			.hva	= slot->userspace_addr,
+			.flags	= slot->flags & U16_MAX,	/* the others are KVM's own */
+			.id	= slot->id,
+		};
+	}
+
+	return count;
 }
 
 /* Protected mode is finalized at device_initcall_sync, which is before this. */

@@ -38,6 +38,8 @@ impl Op {
     /// Looks at one page frame and at up to three [`Place`](crate::target::Place)s at one moment: no page changes hands
     /// in between.
     pub const EXAMINE: Self = Self(6);
+    /// Tells the memory slots of a VM. Only the driver knows them: it never makes this call.
+    pub const MEMORY: Self = Self(32);
 }
 
 /// How to dump: bits 63:32 of x1. EL2 answers unknown bits with [`Status::UNKNOWN_FLAG`].

@@ -51,7 +51,7 @@ pub struct Hello {
     pub size: u32,
     /// Offset 4, length 4: in: version of the caller; out: version of the driver.
     pub version: u32,
-    /// Offset 8, length 8: out: [`features`](crate::version::features) of EL2.
+    /// Offset 8, length 8: out: [`features`](crate::version::features) of EL2 and the driver.
     pub features: u64,
     /// Offset 16, length 4: out: version of EL2.
     pub el2_version: u32,
@@ -81,7 +81,7 @@ pub struct Start {
     pub op: u32,
     /// Offset 12, length 4: in: [`DumpFlags`](crate::hypercall::DumpFlags), zero unless a dump.
     pub flags: u32,
-    /// Offset 16, length 8: in: [`Target`](crate::target::Target) of a dump or walk, else zero.
+    /// Offset 16, length 8: in: [`Target`](crate::target::Target) of a dump, walk or memory slots, else zero.
     pub target: u64,
     /// Offset 24, length 8: in: first input address of a dump, address of a walk; first physical address of frames,
     /// physical address of an examination; else zero.

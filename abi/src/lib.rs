@@ -14,7 +14,8 @@
 //!
 //! Who writes what: EL2 writes slots of kind [`RANGES`](slot::SlotKind::RANGES), [`WALK`](slot::SlotKind::WALK) and
 //! [`VMS`](slot::SlotKind::VMS), each byte of header and records. The driver fills pid and name of a VM record, appends
-//! [`VMS`](slot::SlotKind::VMS) slots for VMs that never ran, and writes the closing [`END`](slot::SlotKind::END) slot.
+//! [`VMS`](slot::SlotKind::VMS) slots for VMs that never ran, writes slots of kind [`MEMORY`](slot::SlotKind::MEMORY), and the
+//! closing [`END`](slot::SlotKind::END) slot.
 //! User space writes nothing but ioctl arguments.
 //!
 //! Every struct is little-endian, has no padding, and keeps unknown values. A slot tells its used bytes and the size of

@@ -22,6 +22,8 @@ pub const SLOT_VMS: usize = fit(size_of::<VmRecord>());
 pub const SLOT_FACTS: usize = fit(size_of::<Fact>());
 /// The most [`FrameRecord`]s of a slot.
 pub const SLOT_FRAMES: usize = fit(size_of::<FrameRecord>());
+/// The most [`MemorySlot`]s of a slot.
+pub const SLOT_MEMORY: usize = fit(size_of::<MemorySlot>());
 
 /// Returns how many records of a size fit a slot that is not packed.
 const fn fit(record_bytes: usize) -> usize {
@@ -65,6 +67,12 @@ impl SlotKind {
     /// Where and when a capture was made: text, of which a record is a byte. Neither EL2 nor the driver writes it, and it belongs to
     /// no stream.
     pub const ORIGIN: Self = Self(9);
+    /// Memory slots of a VM, in ascending input addresses: [`MemorySlot`]. The driver writes it. `target` is the VM, and no root
+    /// says which of those that had its handle one after the other.
+    pub const MEMORY: Self = Self(10);
+    /// Names of input addresses of `target`: text, of which a record is a byte. A line is the first and the last address that
+    /// have the name, in hexadecimal with `-` between them, a space, and the name. Written as [`ORIGIN`](Self::ORIGIN) is.
+    pub const NAMES: Self = Self(11);
 }
 
 /// Bits of [`SlotHeader::flags`]. Unknown bits are ignored.
@@ -372,6 +380,34 @@ pub struct Fact {
     pub reserved: u32,
 }
 
+/// Bits of [`MemorySlot::flags`], those of `struct kvm_userspace_memory_region`. Unknown bits are ignored.
+pub mod memory_flags {
+    /// KVM notes to which pages the guest writes.
+    pub const LOG_DIRTY: u32 = 1 << 0;
+    /// The guest cannot write.
+    pub const READ_ONLY: u32 = 1 << 1;
+    /// A file backs it, of which nothing need be mapped at `hva`.
+    pub const GUEST_MEMFD: u32 = 1 << 2;
+}
+
+/// A memory slot of a VM: which input addresses its VMM gave it, and what is behind them. Of KVM's slots, not of the ring's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MemorySlot {
+    /// Offset 0, length 8: first input address.
+    pub ia: u64,
+    /// Offset 8, length 8: bytes.
+    pub size: u64,
+    /// Offset 16, length 8: host virtual address of the first byte, in the process that made the VM.
+    pub hva: u64,
+    /// Offset 24, length 4: [`memory_flags`].
+    pub flags: u32,
+    /// Offset 28, length 2: number of the slot.
+    pub id: u16,
+    /// Offset 30, length 2: zero.
+    pub reserved: u16,
+}
+
 /// Bits of [`VmRecord::flags`]. Unknown bits are ignored.
 pub mod vm_flags {
     /// The VM is protected.
@@ -426,5 +462,6 @@ assert_offsets!(Record, 32, 8, ia @ 0, oa @ 8, descriptor @ 16, count @ 24, leve
 assert_offsets!(PackedRun, 16, 8, ia @ 0, count @ 8, level @ 12, kind @ 13, flags @ 14);
 assert_offsets!(FrameRecord, 24, 8, pa @ 0, raw @ 8, count @ 16, flags @ 20, reserved @ 22);
 assert_offsets!(Fact, 32, 8, start @ 0, size @ 8, value @ 16, kind @ 24, flags @ 26, reserved @ 28);
+assert_offsets!(MemorySlot, 32, 8, ia @ 0, size @ 8, hva @ 16, flags @ 24, id @ 28, reserved @ 30);
 assert_offsets!(VmRecord, 64, 8, vtcr @ 0, root @ 8, pid @ 16, vcpus @ 20, handle @ 24, flags @ 26, ia_bits @ 28,
     start_level @ 29, vmid @ 30, name @ 32, reserved @ 56);

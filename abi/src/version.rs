@@ -40,8 +40,8 @@ impl AbiVersion {
 /// The version this source speaks. Changes, newest first:
 ///
 /// - 3.0: the host's stage 2 and EL2's stage 1; frames, facts and examinations; packed records, and slots of several
-///   pages; a start has room for places; a hello tells the page size; headers have MAIR_EL2;
-///   captures tell where they were made.
+///   pages; a start has room for places; a hello tells the page size; headers have MAIR_EL2; memory slots of VMs;
+///   captures tell where they were made, and names of input addresses.
 /// - 2.0: a start names the root of its table too, so it can mean only one table; slots tell whether the VM is dying
 ///   and for how long the lock was held; a refused ioctl gives its [`Status`](crate::hypercall::Status) beside the
 ///   errno; the ioctl type byte is another.
@@ -50,7 +50,7 @@ impl AbiVersion {
 /// - 1.0: hello, list, dump, walk; guest stage-2 tables.
 pub const ABI_VERSION: AbiVersion = AbiVersion { major: 3, minor: 0 };
 
-/// What EL2 can do: bits of the answers to hello. Unknown bits are ignored.
+/// What EL2 can do, and the driver: bits of the answers to hello. Unknown bits are ignored.
 pub mod features {
     /// Dumps whose runs end at each jump of the output address
     /// ([`DumpFlags::EXACT`](crate::hypercall::DumpFlags::EXACT)).
@@ -77,4 +77,6 @@ pub mod features {
     /// EL2's stage-1 table ([`TargetKind::HYP_STAGE1`](crate::target::TargetKind::HYP_STAGE1)). Set only if the boot
     /// allowed it.
     pub const HYP_STAGE1: u64 = 1 << 10;
+    /// Memory slots of VMs ([`Op::MEMORY`](crate::hypercall::Op::MEMORY)). The driver adds it to what EL2 says.
+    pub const MEMORY: u64 = 1 << 32;
 }

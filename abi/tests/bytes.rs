@@ -5,7 +5,7 @@
 //! byte order cannot pass by luck.
 
 use s2dump_abi::ioctl::{Advance, Hello, Start};
-use s2dump_abi::slot::{Fact, FrameRecord, PackedRun, Record, SlotHeader, VmRecord, SLOT_MAGIC};
+use s2dump_abi::slot::{Fact, FrameRecord, MemorySlot, PackedRun, Record, SlotHeader, VmRecord, SLOT_MAGIC};
 use s2dump_abi::target::{Place, Target};
 use static_assertions::{assert_eq_align, assert_impl_all, const_assert_eq};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -118,6 +118,19 @@ fn fact() {
         reserved: 0x4f4e_4d4c,
     };
     assert_same(&fact, ascending::<32>(0x30));
+}
+
+#[test]
+fn memory_slot() {
+    let memory = MemorySlot {
+        ia: 0x1716_1514_1312_1110,
+        size: 0x1f1e_1d1c_1b1a_1918,
+        hva: 0x2726_2524_2322_2120,
+        flags: 0x2b2a_2928,
+        id: 0x2d2c,
+        reserved: 0x2f2e,
+    };
+    assert_same(&memory, ascending::<32>(0x10));
 }
 
 /// Each field of a place in turn, and what cannot be a place.

@@ -15,12 +15,13 @@ const TARGET: &str = include_str!("../src/target.rs");
 const VERSION: &str = include_str!("../src/version.rs");
 
 /// Structs: heading in the page and in the source, source, size of the compiled type.
-const STRUCTS: [(&str, &str, usize); 9] = [
+const STRUCTS: [(&str, &str, usize); 10] = [
     ("SlotHeader", SLOT, size_of::<slot::SlotHeader>()),
     ("Record", SLOT, size_of::<slot::Record>()),
     ("PackedRun", SLOT, size_of::<slot::PackedRun>()),
     ("FrameRecord", SLOT, size_of::<slot::FrameRecord>()),
     ("Fact", SLOT, size_of::<slot::Fact>()),
+    ("MemorySlot", SLOT, size_of::<slot::MemorySlot>()),
     ("VmRecord", SLOT, size_of::<slot::VmRecord>()),
     ("Hello", IOCTL, size_of::<ioctl::Hello>()),
     ("Start", IOCTL, size_of::<ioctl::Start>()),
@@ -28,7 +29,7 @@ const STRUCTS: [(&str, &str, usize); 9] = [
 ];
 
 /// Sets of constants: heading in the page, line that opens the block in the source, source.
-const SETS: [(&str, &str, &str); 15] = [
+const SETS: [(&str, &str, &str); 16] = [
     ("Op", "impl Op {", HYPERCALL),
     ("DumpFlags", "impl DumpFlags {", HYPERCALL),
     ("Status", "impl Status {", HYPERCALL),
@@ -43,6 +44,7 @@ const SETS: [(&str, &str, &str); 15] = [
     ("frame_flags", "pub mod frame_flags {", SLOT),
     ("FactKind", "impl FactKind {", SLOT),
     ("fact_flags", "pub mod fact_flags {", SLOT),
+    ("memory_flags", "pub mod memory_flags {", SLOT),
     ("vm_flags", "pub mod vm_flags {", SLOT),
 ];
 
@@ -169,6 +171,7 @@ fn limits_and_commands_are_documented() {
         ("Sizes", "SLOT_VMS", slot::SLOT_VMS as u64),
         ("Sizes", "SLOT_FACTS", slot::SLOT_FACTS as u64),
         ("Sizes", "SLOT_FRAMES", slot::SLOT_FRAMES as u64),
+        ("Sizes", "SLOT_MEMORY", slot::SLOT_MEMORY as u64),
         ("Sizes", "SLOT_MAGIC", u64::from(slot::SLOT_MAGIC)),
         ("Commands", "HELLO", u64::from(ioctl::HELLO)),
         ("Commands", "START", u64::from(ioctl::START)),

@@ -2,7 +2,7 @@
 //! Structs that C and Rust share have their fields at the same places: what each side asserts when it is built is compared
 //! here, so that one side cannot move a field, its own assertion with it, without the other.
 
-use s2dump_abi::slot::{Fact, Record, SlotHeader, VmRecord};
+use s2dump_abi::slot::{Fact, MemorySlot, Record, SlotHeader, VmRecord};
 use std::collections::BTreeSet;
 use std::mem::offset_of;
 
@@ -73,6 +73,8 @@ fn good_records_of_c_are_those_of_rust() {
     assert_eq!(of_c(EL2_H, "s2dump_vm_record"), vm);
     let fact: Places = places!(Fact, start, size, value, kind, flags, reserved);
     assert_eq!(of_c(EL2_H, "s2dump_fact"), fact);
+    let memory: Places = places!(MemorySlot, ia, size, hva, flags, id, reserved);
+    assert_eq!(of_c(ABI_H, "s2dump_memory_slot"), memory);
 }
 
 #[test]

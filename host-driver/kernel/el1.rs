@@ -7,9 +7,10 @@ use kernel::{
     error::to_result,
     ffi::{c_int, c_uint, c_void},
     bindings,
-    page::{BorrowedPage, Page},
+    page::{BorrowedPage, Page, PAGE_SIZE},
     prelude::*,
 };
+use s2dump_abi::slot::MemorySlot;
 use s2dump_host_driver::host::HostVm;
 
 // `struct page` is `c_void` here, because its binding holds empty structs, and the compiler warns of those in C
@@ -27,6 +28,13 @@ extern "C" {
     fn s2dump_el1_read_handles(vms: *mut HostVm, count: c_uint);
     fn s2dump_el1_hold_vm(handle: u16, out: *mut HostVm) -> bool;
     fn s2dump_el1_let_vm_go(held: *mut c_void);
+    fn s2dump_el1_memory_slots(
+        held: *mut c_void,
+        from: u64,
+        page: *mut c_void,
+        offset: c_uint,
+        max: c_uint,
+    ) -> c_uint;
 }
 
 /// Checks that the current task may dump: CAP_SYS_ADMIN, and no kernel lockdown that forbids it.
@@ -174,6 +182,30 @@ impl HeldVms {
             }
             vm.handle == handle
         });
+    }
+
+    /// Writes memory slots of the only VM, up to `max` of those at input addresses from `from` on, to `page`, from `offset` on.
+    /// Returns how many.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else of the kernel accesses these bytes of the page at the same time.
+    pub(crate) unsafe fn put_memory_slots(&self, from: u64, page: &Page, offset: usize, max: usize) -> Result<usize> {
+        let [vm] = self.get() else { return Err(EINVAL) };
+        let room = PAGE_SIZE.checked_sub(offset).ok_or(EINVAL)? / size_of::<MemorySlot>();
+        if max > room || offset % align_of::<MemorySlot>() != 0 {
+            return Err(EINVAL);
+        }
+        let (offset, max) = (c_uint::try_from(offset)?, c_uint::try_from(max)?);
+        // SAFETY:
+        // - By the invariant a reference, so the VM is there.
+        // - A `Page` is a valid page; `max` records, as C has them (asserts on both sides), fit behind `offset`, which is
+        //   aligned for them.
+        // - The kernel's only writer of these bytes is this, as the caller promises.
+        let count = unsafe {
+            s2dump_el1_memory_slots(vm.held as *mut c_void, from, page.as_ptr().cast(), offset, max)
+        };
+        Ok(usize::try_from(count)?)
     }
 
     /// Returns the VMs.

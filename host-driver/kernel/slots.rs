@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The pages of a ring. They are shared with EL2 until release, and mapped read-only into user space.
 
-use crate::el1::{self, Pages};
+use crate::el1::{self, HeldVms, Pages};
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::{iov::IovIterDest, mm::virt::VmaNew, page::{Page, PAGE_SIZE}, prelude::*};
 use s2dump_abi::slot::{slot_pages_of, SLOT_BYTES};
@@ -147,6 +147,25 @@ impl Slots {
             //   its own mapping, outside of the kernel's memory model.
             unsafe { page.write_raw(from.as_ptr(), at, from.len()) }
         })
+    }
+
+    /// Writes memory slots of the only one of `vms`, up to `most` of those at input addresses from `from` on, to a slot, from
+    /// `offset` on. Returns how many.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write).
+    pub(crate) unsafe fn write_memory_slots(
+        &self,
+        slot: u32,
+        offset: usize,
+        vms: &HeldVms,
+        from: u64,
+        most: usize,
+    ) -> Result<usize> {
+        let page = self.slot(slot)?.pages.get(0)?;
+        // SAFETY: As the caller promises.
+        unsafe { vms.put_memory_slots(from, &*page, offset, most) }
     }
 
     /// Copies `len` bytes of a slot, from `offset` on, to a reader. Returns how many it copied.

@@ -187,6 +187,11 @@ pub enum Request {
         /// The places, as they came: EL2 checks them.
         places: [Place; PLACES],
     },
+    /// The memory slots of a VM.
+    Memory {
+        /// Which, by its table. The root is 0: EL2 is not asked, so nobody could compare it.
+        table: Identity,
+    },
 }
 
 /// Checks a [`Start`].
@@ -235,6 +240,16 @@ pub fn check_start(start: &Start) -> Result<Request, ArgumentError> {
             check_flags(flags, DumpFlags::default())?;
             check_zero(!has_table && !has_range)?;
             Ok(Request::Examine { frame: start.start, places: start.places.map(Place) })
+        }
+        Op::MEMORY => {
+            check_flags(flags, DumpFlags::default())?;
+            check_zero(start.root == 0 && start.start == 0 && !has_range && !has_places)?;
+            let table = table_of(start)?;
+            // No other table has memory slots.
+            match table.target.guest_handle() {
+                Some(_) => Ok(Request::Memory { table }),
+                None => Err(ArgumentError::UnknownTarget(start.target)),
+            }
         }
         Op(unknown) => Err(ArgumentError::UnknownOp(unknown)),
     }

@@ -89,6 +89,15 @@ pub trait Host: El2 {
     /// There is no memory.
     fn hold_vm(&mut self, handle: u16) -> Result<Option<HostVm>, Errno>;
 
+    /// Writes memory slots of the VM that is held alone to `slot`, from `offset` on, and returns how many: of those that begin at
+    /// the input address `from` or above the first `most`, in ascending addresses. They are
+    /// [`MemorySlot`](s2dump_abi::slot::MemorySlot)s, of one moment.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if no VM is held alone, or the first page of the slot has no room for `most`.
+    fn put_memory_slots(&mut self, slot: u32, offset: usize, from: u64, most: usize) -> Result<usize, Errno>;
+
     /// Releases all VMs that are held.
     fn let_vms_go(&mut self);
 

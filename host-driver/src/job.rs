@@ -6,10 +6,11 @@ use crate::call::{Call, CallError};
 use crate::error::SessionError;
 use crate::facts;
 use crate::host::Host;
+use crate::memory;
 use crate::slot_header;
 use crate::vms::{self, Listed};
 use s2dump_abi::hypercall::{DumpFlags, Status};
-use s2dump_abi::slot::{slot_flags, Fact, SlotHeader, SlotKind, VmRecord};
+use s2dump_abi::slot::{slot_flags, Fact, MemorySlot, SlotHeader, SlotKind, VmRecord};
 use s2dump_abi::target::{Identity, Place, Target, PLACES};
 use zerocopy::IntoBytes;
 
@@ -54,6 +55,8 @@ pub enum Job {
         /// Places to look at, too.
         places: [Place; PLACES],
     },
+    /// Tell memory slots, which only the host knows.
+    Memory,
 }
 
 /// What comes after a filled slot.
@@ -79,6 +82,8 @@ pub struct Stream {
     most_visited: u32,
     most_held_ticks: u32,
     tick_hz: u32,
+    /// The VM stays held behind the END slot: what is started next may be about the same.
+    keeps_vm: bool,
     /// The host says that the guest has a handle, but never ran.
     is_not_run: bool,
     /// Slots of the ring.
@@ -98,13 +103,14 @@ impl Stream {
             Request::Frames { start, end, budget } => (from(start, end), Job::Frames { budget }),
             Request::Facts => (from(0, 0), Job::Facts),
             Request::Examine { frame, places } => (from(frame, 0), Job::Examine { places }),
+            Request::Memory { table } => (Self { keeps_vm: true, ..aim(table, 0, 0) }, Job::Memory),
         }
     }
 
-    /// Returns whether this is about one table.
+    /// Returns whether a VM is held for the calls of this stream alone.
     #[must_use]
-    pub const fn is_about_table(&self) -> bool {
-        self.table.is_some()
+    pub const fn lets_vm_go(&self) -> bool {
+        self.table.is_some() && !self.keeps_vm
     }
 
     /// Holds the VM whose table is meant, so that no other VM gets its handle until [`Host::let_vms_go`]. Releases all
@@ -143,6 +149,7 @@ impl Stream {
             Job::Facts => self.facts(host, slot)?,
             Job::FactsOfRing { from } => self.facts_of_ring(host, slot, from)?,
             Job::Examine { places } => self.examine(host, slot, places)?,
+            Job::Memory => self.memory(host, slot)?,
         };
         self.sequence += 1;
         Ok(next)
@@ -241,6 +248,20 @@ impl Stream {
         let header = self.read_header(host, slot, SlotKind::EXAMINE)?;
         self.move_on(&header, header.next, answer.visited, true)?;
         Ok(Next::End(Status::OK))
+    }
+
+    fn memory<H: Host>(&mut self, host: &mut H, slot: u32) -> Result<Next, SessionError> {
+        let (count, next) = memory::put(host, slot, self.cursor)?;
+        let header = SlotHeader {
+            record_bytes: size_of::<MemorySlot>() as u16,
+            record_count: count,
+            start: self.cursor,
+            next: next.unwrap_or(0),
+            ..self.header(SlotKind::MEMORY)
+        };
+        host.write_slot(slot, 0, header.as_bytes())?;
+        self.cursor = header.next;
+        Ok(next.map_or(Next::End(Status::OK), |_| Next::More(Job::Memory)))
     }
 
     /// Reads the header of a slot that EL2 filled, and checks that the slot is the next one of the stream, and of `kind`.

@@ -4,7 +4,8 @@
 //! ```text
 //!   file --> argument --> session --> job --> call --> Host::call (EL2)
 //!                            |         |----> vms     (EL1's facts on EL2's list)
-//!                            |         \----> facts   (EL1's facts beside EL2's)
+//!                            |         |----> facts   (EL1's facts beside EL2's)
+//!                            |         \----> memory  (a VM's memory slots, which only EL1 knows)
 //!                            v
 //!                           ring (which slots are filled, lent, free)
 //! ```
@@ -27,6 +28,7 @@ pub mod facts;
 pub mod file;
 pub mod host;
 pub mod job;
+pub mod memory;
 pub mod ring;
 pub mod session;
 pub mod slot_header;

@@ -22,7 +22,7 @@ use crate::slot_header::used_bytes;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::slot_pages_of;
-use s2dump_abi::version::ABI_VERSION;
+use s2dump_abi::version::{features, ABI_VERSION};
 
 /// The part of a filled slot that a reader has not got yet. It is never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Session {
         *hello = Hello {
             size: hello.size,
             version: ABI_VERSION.to_bits(),
-            features: answer.features,
+            features: answer.features | features::MEMORY,
             el2_version: answer.version.to_bits(),
             default_budget: answer.default_budget,
             slots: self.ring.slots(),
@@ -141,9 +141,9 @@ impl Session {
     }
 
     /// Goes on to what follows a filled slot. The VM of a table is held no longer than calls are made for it; those of a
-    /// list stay held, since a start of one of them may follow.
+    /// list, or of memory slots, stay held, since a start of one of them may follow.
     fn go_on<H: Host>(&mut self, host: &mut H, next: Next) {
-        if matches!(next, Next::End(_)) && self.stream.is_about_table() {
+        if matches!(next, Next::End(_)) && self.stream.lets_vm_go() {
             host.let_vms_go();
         }
         self.phase = next.into();

@@ -129,7 +129,7 @@ fn bad_flags() {
     let packed = DumpFlags::PACKED.0;
     assert_eq!(bad_start(|start| start.flags = packed), ArgumentError::UnknownFlag(packed), "and not exact");
     assert_eq!(bad_start(|start| start.flags = u32::MAX), ArgumentError::UnknownFlag(!DumpFlags::KNOWN.0));
-    for op in [Op::LIST, Op::WALK, Op::FRAMES, Op::FACTS, Op::EXAMINE] {
+    for op in [Op::LIST, Op::WALK, Op::FRAMES, Op::FACTS, Op::EXAMINE, Op::MEMORY] {
         let start = Start { flags: DumpFlags::EXACT.0, ..a_start(op) };
         assert_eq!(check_start(&start), Err(ArgumentError::UnknownFlag(1)));
     }
@@ -145,6 +145,8 @@ fn bad_targets() {
     }
     for target in [Target::HOST, Target::HYP] {
         assert_eq!(bad_start(|start| start.target = target.0 | 0x1000), ArgumentError::NotZero, "there is only one");
+        let memory = Start { target: target.0, ..a_start(Op::MEMORY) };
+        assert_eq!(check_start(&memory), Err(ArgumentError::UnknownTarget(target.0)), "no VM");
     }
 }
 
@@ -152,6 +154,7 @@ fn bad_targets() {
 fn bad_fields_that_an_operation_does_not_take() {
     let [list, walk] = [Op::LIST, Op::WALK].map(a_start);
     let [frames, facts, examine] = [Op::FRAMES, Op::FACTS, Op::EXAMINE].map(a_start);
+    let memory = Start { target: 0x1000, ..a_start(Op::MEMORY) };
     let bad = [
         Start { target: 1, ..list },
         Start { root: 1, ..list },
@@ -176,6 +179,12 @@ fn bad_fields_that_an_operation_does_not_take() {
         Start { root: 1, ..examine },
         Start { end: 1, ..examine },
         Start { budget: 1, ..examine },
+        Start { target: 1 << 16, ..memory },
+        Start { root: 1, ..memory },
+        Start { start: 1, ..memory },
+        Start { end: 1, ..memory },
+        Start { budget: 1, ..memory },
+        Start { places: [0, 0, 1], ..memory },
     ];
     for start in bad {
         assert_eq!(check_start(&start), Err(ArgumentError::NotZero), "{start:?}");
@@ -199,6 +208,8 @@ fn good_requests() {
     let frames = Start { start: 0x1000, end: u64::MAX, budget: 9, ..a_start(Op::FRAMES) };
     assert_eq!(check_start(&frames), Ok(Request::Frames { start: 0x1000, end: u64::MAX, budget: 9 }));
     assert_eq!(check_start(&a_start(Op::FACTS)), Ok(Request::Facts));
+    let memory = Start { target: 0x10fe, ..a_start(Op::MEMORY) };
+    assert_eq!(check_start(&memory), Ok(Request::Memory { table: table(0x10fe, 0) }));
     let examine = Start { start: 0x4000, places: [1, u64::MAX, 0], ..a_start(Op::EXAMINE) };
     let places = [Place(1), Place(u64::MAX), Place::NONE];
     assert_eq!(check_start(&examine), Ok(Request::Examine { frame: 0x4000, places }));

@@ -76,6 +76,10 @@ impl<const PAGE: usize> Host for Kernel<PAGE> {
         Ok(None)
     }
 
+    fn put_memory_slots(&mut self, _: u32, _: usize, _: u64, _: usize) -> Result<usize, Errno> {
+        Ok(0)
+    }
+
     fn let_vms_go(&mut self) {}
 
     fn is_interrupted(&self) -> bool {

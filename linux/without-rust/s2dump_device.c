@@ -187,6 +187,17 @@ const struct s2dump_el1_vm *s2dump_device_vms(struct s2dump_file *file, u32 *cou
 	return file->vms;
 }
 
+/* Returns how many memory slots of the only VM it wrote behind @offset, where Rust has room for @max. */
+int s2dump_device_memory_slots(struct s2dump_file *file, u32 number, u32 offset, u64 from, u32 max)
+{
+	struct s2dump_slot *slot = s2dump_slot(file, number);
+
+	if (!slot || file->nr_vms != 1)
+		return -EINVAL;
+
+	return s2dump_el1_memory_slots(file->vms[0].held, from, slot->pages, offset, max);
+}
+
 bool s2dump_device_is_interrupted(void)
 {
 	return signal_pending(current);

@@ -37,6 +37,7 @@ void s2dump_device_look_at_handles(struct s2dump_file *file);
 int s2dump_device_hold_vm(struct s2dump_file *file, u16 handle);
 void s2dump_device_let_vms_go(struct s2dump_file *file);
 const struct s2dump_el1_vm *s2dump_device_vms(struct s2dump_file *file, u32 *count);
+int s2dump_device_memory_slots(struct s2dump_file *file, u32 slot, u32 offset, u64 from, u32 max);
 bool s2dump_device_is_interrupted(void);
 int s2dump_device_from_user(void *to, u64 from, size_t len);
 int s2dump_device_to_user(u64 to, const void *from, size_t len);

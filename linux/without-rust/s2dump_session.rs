@@ -11,7 +11,7 @@
 use core::ffi::{c_int, c_void};
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
-use s2dump_abi::slot::SLOT_BYTES;
+use s2dump_abi::slot::{MemorySlot, SLOT_BYTES};
 use s2dump_host_driver::call;
 use s2dump_host_driver::errno::Errno;
 use s2dump_host_driver::error::SessionError;
@@ -35,6 +35,7 @@ extern "C" {
     fn s2dump_device_hold_vm(file: *mut c_void, handle: u16) -> c_int;
     fn s2dump_device_let_vms_go(file: *mut c_void);
     fn s2dump_device_vms(file: *mut c_void, count: *mut u32) -> *const HostVm;
+    fn s2dump_device_memory_slots(file: *mut c_void, slot: u32, offset: u32, from: u64, max: u32) -> c_int;
     fn s2dump_device_is_interrupted() -> bool;
     fn s2dump_device_from_user(to: *mut c_void, from: u64, len: usize) -> c_int;
     fn s2dump_device_to_user(to: u64, from: *const c_void, len: usize) -> c_int;
@@ -171,6 +172,18 @@ impl Host for LockedFile<'_> {
         // SAFETY: As in `look_at_vms`.
         checked(unsafe { s2dump_device_hold_vm(self.0, handle) })?;
         Ok(self.vms().first().copied())
+    }
+
+    fn put_memory_slots(&mut self, slot: u32, offset: usize, from: u64, most: usize) -> Result<usize, Errno> {
+        let room = Self::PAGE_BYTES.checked_sub(offset).ok_or(Errno::EINVAL)? / size_of::<MemorySlot>();
+        if most > room || offset % align_of::<MemorySlot>() != 0 {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY:
+        // - By the invariant a locked file; any slot may be asked for.
+        // - `most` records, which C has as Rust has them (asserts on both sides), fit behind `offset` in its first page.
+        let count = unsafe { s2dump_device_memory_slots(self.0, slot, offset as u32, from, most as u32) };
+        usize::try_from(count).map_err(|_| Errno(count.wrapping_neg()))
     }
 
     fn let_vms_go(&mut self) {

@@ -7,7 +7,7 @@
 use s2dump_abi::hypercall::{pack_counts, Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::{
-    vm_flags, Fact, FactKind, FrameRecord, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC,
+    vm_flags, Fact, FactKind, FrameRecord, MemorySlot, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC,
     SLOT_VMS,
 };
 use s2dump_abi::target::{Place, Target};
@@ -65,6 +65,10 @@ pub(crate) struct Fake {
     pub(crate) no_memory: bool,
     /// The kernel forbids a start.
     pub(crate) is_locked_down: bool,
+    /// The memory slots of the VM that is held.
+    pub(crate) memory: Vec<MemorySlot>,
+    /// So many more than there is room for are told.
+    pub(crate) too_many: usize,
     /// The slots of which all pages were shared.
     pub(crate) shared_whole: Vec<u32>,
     /// The slots that user space holds. They must not change.
@@ -95,6 +99,8 @@ impl Fake {
             spoil: None,
             no_memory: false,
             is_locked_down: false,
+            memory: Vec::new(),
+            too_many: 0,
             shared_whole: Vec::new(),
             lent: Vec::new(),
         }
@@ -388,6 +394,20 @@ impl Host for Fake {
             self.held.extend(self.host_vms.iter().find(|vm| vm.handle == handle));
         }
         Ok(self.held.first().copied())
+    }
+
+    fn put_memory_slots(&mut self, slot: u32, offset: usize, from: u64, most: usize) -> Result<usize, Errno> {
+        assert_eq!(self.held.len(), 1, "the VM is held alone");
+        if let Some((_, change)) = self.change_at.filter(|(at, _)| *at == self.calls) {
+            change(self);
+        }
+        self.calls += 1;
+        assert!(self.calls < 10_000, "a stream without an end");
+        let told: Vec<MemorySlot> =
+            self.memory.iter().filter(|memory| memory.ia >= from).take(most + self.too_many).copied().collect();
+        let bytes = told.as_bytes();
+        self.write_slot(slot, offset, &bytes[..bytes.len().min(SLOT_BYTES - offset)])?;
+        Ok(told.len())
     }
 
     fn let_vms_go(&mut self) {
