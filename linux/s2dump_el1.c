@@ -18,6 +18,7 @@
 #include <asm/kvm_asm.h>
 #include <asm/kvm_mmu.h>
 #include <asm/kvm_pkvm.h>
+#include <asm/sections.h>
 #include <asm/virt.h>
 
 #include "s2dump_abi.h"
@@ -201,6 +202,22 @@ int s2dump_el1_unshare(struct page *page)
 u64 s2dump_el1_pfn(struct page *page)
 {
 	return page_to_pfn(page);
+}
+
+/* Start and end of what EL2 has in the image of the kernel beside its code: data, constants, variables. Whole pages. */
+void s2dump_el1_hyp_image(u64 out[3][2])
+{
+	const char *const image[3][2] = {
+		{ __hyp_data_start, __hyp_data_end },
+		{ __hyp_rodata_start, __hyp_rodata_end },
+		{ __hyp_bss_start, __hyp_bss_end },
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(image); i++) {
+		out[i][0] = ALIGN_DOWN(__pa_symbol(image[i][0]), PAGE_SIZE);
+		out[i][1] = PAGE_ALIGN(__pa_symbol(image[i][1]));
+	}
 }
 
 /*

@@ -354,6 +354,12 @@ impl FactKind {
     pub const HYP_LINEAR: Self = Self(7);
     /// Pages that s2dump itself shares with EL2 for this session: slots. Physical. The driver tells it.
     pub const RING: Self = Self(32);
+    /// EL2's variables that have a value from the start. Physical. The driver tells it.
+    pub const HYP_DATA: Self = Self(33);
+    /// EL2's constants. Physical. The driver tells it.
+    pub const HYP_RODATA: Self = Self(34);
+    /// EL2's other variables. Physical. The driver tells it.
+    pub const HYP_BSS: Self = Self(35);
 }
 
 /// Bits of [`Fact::flags`]. Unknown bits are ignored.

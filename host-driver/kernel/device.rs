@@ -67,6 +67,10 @@ impl Host for LockedHost<'_> {
         self.slots.pfn(slot)
     }
 
+    fn hyp_image(&self) -> [[u64; 2]; 3] {
+        el1::hyp_image()
+    }
+
     fn share_further_pages(&mut self, slot: u32) -> Result<(), Errno> {
         self.slots.share_all(slot).map_err(to_errno)
     }

@@ -21,6 +21,7 @@ extern "C" {
     fn s2dump_el1_share(page: *mut c_void) -> c_int;
     fn s2dump_el1_unshare(page: *mut c_void) -> c_int;
     fn s2dump_el1_pfn(page: *mut c_void) -> u64;
+    fn s2dump_el1_hyp_image(out: *mut [u64; 2]);
     fn s2dump_el1_alloc_pages(order: c_uint) -> *mut c_void;
     fn s2dump_el1_free_pages(page: *mut c_void, order: c_uint);
     fn s2dump_el1_count_vms() -> c_uint;
@@ -68,6 +69,14 @@ pub(crate) fn unshare(page: &Page) -> Result {
 pub(crate) fn pfn(page: &Page) -> u64 {
     // SAFETY: A `Page` owns a valid page.
     unsafe { s2dump_el1_pfn(page.as_ptr().cast()) }
+}
+
+/// Returns start and end of EL2's data, constants and variables in the image of the kernel.
+pub(crate) fn hyp_image() -> [[u64; 2]; 3] {
+    let mut image = [[0; 2]; 3];
+    // SAFETY: Valid for writing three pairs, as many as C writes.
+    unsafe { s2dump_el1_hyp_image(image.as_mut_ptr()) }
+    image
 }
 
 /// Pages that follow each other. They are freed together, unless they are lost.

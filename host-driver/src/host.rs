@@ -46,6 +46,10 @@ pub trait Host: El2 {
     /// Returns the page frame number of the first page of a slot. The others follow it.
     fn slot_pfn(&self, slot: u32) -> u64;
 
+    /// Returns start and end of what EL2 has in the image of the kernel beside code, physical: of
+    /// [`HYP_DATA`](s2dump_abi::slot::FactKind::HYP_DATA), `HYP_RODATA` and `HYP_BSS`.
+    fn hyp_image(&self) -> [[u64; 2]; 3];
+
     /// Shares all pages of a slot with EL2, if they are not yet: until the session ends. The first page always is.
     ///
     /// # Errors

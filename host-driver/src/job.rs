@@ -45,9 +45,9 @@ pub enum Job {
     },
     /// Tell EL2's facts.
     Facts,
-    /// Tell which pages the slots are, which only the driver knows.
-    FactsOfRing {
-        /// The slot to go on with.
+    /// Tell the driver's facts.
+    FactsOfDriver {
+        /// The number of the one to go on with.
         from: u32,
     },
     /// Examine a page frame.
@@ -147,7 +147,7 @@ impl Stream {
             Job::Walk => self.walk(host, slot)?,
             Job::Frames { budget } => self.frames(host, slot, budget)?,
             Job::Facts => self.facts(host, slot)?,
-            Job::FactsOfRing { from } => self.facts_of_ring(host, slot, from)?,
+            Job::FactsOfDriver { from } => self.facts_of_driver(host, slot, from)?,
             Job::Examine { places } => self.examine(host, slot, places)?,
             Job::Memory => self.memory(host, slot)?,
         };
@@ -231,16 +231,18 @@ impl Stream {
         let is_done = answer.next == 0;
         let next = if is_done { header.end } else { answer.next };
         self.move_on(&header, next, answer.visited, is_done)?;
-        Ok(Next::More(if is_done { Job::FactsOfRing { from: 0 } } else { Job::Facts }))
+        Ok(Next::More(if is_done { Job::FactsOfDriver { from: 0 } } else { Job::Facts }))
     }
 
-    fn facts_of_ring<H: Host>(&mut self, host: &mut H, slot: u32, from: u32) -> Result<Next, SessionError> {
-        let count = facts::put_ring(host, slot, from..self.slots)?;
+    fn facts_of_driver<H: Host>(&mut self, host: &mut H, slot: u32, from: u32) -> Result<Next, SessionError> {
+        let count = facts::put(host, slot, from, self.slots)?;
         let header =
             SlotHeader { record_bytes: size_of::<Fact>() as u16, record_count: count, ..self.header(SlotKind::FACTS) };
         host.write_slot(slot, 0, header.as_bytes())?;
         let from = from.saturating_add(count);
-        Ok(if from < self.slots { Next::More(Job::FactsOfRing { from }) } else { Next::End(Status::OK) })
+        // Without a fact there would be no end.
+        let is_done = count == 0 || from >= facts::count(self.slots);
+        Ok(if is_done { Next::End(Status::OK) } else { Next::More(Job::FactsOfDriver { from }) })
     }
 
     fn examine<H: Host>(&mut self, host: &mut H, slot: u32, places: [Place; PLACES]) -> Result<Next, SessionError> {

@@ -8,7 +8,7 @@ use s2dump_abi::target::Target;
 use s2dump_abi::version::ABI_VERSION;
 use s2dump_host_driver::call::Call;
 use s2dump_host_driver::errno::Errno;
-use s2dump_host_driver::facts::put_ring;
+use s2dump_host_driver::facts::put;
 use s2dump_host_driver::host::{El2, Host, HostVm};
 use s2dump_host_driver::session::Session;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -46,6 +46,10 @@ impl<const PAGE: usize> Host for Kernel<PAGE> {
     fn slot_pfn(&self, slot: u32) -> u64 {
         // Slots are where the kernel found pages: not behind each other.
         PFN + u64::from(slot) * 100
+    }
+
+    fn hyp_image(&self) -> [[u64; 2]; 3] {
+        [[0; 2]; 3]
     }
 
     fn share_further_pages(&mut self, _: u32) -> Result<(), Errno> {
@@ -104,7 +108,8 @@ fn assert_slots_have<const PAGE: usize>(bytes: u32, pages: u32) {
     assert_eq!(slot_of(DumpFlags::EXACT.union(DumpFlags::PACKED)), slot_pages(pfn, pages));
     assert_eq!(slot_of(DumpFlags::EXACT), pfn, "one page");
 
-    assert_eq!(put_ring(&mut kernel, 0, 2..4), Ok(2));
+    // The last two of four slots, and what is in the kernel's image.
+    assert_eq!(put(&mut kernel, 0, 2, 4), Ok(5));
     let records = kernel.slot[size_of::<SlotHeader>()..].chunks(size_of::<Fact>());
     let facts: Vec<Fact> = records.take(2).map(|bytes| Fact::read_from_bytes(bytes).expect("a fact")).collect();
     let told: Vec<_> = facts.iter().map(|fact| (fact.start, fact.size)).collect();

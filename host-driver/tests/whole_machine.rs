@@ -4,7 +4,8 @@
 mod fake;
 
 use fake::{
-    a_dump, a_start, read_mapped, read_records, read_stream, Fake, Spoil, FACTS_AT_ONCE, HOST_ROOT, PFN, SPACE,
+    a_dump, a_start, read_mapped, read_records, read_stream, Fake, Spoil, FACTS_AT_ONCE, HOST_ROOT, HYP_IMAGE, PFN,
+    SPACE,
 };
 use s2dump_abi::hypercall::{Op, Status};
 use s2dump_abi::ioctl::Start;
@@ -159,13 +160,13 @@ fn bad_frames() {
     }
 }
 
-/// EL2's facts, then where each slot is.
+/// EL2's facts, then where each slot is, then what EL2 has in the kernel's image.
 #[test]
 fn good_facts_and_the_ring() {
     // None, one, and about as many as one call tells.
     for facts in [0, 1, FACTS_AT_ONCE - 1, FACTS_AT_ONCE, FACTS_AT_ONCE + 1, 20] {
         // Up to what one slot holds, and beyond.
-        for slots in [1, 2, 8, 123, 124, 125, 249] {
+        for slots in [1, 2, 8, 120, 121, 122, 123, 124, 125, 245, 246, 249] {
             let (mut session, mut fake) = (Session::new(slots), Fake::new(slots as usize, 1));
             fake.facts = facts;
             session.start(&mut fake, &mut a_start(Op::FACTS)).expect("start");
@@ -174,9 +175,10 @@ fn good_facts_and_the_ring() {
             assert_eq!((end.status, end.start, end.target), (0, 0, 0));
             let calls = facts.div_ceil(FACTS_AT_ONCE).max(1);
             assert_eq!(fake.calls, calls);
-            assert_eq!(end.sequence, calls + u64::from(slots.div_ceil(124)));
+            assert_eq!(end.sequence, calls + u64::from((slots + 3).div_ceil(124)));
 
-            let (of_el2, ring) = told.split_at(facts as usize);
+            let (of_el2, of_driver) = told.split_at(facts as usize);
+            let (ring, image) = of_driver.split_at(slots as usize);
             let numbers: Vec<u64> = of_el2.iter().map(|fact| fact.value).collect();
             assert_eq!(numbers, (0..facts).collect::<Vec<_>>());
             assert_eq!(ring.len(), slots as usize);
@@ -185,6 +187,11 @@ fn good_facts_and_the_ring() {
                 let (value, kind, flags, reserved) = (0, FactKind::RING.0, 0, 0);
                 assert_eq!(*fact, Fact { start, size: 16384, value, kind, flags, reserved });
             }
+            let image: Vec<_> = image.iter().map(|fact| (fact.kind, fact.start, fact.start + fact.size)).collect();
+            let kinds = [FactKind::HYP_DATA, FactKind::HYP_RODATA, FactKind::HYP_BSS];
+            let expected: Vec<_> =
+                kinds.into_iter().zip(HYP_IMAGE).map(|(kind, [start, end])| (kind.0, start, end)).collect();
+            assert_eq!(image, expected);
         }
     }
 }

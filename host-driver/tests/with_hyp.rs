@@ -195,6 +195,10 @@ impl Host for Machine {
         PFN + u64::from(slot) * SLOT_PAGES as u64
     }
 
+    fn hyp_image(&self) -> [[u64; 2]; 3] {
+        [[0; 2]; 3]
+    }
+
     fn share_further_pages(&mut self, _slot: u32) -> Result<(), Errno> {
         Ok(())
     }
@@ -435,9 +439,11 @@ fn good_facts_of_both_sides() {
         machine.permitted.hyp = hyp;
         let (headers, facts) = run::<Fact>(&mut machine, a_start(Op::FACTS));
         let kinds: Vec<_> = facts.iter().map(|fact| FactKind(fact.kind)).collect();
-        let (el2, ring) = kinds.split_at(of_el2);
+        let (el2, driver) = kinds.split_at(of_el2);
+        let (ring, image) = driver.split_at(SLOTS as usize);
         assert_eq!(el2, &[FactKind::MEMORY, FactKind::HYP_LINEAR][..of_el2]);
         assert_eq!(ring, [FactKind::RING; SLOTS as usize]);
+        assert_eq!(image, [FactKind::HYP_DATA, FactKind::HYP_RODATA, FactKind::HYP_BSS]);
         assert_eq!(headers.len(), 3);
     }
 }

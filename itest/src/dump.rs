@@ -6,8 +6,8 @@ use crate::script::page_bytes;
 use anyhow::{bail, ensure, Context as _, Result};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{
-    frame_flags, record_flags, slot_flags, Fact, FactKind, FrameRecord, PackedRun, Record, RecordKind, SlotHeader,
-    SlotKind, VmRecord, SLOT_MAGIC,
+    frame_flags, record_flags, slot_flags, Fact, FactKind, FrameRecord, MemorySlot, PackedRun, Record, RecordKind,
+    SlotHeader, SlotKind, VmRecord, SLOT_MAGIC,
 };
 use s2dump_abi::version::ABI_VERSION;
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -30,6 +30,8 @@ pub struct Dump {
     pub frames: Vec<FrameRecord>,
     /// Facts, in order.
     pub facts: Vec<Fact>,
+    /// Memory slots, in order.
+    pub memory: Vec<MemorySlot>,
     /// The END slot.
     pub end: Option<SlotHeader>,
     /// Slots whose first record begins before them, although slots before them had told of it: the table had changed.
@@ -74,9 +76,10 @@ impl Dump {
             return Ok(());
         }
         let kind = SlotKind(header.kind);
-        // The driver writes slots of its own, of VMs that never ran and of its slots: for those no lock of EL2 is held.
+        // The driver writes slots of its own, of VMs that never ran, its slots and memory slots: for those no lock of EL2 is held.
         let is_of_el2 = header.tick_hz != 0;
-        let may_be_of_driver = matches!(kind, SlotKind::VMS | SlotKind::FACTS) && header.held_ticks == 0;
+        let may_be_of_driver =
+            matches!(kind, SlotKind::VMS | SlotKind::FACTS | SlotKind::MEMORY) && header.held_ticks == 0;
         ensure!(is_of_el2 || may_be_of_driver, "no tick rate: {header:x?}");
         // Of a list only looks at VMs that are there are timed; facts do not change, and need no lock.
         let holds =
@@ -115,10 +118,21 @@ impl Dump {
             }
             SlotKind::FACTS => {
                 let facts = <[Fact]>::ref_from_bytes(bytes).ok().context("facts")?;
-                let of_driver = facts.iter().filter(|fact| fact.kind == FactKind::RING.0).count();
+                let of_driver = facts.iter().filter(|fact| fact.kind >= FactKind::RING.0).count();
                 ensure!(of_driver == if is_of_el2 { 0 } else { facts.len() }, "facts of both sides: {facts:x?}");
                 ensure!(facts.iter().all(|fact| fact.reserved == 0), "reserved fields are not zero: {facts:x?}");
                 self.facts.extend_from_slice(facts);
+            }
+            SlotKind::MEMORY => {
+                let memory = <[MemorySlot]>::ref_from_bytes(bytes).ok().context("memory slots")?;
+                let all_before = self.headers.last().map_or(0, |last| last.next);
+                ensure!(!is_of_el2 && header.root == 0 && header.start == all_before, "not as due: {header:x?}");
+                let ends = memory.iter().map(|slot| slot.ia + slot.size);
+                let follow =
+                    memory.iter().zip(std::iter::once(header.start).chain(ends)).all(|(slot, at)| slot.ia >= at);
+                ensure!(follow, "memory slots that do not follow each other: {memory:x?}");
+                ensure!(memory.iter().all(|slot| slot.size > 0 && slot.reserved == 0), "no memory slots: {memory:x?}");
+                self.memory.extend_from_slice(memory);
             }
             SlotKind::EXAMINE => {
                 ensure!(header.target == 0 && self.headers.is_empty(), "not one slot about a page frame: {header:x?}");

@@ -27,6 +27,7 @@ const _: () = assert!(size_of::<Session>() <= SESSION_WORDS * 8 && align_of::<Se
 extern "C" {
     fn s2dump_el1_open_allowed() -> c_int;
     fn s2dump_el1_call(regs: *mut u64);
+    fn s2dump_el1_hyp_image(out: *mut [u64; 2]);
     fn s2dump_device_slot_pfn(file: *mut c_void, slot: u32) -> u64;
     fn s2dump_device_slot(file: *mut c_void, slot: u32) -> *mut u8;
     fn s2dump_device_share_all(file: *mut c_void, slot: u32) -> c_int;
@@ -119,6 +120,13 @@ impl Host for LockedFile<'_> {
     fn slot_pfn(&self, slot: u32) -> u64 {
         // SAFETY: By the invariant a file; any slot may be asked for.
         unsafe { s2dump_device_slot_pfn(self.0, slot) }
+    }
+
+    fn hyp_image(&self) -> [[u64; 2]; 3] {
+        let mut image = [[0; 2]; 3];
+        // SAFETY: Valid for writing three pairs, as many as C writes.
+        unsafe { s2dump_el1_hyp_image(image.as_mut_ptr()) }
+        image
     }
 
     fn share_further_pages(&mut self, slot: u32) -> Result<(), Errno> {

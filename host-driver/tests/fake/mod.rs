@@ -7,8 +7,8 @@
 use s2dump_abi::hypercall::{pack_counts, Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::ioctl::{Advance, Hello, SessionState, Start};
 use s2dump_abi::slot::{
-    vm_flags, Fact, FactKind, FrameRecord, MemorySlot, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC,
-    SLOT_VMS,
+    vm_flags, Fact, FactKind, FrameRecord, MemorySlot, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_BYTES,
+    SLOT_MAGIC, SLOT_VMS,
 };
 use s2dump_abi::target::{Place, Target};
 use s2dump_abi::version::{features, ABI_VERSION};
@@ -26,6 +26,8 @@ pub(crate) const SPACE: u64 = 1 << IA_BITS;
 pub(crate) const PFN: u64 = 0x4_2000;
 /// Root of the host's table. EL2's follows it.
 pub(crate) const HOST_ROOT: u64 = 0x7000_0000;
+/// Where EL2's data, constants and variables are.
+pub(crate) const HYP_IMAGE: [[u64; 2]; 3] = [[0x1000, 0x3000], [0x4000, 0x5000], [0x6000, 0x6000]];
 /// How many facts one call tells.
 pub(crate) const FACTS_AT_ONCE: u64 = 3;
 
@@ -346,6 +348,10 @@ impl Host for Fake {
 
     fn slot_pfn(&self, slot: u32) -> u64 {
         PFN + u64::from(slot)
+    }
+
+    fn hyp_image(&self) -> [[u64; 2]; 3] {
+        HYP_IMAGE
     }
 
     fn share_further_pages(&mut self, slot: u32) -> Result<(), Errno> {
