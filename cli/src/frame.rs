@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One slot: bytes to a checked header and records. Trusts no length, count or version.
 
-use s2dump_abi::slot::{Fact, FrameRecord, Record, SlotHeader, SlotKind, VmRecord, MAX_SLOT_BYTES, SLOT_MAGIC};
+use s2dump_abi::slot::{
+    Fact, FrameRecord, MemorySlot, Record, SlotHeader, SlotKind, VmRecord, MAX_SLOT_BYTES, PLAIN_SLOT_BYTES, SLOT_MAGIC,
+};
+use s2dump_abi::target::Target;
 use s2dump_abi::version::{AbiVersion, ABI_VERSION};
-use zerocopy::{FromBytes, Immutable, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of the header of this version.
 pub(crate) const HEADER_BYTES: usize = size_of::<SlotHeader>();
@@ -70,8 +73,12 @@ pub(crate) enum Records<'a> {
     Frames(RecordIter<'a, FrameRecord>),
     /// Of FACTS slots.
     Facts(RecordIter<'a, Fact>),
+    /// Of MEMORY slots.
+    Memory(RecordIter<'a, MemorySlot>),
     /// Of ORIGIN slots: text.
-    Text(&'a [u8]),
+    Origin(&'a [u8]),
+    /// Of NAMES slots: text.
+    Names(&'a [u8]),
     /// END slots have none.
     None,
     /// The slot is of a kind this version does not know.
@@ -99,12 +106,27 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Slot<'_>, SlotFault> {
         SlotKind::VMS => Records::Vms(RecordIter::try_new(body, &header)?),
         SlotKind::FRAMES => Records::Frames(RecordIter::try_new(body, &header)?),
         SlotKind::FACTS => Records::Facts(RecordIter::try_new(body, &header)?),
-        SlotKind::ORIGIN => Records::Text(body),
+        SlotKind::MEMORY => Records::Memory(RecordIter::try_new(body, &header)?),
+        SlotKind::ORIGIN => Records::Origin(body),
+        SlotKind::NAMES => Records::Names(body),
         SlotKind::END => Records::None,
         _ => Records::Unknown,
     };
     let cut_off = (have < used).then_some(SlotFault::Truncated { have, used });
     Ok(Slot { header, records, cut_off })
+}
+
+/// So much text fits a plain slot.
+pub(crate) const MOST_TEXT: usize = PLAIN_SLOT_BYTES - HEADER_BYTES;
+
+/// Returns a slot of text, of which no more is taken than fits.
+pub(crate) fn text_slot(kind: SlotKind, target: Target, sequence: u64, text: &[u8]) -> Vec<u8> {
+    let mut text = text.get(..MOST_TEXT).unwrap_or(text).to_vec();
+    // The slots that follow begin where 64-bit words do, as all do.
+    text.resize(text.len().next_multiple_of(8), b'\n');
+    let record_count = text.len() as u32;
+    let header = SlotHeader { record_bytes: 1, record_count, target: target.0, sequence, ..SlotHeader::new(kind) };
+    [header.as_bytes(), text.as_slice()].concat()
 }
 
 /// Copies records out one by one. A newer minor version may have appended fields to them, which are skipped.

@@ -23,6 +23,7 @@ mod marks;
 mod meaning;
 mod merge;
 mod model;
+mod names;
 mod numbers;
 mod origin;
 mod pager;
@@ -42,7 +43,7 @@ use failure::Failure;
 use pager::{HeldErrors, PagedOutput, Screen};
 use plan::Plan;
 use source::file::FileSource;
-use source::SourceError;
+use source::{system, SourceError};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, Cursor, IsTerminal, Write};
@@ -76,6 +77,7 @@ pub fn main() -> std::process::ExitCode {
         width: out_is_terminal.then(|| terminal_size_of(&stdout).map_or(USUAL_WIDTH, |(width, _)| width.0.into())),
         screen: &screen,
         out_has_color,
+        proc: &system::read_proc,
         json: false,
         shows_progress,
     };

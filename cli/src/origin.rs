@@ -4,18 +4,16 @@
 //! Readers that do not know the kind pass over it, as over any other. It is told, never relied on: who makes a capture by hand can
 //! write anything, and captures of before have none.
 
+use crate::frame::{text_slot, MOST_TEXT};
 use crate::source::system::System;
-use s2dump_abi::slot::{SlotHeader, SlotKind, PLAIN_SLOT_BYTES};
+use s2dump_abi::slot::SlotKind;
+use s2dump_abi::target::Target;
 use std::fmt;
 use std::time::SystemTime;
-use zerocopy::IntoBytes;
 
 /// Lines of a word, a space and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin(String);
-
-/// So much text fits a plain slot.
-const MOST_BYTES: usize = PLAIN_SLOT_BYTES - size_of::<SlotHeader>();
 
 impl Origin {
     /// Tells of this machine, now.
@@ -35,19 +33,14 @@ impl Origin {
 
     /// Returns the slot that tells it.
     pub(crate) fn to_slot(&self) -> Vec<u8> {
-        let mut text = self.0.as_bytes().get(..MOST_BYTES).unwrap_or(self.0.as_bytes()).to_vec();
-        // The slots that follow begin where 64-bit words do, as all do.
-        text.resize(text.len().next_multiple_of(8), b'\n');
-        let header =
-            SlotHeader { record_bytes: 1, record_count: text.len() as u32, ..SlotHeader::new(SlotKind::ORIGIN) };
-        [header.as_bytes(), text.as_slice()].concat()
+        text_slot(SlotKind::ORIGIN, Target(0), 0, self.0.as_bytes())
     }
 
     /// Reads the records of such a slot. What is no text for a terminal is replaced.
     pub(crate) fn from_records(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
         let plain = |c: char| if c == '\n' || !c.is_control() { c } else { '?' };
-        let mut text: String = text.chars().map(plain).take(MOST_BYTES).collect();
+        let mut text: String = text.chars().map(plain).take(MOST_TEXT).collect();
         while text.ends_with("\n\n") {
             text.pop();
         }
@@ -117,7 +110,7 @@ mod tests {
         let origin = Origin("time now\nhost board 7\nboot abc\n".into());
         let slot = origin.to_slot();
         assert_eq!(slot.len() % 8, 0);
-        let read = Origin::from_records(&slot[size_of::<SlotHeader>()..]);
+        let read = Origin::from_records(&slot[crate::frame::HEADER_BYTES..]);
         assert_eq!(read, origin);
         assert_eq!(read.boot(), Some("abc"));
         assert_eq!(read.to_string(), "captured now on board 7, kernel unknown, boot abc, by s2dump unknown");

@@ -6,6 +6,8 @@
 
 use crate::frame::{self, Records, Slot, SlotBuffer, SlotFault};
 use crate::model::{target_name, Changed, Outcome, Row, TableFacts, TableFault};
+use crate::names::text::parse_records;
+use crate::names::told::Told;
 use crate::origin::Origin;
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
@@ -89,6 +91,12 @@ pub(crate) enum Issue {
     /// Frames make no sense.
     #[error("frames: skipped the record at {0:#x}: {1}")]
     Frame(u64, &'static str),
+    /// A memory slot makes no sense.
+    #[error("{0}: skipped the one at {1:#x}: {2}")]
+    Memory(String, u64, &'static str),
+    /// Names make no sense.
+    #[error("slot {0}, names of {1}: {2}")]
+    Names(u64, String, &'static str),
     /// Records do not cover what their slot says it covers.
     #[error("{0}: no record covers {1:#x} to {2:#x}")]
     Uncovered(String, u64, u64),
@@ -175,6 +183,11 @@ impl<S: SlotSource> Reader<S> {
         self.sections.origin.as_ref()
     }
 
+    /// Returns what the input told of names so far.
+    pub(crate) fn told(&self) -> &Told {
+        &self.sections.told
+    }
+
     /// Returns an issue found since the last call, oldest first.
     pub(crate) fn next_issue(&mut self) -> Option<Issue> {
         self.sections.issues.pop_front()
@@ -206,6 +219,7 @@ struct Sections {
     /// The first there was, and the last that was not told.
     origin: Option<Origin>,
     untold: Option<Origin>,
+    told: Told,
 }
 
 impl Sections {
@@ -231,7 +245,13 @@ impl Sections {
             self.issues.push_back(Issue::Reserved(index));
         }
         match records {
-            Records::Text(bytes) => {
+            Records::Names(bytes) => {
+                let (target, is_first) = (Target(header.target), header.sequence == 0);
+                if let Err(fault) = self.told.names(target, is_first, parse_records(bytes)) {
+                    self.issues.push_back(Issue::Names(index, target_name(target), fault));
+                }
+            }
+            Records::Origin(bytes) => {
                 let origin = Origin::from_records(bytes);
                 self.origin.get_or_insert_with(|| origin.clone());
                 self.untold = Some(origin);
@@ -274,6 +294,19 @@ impl Sections {
                     self.events.extend(facts.map(Event::Fact));
                 }
             }
+            Records::Memory(memory) => {
+                if self.enter(index, &header) {
+                    let target = Target(header.target);
+                    if header.sequence == 0 {
+                        self.told.begin_memory(target);
+                    }
+                    for slot in memory {
+                        if let Err(fault) = self.told.memory(target, slot) {
+                            self.issues.push_back(Issue::Memory(memory_name(target), slot.ia, fault));
+                        }
+                    }
+                }
+            }
             Records::Frames(frames) => {
                 if self.enter(index, &header) {
                     self.take_frames(&header, frames);
@@ -309,7 +342,7 @@ impl Sections {
         self.close(None);
         let kind = section_kind(header);
         let table = match kind {
-            SlotKind::VMS | SlotKind::FACTS | SlotKind::EXAMINE => None,
+            SlotKind::VMS | SlotKind::FACTS | SlotKind::EXAMINE | SlotKind::MEMORY => None,
             SlotKind::FRAMES if !matches!(header.page_shift, 12 | 14 | 16) => {
                 self.issues.push_back(Issue::Table(index, TableFault::PageShift(header.page_shift)));
                 return false;
@@ -339,6 +372,7 @@ impl Sections {
                 SlotKind::FRAMES => "frames".into(),
                 SlotKind::FACTS => "facts".into(),
                 SlotKind::EXAMINE => "examination".into(),
+                SlotKind::MEMORY => memory_name(target),
                 _ => target_name(target),
             },
             first: *header,
@@ -518,6 +552,10 @@ impl Sections {
         }
         self.events.push_back(Event::End(section.kind, section.outcome));
     }
+}
+
+fn memory_name(target: Target) -> String {
+    format!("memory slots of {}", target_name(target))
 }
 
 /// Returns what a slot is a part of: a dump is a dump, packed or not.

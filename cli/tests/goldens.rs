@@ -171,6 +171,28 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "names",
+        &[
+            "dump -i names.s2d 0x1000 --names",
+            "dump -i names.s2d 0x1000 -o range,size,slot,hva,backing,name --mapped",
+            "dump -i names.s2d 0x1001 --range 1G+8M -n -o start,out,slot,hva,backing,name",
+            "dump -i names.s2d host -o range,name,backing,slot",
+            "dump -i names.s2d hyp -o range,rwx,name --mapped",
+            "dump -i names.s2d 0x1000 --names --format ndjson --range 0x80005000+32K",
+            "dump -i names.s2d 0x1000 --names --json --range 256M",
+            "dump -i names.s2d host --names --format ndjson --range 1G+4M",
+            "dump -i names.s2d 0x1000 --range 0x80005000+32K -n",
+            "walk -i names.s2d 0x1000 0x80006123 0x10000010 0x80009000 0x90000000",
+            "walk -i names.s2d 0x1000 0x80006123 --json",
+            "walk -i names.s2d 0x1001 0x40812345",
+            "walk -i names.s2d host 0x40200123",
+            "dump -i bad-names.s2d -o start,slot,backing --mapped",
+            "dump -i two.s2d 0x1000 --names --mapped --range 2G+32K",
+            "dump -i two.s2d 0x1000 --names --format ptdump",
+            "dump --ram whole.ram@1G --vtcr 0x80023558 --vttbr 0x7000040000000 --names",
+        ],
+    ),
+    (
         "damage",
         &[
             "dump -i gone.s2d",

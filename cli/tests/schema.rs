@@ -11,8 +11,10 @@ use std::path::Path;
 use std::process::Command;
 use support::{captures, images};
 
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 23] = [
     "two.s2d",
+    "names.s2d",
+    "bad-names.s2d",
     "odd.s2d",
     "untyped.s2d",
     "lpa2.s2d",
@@ -103,6 +105,11 @@ fn output_is_what_the_schema_says() {
         for at in ["0x40200000", "0x4020b000", "0x40220000", "0x40000000", "0x800040000000", "0x808000001000"] {
             commands.push(format!("walk -i machine.s2d {target} {at} --json"));
         }
+    }
+    for target in ["vm:0x1000", "vm:0x1001", "host", "hyp"] {
+        commands.push(format!("dump -i names.s2d {target} --format json --names"));
+        commands.push(format!("dump -i names.s2d {target} --format ndjson --names --exact"));
+        commands.push(format!("walk -i names.s2d {target} 0x40200000 --json"));
     }
     commands.extend(["hyp-nvhe.s2d", "hyp-52.s2d"].map(|name| format!("dump -i {name} --format json")));
     commands.extend(["rmap -i pkvm.s2d 0x40800000+64K --json".into(), "rmap -i two.s2d 0x42000000 --json".into()]);

@@ -179,6 +179,11 @@ pub(crate) struct Dump {
     /// Leave out rows where nothing is mapped and nothing is said of why.
     #[arg(long)]
     pub(crate) mapped: bool,
+    /// Say what input addresses are: of a guest the memory slot, host virtual address and what is mapped there; else a name.
+    ///
+    /// Rows end where these do. In the table they are the columns slot, hva and name; --format ptdump has no room for them.
+    #[arg(long)]
+    pub(crate) names: bool,
     /// Columns of the table format: a list, or +COLUMN,... to add to the usual ones.
     #[arg(short = 'o', long, value_name = "LIST")]
     pub(crate) columns: Option<String>,
@@ -202,6 +207,7 @@ States, and who may access such a page:
 More:
 Columns: range size level rwx memory sh af state out  (usual)
          start end bytes count raw kind contig dbm sw ext other
+         slot hva backing name  (of what is there: --names)
   rwx     read, write, execute: x EL1 and EL0, p EL1 only, u EL0 only; pi5 is index 5 into S2PIR_EL2
   out     output address; with ,scattered that of the first page only, because it does not run on through the row; ! says that
           it is beyond the output size
@@ -210,6 +216,11 @@ Columns: range size level rwx memory sh af state out  (usual)
           addresses jump, see --exact; the range cuts a run; or hardware sets access flags, HA, which splits a run into rows)
   ext     fields of extensions that are set: fnxs, nt, assured, dirty, pbha=0b0001, po1 (overlay index)
   other   set bits that nothing else shows
+  slot    memory slot of KVM that the guest has there; with ,partly there are addresses that are not in it, because no entry is split
+  hva     address of the first byte in the process that made the VM
+  backing what that process has mapped there: [anon], a file, memfd:NAME, [unmapped]; ? if it is gone or may not be looked at
+  name    the same, and for tables of no guest: of the host's what /proc/iomem says; of EL2's linear (its map of memory), in it
+          text, data, rodata, bss and ring; vmemmap, private, in it fixmap and fixblock. A blank is shown as _
 At stage 2, rwx shows S2AP and XN as they stand; DBM is not counted in. At EL2's stage 1 (--tcr), rwx shows the rights in
 force, of EL2 and, after a slash, of EL0: the tables above, WXN, and DBM with HA and HD are counted in. The memory column
 then names a byte of MAIR_EL2, and ext also has ns, ng, gp and what the tables above say (nstable, aptable-ro,
@@ -232,6 +243,7 @@ Examples:
   s2dump dump
   s2dump dump 0x1000 --mapped
   s2dump dump host --range 0x4000_0000+1G
+  s2dump dump 0x1000 -o +slot,hva,backing
   s2dump dump 4242 --range 2G+64M --exact -o +raw
   s2dump dump 4242-11 --format ndjson | jq 'select(.state == \"shared-owned\")'
   s2dump dump -i guest.s2d --format ptdump

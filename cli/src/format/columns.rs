@@ -4,6 +4,7 @@
 use crate::leaf::{self, AnyLeaf};
 use crate::meaning;
 use crate::model::{Row, TableFacts};
+use crate::names::{Named, Names};
 use crate::numbers::Size;
 use crate::words::{self, Word};
 use s2dump_vmsa::fault::Fault;
@@ -19,8 +20,31 @@ pub(crate) struct Column {
     pub(crate) width: usize,
     /// To which side cells are set flush.
     pub(crate) align: Align,
-    /// What it says of a row: one word, `-` for nothing.
-    pub(crate) cell: fn(&Row, &TableFacts) -> Word,
+    cell: Cell,
+}
+
+/// What a column says of a row.
+enum Cell {
+    /// What the row itself does.
+    Row(fn(&Row, &TableFacts) -> Word),
+    /// What is told beside the table, if anything is.
+    Name(fn(&Named<'_>) -> Word),
+}
+
+impl Column {
+    /// Returns what it says of a row: one word, `-` for nothing, `?` for what is not known.
+    pub(crate) fn cell(&self, row: &Row, table: &TableFacts, names: &Names) -> Word {
+        match self.cell {
+            Cell::Row(cell) => cell(row, table),
+            Cell::Name(_) if !names.is_known() => "?".into(),
+            Cell::Name(cell) => names.of_row(row).map_or("-".into(), |named| cell(&named)),
+        }
+    }
+
+    /// Returns whether what it says is told beside the table.
+    pub(crate) fn is_name(&self) -> bool {
+        matches!(self.cell, Cell::Name(_))
+    }
 }
 
 /// To which side the cells of a column are set flush.
@@ -39,11 +63,15 @@ const fn column(
     align: Align,
     cell: fn(&Row, &TableFacts) -> Word,
 ) -> Column {
-    Column { name, heading, width, align, cell }
+    Column { name, heading, width, align, cell: Cell::Row(cell) }
+}
+
+const fn of_name(name: &'static str, heading: &'static str, width: usize, cell: fn(&Named<'_>) -> Word) -> Column {
+    Column { name, heading, width, align: Align::Left, cell: Cell::Name(cell) }
 }
 
 /// All columns; the [`USUAL_COUNT`] first are shown unless others are asked for.
-static COLUMNS: [Column; 20] = [
+static COLUMNS: [Column; 24] = [
     column("range", "INPUT ADDRESSES", 37, Align::Left, |row, _| {
         format!("{:#018x}-{:#018x}", row.ia, last(row)).into()
     }),
@@ -78,7 +106,30 @@ static COLUMNS: [Column; 20] = [
     column("other", "OTHER", 18, Align::Left, |row, table| {
         of_leaf(row, table, |leaf| format!("{:#x}", leaf.other_bits()).into())
     }),
+    of_name("slot", "SLOT", 4, |named| match named.span.memory {
+        Some(memory) => maybe_partly(memory.id.to_string(), named),
+        None => "-".into(),
+    }),
+    of_name("hva", "HVA", 18, |named| named.hva().map_or("-".into(), |hva| format!("{hva:#018x}").into())),
+    of_name("backing", "BACKING", 16, |named| if named.span.memory.is_some() { name(named) } else { "-".into() }),
+    of_name("name", "NAME", 16, name),
 ];
+
+/// Returns the name as one word.
+fn name(named: &Named<'_>) -> Word {
+    let Some(text) = &named.span.text else { return "?".into() };
+    maybe_partly(text.replace(char::is_whitespace, "_"), named)
+}
+
+/// Says it if a part of the row is not in what is named.
+fn maybe_partly(text: String, named: &Named<'_>) -> Word {
+    if named.is_whole { text } else { text + ",partly" }.into()
+}
+
+/// Those that a person wants who asks for names.
+pub(crate) fn of_names() -> impl Iterator<Item = &'static Column> {
+    ["slot", "hva", "name"].into_iter().map(by_name)
+}
 
 const USUAL_COUNT: usize = 9;
 

@@ -8,6 +8,7 @@ use super::hex::Hex;
 use super::json_row::RowJson;
 use super::{Consistency, Format, Heading, Trailer, Verified};
 use crate::model::{vm_name, Row, TableFacts};
+use crate::names::Names;
 use crate::registers::Register;
 use crate::words::{self, Word};
 use s2dump_abi::hypercall::Status;
@@ -15,6 +16,7 @@ use s2dump_abi::slot::{slot_flags, VmRecord};
 use s2dump_vmsa::pkvm::Encoding;
 use serde::Serialize;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 /// Version of the JSON, written in each header.
 pub(crate) const FORMAT_VERSION: &str = "1.0";
@@ -202,12 +204,13 @@ pub(crate) struct Json {
     table: Option<TableFacts>,
     rows: bool,
     is_first: bool,
+    names: Rc<Names>,
 }
 
 impl Json {
     /// Writes with `framing`.
     pub(crate) fn new(framing: Framing) -> Self {
-        Self { framing, table: None, rows: true, is_first: true }
+        Self { framing, table: None, rows: true, is_first: true, names: Rc::default() }
     }
 }
 
@@ -216,6 +219,7 @@ impl Format for Json {
         let table = &heading.table;
         self.table = Some(*table);
         self.rows = heading.rows;
+        self.names = Rc::clone(&heading.names);
         let header = HeaderJson {
             r#type: "header",
             format: "s2dump.dump",
@@ -245,7 +249,7 @@ impl Format for Json {
 
     fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()> {
         let (Some(table), true) = (&self.table, self.rows) else { return Ok(()) };
-        let range = RowJson::new("range", row, table);
+        let range = RowJson::new("range", row, table).named(self.names.of_row(row).as_ref());
         if self.framing == Framing::Lines {
             serde_json::to_writer(&mut *out, &range)?;
             return writeln!(out);

@@ -5,7 +5,9 @@ use super::hex::Hex;
 use crate::leaf::{self, AnyLeaf};
 use crate::meaning;
 use crate::model::{target_name, Row, TableFacts};
+use crate::names::Named;
 use crate::words::{self, Word};
+use s2dump_abi::slot::memory_flags;
 use s2dump_abi::target::Target;
 use s2dump_vmsa::el2::El2Leaf;
 use s2dump_vmsa::fault::Privilege;
@@ -44,6 +46,41 @@ pub(crate) struct RowJson {
     owner: Option<OwnerJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<&'static str>,
+    #[serde(flatten)]
+    named: NamedJson,
+}
+
+/// What is told of input addresses beside their table, as far as anything is.
+#[derive(Default, Serialize)]
+pub(crate) struct NamedJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_slot: Option<MemorySlotJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    named_partly: bool,
+}
+
+#[derive(Serialize)]
+struct MemorySlotJson {
+    id: u16,
+    hva: Option<Hex>,
+    read_only: bool,
+    flags: u32,
+}
+
+impl NamedJson {
+    /// Describes what is known, if anything is.
+    pub(crate) fn new(named: Option<&Named<'_>>) -> Self {
+        let Some(named) = named else { return Self::default() };
+        let memory_slot = named.span.memory.map(|memory| MemorySlotJson {
+            id: memory.id,
+            hva: named.hva().map(Hex),
+            read_only: memory.flags & memory_flags::READ_ONLY != 0,
+            flags: memory.flags,
+        });
+        Self { memory_slot, name: named.span.text.clone(), named_partly: !named.is_whole }
+    }
 }
 
 /// Who owns pages that the host donated.
@@ -227,12 +264,20 @@ impl RowJson {
             annotation: meaning::annotation(row, table).map(|(word, _)| words::bare(word)),
             owner: meaning::owner(row, table).and_then(|owner| OwnerJson::new(owner, row, table)),
             mark: words::mark(row.mark),
+            named: NamedJson::default(),
             // A step is one entry, and does not show the other entries of its contiguous run.
             attributes: attributes.map(|all| match r#type {
                 "step" => Attributes { contiguous_runs: None, ..all },
                 _ => all,
             }),
         }
+    }
+}
+
+impl RowJson {
+    /// Adds what is known of its input addresses, if anything is.
+    pub(crate) fn named(self, named: Option<&Named<'_>>) -> Self {
+        Self { named: NamedJson::new(named), ..self }
     }
 }
 

@@ -9,8 +9,10 @@
 use super::columns::{by_name, Column};
 use crate::leaf;
 use crate::model::{Row, TableFacts};
+use crate::names::Names;
 use crate::words::Word;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 /// Columns, their widths, and what is said once.
 pub(crate) struct Layout {
@@ -19,6 +21,7 @@ pub(crate) struct Layout {
     alike: Vec<(&'static Column, Word)>,
     /// Hexadecimal digits of an input address.
     digits: usize,
+    names: Rc<Names>,
 }
 
 /// Columns that seldom differ within a table.
@@ -26,19 +29,19 @@ const SELDOM_DIFFER: [&str; 3] = ["memory", "sh", "af"];
 
 impl Layout {
     /// Returns that of `columns` in a pipe.
-    pub(crate) fn fixed(columns: &[&'static Column]) -> Self {
+    pub(crate) fn fixed(columns: &[&'static Column], names: Rc<Names>) -> Self {
         let columns = columns.iter().map(|&column| (column, column.width)).collect();
-        Self { columns, alike: Vec::new(), digits: 16 }
+        Self { columns, alike: Vec::new(), digits: 16, names }
     }
 
-    /// Returns that of `columns` for lines of `width` characters, if `rows` of `table` are a sample.
+    /// Returns that of `columns`, none of them of names, for lines of `width` characters, if `rows` of `table` are a sample.
     pub(crate) fn fitting(width: usize, columns: &[&'static Column], rows: &[Row], table: &TableFacts) -> Self {
         let digits = usize::from(table.geometry.ia_bits()).div_ceil(4);
-        let mut layout = Self { columns: Vec::new(), alike: Vec::new(), digits };
+        let mut layout = Self { columns: Vec::new(), alike: Vec::new(), digits, names: Rc::default() };
         let leaves: Vec<&Row> = rows.iter().filter(|row| leaf::of_row(row, table).is_some()).collect();
         let mut kept = Vec::new();
         for &column in columns {
-            let mut cells = leaves.iter().map(|row| (column.cell)(row, table));
+            let mut cells = leaves.iter().map(|row| column.cell(row, table, &layout.names));
             let first = cells.next().unwrap_or("-".into());
             if SELDOM_DIFFER.contains(&column.name) && cells.all(|cell| cell == first) {
                 layout.alike.push((column, first));
@@ -86,7 +89,7 @@ impl Layout {
             "range" => format!("{}-{}", address(row.ia), last()).into(),
             "start" => address(row.ia).into(),
             "end" => last().into(),
-            _ => (column.cell)(row, table),
+            _ => column.cell(row, table, &self.names),
         }
     }
 
@@ -120,7 +123,7 @@ impl Layout {
             return Ok(());
         }
         for (column, alike) in &self.alike {
-            let word = (column.cell)(row, table);
+            let word = column.cell(row, table, &self.names);
             if word != *alike {
                 write!(out, " {}={word}", column.name)?;
             }

@@ -20,10 +20,12 @@ pub(crate) mod walk;
 pub(crate) mod watch;
 
 use crate::model::{Missing, Outcome, Row, TableFacts, IMAGE};
+use crate::names::Names;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::VmRecord;
 use std::fmt;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 /// What is known when a dump begins.
 pub(crate) struct Heading {
@@ -41,6 +43,8 @@ pub(crate) struct Heading {
     pub(crate) filter: Vec<(&'static str, String)>,
     /// The rows themselves are wanted.
     pub(crate) rows: bool,
+    /// What is known of the input addresses, if that is wanted.
+    pub(crate) names: Rc<Names>,
 }
 
 /// What is known when a dump has ended.

@@ -18,6 +18,7 @@ use s2dump_abi::slot::RecordKind;
 use s2dump_abi::target::Target;
 use s2dump_vmsa::Regime;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 /// So many rows tell how a terminal is best filled: more than it shows at once, and little memory.
 const MOST_HELD: usize = 512;
@@ -123,7 +124,7 @@ impl Format for TableFormat {
         if !heading.rows || self.fits.is_some() && heading.headings {
             return Ok(());
         }
-        let layout = Layout::fixed(&self.columns);
+        let layout = Layout::fixed(&self.columns, Rc::clone(&heading.names));
         self.settle(out, layout, true)
     }
 

@@ -3,13 +3,14 @@
 
 use super::hex::Hex;
 use super::json::{filter_json, FilterJson, TableJson, FORMAT_VERSION};
-use super::json_row::RowJson;
+use super::json_row::{NamedJson, RowJson};
 use crate::filter::{Filter, Wanted};
 use crate::leaf;
 use crate::meaning;
 use crate::model::{Missing, Row, TableFacts};
+use crate::names::{Named, Names};
 use crate::words;
-use s2dump_abi::slot::{RecordKind, VmRecord};
+use s2dump_abi::slot::{memory_flags, RecordKind, VmRecord};
 use s2dump_vmsa::fault::Fault;
 use s2dump_vmsa::{Level, PhysAddr};
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub(crate) struct Walk {
     pub(crate) from_leaves: bool,
     /// The VM was being torn down.
     pub(crate) is_dying: bool,
+    /// What is known of the address beside what the table says.
+    pub(crate) names: Names,
 }
 
 /// Where a walk ends.
@@ -82,6 +85,30 @@ impl Walk {
                 writeln!(out, "no access: {} fault, level {}", words::fault_name(fault), level.get())
             }
             End::Stopped(why) => writeln!(out, "not known: {why}"),
+        }?;
+        self.write_name(out)
+    }
+
+    fn named(&self) -> Option<Named<'_>> {
+        self.names.of(self.address, self.address.checked_add(1)?)
+    }
+
+    /// Says in which memory slot the address is, and what is there.
+    fn write_name(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Some(named) = self.named() else {
+            return match self.names.is_known() && self.table.target.guest_handle().is_some() {
+                true => writeln!(out, "in no memory slot"),
+                false => Ok(()),
+            };
+        };
+        let text = named.span.text.as_deref();
+        match (&named.span.memory, named.hva()) {
+            (Some(memory), Some(hva)) => {
+                let read_only = if memory.flags & memory_flags::READ_ONLY == 0 { "" } else { " (read-only)" };
+                let text = text.unwrap_or("what is there is not known");
+                writeln!(out, "memory slot {}{read_only}, host virtual address {hva:#x}: {text}", memory.id)
+            }
+            _ => text.map_or(Ok(()), |text| writeln!(out, "name: {text}")),
         }
     }
 
@@ -191,6 +218,8 @@ impl Walk {
             output: Option<Hex>,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             dying: bool,
+            #[serde(flatten)]
+            named: NamedJson,
         }
         let end = self.end();
         let is_shown = |step: &&Row| wanted.rows && wanted.filter.is_wanted(step, &self.table);
@@ -217,6 +246,7 @@ impl Walk {
                 _ => None,
             },
             dying: self.is_dying,
+            named: NamedJson::new(self.named().as_ref()),
         };
         serde_json::to_writer(&mut *out, &walk)?;
         writeln!(out)

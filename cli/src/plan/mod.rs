@@ -16,7 +16,7 @@ use crate::args::{self, Color, FormatName, Selector, Verb};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::filter::{Filter, Wanted};
-use crate::format::columns::{parse_columns, usual, Column};
+use crate::format::columns::{of_names, parse_columns, usual, Column};
 use crate::format::frames::FramesFormat;
 use crate::format::json::{Framing, Json};
 use crate::format::ptdump::{Dialect, Ptdump};
@@ -229,6 +229,8 @@ pub(crate) struct DumpPlan {
     pub(crate) style: Style,
     /// With headings and comments.
     pub(crate) headings: bool,
+    /// With names: rows end where these do.
+    pub(crate) names: bool,
     /// When to use color.
     pub(crate) color: Color,
 }
@@ -350,6 +352,7 @@ impl DumpPlan {
             rows: true,
             style: Style::Stat { json: stat.json },
             headings: !stat.no_headings,
+            names: false,
             color,
         })
     }
@@ -373,6 +376,7 @@ impl DumpPlan {
         }
         let format = if dump.json { FormatName::Json } else { dump.format };
         let style = match (format, &dump.columns) {
+            (FormatName::Table, None) if dump.names => Style::Table(usual().into_iter().chain(of_names()).collect()),
             (FormatName::Table, None) => Style::Table(usual()),
             (FormatName::Table, Some(columns)) => {
                 Style::Table(parse_columns(columns).map_err(|error| Failure::new(ExitCode::UsageOrIo, error))?)
@@ -389,6 +393,16 @@ impl DumpPlan {
             Style::Ptdump(Dialect::V7_3) => input.check_stage2("--format ptdump")?,
             Style::Ptdump(Dialect::V10) => input.check_stage2("--format ptdump-v10")?,
             Style::Ptdump(Dialect::Android) => input.check_stage2("--format ptdump-android")?,
+        }
+        let names =
+            dump.names || matches!(&style, Style::Table(columns) if columns.iter().any(|column| column.is_name()));
+        if names && matches!(style, Style::Ptdump(_)) {
+            return usage("--names has no place in --format ptdump");
+        }
+        if names && matches!(input, Input::Image(_)) {
+            return usage(
+                "an image of memory tells no names: leave out --names, and the columns slot, hva, backing and name",
+            );
         }
         let Wanted { filter, rows } = dump.rows.into();
         if !rows && matches!(style, Style::Ptdump(_)) {
@@ -410,6 +424,7 @@ impl DumpPlan {
             rows,
             style,
             headings: !dump.no_headings,
+            names,
             color,
         })
     }

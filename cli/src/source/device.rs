@@ -64,6 +64,8 @@ pub(crate) enum Query {
         /// The places.
         places: [Place; PLACES],
     },
+    /// Memory slots of a VM.
+    Memory(Target),
     /// A walk.
     Walk {
         /// Which table, as a list told it; with the root 0 whichever has this name.
@@ -98,6 +100,7 @@ impl Query {
                 Start { op: Op::FRAMES.0, start: first & !page_mask, end: up(end), budget, ..start }
             }
             Self::Facts => Start { op: Op::FACTS.0, ..start },
+            Self::Memory(target) => Start { op: Op::MEMORY.0, target: target.0, ..start },
             Self::Examine { pa, places } => {
                 let places = places.map(|place| place.0);
                 Start { op: Op::EXAMINE.0, start: pa & !page_mask, places, ..start }
@@ -115,7 +118,7 @@ impl Query {
     /// Returns which table it is about.
     pub(crate) fn table(self) -> Option<Identity> {
         match self {
-            Self::List | Self::Frames { .. } | Self::Facts | Self::Examine { .. } => None,
+            Self::List | Self::Frames { .. } | Self::Facts | Self::Examine { .. } | Self::Memory(_) => None,
             Self::Dump { table, .. } | Self::Walk { table, .. } => Some(table),
         }
     }

@@ -84,6 +84,14 @@ pub(crate) fn comm(pid: u32) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+/// Reads a file of `/proc`, of which whoever runs may have chosen the size: no more is taken.
+pub(crate) fn read_proc(name: &str) -> Option<String> {
+    const MOST_BYTES: u64 = 16 << 20;
+    let mut bytes = Vec::new();
+    fs::File::open(format!("/proc/{name}")).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Reads the configuration of the running kernel, from where distributions keep it.
 fn read_config(kernel: Option<&str>) -> Option<String> {
     if let Some(text) = fs::read("/proc/config.gz").ok().and_then(|bytes| gunzip(&bytes)) {

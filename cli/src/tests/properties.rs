@@ -59,6 +59,7 @@ fn write_all(events: &[Event]) {
                         headings: true,
                         filter: Vec::new(),
                         rows: true,
+                        names: Default::default(),
                     };
                     writer.begin(&mut out, &heading).unwrap();
                 }
@@ -96,6 +97,7 @@ fn write_all(events: &[Event]) {
                         steps: Vec::new(),
                         from_leaves: false,
                         is_dying: false,
+                        names: Default::default(),
                     };
                     let all = Wanted { filter: plan.filter.clone(), rows: plan.rows };
                     walk.write_text(&mut out, &all).unwrap();

@@ -94,8 +94,16 @@ fn written(rows: &[Row], dialect: Dialect) -> String {
     let table = TableFacts::try_new(&dump_header(0x1000, VTCR_48)).unwrap();
     let mut out = Vec::new();
     let mut format = Ptdump::new(dialect);
-    let heading =
-        Heading { table, vm: None, exact: true, color: false, headings: true, filter: Vec::new(), rows: true };
+    let heading = Heading {
+        table,
+        vm: None,
+        exact: true,
+        color: false,
+        headings: true,
+        filter: Vec::new(),
+        rows: true,
+        names: Default::default(),
+    };
     format.begin(&mut out, &heading).unwrap();
     for row in rows {
         format.row(&mut out, row).unwrap();

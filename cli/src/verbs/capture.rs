@@ -4,7 +4,7 @@
 //! A file appears under its name only when it is whole; a new one is readable by its owner only, as the device is.
 
 use super::identity::{is_as_listed, listed_table, listed_tables};
-use super::{list_vms, Context, Stop};
+use super::{list_vms, names, Context, Stop};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -58,6 +58,16 @@ pub(super) fn run(
             Query::Dump { table, .. } => list_vms(&mut device).map(|again| is_as_listed(table, &vms, &again)),
             _ => Ok(true),
         };
+        if let (Query::Dump { table, .. }, Ok(true)) = (query, &as_listed) {
+            let vm = vms.iter().find(|vm| table.target.guest_handle() == Some(vm.handle));
+            match names::to_capture(&mut device, table.target, vm, context.proc) {
+                Ok(slots) => {
+                    bytes += slots.len() as u64;
+                    put(&slots, file.as_mut(), context.out).map_err(fail)?;
+                }
+                Err(failure) => context.note(failure),
+            }
+        }
         let copied = match as_listed {
             Ok(true) => copy(&mut device, query, &name, (file.as_mut(), &mut *context.out), &mut bytes),
             Ok(false) => Ok(Status::VM_GONE),

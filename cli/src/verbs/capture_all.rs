@@ -30,7 +30,7 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
     let device = context.device().map_err(|error| error.into_failure("capture"))?;
     let mut file = super::capture::create(output)?;
     let (mut is_interrupted, mut bytes) = (false, 0);
-    let out = &mut *context.out;
+    let (out, proc) = (&mut *context.out, context.proc);
     let mut keep = |slot: &[u8]| {
         bytes += slot.len() as u64;
         match &mut file {
@@ -49,6 +49,7 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
     keep(&Origin::here().to_slot()).map_err(|error| super::capture::output_failed(output, error))?;
     let (captured, notes) = {
         let mut survey = Survey::new(device, budget, Some(&mut keep));
+        survey.proc = Some(proc);
         let captured = capture(&mut survey);
         (captured, std::mem::take(&mut survey.notes))
     };

@@ -2,6 +2,7 @@
 //! `s2dump dump`: the table of one VM, streamed from slots to a format.
 
 use super::identity::{is_as_listed, listed_table, listed_tables, only_table};
+use super::names;
 use super::pass::{Known, Pass};
 use super::{address_in, list_for, list_vms, open_image, outside_space, read_facts, Context, Stop};
 use crate::args::Selector;
@@ -9,6 +10,7 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::format::{Format, Trailer, Verified};
 use crate::model::target_name;
+use crate::names::Names;
 use crate::numbers::AddressRange;
 use crate::plan::input::{ImagePlan, Input};
 use crate::plan::DumpPlan;
@@ -167,8 +169,13 @@ fn from_device(
     let fail = |error: SourceError| error.into_failure(&name);
     // Facts tell which addresses are what they are by themselves; a guest's are its own.
     let facts = if vm.is_none() { read_facts(device)? } else { Vec::new() };
+    let names = match plan.names {
+        true => names::read(device, table.target, vm.as_ref(), &facts, context),
+        false => Names::default(),
+    };
     let flag = |wanted: bool, flag: DumpFlags| if wanted { flag } else { DumpFlags::default() };
-    let flags = flag(plan.exact, DumpFlags::EXACT)
+    // What is cut where names end must tell its output address there. In one call there is no room for that.
+    let flags = flag(plan.exact || plan.names && !plan.atomic, DumpFlags::EXACT)
         .union(flag(plan.atomic, DumpFlags::ATOMIC))
         .union(flag(plan.verify, DumpFlags::DIGEST));
     let flags = flags.union(flag(plan.tables && device.has(features::TABLES), DumpFlags::TABLES));
@@ -176,7 +183,7 @@ fn from_device(
 
     let start = plan.range.start;
     let slots = device.start(query).map_err(|error| outside_space(fail(error), start, vm.as_ref()))?;
-    let mut pass = Pass::new(plan, writer, vm).knowing(facts);
+    let mut pass = Pass::new(plan, writer, vm).knowing(facts).naming(names);
     let mut trailer = pass.run(&mut Reader::new(slots), Some(table.target), context)?;
     let mut failure = None;
     if plan.verify && trailer.incomplete().is_some() {

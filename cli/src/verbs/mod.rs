@@ -12,6 +12,7 @@ mod identity;
 pub(crate) mod list;
 mod machine;
 pub(crate) mod map;
+mod names;
 mod pass;
 pub(crate) mod probe;
 mod report;
@@ -36,7 +37,7 @@ use crate::source::file::FileSource;
 use crate::source::ram::banks::Banks;
 use crate::source::ram::RamTable;
 use crate::source::ring::Ring;
-use crate::source::{SlotSource, SourceError};
+use crate::source::{system, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{vm_flags, Fact, VmRecord};
 use s2dump_abi::target::Target;
@@ -53,6 +54,9 @@ pub(crate) type OpenSession<'a> = dyn Fn() -> Result<Box<dyn Session>, SourceErr
 
 /// Opens a capture by its path. Tests put bytes in its place.
 pub(crate) type OpenCapture<'a> = dyn Fn(&Path) -> Result<FileSource, SourceError> + 'a;
+
+/// Reads a file of `/proc`; none if that cannot be done.
+pub(crate) type ReadProc = dyn Fn(&str) -> Option<String>;
 
 /// What a verb works with.
 pub(crate) struct Context<'a> {
@@ -72,6 +76,8 @@ pub(crate) struct Context<'a> {
     pub(crate) screen: &'a Cell<Screen>,
     /// Whether `out` is a terminal that wants color, unless the user says otherwise.
     pub(crate) out_has_color: bool,
+    /// Reads a file of `/proc` by its name there. Tests put text in its place.
+    pub(crate) proc: &'a ReadProc,
     /// Whether notes and errors are to be JSON.
     pub(crate) json: bool,
     /// Whether progress may be shown on `err`.
@@ -96,6 +102,7 @@ impl<'a> Context<'a> {
             width: None,
             screen,
             out_has_color: false,
+            proc: &system::read_proc,
             json: false,
             shows_progress: false,
         }
@@ -421,7 +428,7 @@ fn which(vms: &[&VmRecord]) -> Failure {
     let vms: Vec<VmRecord> = vms.iter().copied().copied().collect();
     let mut list = Vec::new();
     // Writing to memory does not fail.
-    let _ = crate::format::vms::write_table(&mut list, &vms, true, (Some(crate::source::system::comm), None));
+    let _ = crate::format::vms::write_table(&mut list, &vms, true, (Some(system::comm), None));
     let list = String::from_utf8_lossy(&list).trim_end().replace('\n', "\n  ");
     Failure::new(ExitCode::UsageOrIo, format_args!("name a VM: there are {}", vms.len()))
         .hint(format_args!("the first three columns name one:\n  {list}"))

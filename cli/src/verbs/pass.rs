@@ -2,6 +2,7 @@
 //! One pass over slots: finds the table that is meant, and streams its rows to a format.
 
 use super::identity::check_listed;
+use super::names::of_captured;
 use super::suspicion::Suspicion;
 use super::{add_named, not_captured, remember, resolve_captured, Context, Stop, MOST_FACTS};
 use crate::args::Selector;
@@ -12,6 +13,8 @@ use crate::leaf;
 use crate::marks::Marks;
 use crate::merge::Merger;
 use crate::model::{target_name, Missing, Outcome, Row, TableFacts};
+use crate::names::told::Told;
+use crate::names::Names;
 use crate::numbers::AddressRange;
 use crate::plan::input::{of_stage1, Input};
 use crate::plan::{DumpPlan, Style};
@@ -24,6 +27,7 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, Fact, RecordKind, SlotKind, VmRecord};
 use s2dump_abi::target::{Identity, Target};
 use s2dump_vmsa::fault::Fault;
+use std::rc::Rc;
 
 /// One pass over slots, from the first row to the trailer.
 pub(super) struct Pass<'a> {
@@ -47,6 +51,7 @@ pub(super) struct Pass<'a> {
     changes: Changes,
     facts: Vec<Fact>,
     marks: Marks,
+    names: Rc<Names>,
     issues: u64,
     cause: Option<String>,
 }
@@ -115,6 +120,7 @@ impl<'a> Pass<'a> {
             changes: Changes::default(),
             facts: Vec::new(),
             marks: Marks::default(),
+            names: Rc::default(),
             issues: 0,
             cause: None,
         }
@@ -140,6 +146,11 @@ impl<'a> Pass<'a> {
     /// Takes facts, as a capture may have them too.
     pub(super) fn knowing(self, facts: Vec<Fact>) -> Self {
         Self { facts, ..self }
+    }
+
+    /// Takes what is known of input addresses, as a capture may tell it too.
+    pub(super) fn naming(self, names: Names) -> Self {
+        Self { names: Rc::new(names), ..self }
     }
 
     /// Writes the dump of `target`, or the one the plan names in a capture, up to its last row.
@@ -182,6 +193,7 @@ impl<'a> Pass<'a> {
                     if Some(table.target) == chosen && self.dumping.is_none() && !is_seen {
                         wanted = chosen;
                         check_listed(&table, &self.vms)?;
+                        self.take_names(reader.told(), table.target, context);
                         self.begin(table, context)?;
                     } else {
                         add_named(&mut self.others, table.target);
@@ -265,6 +277,18 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Takes what a capture says of the table that begins, if that is wanted.
+    fn take_names(&mut self, told: &Told, target: Target, context: &mut Context<'_>) {
+        if !self.plan.names || self.names.is_known() {
+            return;
+        }
+        let names = of_captured(told, target, &self.facts);
+        if !names.is_known() {
+            context.note(format_args!("{}: nothing tells names of its input addresses", target_name(target)));
+        }
+        self.names = Rc::new(names);
+    }
+
     fn begin(&mut self, mut table: TableFacts, context: &mut Context<'_>) -> Result<(), Stop> {
         if let (Style::Ptdump(_), Register::Tcr) = (&self.plan.style, table.register_name()) {
             return Err(of_stage1("--format ptdump", &table.name()).into());
@@ -295,6 +319,7 @@ impl<'a> Pass<'a> {
             headings: self.plan.headings,
             filter: self.plan.filter.options(),
             rows: self.plan.rows,
+            names: Rc::clone(&self.names),
         };
         self.merger = Some(Merger::of_table(&table, self.plan.exact));
         if table.has(slot_flags::TABLES) {
@@ -312,7 +337,18 @@ impl<'a> Pass<'a> {
         let Some(table) = self.dumping else { return Ok(()) };
         let Some(row) = row.clip(table.start, table.end, &table.geometry) else { return Ok(()) };
         let marks = std::mem::take(&mut self.marks);
-        let pushed = marks.cut_row(row, &table.geometry, |part| self.push(part, context));
+        // Before rows are joined: what a row of several entries says of its first would not be known of a later one.
+        let names = Rc::clone(&self.names);
+        let pushed = marks.cut_row(row, &table.geometry, |part| {
+            names.cut_row(part, &table.geometry, |part| {
+                // Where a change is, rows do not join, and it is told of both.
+                if names.is_border(&part) && !part.changed.at_start {
+                    let held = self.merger.as_mut().and_then(Merger::finish);
+                    self.write(held, context)?;
+                }
+                self.push(part, context)
+            })
+        });
         self.marks = marks;
         pushed
     }

@@ -198,6 +198,7 @@ impl Driver {
             (features::GUEST_STAGE2, "guest-stage2"),
             (features::HOST_STAGE2, "host-stage2"),
             (features::HYP_STAGE1, "hyp-stage1"),
+            (features::MEMORY, "memory"),
         ];
         Self {
             driver_abi: version(AbiVersion::from_bits(hello.version)),

@@ -122,6 +122,7 @@ fn capture_slots(
     let mut survey = Survey::new(device, 0, Some(&mut keep));
     // The rest is for the text.
     survey.time = Some((begin, plan.budget * 6 / 10));
+    survey.proc = Some(context.proc);
     let captured = capture(&mut survey);
     let mut left_out = std::mem::take(&mut survey.notes);
     match captured {

@@ -2,7 +2,7 @@
 //! Reading a whole machine from the device, one stream after the other; what is read may be kept, slot for slot.
 
 use super::identity::{is_as_listed, listed_table, listed_tables};
-use super::list_vms;
+use super::{list_vms, names, ReadProc};
 use crate::args::Selector;
 use crate::audit::settle::{is_same_share, Again, Seen};
 use crate::audit::shares_at;
@@ -54,6 +54,8 @@ pub(super) struct Survey<'a> {
     pub(super) time: Option<(Instant, Duration)>,
     /// When nothing more is read.
     end: Option<Instant>,
+    /// Reads files of `/proc`, if names of input addresses are to be kept, with the first reading of each tree.
+    pub(super) proc: Option<&'a ReadProc>,
 }
 
 /// Slots that are kept as they pass.
@@ -79,7 +81,7 @@ impl SlotSource for Kept<'_, '_, '_> {
 impl<'a> Survey<'a> {
     /// Begins; slots go to `keep`.
     pub(super) fn new(device: Device, budget: u32, keep: Option<&'a mut Keep<'a>>) -> Self {
-        Self { device, budget, keep, machine: Machine::default(), notes: Vec::new(), time: None, end: None }
+        Self { device, budget, keep, machine: Machine::default(), notes: Vec::new(), time: None, end: None, proc: None }
     }
 
     /// What follows may take until so many percent of the time are over.
@@ -189,7 +191,9 @@ impl<'a> Survey<'a> {
                 self.dump(Identity { target, root: 0 }, flags)?;
             }
         }
-        self.dump_guests(flags)
+        self.dump_guests(flags)?;
+        self.proc = None;
+        Ok(())
     }
 
     fn frames(&mut self) -> Result<(), Halt> {
@@ -227,7 +231,24 @@ impl<'a> Survey<'a> {
                 return Ok(());
             }
         }
+        self.name(table.target)?;
         self.try_read(Query::Dump { table, flags, start: 0, end: u64::MAX, budget: self.budget }, &name)
+    }
+
+    /// Keeps names of the input addresses of `target`, if there is time.
+    fn name(&mut self, target: Target) -> Result<(), Halt> {
+        let (Some(proc), Some(keep)) = (self.proc, &mut self.keep) else { return Ok(()) };
+        if self.end.is_some_and(|end| Instant::now() >= end) {
+            return Ok(());
+        }
+        let vm = self.machine.vms.iter().find(|vm| target.guest_handle() == Some(vm.handle));
+        match names::to_capture(&mut self.device, target, vm, proc) {
+            Ok(slots) => keep(&slots).map_err(Halt::Output),
+            Err(failure) => {
+                self.notes.push(failure.message);
+                Ok(())
+            }
+        }
     }
 
     /// Reads all trees again, for their digests, and then the frames.

@@ -4,6 +4,7 @@
 //! Of a capture the levels above the leaf are known if it tells table descriptors, as `capture --all` asks for.
 
 use super::identity::{check_listed, is_as_listed, listed_table, only_table};
+use super::names;
 use super::suspicion::Suspicion;
 use super::{add_named, address_in, beyond, list_for, not_captured, open_image, outside_space, read_facts, remember};
 use super::{resolve_captured, Context, Stop, MOST_FACTS};
@@ -13,6 +14,7 @@ use crate::failure::Failure;
 use crate::format::walk::Walk;
 use crate::marks::Marks;
 use crate::model::{target_name, Row, TableFacts};
+use crate::names::Names;
 use crate::plan::input::{ImagePlan, Input};
 use crate::plan::WalkPlan;
 use crate::reader::{Event, Reader};
@@ -110,7 +112,7 @@ fn from_image(image: &ImagePlan, address: u64, context: &mut Context<'_>) -> Res
     let mut suspicion = Suspicion::of_walk(image.says_encoding);
     steps.iter().for_each(|step| suspicion.add(step, &table));
     suspicion.notes().iter().for_each(|note| context.note(note));
-    Ok((Walk { table, vm: None, address, steps, from_leaves: false, is_dying: false }, 0))
+    Ok((Walk { table, vm: None, address, steps, from_leaves: false, is_dying: false, names: Names::default() }, 0))
 }
 
 fn from_device(
@@ -129,10 +131,12 @@ fn from_device(
         return Err(Failure::from_status(Status::VM_GONE, &target_name(first.target)).into());
     }
     let facts = if vm.is_none() { read_facts(device)? } else { Vec::new() };
+    let names = names::read(device, table.target, vm.as_ref(), &facts, context);
     let slots = device.start(Query::Walk { table, address });
     let slots = slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?;
     let (mut walk, issues) = read(&mut Reader::new(slots), vm, address, &name, context)?;
     mark(&mut walk, &facts);
+    walk.names = names;
     Ok((walk, issues))
 }
 
@@ -176,7 +180,10 @@ fn read<S: SlotSource>(
         }
     }
     match table {
-        Some(table) => Ok((Walk { table, vm, address, steps, from_leaves: false, is_dying }, issues)),
+        Some(table) => {
+            let names = Names::default();
+            Ok((Walk { table, vm, address, steps, from_leaves: false, is_dying, names }, issues))
+        }
         None => Err(fail(SourceError::Driver("a walk", "no walk".into())).into()),
     }
 }
@@ -194,6 +201,7 @@ fn from_file(
     let mut others = Vec::new();
     // The table that was asked for, once it has begun, and the entry of the address.
     let mut wanted: Option<TableFacts> = None;
+    let mut names = Names::default();
     let mut found: Option<Row> = None;
     // The last table descriptor of each level above it, if the capture tells them.
     let mut above: Vec<Row> = Vec::new();
@@ -208,6 +216,7 @@ fn from_file(
                 Some((target, listed)) if target == table.target => {
                     check_listed(&table, &vms)?;
                     (wanted, vm) = (Some(table), listed);
+                    names = names::of_captured(reader.told(), target, &facts);
                 }
                 _ => add_named(&mut others, table.target),
             },
@@ -238,7 +247,7 @@ fn from_file(
         let steps: Vec<Row> = above.into_iter().filter(|step| levels.contains(&step.level.get())).collect();
         let from_leaves = steps.len() < levels.len();
         let steps = if from_leaves { vec![entry] } else { steps.into_iter().chain([entry]).collect() };
-        let mut walk = Walk { table, vm, address, steps, from_leaves, is_dying };
+        let mut walk = Walk { table, vm, address, steps, from_leaves, is_dying, names };
         mark(&mut walk, &facts);
         return Ok((walk, issues));
     }

@@ -71,6 +71,32 @@ pub fn changed() -> Capture {
     capture
 }
 
+/// The memory slots of [`protected_table`]: the second ends in the middle of a run, the third has nothing mapped.
+pub fn memory_slots() -> [MemorySlot; 3] {
+    let slot = |id, ia, size, hva, flags| MemorySlot { ia, size, hva, flags, id, reserved: 0 };
+    [
+        slot(0, 0x1000_0000, 0x1000, 0xffff_9000_0000, memory_flags::READ_ONLY),
+        slot(1, 0x8000_0000, 0x9000, 0xffff_8000_0000, 0),
+        slot(7, 0x8000_9000, 0x20_0000, 0xffff_a000_0000, memory_flags::LOG_DIRTY),
+    ]
+}
+
+/// A VM of which names are told, the host, and EL2.
+pub fn named() -> Capture {
+    let mut capture = Capture::default();
+    let backing = "10000000-10000fff /boot/rom of a board\n80000000-80005fff [anon]\n80006000-80008fff memfd:guest\n";
+    let iomem = "9000000-9000fff pl011@9000000\n40000000-401fffff System RAM\n40200000-40200fff Kernel code\n\
+                 40201000-7fffffff System RAM\n";
+    capture.list(&three_vms()).facts(&machine::machine_facts()).names(Target::guest(0x1000), backing);
+    capture.memory(0x1000, &memory_slots(), 2).dump(dump_header(0x1000, VTCR_40), &protected_table(), 3, Status::OK);
+    capture.names(Target::HOST, iomem).dump(machine::host_header(), &machine::host_table(), 200, Status::OK);
+    capture.dump(machine::hyp_header(false), &machine::hyp_table(false), 200, Status::OK);
+    // And a VM of which none are told.
+    let ordinary = SlotHeader { flags: slot_flags::EXACT, ..dump_header(0x1001, VTCR_40) };
+    capture.dump(ordinary, &ordinary_table(), 200, Status::OK);
+    capture
+}
+
 /// Writes all captures into `directory`.
 pub fn save_all(directory: &Path) {
     let save = |name: &str, capture: &Capture| {
@@ -81,6 +107,14 @@ pub fn save_all(directory: &Path) {
     let protected = || dump_header(0x1000, VTCR_40);
     save("two.s2d", &whole);
     save("machine.s2d", &machine::machine());
+    save("names.s2d", &named());
+    let mut bad = memory_slots();
+    bad[1].size = 0;
+    bad[2].ia = 0x1000_0800;
+    let target = Target::guest(0x1000);
+    let lines = "80000000-80000fff a\n80000800-80001fff b\nrubbish\n";
+    let dump = (dump_header(0x1000, VTCR_40), protected_table());
+    save("bad-names.s2d", empty().names(target, lines).memory(0x1000, &bad, 9).dump(dump.0, &dump.1, 3, Status::OK));
     save("hyp-nvhe.s2d", empty().dump(machine::hyp_header(false), &machine::hyp_table(false), 200, Status::OK));
     let pages = leaves(0xf_ffff_ffff_e000, 3, 1, 0x4000_0000, 1 << 10 | 3 << 53 | 0b11);
     let hyp_52 = [

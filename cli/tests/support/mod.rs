@@ -10,8 +10,8 @@ pub mod pkvm;
 
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{
-    encoding, fact_flags, frame_flags, record_flags, slot_flags, table_features, vm_flags, Fact, FactKind, FrameRecord,
-    Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_MAGIC, SLOT_RECORDS,
+    encoding, fact_flags, frame_flags, memory_flags, record_flags, slot_flags, table_features, vm_flags, Fact,
+    FactKind, FrameRecord, MemorySlot, Record, RecordKind, SlotHeader, SlotKind, VmRecord, SLOT_MAGIC, SLOT_RECORDS,
 };
 use s2dump_abi::target::Target;
 use s2dump_abi::version::ABI_VERSION;
@@ -168,6 +168,25 @@ impl Capture {
     pub fn facts(&mut self, facts: &[Fact]) -> &mut Self {
         let record_count = facts.len() as u32;
         self.slot(SlotHeader { record_count, ..slot_header(SlotKind::FACTS) }, facts).end(0, 1, Status::OK)
+    }
+
+    /// Appends the memory slots of a VM, so many in a slot.
+    pub fn memory(&mut self, handle: u16, memory: &[MemorySlot], per_slot: usize) -> &mut Self {
+        let target = Target::guest(handle).0;
+        let header = SlotHeader { target, ..slot_header(SlotKind::MEMORY) };
+        for (sequence, chunk) in memory.chunks(per_slot).enumerate() {
+            let (record_count, sequence) = (chunk.len() as u32, sequence as u64);
+            self.slot(SlotHeader { record_count, sequence, ..header }, chunk);
+        }
+        self.end(target, memory.chunks(per_slot).len() as u64, Status::OK)
+    }
+
+    /// Appends a slot of names, the first of its table.
+    pub fn names(&mut self, target: Target, lines: &str) -> &mut Self {
+        let text = format!("{lines}{}", "\n".repeat(lines.len().next_multiple_of(8) - lines.len()));
+        let (record_bytes, record_count) = (1, text.len() as u32);
+        let header = SlotHeader { target: target.0, record_bytes, record_count, ..slot_header(SlotKind::NAMES) };
+        self.slot(header, text.as_bytes())
     }
 
     /// Appends a dump without its END slot.
