@@ -101,6 +101,25 @@ pub struct Expected {
     pub ran: bool,
     /// Non-zero entries in ascending order.
     pub runs: Vec<Run>,
+    /// Memory slots in ascending order.
+    pub memory: Vec<Given>,
+}
+
+/// Memory that the guest was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Number of the memory slot.
+    pub id: u16,
+    /// First input address.
+    pub ia: u64,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// The VMM's address of the first byte.
+    pub host_address: u64,
+    /// Guest stores do not reach it.
+    pub read_only: bool,
+    /// What the host calls it, in the list of mappings of the VMM.
+    pub name: String,
 }
 
 /// Entries by input address.

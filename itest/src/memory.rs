@@ -9,6 +9,7 @@
 
 use crate::script::{block_bytes, page_bytes, Backing, MemorySpec};
 use anyhow::{ensure, Context as _, Result};
+use rustix::fs::{memfd_create, MemfdFlags};
 use rustix::mm::{madvise, mmap, mmap_anonymous, munmap, Advice, MapFlags, ProtFlags};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -68,6 +69,11 @@ impl HostMemory {
                     let memory = OpenOptions::new().read(true).write(true).open("/dev/mem").context("/dev/mem")?;
                     mmap(core::ptr::null_mut(), length, rights, MapFlags::SHARED, &memory, *address)
                 }
+                Backing::Memfd(name) => {
+                    let file = File::from(memfd_create(name.as_str(), MemfdFlags::CLOEXEC).context("memfd_create")?);
+                    file.set_len(spec.size_bytes)?;
+                    mmap(core::ptr::null_mut(), length, rights, MapFlags::SHARED, &file, 0)
+                }
                 Backing::File(path) | Backing::HugeFile(path) => {
                     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
                     file.set_len(spec.size_bytes)?;
@@ -101,6 +107,18 @@ impl HostMemory {
         // - No advice used here unmaps it: at worst its bytes become zero.
         unsafe { madvise(start, usize::try_from(length_bytes)?, advice) }
             .with_context(|| format!("madvise {advice:?} at {ipa:#x}"))
+    }
+
+    /// Returns what the host calls it, where it lists the mappings of a process.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.spec.backing {
+            Backing::Anonymous | Backing::Transparent => "[anon]".into(),
+            Backing::Huge => "/anon_hugepage".into(),
+            Backing::Device(_) => "/dev/mem".into(),
+            Backing::Memfd(name) => format!("memfd:{name}"),
+            Backing::File(path) | Backing::HugeFile(path) => path.display().to_string(),
+        }
     }
 
     /// Returns the host address of the first byte.

@@ -33,6 +33,8 @@ pub enum Backing {
     File(PathBuf),
     /// The same, in a mounted hugetlbfs.
     HugeFile(PathBuf),
+    /// A file without a name in any directory, mapped shared: what most VMMs give their guests.
+    Memfd(String),
     /// Physical addresses that are no memory, from here on: KVM lets no guest execute there.
     Device(u64),
 }
@@ -45,7 +47,7 @@ impl Backing {
     }
 }
 
-/// A piece of guest memory: `IPA+SIZE[,huge[=PATH]|,thp|,file=PATH|,device=ADDRESS][,ro]`.
+/// A piece of guest memory: `IPA+SIZE[,huge[=PATH]|,thp|,file=PATH|,memfd=NAME|,device=ADDRESS][,ro]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemorySpec {
     /// First input address.
@@ -74,13 +76,15 @@ impl FromStr for MemorySpec {
         for word in words {
             match word.split_once('=') {
                 Some(("file", path)) => spec.backing = Backing::File(path.into()),
+                Some(("memfd", name)) => spec.backing = Backing::Memfd(name.into()),
                 Some(("huge", path)) => spec.backing = Backing::HugeFile(path.into()),
                 Some(("device", address)) => spec.backing = Backing::Device(parse_number(address)?),
                 None if word == "huge" => spec.backing = Backing::Huge,
                 None if word == "thp" => spec.backing = Backing::Transparent,
                 None if word == "ro" => spec.read_only = true,
                 _ => bail!(
-                    "memory {text:?}: unknown word {word:?}; known: huge, thp, ro, file=PATH, huge=PATH, device=ADDRESS"
+                    "memory {text:?}: unknown word {word:?}; known: huge, thp, ro, file=PATH, memfd=NAME, huge=PATH, \
+                     device=ADDRESS"
                 ),
             }
         }
@@ -126,11 +130,13 @@ pub enum Verb {
     Large,
     /// From its next touch on, `thp` memory is in pages (MADV_NOHUGEPAGE).
     Small,
+    /// The VMM takes the whole memory slot that has the page away from the guest: KVM unmaps it. It stays mapped in the VMM.
+    Forget,
 }
 
 impl Verb {
     /// Every verb by its word.
-    const WORDS: [(&'static str, Self); 12] = [
+    const WORDS: [(&'static str, Self); 13] = [
         ("touch", Self::Touch),
         ("read", Self::Read),
         ("call", Self::Call),
@@ -143,6 +149,7 @@ impl Verb {
         ("populate", Self::Populate),
         ("large", Self::Large),
         ("small", Self::Small),
+        ("forget", Self::Forget),
     ];
 
     /// Returns whether only a protected guest, or its host, can do this.
@@ -154,7 +161,7 @@ impl Verb {
     /// Returns whether only an ordinary guest's VMM can do this: the memory of a protected guest is pinned.
     #[must_use]
     pub fn is_for_ordinary(self) -> bool {
-        matches!(self, Self::Drop | Self::Small)
+        matches!(self, Self::Drop | Self::Small | Self::Forget)
     }
 }
 
@@ -271,6 +278,8 @@ mod tests {
         assert_eq!((spec.backing.is_huge(), spec.backing), (true, Backing::HugeFile("/huge/a".into())));
         let spec: MemorySpec = "2G+4M,thp".parse().unwrap();
         assert_eq!((spec.backing.is_huge(), spec.backing), (false, Backing::Transparent));
+        let spec: MemorySpec = "2G+4M,memfd=ram".parse().unwrap();
+        assert_eq!(spec.backing, Backing::Memfd("ram".into()));
         let spec: MemorySpec = "0x9000000+64K,device=0x9010000".parse().unwrap();
         assert_eq!((spec.backing.is_huge(), spec.backing), (false, Backing::Device(0x901_0000)));
     }

@@ -7,7 +7,7 @@
 // UNSAFETY: gives host memory to KVM and reads CTR_EL0.
 #![expect(unsafe_code, reason = "KVM and CTR_EL0")]
 
-use crate::expect::{Entry, Expected, LeafMap, State};
+use crate::expect::{Entry, Expected, Given, LeafMap, State};
 use crate::guest;
 use crate::machine::Flavor;
 use crate::memory::{kernel_read, HostMemory, PageMap};
@@ -55,7 +55,10 @@ pub struct Vm {
     _gic: kvm_ioctls::DeviceFd,
     fd: VmFd,
     _beside: Vec<VmFd>,
+    /// In the order of memory slots.
     memory: Vec<HostMemory>,
+    /// Memory slots that were taken away from the guest.
+    forgotten: BTreeSet<u32>,
     leaves: LeafMap,
     /// Blocks of `thp` memory that are touched as blocks, by input address.
     large: BTreeSet<u64>,
@@ -118,6 +121,7 @@ impl Vm {
             fd,
             _beside: beside,
             memory,
+            forgotten: BTreeSet::new(),
             leaves: LeafMap::default(),
             large: BTreeSet::new(),
             protected: config.protected,
@@ -153,6 +157,7 @@ impl Vm {
             Verb::Guard => guest::VERB_GUARD,
             Verb::Poison => return self.poison(&pages),
             Verb::Drop | Verb::Populate | Verb::Large | Verb::Small => return self.advise(ipa, &pages, step),
+            Verb::Forget => return self.forget(ipa),
         };
         let refused = self.order(verb, ipa, step)?;
         ensure!(refused == 0, "the hypervisor refused {refused} of {} hypercalls of {step:?}", step.pages);
@@ -263,7 +268,37 @@ impl Vm {
             vcpus: self.vcpus.len(),
             ran: self.ran,
             runs: leaves.runs(),
+            memory: self.given(),
         })
+    }
+
+    fn given(&self) -> Vec<Given> {
+        let slots = (0..).zip(&self.memory).filter(|(slot, _)| !self.forgotten.contains(&u32::from(*slot)));
+        let mut given: Vec<Given> = slots
+            .map(|(id, piece)| Given {
+                id,
+                ia: piece.spec.ipa,
+                size_bytes: piece.spec.size_bytes,
+                host_address: piece.host_address(),
+                read_only: piece.spec.read_only,
+                name: piece.name(),
+            })
+            .collect();
+        given.sort_unstable_by_key(|given| given.ia);
+        given
+    }
+
+    /// Takes the memory slot that has `ipa` away from the guest.
+    fn forget(&mut self, ipa: u64) -> Result<()> {
+        let found = (0..).zip(&self.memory).find(|(_, piece)| piece.host_address_of(ipa).is_some());
+        let (slot, piece) = found.context("checked by the caller")?;
+        let gone = kvm_userspace_memory_region { slot, memory_size: 0, ..Default::default() };
+        // SAFETY: Nothing is given: KVM only lets go of what it had.
+        unsafe { self.fd.set_user_memory_region(gone) }.with_context(|| format!("taking away memory slot {slot}"))?;
+        let (first, end) = (piece.spec.ipa, piece.spec.ipa + piece.spec.size_bytes);
+        self.forgotten.insert(slot);
+        self.leaves.0.retain(|ia, _| !(first..end).contains(ia));
+        Ok(())
     }
 
     fn piece_of(&self, ipa: u64) -> Option<&HostMemory> {
@@ -389,7 +424,8 @@ impl Vm {
             Verb::Call => (entry.write, entry.execute) = (true, true),
             Verb::Share | Verb::TouchShare => entry.state = State::SharedOwned,
             Verb::Unshare => entry.state = State::Owned,
-            Verb::Read | Verb::Guard | Verb::Poison | Verb::Drop | Verb::Populate | Verb::Large | Verb::Small => {}
+            Verb::Read | Verb::Guard | Verb::Poison | Verb::Drop | Verb::Populate => {}
+            Verb::Large | Verb::Small | Verb::Forget => {}
         }
     }
 }

@@ -22,9 +22,9 @@ struct Args {
     /// Kind of VM.
     kind: Kind,
     /// Steps: `[VCPU/]VERB:[IPA+]PAGES[*STRIDE]` with VERB touch, read, call, share, unshare,
-    /// touch-share, poison, drop, populate, large or small.
+    /// touch-share, poison, drop, populate, large, small or forget.
     steps: Vec<Step>,
-    /// Memory as `IPA+SIZE[,huge[=PATH]|,thp|,file=PATH|,device=ADDRESS][,ro]`; the first is where steps without an address go.
+    /// Memory as `IPA+SIZE[,huge[=PATH]|,thp|,file=PATH|,memfd=NAME|,device=ADDRESS][,ro]`; the first is where steps without an address go.
     /// Without any, 32 blocks of level 2 at 0x80000000: 64M with pages of 4 KiB.
     #[arg(long = "mem")]
     memory: Vec<MemorySpec>,

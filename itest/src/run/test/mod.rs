@@ -20,6 +20,7 @@ pub(super) mod kernel_log;
 mod leaves;
 mod lifetime;
 mod listing;
+mod names;
 mod ndjson;
 mod ptdump;
 mod rows;
@@ -105,6 +106,7 @@ const ALL: &[&[Test]] = &[
     watch::TESTS,
     budget::TESTS,
     host::TESTS,
+    names::TESTS,
     fuzz::TESTS,
     hostile::TESTS,
     hostile::OFF_TESTS,
