@@ -19,7 +19,7 @@ const MOST_BYTES: usize = 512 << 10;
 /// How often a capture is repeated, to see that memory does not grow with it.
 const REPEATED: usize = 32;
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 21] = [
     &["s2dump", "dump", "-i", "-", "--format", "table"],
     &["s2dump", "dump", "-i", "-", "--format", "ptdump"],
     &["s2dump", "dump", "-i", "-", "--format", "ptdump-v10"],
@@ -34,6 +34,9 @@ const COMMANDS: [&[&str]; 18] = [
     &["s2dump", "dump", "-i", "-", "all", "--state", "mmio-guard,tainted,donated-protected,shared-borrowed"],
     &["s2dump", "dump", "-i", "-", "hyp", "--rights", ".w.", "-o", "+ext,raw"],
     &["s2dump", "walk", "-i", "-", "hyp", "0x808000001000"],
+    &["s2dump", "dump", "-i", "-", "all", "--names"],
+    &["s2dump", "dump", "-i", "-", "all", "--names", "--format", "ndjson"],
+    &["s2dump", "walk", "-i", "-", "host", "0x40200123", "--json"],
     &["s2dump", "stat", "-i", "-"],
     &["s2dump", "stat", "-i", "-", "--json"],
     &["s2dump", "frames", "-i", "-"],

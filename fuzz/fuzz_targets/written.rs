@@ -2,7 +2,7 @@
 //! Makes captures with a few things wrong, by editing a good one or by writing one slot by slot. So fuzzing does not
 //! have to find the magic number first.
 
-use crate::support::{android, dump_header, machine, slot_header, two_vms, vm, Capture, BLOCK, PAGE, VTCR_40, VTCR_48, VTCR_52};
+use crate::support::{android, captures, dump_header, machine, slot_header, two_vms, vm, Capture, BLOCK, PAGE, VTCR_40, VTCR_48, VTCR_52};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, table_features, Record, SlotHeader, SlotKind};
 use zerocopy::{FromBytes, IntoBytes};
@@ -21,9 +21,10 @@ impl Source<'_> {
 /// Returns a good capture with bytes and words overwritten as `bytes` tell.
 pub(crate) fn edited(bytes: &[u8]) -> Vec<u8> {
     let mut source = Source(bytes);
-    let mut capture = match source.number(1) & 3 {
+    let mut capture = match source.number(1) % 5 {
         0 | 1 => two_vms(),
         2 => machine::machine(),
+        3 => captures::named(),
         _ => android::machine().capture(),
     }
     .bytes;
