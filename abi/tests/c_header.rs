@@ -6,7 +6,7 @@
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, ATOMIC_BUDGET, DEFAULT_BUDGET, LIST_BUDGET, MAX_BUDGET};
 use s2dump_abi::slot::{
     encoding, fact_flags, slot_flags, slot_pages_of, table_features, vm_flags, FactKind, RecordKind, SlotHeader,
-    SlotKind, SLOT_BYTES, SLOT_MAGIC, SLOT_RECORDS,
+    SlotKind, PLAIN_SLOT_BYTES, SLOT_BYTES, SLOT_MAGIC, SLOT_RECORDS,
 };
 use s2dump_abi::target::{TargetKind, FIRST_HANDLE, HANDLES, KIND_SHIFT};
 
@@ -52,6 +52,7 @@ fn ours(name: &str) -> Option<u64> {
         "SLOT_VMS" => SlotKind::VMS.0.into(),
         "HEADER_BYTES" => size_of::<SlotHeader>() as u64,
         "SLOT_RECORDS" => SLOT_RECORDS as u64,
+        "PLAIN_SLOT_BYTES" => PLAIN_SLOT_BYTES as u64,
         "SLOT_BYTES" => SLOT_BYTES as u64,
         "SLOT_PAGES" => slot_pages_of(PAGE_BYTES) as u64,
         "TABLE_LPA2" => table_features::LPA2.into(),
