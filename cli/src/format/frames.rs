@@ -274,19 +274,30 @@ impl FramesWriter {
             hyp: Option<&'static str>,
             size_bytes: u64,
         }
+        #[derive(Serialize)]
+        struct EndJson {
+            calls: u64,
+            complete: bool,
+            incomplete_reason: Option<String>,
+            longest_hold_ns: Option<u64>,
+            nomap_bytes: u64,
+            problems: u64,
+            totals: Vec<TotalJson>,
+        }
         let totals = self.totals.iter().map(|&((host, hyp), size_bytes)| {
             let hyp = Some(hyp).filter(|&hyp| hyp != "-");
             TotalJson { host, hyp, size_bytes }
         });
-        let end = serde_json::json!({
-            "totals": totals.collect::<Vec<_>>(),
-            "nomap_bytes": self.nomap_bytes,
-            "calls": trailer.outcome.calls,
-            "complete": trailer.incomplete().is_none(),
-            "incomplete_reason": trailer.incomplete(),
-            "longest_hold_ns": trailer.outcome.hold.nanoseconds(),
-            "problems": trailer.issues,
-        });
-        writeln!(out, "\n],\n{}", end.to_string().strip_prefix('{').unwrap_or_default())
+        let end = EndJson {
+            calls: trailer.outcome.calls,
+            complete: trailer.incomplete().is_none(),
+            incomplete_reason: trailer.incomplete(),
+            longest_hold_ns: trailer.outcome.hold.nanoseconds(),
+            nomap_bytes: self.nomap_bytes,
+            problems: trailer.issues,
+            totals: totals.collect(),
+        };
+        let end = serde_json::to_string(&end)?;
+        writeln!(out, "\n],\n{}", end.strip_prefix('{').unwrap_or_default())
     }
 }

@@ -15,6 +15,7 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, VmRecord};
 use s2dump_vmsa::pkvm::Encoding;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::rc::Rc;
 
@@ -108,11 +109,11 @@ struct HeaderJson {
 }
 
 /// Which rows were asked for; nothing if all.
-pub(super) type FilterJson = serde_json::Map<String, serde_json::Value>;
+pub(super) type FilterJson = BTreeMap<&'static str, String>;
 
 /// Makes it of options and their lists.
 pub(super) fn filter_json(filter: &[(&'static str, String)]) -> FilterJson {
-    filter.iter().map(|(option, list)| ((*option).into(), list.as_str().into())).collect()
+    filter.iter().cloned().collect()
 }
 
 /// How a table ended.

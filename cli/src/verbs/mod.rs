@@ -156,6 +156,13 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
     }
 }
 
+/// A note, where notes are to be JSON.
+#[derive(serde::Serialize)]
+struct NoteJson {
+    message: String,
+    r#type: &'static str,
+}
+
 impl Context<'_> {
     /// Opens the device and says hello.
     fn device(&self) -> Result<Device, SourceError> {
@@ -179,7 +186,10 @@ impl Context<'_> {
     /// Writes a note on standard error.
     fn note(&mut self, text: impl Display) {
         let line = match self.json {
-            true => serde_json::json!({ "type": "note", "message": text.to_string() }).to_string(),
+            true => {
+                let note = NoteJson { message: text.to_string(), r#type: "note" };
+                serde_json::to_string(&note).unwrap_or_default()
+            }
             false => format!("s2dump: {text}"),
         };
         // Nothing can be done when standard error is gone.
