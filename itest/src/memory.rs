@@ -134,6 +134,18 @@ impl HostMemory {
         (offset < self.spec.size_bytes).then_some(self.host_address() + offset)
     }
 
+    /// Loads the byte at `ipa`. If a protected guest owns its page, the process gets a SIGSEGV.
+    ///
+    /// # Errors
+    ///
+    /// If it is not in here.
+    pub fn load(&self, ipa: u64) -> Result<u8> {
+        let host = self.host_address_of(ipa).with_context(|| format!("{ipa:#x} is not in this --mem"))?;
+        let address = self.host.cast::<u8>().wrapping_add(usize::try_from(host - self.host_address())?);
+        // SAFETY: inside the live mapping (checked above), and any byte is a `u8`. A guest may write it meanwhile: volatile.
+        Ok(unsafe { address.read_volatile() })
+    }
+
     /// Copies `bytes` to the start. Only before a guest ran.
     ///
     /// # Panics

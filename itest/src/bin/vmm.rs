@@ -13,7 +13,7 @@
 //! ```
 
 use clap::{Parser, ValueEnum};
-use s2dump_itest::script::{MemorySpec, Place, Step};
+use s2dump_itest::script::{parse_number, MemorySpec, Place, Step};
 
 /// Makes a VM in a known state and tells what its stage-2 table must hold.
 #[derive(Debug, Parser)]
@@ -46,6 +46,9 @@ struct Args {
     /// Make the VM, do the steps, tell of it and end it, so many times.
     #[arg(long, default_value_t = 1, value_name = "COUNT", conflicts_with_all = ["hold", "spin", "churn"])]
     lives: usize,
+    /// Make no VM, but load a byte of the memory at this address, as any process may that maps the same file.
+    #[arg(long, value_name = "IPA", value_parser = parse_number, conflicts_with_all = ["hold", "spin", "churn"])]
+    peek: Option<u64>,
     /// Keep the VM and read more steps from standard input, until it ends.
     #[arg(long)]
     hold: bool,
@@ -78,6 +81,16 @@ fn main() -> anyhow::Result<()> {
         }],
         memory => memory.to_vec(),
     };
+    if let Some(ipa) = args.peek {
+        for spec in &memory {
+            let memory = s2dump_itest::memory::HostMemory::map(spec)?;
+            if let Some(address) = memory.host_address_of(ipa) {
+                println!("load from {address:#x}");
+                println!("{:#x}", memory.load(ipa)?);
+            }
+        }
+        return Ok(());
+    }
     let config = Config { protected, vcpus: args.vcpus, ipa_bits: args.ipa_bits, memory, beside: args.beside };
     let print = |vm: &Vm| -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();

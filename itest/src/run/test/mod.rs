@@ -26,6 +26,7 @@ mod ptdump;
 mod rows;
 mod support;
 mod teardown;
+mod tutorial;
 mod via;
 mod watch;
 
@@ -102,6 +103,7 @@ const ALL: &[&[Test]] = &[
     concurrency::TESTS,
     audit::TESTS,
     changes::TESTS,
+    tutorial::TESTS,
     via::TESTS,
     watch::TESTS,
     budget::TESTS,
