@@ -11,6 +11,7 @@ use super::{Context, Stop};
 use crate::args::Cli;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::origin::Origin;
 use crate::pager::Screen;
 use crate::plan::report::ReportPlan;
 use crate::plan::Plan;
@@ -63,20 +64,21 @@ pub(super) fn run(plan: &ReportPlan, context: &mut Context<'_>) -> Result<ExitCo
         false => left_out.iter().try_for_each(|what| writeln!(text, "{what}"))?,
     }
     let (all, read) = (begin.elapsed().as_millis(), captured.as_millis());
-    writeln!(text, "\n{all} ms, of which {read} ms to read the machine; {} bytes of capture follow", slots.len())?;
+    let origin = Origin::here().to_slot();
+    let bytes = origin.len() + slots.len();
+    writeln!(text, "\n{all} ms, of which {read} ms to read the machine; {bytes} bytes of capture follow")?;
 
     let is_whole = left_out.is_empty();
     left_out.into_iter().for_each(|what| context.note(format_args!("left out: {what}")));
-    write(file, &with_length(&text), &slots, context).map_err(|error| output_failed(&plan.output, error))?;
+    write(file, [&with_length(&text), &origin, &slots], context).map_err(|error| output_failed(&plan.output, error))?;
     Ok(if is_whole { ExitCode::Ok } else { ExitCode::Partial })
 }
 
-fn write(file: Option<OutputFile>, text: &[u8], slots: &[u8], context: &mut Context<'_>) -> io::Result<()> {
+fn write(file: Option<OutputFile>, parts: [&[u8]; 3], context: &mut Context<'_>) -> io::Result<()> {
     match file {
-        None => context.out.write_all(text).and_then(|()| context.out.write_all(slots)),
+        None => parts.iter().try_for_each(|part| context.out.write_all(part)),
         Some(mut file) => {
-            file.write_all(text)?;
-            file.write_all(slots)?;
+            parts.iter().try_for_each(|part| file.write_all(part))?;
             file.keep()
         }
     }
