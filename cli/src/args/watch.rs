@@ -35,7 +35,7 @@ pub(crate) struct Watch {
     /// Milliseconds from one reading to the next, if the share allows it.
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     pub(crate) interval: u32,
-    /// The most that reading may take of one CPU, in percent: readings wait for that.
+    /// The most that a reading may take of one CPU, in percent of the time up to the next one, which waits for that.
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = RangedU64ValueParser::<u32>::new().range(1..=100))]
     pub(crate) share: u32,
     /// End after so many readings.
