@@ -114,7 +114,14 @@ fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
         Ok(mut cli) => {
             may_page &= !cli.no_pager;
             let via = cli.via.take();
-            let plan = via.as_ref().map_or(Ok(()), |via| via.be_input(&mut cli.verb)).and_then(|()| Plan::new(cli));
+            let plan = match &via {
+                None => Plan::new(cli),
+                // What the plan takes for a capture's file is not what was typed.
+                Some(via) => via
+                    .be_input(&mut cli.verb)
+                    .and_then(|()| Plan::new(cli))
+                    .map_err(|failure| Failure { message: failure.message.replace("-i FILE", "--via"), ..failure }),
+            };
             match plan {
                 Ok(plan) => (plan, via),
                 Err(failure) => return report(&failure, context),

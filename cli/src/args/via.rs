@@ -35,8 +35,8 @@ impl FromStr for Via {
         }
         let (command, copy) = match is_adb {
             // No terminal there, so that bytes arrive as they are; nothing is typed.
-            true => (format!("{adb} shell -n -T"), format!("{adb} push s2dump /data/local/tmp/")),
-            false => (name.clone(), "scp s2dump root@board:".to_owned()),
+            true => (format!("{adb} shell -n -T"), format!("with {adb} push s2dump /data/local/tmp/")),
+            false => (name.clone(), "into a directory of its PATH, or root's home".to_owned()),
         };
         Ok(Self { name, command, copy })
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A verb for another machine: `s2dump capture` there, the rest here. What only that machine can say, s2dump there says.
 
-use super::capture::{create, output_failed};
+use super::capture::{check_output, create, output_failed};
 use super::{Context, Stop};
 use crate::args::via::Via;
 use crate::args::Selector;
@@ -9,16 +9,21 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::plan::input::Input;
 use crate::plan::{Output, Plan};
-use crate::source::file::FileSource;
+use crate::source::file::{FileSource, REPORT};
+use crate::source::output_file::OutputFile;
 use crate::source::SourceError;
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use s2dump_abi::slot::SLOT_MAGIC;
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// What shells answer when there is no such program, or it cannot be run.
 const NO_PROGRAM: [i32; 2] = [126, 127];
+/// How often signals that are held back are asked for.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// What comes at once.
 const BUFFER_BYTES: usize = 1 << 16;
 
@@ -34,9 +39,9 @@ enum There {
 pub(crate) fn run(via: &Via, plan: Plan, arguments: &[OsString], context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     match there(&plan) {
         There::Capture(words) => {
-            let (mut child, from) = start(via, &words)?;
-            let source = FileSource::copied(&mut { from }, &via.name);
-            let code = end(via, &mut child)?;
+            let mut far = Far::start(via, &words)?;
+            let source = FileSource::copied(&mut far.from, &via.name);
+            let code = far.end()?;
             let source = Cell::new(Some(source.map_err(|error| error.into_failure("capture"))?));
             let open_here = context.open_capture;
             let open = |path: &Path| match path.as_os_str() == via.name.as_str() {
@@ -49,23 +54,52 @@ pub(crate) fn run(via: &Via, plan: Plan, arguments: &[OsString], context: &mut C
                 Context { out: &mut *context.out, err: &mut *context.err, open_capture: &open, ..*context };
             Ok(super::run(&plan, &mut context)?.max(code))
         }
-        There::Same(output) => {
-            let (mut child, mut from) = start(via, &same_words(arguments, output.is_some()))?;
-            let mut file = match &output {
-                Some(output) => create(output)?,
-                None => None,
-            };
-            let copied = match &mut file {
-                Some(file) => copy(&mut from, file),
-                None => copy(&mut from, &mut *context.out),
-            };
-            let output = output.unwrap_or(Output::Stdout);
-            copied.map_err(|error| output_failed(&output, error))?;
-            let code = end(via, &mut child)?;
-            file.map_or(Ok(()), |file| file.keep()).map_err(|error| output_failed(&output, error))?;
+        There::Same(None) => {
+            let mut far = Far::start(via, &same_words(arguments, false))?;
+            while let Some(bytes) = far.read().map_err(Stop::Output)? {
+                context.out.write_all(bytes).and_then(|()| context.out.flush()).map_err(Stop::Output)?;
+            }
+            Ok(far.end()?)
+        }
+        There::Same(Some(output)) => {
+            check_output(&output, context)?;
+            let mut file = create(&output)?;
+            let mut far = Far::start(via, &same_words(arguments, true))?;
+            let mut is_begun = false;
+            loop {
+                let is_ready = far.wait(PATIENCE);
+                if file.as_mut().is_some_and(OutputFile::is_interrupted) {
+                    // The signal ends the program when the file is dropped.
+                    return Err(Failure::new(ExitCode::Partial, "interrupted: nothing was written").into());
+                }
+                if !is_ready {
+                    continue;
+                }
+                let Some(bytes) = far.read().map_err(|error| output_failed(&output, error))? else { break };
+                // Whatever shells say of themselves is not to take the place of a file.
+                if !is_begun && !begins_capture(bytes) {
+                    return Err(far.failed(ExitCode::UsageOrIo, "what comes is no capture").into());
+                }
+                is_begun = true;
+                let written = match &mut file {
+                    Some(file) => file.write_all(bytes),
+                    None => context.out.write_all(bytes),
+                };
+                written.map_err(|error| output_failed(&output, error))?;
+            }
+            let code = far.end()?;
+            if !is_begun {
+                return Err(far.failed(ExitCode::UsageOrIo, "nothing comes").into());
+            }
+            file.map_or(Ok(()), OutputFile::keep).map_err(|error| output_failed(&output, error))?;
             Ok(code)
         }
     }
+}
+
+/// Returns whether a capture or a report begins so.
+fn begins_capture(bytes: &[u8]) -> bool {
+    bytes.starts_with(&SLOT_MAGIC.to_le_bytes()) || bytes.starts_with(REPORT.as_bytes())
 }
 
 /// Decides what to ask.
@@ -116,48 +150,68 @@ fn same_words(arguments: &[OsString], has_output: bool) -> Vec<String> {
     words
 }
 
-fn start(via: &Via, words: &[String]) -> Result<(Child, impl Read), Failure> {
-    let fail = |error: io::Error| Failure::io(format_args!("running {}", via.name), &error);
-    // What it says for people goes where ours does.
-    let mut command = Command::new("sh");
-    command.args(["-c", &via.line(words)]).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(fail)?;
-    let from = child.stdout.take().ok_or_else(|| fail(io::ErrorKind::BrokenPipe.into()))?;
-    Ok((child, from))
+/// s2dump on the other machine, and what it writes. It is ended with this.
+struct Far<'a> {
+    via: &'a Via,
+    child: Child,
+    from: ChildStdout,
+    buffer: Vec<u8>,
 }
 
-/// Waits for the end; an exit code that s2dump has and that goes with output is returned.
-fn end(via: &Via, child: &mut Child) -> Result<ExitCode, Failure> {
-    let status = child.wait().map_err(|error| Failure::io(format_args!("waiting for {}", via.name), &error))?;
-    let failed = |code, why: &str| Failure::new(code, format_args!("{}: {why}", via.name));
-    match status.code() {
-        Some(0) => Ok(ExitCode::Ok),
-        Some(code) if code == ExitCode::Finding as i32 => Ok(ExitCode::Finding),
-        Some(code) if code == ExitCode::Partial as i32 => Ok(ExitCode::Partial),
-        Some(code) if NO_PROGRAM.contains(&code) => {
-            let hint = format!("copy the static binary there: {}", via.copy);
-            Err(failed(ExitCode::UsageOrIo, "s2dump is not there, or cannot be run").hint(hint))
+impl<'a> Far<'a> {
+    /// Starts it. What it says for people goes where ours does.
+    fn start(via: &'a Via, words: &[String]) -> Result<Self, Failure> {
+        let fail = |error: io::Error| Failure::io(format_args!("running {}", via.name), &error);
+        let mut command = Command::new("sh");
+        command.args(["-c", &via.line(words)]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(fail)?;
+        let from = child.stdout.take().ok_or_else(|| fail(io::ErrorKind::BrokenPipe.into()))?;
+        Ok(Self { via, child, from, buffer: vec![0; BUFFER_BYTES] })
+    }
+
+    /// Waits until there is something to read, for so long at most.
+    fn wait(&self, time: Timespec) -> bool {
+        // A wait that fails is one that reading finds out.
+        poll(&mut [PollFd::new(&self.from, PollFlags::IN)], Some(&time)).map_or(true, |ready| ready > 0)
+    }
+
+    /// Returns what came, or `None` at the end.
+    fn read(&mut self) -> io::Result<Option<&[u8]>> {
+        let bytes = self.from.read(&mut self.buffer)?;
+        Ok(self.buffer.get(..bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
+    fn failed(&self, code: ExitCode, why: &str) -> Failure {
+        Failure::new(code, format_args!("{}: {why}", self.via.name))
+    }
+
+    /// Waits for the end. Of the exit codes those are no failures that go with output.
+    fn end(&mut self) -> Result<ExitCode, Failure> {
+        let waited = self.child.wait();
+        let status = waited.map_err(|error| Failure::io(format_args!("waiting for {}", self.via.name), &error))?;
+        match status.code() {
+            Some(0) => Ok(ExitCode::Ok),
+            Some(code) if code == ExitCode::Partial as i32 => Ok(ExitCode::Partial),
+            Some(code) if NO_PROGRAM.contains(&code) => {
+                let hint = format!("copy the static binary there, {}", self.via.copy);
+                let why = "s2dump is not there or cannot be run, or this machine has no such command";
+                Err(self.failed(ExitCode::UsageOrIo, why).hint(hint))
+            }
+            Some(code) => {
+                let known = [ExitCode::UsageOrIo, ExitCode::Unsupported, ExitCode::NoSuchVm, ExitCode::NotPermitted];
+                let known = known.into_iter().find(|known| *known as i32 == code);
+                Err(self.failed(known.unwrap_or(ExitCode::UsageOrIo), &format!("failed with exit code {code}")))
+            }
+            None => Err(self.failed(ExitCode::UsageOrIo, &status.to_string())),
         }
-        Some(code) => {
-            let known = [ExitCode::UsageOrIo, ExitCode::Unsupported, ExitCode::NoSuchVm, ExitCode::NotPermitted];
-            let known = known.into_iter().find(|known| *known as i32 == code);
-            Err(failed(known.unwrap_or(ExitCode::UsageOrIo), &format!("failed with exit code {code}")))
-        }
-        None => Err(failed(ExitCode::UsageOrIo, &status.to_string())),
     }
 }
 
-/// Copies as it comes.
-fn copy(from: &mut impl Read, to: &mut dyn Write) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok(()),
-            bytes => {
-                to.write_all(buffer.get(..bytes).unwrap_or_default())?;
-                to.flush()?;
-            }
-        }
+impl Drop for Far<'_> {
+    fn drop(&mut self) {
+        // It has ended already, if all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -70,6 +70,15 @@ fn via_a_shell_that_fails(_: &Machine) -> Outcome {
     via(&["dump", "0x10ff"])?.fails(exit::NO_SUCH_VM, &["no such VM", "failed with exit code 4"])?;
     via(&["list", "-i", "/tmp/none"])?.fails(exit::USAGE_OR_IO, &["does not go with -i FILE"])?;
     let path = "/tmp/via-none.s2d";
+    std::fs::write(path, "precious")?;
+    // As adb without a phone, and as su that does not take what it is given.
+    for shell in ["false", "true", "echo welcome #"] {
+        let ran = program::run(&["--via", shell, "capture", "--all", "-O", path])?;
+        ran.fails(exit::USAGE_OR_IO, &[shell])?;
+        ensure!(std::fs::read(path)? == b"precious", "{shell}: the file was replaced");
+    }
+    program::run(&["--via", "false", "probe"])?.fails(exit::USAGE_OR_IO, &["failed with exit code 1"])?;
+    std::fs::remove_file(path)?;
     via(&["capture", "0x10ff", "-O", path])?.fails(exit::NO_SUCH_VM, &["no such VM"])?;
     ensure!(!std::fs::exists(path)?, "a capture that failed was kept");
     Ok(())
