@@ -43,6 +43,7 @@ const CASES: &[(&str, &[&str])] = &[
             "list -i two.s2d --no-headings",
             "list -i two.s2d --json",
             "list -i odd.s2d",
+            "list -i truncated.s2d --size",
             "list -i missing.s2d",
             "list -i missing.s2d --json",
         ],

@@ -13,6 +13,7 @@ use crate::source::device::Query;
 use crate::source::{system, SlotSource};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::slot::{SlotKind, VmRecord};
+use s2dump_abi::target::Identity;
 use std::path::Path;
 
 /// Lists VMs from a capture or the device.
@@ -26,22 +27,22 @@ pub(super) fn run(
     let found = match input {
         Some(path) => {
             let mut capture = context.capture(path)?;
-            let found = read(&mut capture, context)?;
+            let mut found = read(&mut capture, context)?;
             if size {
-                add_up(&mut capture, &found.vms, &mut sizes)?;
+                add_up(&mut capture, &mut found, &mut sizes, context)?;
             }
             found
         }
         None => {
             let mut device = context.device().map_err(|error| error.into_failure("list"))?;
             let slots = device.start(Query::List).map_err(|error| error.into_failure("list"))?;
-            let found = read(&mut Reader::new(slots), context)?;
+            let mut found = read(&mut Reader::new(slots), context)?;
             for table in listed_tables(&found.vms).into_iter().filter(|_| size) {
                 let query = Query::Dump { table, flags: DumpFlags::default(), start: 0, end: u64::MAX, budget: 0 };
                 let summed = device
                     .start(query)
                     .map_err(|error| error.into_failure(&target_name(table.target)))
-                    .and_then(|slots| add_up(&mut Reader::new(slots), &found.vms, &mut sizes));
+                    .and_then(|slots| add_up(&mut Reader::new(slots), &mut found, &mut sizes, context));
                 if let Err(failure) = summed {
                     context.note(failure);
                 }
@@ -49,7 +50,9 @@ pub(super) fn run(
             found
         }
     };
-    let is_complete = found.end == Some(Status::OK) && found.issues == 0;
+    let is_sized = |table: &Identity| table.target.guest_handle().is_some_and(|handle| sizes.contains_key(&handle));
+    let all_sized = || listed_tables(&found.vms).iter().all(is_sized);
+    let is_complete = found.end == Some(Status::OK) && found.issues == 0 && (!size || all_sized());
     if let (None, true, Some(path)) = (found.end, found.vms.is_empty(), input) {
         let failure = Failure::new(ExitCode::UsageOrIo, format_args!("{}: holds no list of VMs", path.display()));
         return Err(failure.into());
@@ -70,24 +73,33 @@ pub(super) fn run(
 }
 
 /// Adds up what the tables that follow map, each that is of a VM of the list and read to its end.
-fn add_up<S: SlotSource>(reader: &mut Reader<S>, vms: &[VmRecord], sizes: &mut Sizes) -> Result<(), Failure> {
-    let mut reading: Option<(TableFacts, u64)> = None;
-    while let Some(event) = reader.next_event().map_err(|error| error.into_failure("list"))? {
-        match event {
-            Event::Dump(table) => reading = check_listed(&table, vms).is_ok().then_some((table, 0)),
-            Event::Row(row) => {
-                if let Some((table, bytes)) = &mut reading {
+fn add_up<S: SlotSource>(
+    reader: &mut Reader<S>,
+    found: &mut Found,
+    sizes: &mut Sizes,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
+    let mut reading: Option<(TableFacts, u64, u64)> = None;
+    loop {
+        let event = reader.next_event();
+        context.tell_issues(reader, &mut found.issues);
+        match event.map_err(|error| error.into_failure("list"))? {
+            Some(Event::Dump(table)) => {
+                reading = check_listed(&table, &found.vms).is_ok().then_some((table, 0, found.issues));
+            }
+            Some(Event::Row(row)) => {
+                if let Some((table, bytes, _)) = &mut reading {
                     *bytes += leaf::of_row(&row, table).map_or(0, |_| row.size());
                 }
             }
-            Event::End(SlotKind::RANGES | SlotKind::PACKED, outcome) => {
-                let read = reading.take().filter(|_| outcome.is_complete());
-                sizes.extend(read.and_then(|(table, bytes)| Some((table.target.guest_handle()?, bytes))));
+            Some(Event::End(SlotKind::RANGES | SlotKind::PACKED, outcome)) => {
+                let read = reading.take().filter(|(.., issues)| outcome.is_complete() && *issues == found.issues);
+                sizes.extend(read.and_then(|(table, bytes, _)| Some((table.target.guest_handle()?, bytes))));
             }
-            _ => {}
+            Some(_) => {}
+            None => return Ok(()),
         }
     }
-    Ok(())
 }
 
 struct Found {
