@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Each command of `docs/tutorial.md`, run in a shell, says what stands there.
 //!
-//! A story (a heading with its blocks) is one shell, in a directory of its own. Words must be the same, but for physical
-//! addresses, process numbers and times; of these two that are the same in the text are the same here. Space between words does
-//! not count.
+//! A story (a heading with its blocks) is one shell. Words must be the same, but for addresses of the machine's memory and of
+//! processes, and numbers of processes; of these, two are the same here exactly if they are in the text. Space between words does not
+//! count.
 
 use super::support::list;
 use super::{tests, Ignored, Outcome};
@@ -31,11 +31,9 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(story: usize) -> Result<Self> {
-        let directory = format!("/tmp/story-{story}");
-        std::fs::create_dir_all(&directory)?;
+    fn start() -> Result<Self> {
         let mut command = Command::new("sh");
-        command.args(["-c", "exec sh 2>&1"]).current_dir(directory).process_group(0);
+        command.args(["-c", "exec sh 2>&1"]).process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting a shell")?;
         let input = child.stdin.take().context("no standard input")?;
         let output = BufReader::new(child.stdout.take().context("no standard output")?);
@@ -67,48 +65,58 @@ impl Drop for Shell {
     }
 }
 
-/// Which words of the text stand for which others here.
+/// Which words of the text stand for which others here, and the other way round.
 #[derive(Default)]
-struct Words(BTreeMap<String, String>);
+struct Words {
+    here: BTreeMap<String, String>,
+    there: BTreeMap<String, String>,
+}
 
 impl Words {
     /// Returns whether `here` is what `there`, in the text, stands for.
-    fn fit(&mut self, there: &str, here: &str) -> bool {
-        there == here
-            || kind(there).is_some_and(|kind_there| {
-                Some(kind_there) == kind(here)
-                    && (kind_there == Kind::Time || self.0.entry(there.into()).or_insert(here.into()) == here)
-            })
+    fn fit(&mut self, there: &str, here: &str, may_differ: fn(&str) -> bool) -> bool {
+        if !may_differ(there) || !may_differ(here) {
+            return there == here;
+        }
+        let (there, here) = (there.to_owned(), here.to_owned());
+        let is_here = *self.here.entry(there.clone()).or_insert(here.clone()) == here;
+        *self.there.entry(here).or_insert(there.clone()) == there && is_here
+    }
+
+    /// Returns whether all words of a line do. Numbers of processes are in the list of VMs only.
+    fn fit_all(&mut self, there: &str, here: &str) -> bool {
+        let may_differ = if there.starts_with("vm:") { is_address_or_number } else { is_address };
+        let (there, here) = (words(there), words(here));
+        there.len() == here.len() && there.iter().zip(here).all(|(there, here)| self.fit(there, here, may_differ))
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// An address of the machine's memory, or one that a process has.
-    Address,
-    /// Of a process.
-    Number,
-    /// A time, or a size in bytes of a file, which has times in it.
-    Time,
+/// Returns whether a word is an address of the memory of QEMU's machine, or one of a process. The first page of that memory is the
+/// kernel's, and the guest has its code at that address.
+fn is_address(word: &str) -> bool {
+    let address = word.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    address.is_some_and(|at| (0x4000_1000..0x8000_0000).contains(&at) || (1 << 36..1 << 48).contains(&at))
 }
 
-/// Returns of which kind a word is that may differ.
-fn kind(word: &str) -> Option<Kind> {
-    if let Some(hex) = word.strip_prefix("0x") {
-        let address = u64::from_str_radix(hex, 16).ok()?;
-        // RAM of QEMU's machine; where processes have memory.
-        let is_other = (0x4000_0000..0x8000_0000).contains(&address) || (1 << 36..1 << 48).contains(&address);
-        return is_other.then_some(Kind::Address);
-    }
-    if word.parse::<f64>().is_ok() && word.contains('.') || word.ends_with("us") {
-        return Some(Kind::Time);
-    }
-    // A process, or a line number of busybox.
-    (word.len() >= 2 && word.bytes().all(|byte| byte.is_ascii_digit())).then_some(Kind::Number)
+fn is_address_or_number(word: &str) -> bool {
+    is_address(word) || word.len() >= 2 && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn words(line: &str) -> impl Iterator<Item = &str> {
-    line.split(|c: char| !(c.is_ascii_alphanumeric() || "._%/".contains(c))).filter(|word| !word.is_empty())
+/// Returns words, and each other character but space, of a line.
+fn words(line: &str) -> Vec<&str> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "._%/".contains(c);
+    let mut words = Vec::new();
+    for piece in line.split_whitespace() {
+        let mut rest = piece;
+        while let Some(first) = rest.chars().next() {
+            let length =
+                if is_word(first) { rest.find(|c| !is_word(c)).unwrap_or(rest.len()) } else { first.len_utf8() };
+            let (word, after) = rest.split_at(length);
+            words.push(word);
+            rest = after;
+        }
+    }
+    words
 }
 
 fn tutorial_says_what_happens(machine: &Machine) -> Outcome {
@@ -116,14 +124,14 @@ fn tutorial_says_what_happens(machine: &Machine) -> Outcome {
         return Err(Ignored("the tutorial is about mainline, with pages of 4 KiB".into()).into());
     }
     let mut stories = 0;
-    for (number, story) in TUTORIAL.split("\n## ").enumerate().skip(1) {
+    for story in TUTORIAL.split("\n## ").skip(1) {
         let title = story.lines().next().unwrap_or_default();
         let blocks = story.split("```console\n").skip(1).map(|block| block.split("```").next().unwrap_or_default());
         let text: String = blocks.collect();
         if text.is_empty() {
             continue;
         }
-        let mut shell = Shell::start(number)?;
+        let mut shell = Shell::start()?;
         let mut known = Words::default();
         for piece in text.strip_prefix("$ ").with_context(|| format!("{title}: no command"))?.split("\n$ ") {
             let (command, expected) = piece.split_once('\n').unwrap_or((piece, ""));
@@ -131,10 +139,7 @@ fn tutorial_says_what_happens(machine: &Machine) -> Outcome {
             let expected: Vec<&str> = expected.lines().filter(|line| !line.trim().is_empty()).collect();
             let heard: Vec<&str> = said.iter().map(String::as_str).filter(|line| !line.trim().is_empty()).collect();
             let is_same = expected.len() == heard.len()
-                && expected.iter().zip(&heard).all(|(there, here)| {
-                    let (there, here): (Vec<_>, Vec<_>) = (words(there).collect(), words(here).collect());
-                    there.len() == here.len() && there.iter().zip(here).all(|(there, here)| known.fit(there, here))
-                });
+                && expected.iter().zip(&heard).all(|(there, here)| known.fit_all(there, here));
             println!("  $ {command}");
             if !is_same {
                 bail!("{title}: {command}: says\n{}\ninstead of\n{}", heard.join("\n"), expected.join("\n"));
