@@ -78,7 +78,9 @@ pub(crate) fn run(ctx: &Ctx, task: &Task) -> Result<()> {
 ///
 /// If the tree is of no known flavor, or the objects cannot be built.
 pub(crate) fn rust(ctx: &Ctx, tree: &Path, objects: bool) -> Result<Rust> {
-    if objects || flavors::of(tree)?.needs_objects {
+    // A tree of no flavor is refused before anything is built.
+    let flavor = flavors::of(tree)?;
+    if objects || flavor.needs_objects {
         Ok(Rust::Objects(objects::build(ctx)?))
     } else {
         Ok(Rust::Sources)
@@ -306,7 +308,7 @@ mod tests {
         assert!(own.join("s2dump_device.c").exists());
 
         apply(tree.path(), repo(), &Rust::Sources).expect("sources again");
-        assert!(!own.join("objects/s2dump_rs.o_shipped").exists() && !own.join("s2dump_device.c").exists());
+        assert!(!own.join(objects::DIR).exists() && !own.join("s2dump_device.c").exists());
     }
 
     #[test]

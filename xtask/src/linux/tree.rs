@@ -149,6 +149,10 @@ pub(crate) fn write(tree: &Path, files: &Files) -> Result<Vec<PathBuf>> {
                 None => fs::remove_file(&to),
             }
             .with_context(|| format!("writing {}", to.display()))?;
+            if bytes.is_none() {
+                // Kbuild asks which directories there are. One with other files in it stays.
+                let _ = to.parent().map(fs::remove_dir);
+            }
             changed.push(path.clone());
         }
     }
