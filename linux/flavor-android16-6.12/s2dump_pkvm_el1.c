@@ -7,7 +7,6 @@
  * from being given to another VM, and the VM from dying. It is held for the
  * calls of one start only.
  */
-#include <linux/cleanup.h>
 #include <linux/kthread.h>
 #include <linux/kvm_host.h>
 #include <linux/mutex.h>
@@ -24,7 +23,10 @@ u16 s2dump_pkvm_handle(const struct kvm *kvm)
 	return READ_ONCE(kvm->arch.pkvm.handle);
 }
 
-/* pkvm_create_hyp_vm() calls EL2 and sets the handle under config_lock. */
+/*
+ * pkvm_create_hyp_vm() calls EL2 and sets the handle under config_lock, under
+ * which the VMM's memory is read too. So the wait can be killed; 0 is said then.
+ */
 u16 s2dump_pkvm_await_handle(struct kvm *kvm)
 {
 	u16 handle = s2dump_pkvm_handle(kvm);
@@ -32,9 +34,13 @@ u16 s2dump_pkvm_await_handle(struct kvm *kvm)
 	if (handle)
 		return handle;
 
-	guard(mutex)(&kvm->arch.config_lock);
+	if (mutex_lock_killable(&kvm->arch.config_lock))
+		return 0;
 
-	return s2dump_pkvm_handle(kvm);
+	handle = s2dump_pkvm_handle(kvm);
+	mutex_unlock(&kvm->arch.config_lock);
+
+	return handle;
 }
 
 /* Nobody can hold a VM that is being torn down. */
