@@ -114,7 +114,7 @@ pub(crate) const FLAVORS: &[Flavor] = &[
                 otherwise: "the table of a guest has another lock",
             },
             Probe {
-                file: "arch/arm64/kvm/hyp/include/nvhe/memory.h",
+                file: MEMORY_H,
                 text: "enum pkvm_page_state host_state : 8;",
                 want: Want::Present { or_show: "host_state" },
                 otherwise: "what is kept about a page frame is another, as in Android common kernels after 6.12",
@@ -126,12 +126,18 @@ pub(crate) const FLAVORS: &[Flavor] = &[
                 otherwise: "invalid entries of a guest's table have other types",
             },
         ],
-        assumes: &[Probe {
-            file: PKVM_C,
-            text: "#define HANDLE_OFFSET 0x1000",
-            want: Want::Present { or_show: "HANDLE_OFFSET" },
-            otherwise: "the first VM has another handle than 0x1000 (abi::target::FIRST_HANDLE)",
-        }],
+        assumes: &[
+            Probe {
+                file: PKVM_C,
+                text: "#define HANDLE_OFFSET 0x1000",
+                want: Want::Present { or_show: "HANDLE_OFFSET" },
+                otherwise: "the first VM has another handle than 0x1000 (abi::target::FIRST_HANDLE)",
+            },
+            // s2dump_flavor_el2.h asserts the values, and more.
+            state("PKVM_PAGE_TAINTED\t\t= BIT(0) | BIT(1),", "PKVM_PAGE_TAINTED"),
+            state("PKVM_MODULE_OWNED_PAGE\t\t= BIT(2),", "PKVM_MODULE_OWNED_PAGE"),
+            state("PKVM_NOPAGE\t\t\t= BIT(3),", "PKVM_NOPAGE"),
+        ],
         insertions: &ANDROID,
         files: "linux/flavor-android16-6.12",
         needs_objects: true,
@@ -146,6 +152,13 @@ const PKVM_H: &str = "arch/arm64/kvm/hyp/include/nvhe/pkvm.h";
 const PKVM_C: &str = "arch/arm64/kvm/hyp/nvhe/pkvm.c";
 const PGTABLE_H: &str = "arch/arm64/include/asm/kvm_pgtable.h";
 const MEM_PROTECT_C: &str = "arch/arm64/kvm/hyp/nvhe/mem_protect.c";
+const MEMORY_H: &str = "arch/arm64/kvm/hyp/include/nvhe/memory.h";
+
+/// Returns the probe of a state of page frames in Android's kernels.
+const fn state(text: &'static str, name: &'static str) -> Probe {
+    let otherwise = "page frames have other states, or this one has another number";
+    Probe { file: MEMORY_H, text, want: Want::Present { or_show: name }, otherwise }
+}
 
 /// The insertions of [mainline](FLAVORS).
 const MAINLINE: &[Insertion] = &[
@@ -227,6 +240,8 @@ const ANDROID: [Insertion; MAINLINE.len() + 1] = {
         all[at] = MAINLINE[at];
         at += 1;
     }
+    // Behind all other calls, which keep their numbers, and below those that modules add.
+    all[0] = Insertion { anchor: "__KVM_HOST_SMCCC_FUNC___dynamic_hcalls", side: Side::Before, ..MAINLINE[0] };
     all
 };
 
