@@ -116,11 +116,11 @@ fn run(arguments: &[OsString], context: &mut Context<'_>) -> ExitCode {
             let via = cli.via.take();
             let plan = match &via {
                 None => Plan::new(cli),
-                // What the plan takes for a capture's file is not what was typed.
-                Some(via) => via
-                    .be_input(&mut cli.verb)
-                    .and_then(|()| Plan::new(cli))
-                    .map_err(|failure| Failure { message: failure.message.replace("-i FILE", "--via"), ..failure }),
+                Some(via) => via.be_input(&mut cli.verb).and_then(|()| {
+                    // What the plan takes for a capture's file is not what was typed.
+                    let said = |text: String| text.replace("-i FILE", "--via");
+                    Plan::new(cli).map_err(|failure| Failure { message: said(failure.message), ..failure })
+                }),
             };
             match plan {
                 Ok(plan) => (plan, via),
