@@ -42,12 +42,14 @@ impl Interrupts {
         self.came.is_some()
     }
 
-    /// Waits for so long, or until one comes; returns whether one came.
+    /// Waits for so long, or until one comes or nobody reads standard output any more; returns whether that is so.
     pub(crate) fn wait(&mut self, time: Duration) -> bool {
-        let time = Timespec::try_from(time).ok();
+        let (time, stdout) = (Timespec::try_from(time).ok(), io::stdout());
+        let mut events = [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
         // That the wait ends early does no harm.
-        let _ = poll(&mut [PollFd::new(&self.signals, PollFlags::IN)], time.as_ref());
-        self.came()
+        let _ = poll(&mut events, time.as_ref());
+        let is_unread = events[1].revents().intersects(PollFlags::ERR | PollFlags::HUP);
+        self.came() || is_unread
     }
 }
 

@@ -6,13 +6,17 @@ use super::{tests, Outcome};
 use crate::machine::Machine;
 use crate::program;
 use crate::vmm_process::VmmProcess;
-use anyhow::{ensure, Context as _, Result};
+use anyhow::{bail, ensure, Context as _, Result};
 use serde::Deserialize;
+use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-tests!(On: changes_are_watched, interrupted_watch_tells_its_end);
+tests!(On: changes_are_watched, interrupted_watch_tells_its_end, watch_that_nobody_reads_ends);
+
+/// How long a program may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct Line {
@@ -65,5 +69,23 @@ fn interrupted_watch_tells_its_end(_: &Machine) -> Outcome {
     let said = String::from_utf8(ended.stdout)?;
     let last = said.lines().last().unwrap_or_default();
     ensure!(ended.status.signal() == Some(2) && last.starts_with("# 0 changes in "), "{:?}: {said}", ended.status);
+    vmm.end()
+}
+
+/// Nothing changes, so nothing is written: it is the pipe that tells.
+fn watch_that_nobody_reads_ends(_: &Machine) -> Outcome {
+    let vmm = VmmProcess::start("protected touch:16")?;
+    let target = format!("vm:{:#x}", handle_of(&vmm)?);
+    let mut watch = program::command(&["watch", &target, "--interval", "600000"]).stdout(Stdio::piped()).spawn()?;
+    let mut first = [0; 1];
+    watch.stdout.take().context("no standard output")?.read_exact(&mut first)?;
+    let begin = Instant::now();
+    while watch.try_wait()?.is_none() {
+        if begin.elapsed() > PATIENCE {
+            watch.kill()?;
+            bail!("it goes on");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     vmm.end()
 }
