@@ -142,7 +142,9 @@ pub(crate) fn program(ctx: &Ctx, target: &str) -> Result<PathBuf> {
     let home = home.context("set HOME or CARGO_HOME: crates are there")?;
     let library = setup::sysroot()?.join("lib/rustlib/src/rust");
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", [remap(&home, "cargo"), remap(&library, "rust")].join("\u{1f}"));
+    // What the first round of outlining leaves alike is 4 KB.
+    let smaller = "-Cllvm-args=--machine-outliner-reruns=3".to_owned();
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", [remap(&home, "cargo"), remap(&library, "rust"), smaller].join("\u{1f}"));
     let dir = ctx.target.join("s2dump-dist");
     cargo.env("CARGO_TARGET_DIR", &dir);
     step.run(&mut cargo, &ctx.log("dist"))?;

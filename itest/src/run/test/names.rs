@@ -30,10 +30,10 @@ tests!(On:
 );
 
 const ORDINARY: &str = "ordinary --mem 0x80000000+4M,huge --mem 0x90000000+1M,file=/tmp/ram --mem 0x91000000+1M,ro \
-     --mem 0x92000000+1M,memfd=guest --mem 0x92100000+1M --mem 0x88000000+1M,device=0x10000000 \
-     touch:1 touch:0x90000000+3 read:0x91000000+2 touch:0x920f0000+32";
-const PROTECTED: &str = "protected --mem 0x80000000+1M,memfd=guest --mem 0x80100000+1M --mem 0x90000000+1M \
-     touch:0x800f0000+32 share:0x800fe000+4";
+     --mem 0x92000000+2M,memfd=guest --mem 0x92200000+2M --mem 0x88000000+1M,device=0x10000000 \
+     touch:1 touch:0x90000000+3 read:0x91000000+2 touch:0x921f0000+32";
+const PROTECTED: &str = "protected --mem 0x80000000+2M,memfd=guest --mem 0x80200000+2M --mem 0x90000000+1M \
+     touch:0x801f0000+32 share:0x801fe000+4";
 
 fn a_memory_start(handle: u16) -> Start {
     Start { op: Op::MEMORY.0, end: 0, ..dump_request(handle) }
