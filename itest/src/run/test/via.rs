@@ -7,8 +7,10 @@ use crate::machine::Machine;
 use crate::program::{self, exit, Ran};
 use crate::vmm_process::VmmProcess;
 use anyhow::{ensure, Result};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
-tests!(On: via_a_shell_says_the_same, via_a_shell_that_fails);
+tests!(On: via_a_shell_says_the_same, via_a_shell_that_fails, via_adb);
 
 const SHELL: &str = "sh -c";
 
@@ -55,7 +57,7 @@ fn via_a_shell_says_the_same(machine: &Machine) -> Outcome {
         captured.ok()?;
         program::run(&["audit", "-i", PATH])?.ok()?;
         via(&["audit"])?.ok()?;
-        std::fs::remove_file(PATH)?;
+        fs::remove_file(PATH)?;
     }
     protected.end()?;
     ordinary.end()
@@ -70,16 +72,54 @@ fn via_a_shell_that_fails(_: &Machine) -> Outcome {
     via(&["dump", "0x10ff"])?.fails(exit::NO_SUCH_VM, &["no such VM", "failed with exit code 4"])?;
     via(&["list", "-i", "/tmp/none"])?.fails(exit::USAGE_OR_IO, &["does not go with -i FILE"])?;
     let path = "/tmp/via-none.s2d";
-    std::fs::write(path, "precious")?;
+    fs::write(path, "precious")?;
     // As adb without a phone, and as su that does not take what it is given.
     for shell in ["false", "true", "echo welcome #"] {
         let ran = program::run(&["--via", shell, "capture", "--all", "-O", path])?;
         ran.fails(exit::USAGE_OR_IO, &[shell])?;
-        ensure!(std::fs::read(path)? == b"precious", "{shell}: the file was replaced");
+        ensure!(fs::read(path)? == b"precious", "{shell}: the file was replaced");
     }
     program::run(&["--via", "false", "probe"])?.fails(exit::USAGE_OR_IO, &["failed with exit code 1"])?;
-    std::fs::remove_file(path)?;
+    fs::remove_file(path)?;
     via(&["capture", "0x10ff", "-O", path])?.fails(exit::NO_SUCH_VM, &["no such VM"])?;
-    ensure!(!std::fs::exists(path)?, "a capture that failed was kept");
+    ensure!(!fs::exists(path)?, "a capture that failed was kept");
     Ok(())
+}
+
+/// A phone, or none: adb's own words, as of `adb help`, with a shell in the phone's place.
+const ADB: &str = r#"#!/bin/sh
+serial=only
+if [ "$1" = -s ]; then serial=$2; shift 2; fi
+if [ "$serial" != only ] && [ "$serial" != emulator-5554 ]; then echo "adb: device '$serial' not found" >&2; exit 1; fi
+[ "$1" = shell ] || exit 2
+shift
+while [ "$1" = -n ] || [ "$1" = -T ]; do shift; done
+exec sh -c "$*"
+"#;
+
+fn via_adb(_: &Machine) -> Outcome {
+    const DIRECTORY: &str = "/tmp/adb";
+    fs::create_dir_all(DIRECTORY)?;
+    let program = format!("{DIRECTORY}/adb");
+    fs::write(&program, ADB)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let path = format!("{DIRECTORY}:{}", std::env::var("PATH").unwrap_or_default());
+    let adb = |phone: &str, words: &[&str]| -> Result<Ran> {
+        let mut command = program::command(&[&["--via", phone], words].concat());
+        Ok(command.env("PATH", &path).output()?.into())
+    };
+    let vmm = VmmProcess::start("protected touch:9")?;
+    let target = format!("{:#x}", handle_of(&vmm)?);
+    let dump: &[&str] = &["dump", &target, "--format", "ptdump"];
+    let here = program::run(dump)?.ok()?;
+    for phone in ["adb", "adb:emulator-5554"] {
+        let there = adb(phone, dump)?.ok()?;
+        ensure!(there == here, "{phone}: {there}");
+    }
+    for words in [&["list"][..], &["probe"], &["capture", "-O", "/tmp/none.s2d"]] {
+        adb("adb:gone", words)?.fails(exit::USAGE_OR_IO, &["device 'gone' not found", "failed with exit code 1"])?;
+    }
+    ensure!(!fs::exists("/tmp/none.s2d")?, "a capture of no phone was kept");
+    fs::remove_dir_all(DIRECTORY)?;
+    vmm.end()
 }
