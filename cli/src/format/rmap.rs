@@ -23,10 +23,14 @@ const FRAMES: &str = "frames";
 struct Line {
     start: Hex,
     end: Hex,
+    start_pfn: u64,
+    end_pfn: u64,
     /// The table, or `frames`.
     by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ia: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ia_pfn: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<i8>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,38 +41,34 @@ struct Line {
 }
 
 fn line(used: &Use<'_>, machine: &Machine) -> Line {
-    let (start, end) = (Hex(used.pa), Hex(used.end));
-    match &used.kind {
-        Kind::Entry(row, table) => Line {
-            start,
-            end,
-            by: table.name(),
-            ia: Some(Hex(row.ia)),
-            level: Some(row.level.get()),
-            rights: leaf::of_row(row, table).map(|leaf| leaf.rwx(table).into_owned()),
-            raw: Some(Hex(row.raw)),
-            state: if row.is_hole() { "hole".into() } else { meaning::state(row, table).into_owned() },
-        },
-        Kind::Table(table, level, ia) => Line {
-            start,
-            end,
-            by: table.name(),
-            ia: Some(Hex(*ia)),
-            level: Some(*level),
-            rights: None,
-            raw: None,
-            state: "table".into(),
-        },
-        Kind::Frame(raw) => Line {
-            start,
-            end,
-            by: FRAMES.into(),
-            ia: None,
-            level: None,
-            rights: None,
-            raw: raw.map(Hex),
-            state: raw.map_or("nomap".into(), |raw| words::frame(machine.frames.decode(raw))),
-        },
+    let (by, ia, level, rights, raw, state) = match &used.kind {
+        Kind::Entry(row, table) => (
+            table.name(),
+            Some(row.ia),
+            Some(row.level.get()),
+            leaf::of_row(row, table).map(|leaf| leaf.rwx(table).into_owned()),
+            Some(row.raw),
+            if row.is_hole() { "hole".into() } else { meaning::state(row, table).into_owned() },
+        ),
+        Kind::Table(table, level, ia) => (table.name(), Some(*ia), Some(*level), None, None, "table".into()),
+        Kind::Frame(raw) => {
+            let state = raw.map_or("nomap".into(), |raw| words::frame(machine.frames.decode(raw)));
+            (FRAMES.into(), None, None, None, *raw, state)
+        }
+    };
+    let pfn = |address: u64| address >> machine.page_shift();
+    Line {
+        start: Hex(used.pa),
+        end: Hex(used.end),
+        start_pfn: pfn(used.pa),
+        end_pfn: pfn(used.end),
+        by,
+        ia: ia.map(Hex),
+        ia_pfn: ia.map(pfn),
+        level,
+        rights,
+        raw: raw.map(Hex),
+        state,
     }
 }
 
