@@ -34,10 +34,16 @@ impl Layout {
         Self { columns, alike: Vec::new(), digits: 16, names }
     }
 
-    /// Returns that of `columns`, none of them of names, for lines of `width` characters, if `rows` of `table` are a sample.
-    pub(crate) fn fitting(width: usize, columns: &[&'static Column], rows: &[Row], table: &TableFacts) -> Self {
+    /// Returns that of `columns` for lines of `width` characters, if `rows` of `table` are a sample.
+    pub(crate) fn fitting(
+        width: usize,
+        columns: &[&'static Column],
+        rows: &[Row],
+        table: &TableFacts,
+        names: Rc<Names>,
+    ) -> Self {
         let digits = usize::from(table.geometry.ia_bits()).div_ceil(4);
-        let mut layout = Self { columns: Vec::new(), alike: Vec::new(), digits, names: Rc::default() };
+        let mut layout = Self { columns: Vec::new(), alike: Vec::new(), digits, names };
         let leaves: Vec<&Row> = rows.iter().filter(|row| leaf::of_row(row, table).is_some()).collect();
         let mut kept = Vec::new();
         for &column in columns {

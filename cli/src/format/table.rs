@@ -10,6 +10,7 @@ use super::{Format, Heading, Trailer, Verified};
 use crate::leaf;
 use crate::meaning;
 use crate::model::{vm_name, Row, TableFacts};
+use crate::names::Names;
 use crate::numbers::Size;
 use crate::registers::Register;
 use crate::words;
@@ -31,6 +32,7 @@ pub(crate) struct TableFormat {
     /// Rows that come before the layout is known.
     held: Vec<Row>,
     layout: Option<Layout>,
+    names: Rc<Names>,
     table: Option<TableFacts>,
     color: bool,
     headings: bool,
@@ -46,6 +48,7 @@ impl TableFormat {
             fits,
             held: Vec::new(),
             layout: None,
+            names: Rc::default(),
             table: None,
             color: false,
             headings: true,
@@ -71,7 +74,8 @@ impl TableFormat {
     fn write_held(&mut self, out: &mut dyn Write, is_all: bool) -> io::Result<()> {
         let (Some(table), Some(width), None) = (self.table, self.fits, &self.layout) else { return Ok(()) };
         let held = std::mem::take(&mut self.held);
-        self.settle(out, Layout::fitting(width, &self.columns, &held, &table), is_all)?;
+        let layout = Layout::fitting(width, &self.columns, &held, &table, Rc::clone(&self.names));
+        self.settle(out, layout, is_all)?;
         held.iter().try_for_each(|row| self.write_row(out, row, &table))
     }
 
@@ -113,7 +117,7 @@ impl TableFormat {
 
 impl Format for TableFormat {
     fn begin(&mut self, out: &mut dyn Write, heading: &Heading) -> io::Result<()> {
-        self.table = Some(heading.table);
+        (self.table, self.names) = (Some(heading.table), Rc::clone(&heading.names));
         self.color = heading.color;
         self.headings = heading.headings;
         self.rows = heading.rows;
@@ -124,7 +128,7 @@ impl Format for TableFormat {
         if !heading.rows || self.fits.is_some() && heading.headings {
             return Ok(());
         }
-        let layout = Layout::fixed(&self.columns, Rc::clone(&heading.names));
+        let layout = Layout::fixed(&self.columns, Rc::clone(&self.names));
         self.settle(out, layout, true)
     }
 

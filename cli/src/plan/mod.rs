@@ -264,7 +264,10 @@ impl Style {
     pub(crate) fn writer(&self, width: Option<usize>) -> Box<dyn Format> {
         match self {
             // Who chose columns gets them.
-            Self::Table(columns) => Box::new(TableFormat::new(columns.clone(), width.filter(|_| *columns == usual()))),
+            Self::Table(columns) => {
+                let is_usual = columns.iter().filter(|column| !column.is_name()).eq(usual().iter());
+                Box::new(TableFormat::new(columns.clone(), width.filter(|_| is_usual)))
+            }
             Self::Ptdump(dialect) => Box::new(Ptdump::new(*dialect)),
             Self::Json(framing) => Box::new(Json::new(*framing)),
             Self::Stat { json } => Box::new(Stat::new(*json)),

@@ -48,6 +48,11 @@ fn tables_fit_the_terminal() {
     }
     // EL1 devices stand beside memory: memory is a column.
     assert!(rows(&dump(80, "0x1001"))[1].contains(" MEMORY "));
+    // Names are beside what is usual, and give way to nothing.
+    let named = |width| on_terminal(width, &format!("dump -i {} 0x1000 --names", capture.path()), ExitCode::Ok);
+    let heading = "START           SIZE LV RWX STATE        OUTPUT               SLOT HVA NAME";
+    assert_eq!(rows(&named(80))[..2], ["# all: normal-wb ish af", heading]);
+    assert!(rows(&named(100))[1].starts_with("INPUT ADDRESSES "), "{}", named(100));
     let chosen = on_terminal(40, &format!("dump -i {} 0x1000 -o range,memory", capture.path()), ExitCode::Ok);
     assert!(chosen.contains("0x0000000080000000-0x000000008000ffff normal-wb\n"), "{chosen}");
 }
