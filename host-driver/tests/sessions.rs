@@ -6,7 +6,7 @@ mod fake;
 use fake::{a_dump, a_hello, a_start, an_advance, host_vm, read_mapped, read_stream, Fake, Guest, Spoil, SPACE};
 use s2dump_abi::hypercall::{DumpFlags, Op, Status, DEFAULT_BUDGET};
 use s2dump_abi::ioctl::{Hello, SessionState, Start};
-use s2dump_abi::slot::{slot_flags, vm_flags, SlotHeader, SlotKind, SLOT_BYTES, SLOT_MAGIC};
+use s2dump_abi::slot::{slot_flags, vm_flags, SlotHeader, SlotKind, VmRecord, SLOT_BYTES, SLOT_MAGIC};
 use s2dump_abi::target::Target;
 use s2dump_abi::version::ABI_VERSION;
 use s2dump_host_driver::argument::ArgumentError;
@@ -475,6 +475,18 @@ fn bad_hello_with_the_gate_shut() {
     assert_eq!((error.to_errno(), hello.status), (Errno(1), Status::NOT_PERMITTED.0), "not for lack of root");
 }
 
+/// Reads a list that was started to its end.
+fn read_list(session: &mut Session, fake: &mut Fake) -> Vec<VmRecord> {
+    let mut records = Vec::new();
+    while let Some(unread) = session.next_unread(fake).expect("read") {
+        if SlotKind(fake.header(unread.slot).kind) == SlotKind::VMS {
+            records.extend(fake.vm_records(unread.slot));
+        }
+        session.consume(unread, unread.len_bytes);
+    }
+    records
+}
+
 #[test]
 fn good_list_merges_both_sides() {
     let (mut session, mut fake) = (session(), fake(1));
@@ -487,13 +499,7 @@ fn good_list_merges_both_sides() {
         host_vm(0x1003, 9, vm_flags::CREATED | vm_flags::DYING),
     ]);
     session.start(&mut fake, &mut a_start(Op::LIST)).expect("start");
-    let mut records = Vec::new();
-    while let Some(unread) = session.next_unread(&mut fake).expect("read") {
-        if SlotKind(fake.header(unread.slot).kind) == SlotKind::VMS {
-            records.extend(fake.vm_records(unread.slot));
-        }
-        session.consume(unread, unread.len_bytes);
-    }
+    let records = read_list(&mut session, &mut fake);
     let seen: Vec<_> = records.iter().map(|vm| (vm.handle, vm.pid, vm.flags, vm.vcpus)).collect();
     let created = vm_flags::CREATED;
     let never_ran = [(0x1002, 7, vm_flags::PROTECTED, 0), (0, 8, 0, 0), (0, 8, vm_flags::PROTECTED, 0)];
@@ -534,13 +540,7 @@ fn good_list_has_a_vm_once_that_gets_its_handle_meanwhile() {
     fake.host_vms = vec![host_vm(0, 100, vm_flags::PROTECTED), host_vm(0, 101, 0)];
     fake.change_at = Some((0, |fake| fake.host_vms[0].handle = 0x1000));
     session.start(&mut fake, &mut a_start(Op::LIST)).expect("start");
-    let mut records = Vec::new();
-    while let Some(unread) = session.next_unread(&mut fake).expect("read") {
-        if SlotKind(fake.header(unread.slot).kind) == SlotKind::VMS {
-            records.extend(fake.vm_records(unread.slot));
-        }
-        session.consume(unread, unread.len_bytes);
-    }
+    let records = read_list(&mut session, &mut fake);
     let seen: Vec<_> = records.iter().map(|vm| (vm.handle, vm.pid)).collect();
     assert_eq!(seen, [(0x1000, 100), (0, 101)]);
 }
