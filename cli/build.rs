@@ -29,6 +29,20 @@ const SOURCES: [&str; 14] = [
     "../.cargo",
 ];
 
+/// What the standard library calls of the library that unwinds.
+const UNWINDER: [&str; 10] = [
+    "Backtrace",
+    "GetDataRelBase",
+    "GetIP",
+    "GetIPInfo",
+    "GetLanguageSpecificData",
+    "GetRegionStart",
+    "GetTextRelBase",
+    "Resume",
+    "SetGR",
+    "SetIP",
+];
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs"); // and nothing else, unless the following says so
     tell_version();
@@ -97,6 +111,10 @@ fn leave_out_what_is_not_used() {
         let dir = env::var("CARGO_MANIFEST_DIR").expect("cargo names the directory of the crate");
         println!("cargo::rustc-link-arg-bins=--script={dir}/no-unwind.ld");
         println!("cargo::rustc-link-arg-bins=--no-eh-frame-hdr");
+        // What reads those tables: it would find nothing, and whoever calls it aborts anyway.
+        for name in UNWINDER {
+            println!("cargo::rustc-link-arg-bins=--defsym=_Unwind_{name}=abort");
+        }
         // Functions of equal code become one.
         println!("cargo::rustc-link-arg-bins=--icf=all");
     }

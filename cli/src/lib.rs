@@ -43,7 +43,7 @@ use failure::Failure;
 use pager::{HeldErrors, PagedOutput, Screen};
 use plan::Plan;
 use source::file::FileSource;
-use source::{system, SourceError};
+use source::{interrupts, system, SourceError};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, Cursor, IsTerminal, Write};
@@ -81,10 +81,13 @@ pub fn main() -> std::process::ExitCode {
         json: false,
         shows_progress,
     };
+    // Where that cannot be, signals end the program at once.
+    let _ = interrupts::listen(seems_json(&arguments));
     let code = run(&arguments, &mut context);
     out.end();
     // Nothing can be done when standard error is gone.
     let _ = io::stderr().write_all(&err.bytes);
+    interrupts::end();
     code.into()
 }
 

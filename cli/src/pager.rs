@@ -4,10 +4,8 @@
 //!
 //! The pager begins with the first byte of output. What goes to standard error is held until it ends, because the screen is its own.
 
-use nix::sys::signal::{raise, SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use crate::source::interrupts;
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
@@ -60,7 +58,10 @@ impl<'a> PagedOutput<'a> {
                     let stdout = io::stdout();
                     let mut buffer_bytes = BUFFER_BYTES;
                     if is_rows && stdout.is_terminal() {
-                        reset_when_interrupted(&stdout);
+                        // Another handle: the usual one is locked by whoever writes rows.
+                        if let Ok(terminal) = stdout.as_fd().try_clone_to_owned() {
+                            interrupts::reset_at_end(terminal.into());
+                        }
                         // What an interrupt waits for is short on a slow line too.
                         buffer_bytes = TERMINAL_BUFFER_BYTES;
                     }
@@ -134,38 +135,12 @@ impl Pager {
             command.env("LESS", "FRX");
         }
         // None is there: no error.
-        let mut child = command.stdin(Stdio::piped()).spawn().ok()?;
+        let mut child = interrupts::spawn(command.stdin(Stdio::piped())).ok()?;
         let pipe = BufWriter::with_capacity(BUFFER_BYTES, child.stdin.take()?);
         // Ctrl-C is for the pager, which goes on. Who leaves it closes the pipe, which ends the program.
-        let mut interrupt = SigSet::empty();
-        interrupt.add(Signal::SIGINT);
-        let _ = interrupt.thread_block();
+        interrupts::leave_to_pager();
         Some(Self { child, pipe })
     }
-}
-
-/// Leaves no color behind on the terminal `stdout` if the user ends the program in the middle of a row.
-///
-/// The signal is blocked and a thread waits for it: no code of ours runs in a signal handler, and none is `unsafe`. It then takes
-/// effect in the way that it has by default, so that a shell sees what ended the program.
-fn reset_when_interrupted(stdout: &io::Stdout) {
-    let mut interrupt = SigSet::empty();
-    interrupt.add(Signal::SIGINT);
-    // Another handle: the usual one is locked by whoever writes rows.
-    let terminal = stdout.as_fd().try_clone_to_owned().map(File::from);
-    let (Ok(signals), Ok(mut terminal)) = (SignalFd::with_flags(&interrupt, SfdFlags::SFD_CLOEXEC), terminal) else {
-        return;
-    };
-    if interrupt.thread_block().is_err() {
-        return;
-    }
-    std::thread::spawn(move || {
-        if let Ok(Some(_)) = signals.read_signal() {
-            let _ = terminal.write_all(b"\x1b[0m");
-            let _ = interrupt.thread_unblock();
-            let _ = raise(Signal::SIGINT);
-        }
-    });
 }
 
 /// Standard error, held while a pager has the screen.

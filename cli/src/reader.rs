@@ -9,6 +9,7 @@ use crate::model::{target_name, Changed, Outcome, Row, TableFacts, TableFault};
 use crate::names::text::parse_records;
 use crate::names::told::Told;
 use crate::origin::Origin;
+use crate::source::interrupts;
 use crate::source::{Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, Fact, FrameRecord, Record, RecordKind, SlotHeader, SlotKind, VmRecord};
@@ -131,22 +132,31 @@ pub(crate) struct Reader<S> {
     buffer: Box<SlotBuffer>,
     sections: Sections,
     failed: Option<SourceError>,
+    is_interrupted: bool,
 }
 
 impl<S: SlotSource> Reader<S> {
     /// Reads from `source`.
     pub(crate) fn new(source: S) -> Self {
-        Self { source, buffer: frame::new_buffer(), sections: Sections::default(), failed: None }
+        Self { source, buffer: frame::new_buffer(), sections: Sections::default(), failed: None, is_interrupted: false }
     }
 
     /// Returns the next event, or `None` at the end of the input.
     pub(crate) fn next_event(&mut self) -> Result<Option<Event>, SourceError> {
+        if !self.is_interrupted && interrupts::came() {
+            self.is_interrupted = true;
+            self.sections.interrupt();
+            self.failed = Some(SourceError::Interrupted);
+        }
         loop {
             if let Some(event) = self.sections.events.pop_front() {
                 return Ok(Some(event));
             }
             if let Some(error) = self.failed.take() {
                 return Err(error);
+            }
+            if self.is_interrupted {
+                return Err(SourceError::Interrupted);
             }
             match self.source.fetch(&mut self.buffer) {
                 Ok(Fetched::Slot(used)) => {
@@ -514,6 +524,16 @@ impl Sections {
         let issues = self.issues.len();
         self.close(None);
         self.issues.truncate(issues);
+    }
+
+    /// Ends the open section, or the one whose end is waiting, without what nobody has taken of it.
+    fn interrupt(&mut self) {
+        self.cut();
+        let last = std::mem::take(&mut self.events).into_iter().rev().find_map(|event| match event {
+            Event::End(kind, outcome) if kind != SlotKind::END => Some((kind, Outcome { status: None, ..outcome })),
+            _ => None,
+        });
+        self.events.extend(last.map(|(kind, outcome)| Event::End(kind, outcome)));
     }
 
     /// Ends the open section. An END slot without a section, as of a dump that failed at once, is a section by itself.

@@ -7,6 +7,7 @@
 //! Invariant: an input is opened once and its bytes are taken from it once, because a pipe gives them only once. Who has
 //! to look ahead uses [`FileSource::preview`].
 
+use super::interrupts::{self, Interruptible};
 use super::{Fetched, SlotSource, SourceError};
 use crate::frame::{self, SlotBuffer, SlotFault, HEADER_BYTES};
 use s2dump_abi::slot::{MAX_SLOT_BYTES, SLOT_MAGIC};
@@ -54,7 +55,7 @@ impl FileSource {
         let kind = file.metadata().map_err(fail)?.file_type();
         // Other files seek without effect, or not at all. Standard input may have been read before.
         let first = if kind.is_file() || kind.is_block_device() { file.stream_position().ok() } else { None };
-        Ok(Self { first, ..Self::new(Box::new(file), name) })
+        Ok(Self { first, ..Self::new(Box::new(Interruptible(file)), name) })
     }
 
     /// Reads from `from`, which can seek and is at its beginning.
@@ -102,6 +103,7 @@ impl FileSource {
                     }
                     Ok(read) => self.end += read,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) if interrupts::came() => return Err(SourceError::Interrupted),
                     Err(error) => return Err(SourceError::File(self.name.clone(), error)),
                 }
             }
@@ -207,6 +209,9 @@ fn spool(from: &mut dyn Read, name: &str) -> Result<File, SourceError> {
         Ok(file)
     };
     copied().map_err(|error: io::Error| {
+        if interrupts::came() {
+            return SourceError::Interrupted;
+        }
         // Reading a directory fails here too, and has nothing to do with the copy.
         if error.kind() == io::ErrorKind::IsADirectory {
             return SourceError::File(name.into(), error);

@@ -96,6 +96,9 @@ pub(crate) enum SourceError {
         /// The table that the slot is of.
         found: Identity,
     },
+    /// A signal came.
+    #[error("interrupted before all was read")]
+    Interrupted,
     /// The driver gave an answer that makes no sense.
     #[error("/dev/s2dump: the driver's answer to {0} makes no sense: {1}")]
     Driver(&'static str, String),
@@ -189,6 +192,7 @@ impl SourceError {
                 Failure::new(ExitCode::Unsupported, self).hint("use the s2dump that was built with this kernel")
             }
             Self::NotTheDriver => Failure::new(ExitCode::Unsupported, self).hint("see `s2dump probe`"),
+            Self::Interrupted => Failure::new(ExitCode::Partial, self),
             Self::AnotherTable { .. } => Failure::new(ExitCode::Partial, self)
                 .hint("see `s2dump list`; what was printed before, if anything was, is of the VM that was asked for"),
             Self::Request { error, .. } => match error.raw_os_error() {

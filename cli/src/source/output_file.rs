@@ -5,7 +5,7 @@
 //! removed if writing fails or the user interrupts it. What is no regular file (a device, a FIFO, `/dev/fd/3`) is opened
 //! and written to, because a rename would put a regular file in its place.
 
-use super::interrupts::Interrupts;
+use super::interrupts;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{fchown, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -28,15 +28,6 @@ impl OutputFile {
                 Ok(Self::Through(BufWriter::new(file)))
             }
             Place::Regular(target, replaced) => Ok(Self::New(Box::new(NewFile::create(target, replaced)?))),
-        }
-    }
-
-    /// Returns whether the user interrupted the program, which then ends when this is dropped.
-    pub(crate) fn is_interrupted(&mut self) -> bool {
-        match self {
-            // Nothing is left behind: the signal ended the program by itself.
-            Self::Through(_) => false,
-            Self::New(file) => file.interrupts.came(),
         }
     }
 
@@ -108,17 +99,14 @@ pub(crate) struct NewFile {
     target: PathBuf,
     replaced: Option<Metadata>,
     is_kept: bool,
-    /// Declared last: a signal that came takes effect after the temporary file was removed.
-    interrupts: Interrupts,
 }
 
 impl NewFile {
     fn create(target: PathBuf, replaced: Option<Metadata>) -> io::Result<Self> {
         let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Before the file is there.
-        let interrupts = Interrupts::hold()?;
         let (file, temporary) = create_temporary(directory)?;
-        Ok(Self { file: BufWriter::new(file), temporary, target, replaced, is_kept: false, interrupts })
+        interrupts::remove_at_end(Some(temporary.clone()));
+        Ok(Self { file: BufWriter::new(file), temporary, target, replaced, is_kept: false })
     }
 
     fn keep(mut self) -> io::Result<()> {
@@ -144,6 +132,7 @@ impl Drop for NewFile {
         if !self.is_kept {
             let _ = fs::remove_file(&self.temporary);
         }
+        interrupts::remove_at_end(None);
     }
 }
 

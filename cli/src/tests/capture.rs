@@ -5,38 +5,33 @@ use super::fake::Script;
 use super::support::*;
 use super::{run_in, run_with, world, Ran};
 use crate::exit_code::ExitCode;
-use crate::frame::SlotBuffer;
 use crate::source::device::Session;
 use crate::source::SourceError;
 use crate::verbs::Context;
-use nix::sys::signal::{raise, Signal};
 use rustix::fs::{makedev, mknodat, FileType, Mode, CWD};
-use s2dump_abi::hypercall::{Op, Status};
-use s2dump_abi::ioctl::{Advance, Hello, Start};
+use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{SlotHeader, SlotKind};
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::{symlink, FileTypeExt, PermissionsExt};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
 
 /// A directory that is removed with all that is in it.
-struct Directory(PathBuf);
+pub(super) struct Directory(PathBuf);
 
 impl Directory {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("s2dump-{}-{name}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn join(&self, name: &str) -> PathBuf {
+    pub(super) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// The names in it, in order.
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> =
             fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
@@ -51,7 +46,7 @@ impl Drop for Directory {
 }
 
 /// A device with three VMs, one of them with a table of several slots.
-fn script() -> Script {
+pub(super) fn script() -> Script {
     let mut list = Capture::default();
     list.list(&three_vms());
     let mut dump = Capture::default();
@@ -60,13 +55,13 @@ fn script() -> Script {
 }
 
 /// What a capture of its VM consists of.
-fn bytes() -> Vec<u8> {
+pub(super) fn bytes() -> Vec<u8> {
     let Script { list, starts, .. } = script();
     [list.unwrap().bytes, starts[0].as_ref().unwrap().bytes.clone()].concat()
 }
 
 /// Returns the slots behind the one that tells where a capture was made.
-fn slots(written: Vec<u8>) -> Vec<u8> {
+pub(super) fn slots(written: Vec<u8>) -> Vec<u8> {
     let (header, used) = crate::frame::measure(&written).unwrap();
     assert_eq!(header.kind, SlotKind::ORIGIN.0);
     let text = String::from_utf8_lossy(&written[size_of::<SlotHeader>()..used]);
@@ -240,92 +235,4 @@ fn stale_temporary_file_is_left_alone() {
     assert_eq!(capture(&script(), &directory.join("a.s2d")).code, ExitCode::Ok);
     assert_eq!(directory.names(), [stale.as_str(), "a.s2d"]);
     assert_eq!(fs::read(directory.join(&stale)).unwrap(), b"stale");
-}
-
-/// A device that sends this process a signal in the middle of a dump.
-struct Interrupting {
-    device: Box<dyn Session>,
-    signal: Signal,
-    advances_of_dump: Option<u32>,
-}
-
-impl Session for Interrupting {
-    fn hello(&mut self, hello: &mut Hello) -> io::Result<()> {
-        self.device.hello(hello)
-    }
-
-    fn hello_1(&mut self, hello: &mut Hello) -> io::Result<()> {
-        self.device.hello_1(hello)
-    }
-
-    fn map(&mut self, slots: u32, slot_bytes: usize) -> io::Result<()> {
-        self.device.map(slots, slot_bytes)
-    }
-
-    fn start(&mut self, start: &mut Start) -> io::Result<()> {
-        self.advances_of_dump = (start.op == Op::DUMP.0).then_some(0);
-        self.device.start(start)
-    }
-
-    fn advance(&mut self, advance: &mut Advance) -> io::Result<()> {
-        if let Some(advances) = &mut self.advances_of_dump {
-            *advances += 1;
-            if *advances == 2 {
-                raise(self.signal).unwrap();
-            }
-        }
-        self.device.advance(advance)
-    }
-
-    fn copy_slot(&self, index: u32, into: &mut SlotBuffer) -> bool {
-        self.device.copy_slot(index, into)
-    }
-}
-
-/// The program that [`interrupted`] runs; nothing when run as a test.
-#[test]
-fn interrupted_program() {
-    let Some(output) = std::env::var_os("S2DUMP_TEST_OUTPUT") else { return };
-    let signal: Signal = std::env::var("S2DUMP_TEST_SIGNAL").unwrap().parse().unwrap();
-    let open = || -> Result<Box<dyn Session>, SourceError> {
-        Ok(Box::new(Interrupting { device: script().open(), signal, advances_of_dump: None }))
-    };
-    let ran = run_with(&format!("capture vm:0x1000 -O {}", Path::new(&output).display()), &open);
-    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
-}
-
-/// Captures in a process of its own, which gets `signal` while the temporary file is there; `shell` runs before it.
-fn interrupted(signal: Signal, shell: &str, output: &Path) -> ExitStatus {
-    // Whoever runs the tests in the background may have them ignore signals, which a shell cannot undo.
-    Command::new("env")
-        .args(["--default-signal=INT,TERM,HUP", "sh"])
-        .args(["-c", &format!("{shell} exec \"$0\" --exact tests::capture::interrupted_program")])
-        .arg(std::env::current_exe().unwrap())
-        .env("S2DUMP_TEST_OUTPUT", output)
-        .env("S2DUMP_TEST_SIGNAL", signal.as_str())
-        .output()
-        .unwrap()
-        .status
-}
-
-#[test]
-fn interrupt_leaves_the_old_file_and_nothing_else() {
-    let directory = Directory::new("interrupt");
-    let path = directory.join("a.s2d");
-    fs::write(&path, "old").unwrap();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let status = interrupted(signal, "", &path);
-        assert_eq!(status.signal(), Some(signal as i32), "the shell sees what ended it: {status}");
-        assert_eq!((directory.names(), fs::read(&path).unwrap()), (vec!["a.s2d".to_owned()], b"old".to_vec()));
-    }
-}
-
-/// As after `nohup`: the terminal may go.
-#[test]
-fn ignored_signal_does_not_interrupt() {
-    let directory = Directory::new("ignored");
-    let path = directory.join("a.s2d");
-    let status = interrupted(Signal::SIGHUP, "trap '' HUP;", &path);
-    assert!(status.success(), "{status}");
-    assert_eq!((directory.names(), slots(fs::read(&path).unwrap())), (vec!["a.s2d".to_owned()], bytes()));
 }

@@ -7,6 +7,7 @@ mod decode;
 mod device;
 mod fake;
 mod image;
+mod interrupts;
 mod kinds;
 mod live;
 mod map;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump audit`: whether isolation is intact.
 
-use super::machine::{at_rest, from_capture, gather, survey, unread};
-use super::survey::Live;
+use super::machine::{at_rest, from_capture, gather, stop, survey, unread};
+use super::survey::{Halt, Live};
 use super::{Context, Stop};
 use crate::audit::settle::Stored;
 use crate::audit::{audit, NotRun};
@@ -10,6 +10,7 @@ use crate::exit_code::ExitCode;
 use crate::format::audit as format;
 use crate::machine::tree::SecondPass;
 use crate::plan::machine::AuditPlan;
+use crate::source::interrupts;
 
 /// Audits the device or a capture.
 pub(super) fn run(plan: &AuditPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
@@ -22,7 +23,11 @@ pub(super) fn run(plan: &AuditPlan, context: &mut Context<'_>) -> Result<ExitCod
             let mut survey = survey("audit", context)?;
             gather(&mut survey, context)?;
             let machine = std::mem::take(&mut survey.machine);
-            (audit(&plan.rules, &machine, &mut Live(&mut survey)), machine, 0)
+            let report = audit(&plan.rules, &machine, &mut Live(&mut survey));
+            if interrupts::came() {
+                return Err(stop(Halt::Interrupted));
+            }
+            (report, machine, 0)
         }
     };
     let tables = format::Tables {

@@ -13,7 +13,7 @@ use crate::origin::Origin;
 use crate::plan::Output;
 use crate::source::device::{Device, Query};
 use crate::source::output_file::OutputFile;
-use crate::source::{Fetched, SlotSource, SourceError};
+use crate::source::{interrupts, Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::slot::{SlotHeader, SlotKind};
 use s2dump_abi::target::Identity;
@@ -86,11 +86,7 @@ pub(super) fn run(
             }
             Err(Copy::Failed(failure)) => return Err(failure.into()),
             Err(Copy::Output(error)) => return Err(fail(error)),
-            Err(Copy::Interrupted) => {
-                // The signal ends the program when the file is dropped.
-                drop(file);
-                return Err(Failure::new(ExitCode::Partial, "interrupted: nothing was written").into());
-            }
+            Err(Copy::Interrupted) => return Err(interrupted(file.as_ref()).into()),
         }
     }
     file.map_or(Ok(()), OutputFile::keep).map_err(fail)?;
@@ -132,6 +128,14 @@ pub(super) fn output_failed(output: &Output, error: io::Error) -> Stop {
     }
 }
 
+/// Says what a signal leaves of `file`, or of standard output.
+pub(super) fn interrupted(file: Option<&OutputFile>) -> Failure {
+    super::machine::interrupted(match file {
+        Some(OutputFile::New(_)) => "nothing was written",
+        Some(OutputFile::Through(_)) | None => "what was written is not all",
+    })
+}
+
 /// Why a table was not copied, or not whole.
 enum Copy {
     /// By the device: it may be that of this table only.
@@ -155,7 +159,7 @@ fn copy(
     let mut buffer = new_buffer();
     let mut status = Status::OK;
     while let Fetched::Slot(used) = slots.fetch(&mut buffer).map_err(fail)? {
-        if file.as_mut().is_some_and(|file| file.is_interrupted()) {
+        if interrupts::came() {
             return Err(Copy::Interrupted);
         }
         let slot = buffer.get(..used).unwrap_or(&buffer[..]);

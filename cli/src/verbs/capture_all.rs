@@ -12,7 +12,6 @@ use crate::audit::rules::RULES;
 use crate::audit::settle::{is_same_share, Again, Seen, ROUNDS};
 use crate::audit::sight::Sight;
 use crate::exit_code::ExitCode;
-use crate::failure::Failure;
 use crate::machine::moment::Moment;
 use crate::machine::tree::SecondPass;
 use crate::machine::Machine;
@@ -22,28 +21,20 @@ use crate::source::output_file::OutputFile;
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::Write;
 
 /// Captures the whole machine.
 pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     super::capture::check_output(output, context)?;
     let device = context.device().map_err(|error| error.into_failure("capture"))?;
     let mut file = super::capture::create(output)?;
-    let (mut is_interrupted, mut bytes) = (false, 0);
+    let mut bytes = 0;
     let (out, proc) = (&mut *context.out, context.proc);
     let mut keep = |slot: &[u8]| {
         bytes += slot.len() as u64;
         match &mut file {
             None => out.write_all(slot),
-            Some(file) => {
-                is_interrupted = file.is_interrupted();
-                // Whole slots only: an interrupted capture is dropped.
-                if is_interrupted {
-                    Err(io::ErrorKind::Other.into())
-                } else {
-                    file.write_all(slot)
-                }
-            }
+            Some(file) => file.write_all(slot),
         }
     };
     keep(&Origin::here().to_slot()).map_err(|error| super::capture::output_failed(output, error))?;
@@ -56,11 +47,7 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
     notes.into_iter().for_each(|note| context.note(note));
     let Captured { is_whole, changed } = match captured {
         Ok(captured) => captured,
-        Err(Halt::Output(_)) if is_interrupted => {
-            // The signal ends the program when the file is dropped.
-            drop(file);
-            return Err(Failure::new(ExitCode::Partial, "interrupted: nothing was written").into());
-        }
+        Err(Halt::Interrupted) => return Err(super::capture::interrupted(file.as_ref()).into()),
         Err(Halt::Output(error)) => return Err(super::capture::output_failed(output, error)),
         Err(Halt::Failed(failure)) => return Err(failure.into()),
     };

@@ -16,7 +16,7 @@ use crate::plan::input::{ImagePlan, Input};
 use crate::plan::DumpPlan;
 use crate::reader::{Event, Reader};
 use crate::source::device::{Device, Query};
-use crate::source::SourceError;
+use crate::source::{interrupts, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::version::features;
 use s2dump_vmsa::Ipa;
@@ -86,6 +86,11 @@ fn all_of_device(plan: &DumpPlan, context: &mut Context<'_>) -> Result<ExitCode,
     }
     selectors.extend(listed_tables(&vms).iter().filter_map(|table| table.target.guest_handle()).map(Selector::Handle));
     for (at, selector) in selectors.iter().enumerate() {
+        if at > 0 && interrupts::came() {
+            let names: Vec<String> = selectors.iter().skip(at).map(ToString::to_string).collect();
+            context.note(format_args!("interrupted before {}", names.join(", ")));
+            return Ok(ExitCode::Partial);
+        }
         if at > 0 && plan.style.is_for_people() {
             writeln!(context.out)?;
         }

@@ -3,9 +3,12 @@
 
 use super::survey::{Halt, Survey};
 use super::{Context, Stop};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
 use crate::machine::tree::SecondPass;
 use crate::machine::Machine;
 use crate::model::target_name;
+use crate::source::SourceError;
 use s2dump_abi::target::Target;
 use std::path::Path;
 
@@ -44,7 +47,13 @@ pub(super) fn stop(halt: Halt) -> Stop {
     match halt {
         Halt::Failed(failure) => failure.into(),
         Halt::Output(error) => error.into(),
+        Halt::Interrupted => SourceError::Interrupted.into_failure("").into(),
     }
+}
+
+/// Says that a signal came, and what that means.
+pub(super) fn interrupted(so: &str) -> Failure {
+    Failure::new(ExitCode::Partial, format_args!("interrupted: {so}"))
 }
 
 /// Returns the names of tables of which a second pass found `found`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `s2dump map -O FILE`: whose each page of memory is, as a page for a browser or as a picture.
 
-use super::capture::{create, output_failed};
+use super::capture::{create, interrupted, output_failed};
 use super::machine::{from_capture, gather, survey, unread};
 use super::{Context, Stop};
 use crate::exit_code::ExitCode;
@@ -12,6 +12,7 @@ use crate::map::Map;
 use crate::model::target_name;
 use crate::plan::map::MapPlan;
 use crate::plan::Output;
+use crate::source::interrupts;
 use crate::source::output_file::OutputFile;
 use std::io::Write;
 
@@ -58,10 +59,8 @@ pub(super) fn run(plan: &MapPlan, context: &mut Context<'_>) -> Result<ExitCode,
     };
     let write = if plan.svg { write_svg } else { write_html };
     write(out, &map, &told).map_err(|error| output_failed(&plan.output, error))?;
-    if file.as_mut().is_some_and(OutputFile::is_interrupted) {
-        // The signal ends the program when the file is dropped.
-        drop(file);
-        return Err(Failure::new(ExitCode::Partial, "interrupted: nothing was written").into());
+    if interrupts::came() {
+        return Err(interrupted(file.as_ref()).into());
     }
     file.map_or(Ok(()), OutputFile::keep).map_err(|error| output_failed(&plan.output, error))?;
     if !unread.is_empty() {

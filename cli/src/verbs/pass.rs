@@ -22,7 +22,7 @@ use crate::progress::Progress;
 use crate::reader::{Event, Reader};
 use crate::registers::Register;
 use crate::source::ram::RamDump;
-use crate::source::{SlotSource, SourceError};
+use crate::source::{interrupts, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{slot_flags, Fact, RecordKind, SlotKind, VmRecord};
 use s2dump_abi::target::{Identity, Target};
@@ -250,11 +250,16 @@ impl<'a> Pass<'a> {
         let mut rows = Vec::new();
         loop {
             let read = dump.read_on(&mut rows);
-            for row in rows.drain(..) {
+            for row in rows.drain(..).take_while(|_| !interrupts::came()) {
                 progress.count(&row);
                 self.row(row, context)?;
             }
             match read {
+                _ if interrupts::came() => {
+                    self.issues += 1;
+                    self.cause = Some(SourceError::Interrupted.to_string());
+                    break;
+                }
                 Ok(true) => progress.tick(context.err, dump.outcome().visited, dump.cursor()),
                 Ok(false) => break,
                 // What was read is not lost.

@@ -4,7 +4,7 @@
 //! The machine is captured first, as `capture --all` does it, each step in its part of the time. What the text says is then read
 //! from that capture, by the verbs that would read it anywhere, and put in front of it.
 
-use super::capture::{check_output, create, output_failed};
+use super::capture::{check_output, create, interrupted, output_failed};
 use super::capture_all::capture;
 use super::survey::{Halt, Survey};
 use super::{Context, Stop};
@@ -16,6 +16,7 @@ use crate::pager::Screen;
 use crate::plan::report::ReportPlan;
 use crate::plan::Plan;
 use crate::source::file::{FileSource, REPORT};
+use crate::source::interrupts;
 use crate::source::output_file::OutputFile;
 use crate::source::system::System;
 use clap::Parser;
@@ -36,16 +37,14 @@ const SECTIONS: [(&str, &[&str]); 4] = [
 pub(super) fn run(plan: &ReportPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     let begin = Instant::now();
     check_output(&plan.output, context)?;
-    let mut file = create(&plan.output)?;
+    let file = create(&plan.output)?;
     let mut text = Vec::new();
     write_head(plan, &mut text)?;
     section("what this machine supports", &["probe"], &Arc::from([]), &mut text, context)?;
 
-    let (slots, mut left_out) = capture_slots(plan, begin, file.as_mut(), context);
-    if file.as_mut().is_some_and(OutputFile::is_interrupted) {
-        // The signal ends the program when the file is dropped.
-        drop(file);
-        return Err(Failure::new(ExitCode::Partial, "interrupted: nothing was written").into());
+    let (slots, mut left_out) = capture_slots(plan, begin, context);
+    if interrupts::came() {
+        return Err(interrupted(file.as_ref()).into());
     }
     let captured = begin.elapsed();
     let slots: Arc<[u8]> = slots.into();
@@ -57,6 +56,9 @@ pub(super) fn run(plan: &ReportPlan, context: &mut Context<'_>) -> Result<ExitCo
             continue;
         }
         longest = longest.max(section(title, words, &slots, &mut text, context)?);
+        if interrupts::came() {
+            return Err(interrupted(file.as_ref()).into());
+        }
     }
     writeln!(text, "== left out ==")?;
     match left_out.is_empty() {
@@ -103,12 +105,7 @@ fn write_head(plan: &ReportPlan, text: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// Captures the machine; also returns what there was no time for, or what failed.
-fn capture_slots(
-    plan: &ReportPlan,
-    begin: Instant,
-    mut file: Option<&mut OutputFile>,
-    context: &Context<'_>,
-) -> (Vec<u8>, Vec<String>) {
+fn capture_slots(plan: &ReportPlan, begin: Instant, context: &Context<'_>) -> (Vec<u8>, Vec<String>) {
     let mut slots = Vec::new();
     let device = match context.device() {
         Ok(device) => device,
@@ -116,10 +113,7 @@ fn capture_slots(
     };
     let mut keep = |slot: &[u8]| {
         slots.extend(slot);
-        match file.as_mut().is_some_and(|file| file.is_interrupted()) {
-            true => Err(io::ErrorKind::Interrupted.into()),
-            false => Ok(()),
-        }
+        Ok(())
     };
     let mut survey = Survey::new(device, 0, Some(&mut keep));
     // The rest is for the text.
@@ -131,6 +125,8 @@ fn capture_slots(
         Ok(_) => {}
         Err(Halt::Failed(Failure { message, .. })) => left_out.push(message),
         Err(Halt::Output(error)) => left_out.push(error.to_string()),
+        // The caller finds out.
+        Err(Halt::Interrupted) => {}
     }
     (slots, left_out)
 }

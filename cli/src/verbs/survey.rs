@@ -15,7 +15,7 @@ use crate::machine::Machine;
 use crate::model::target_name;
 use crate::reader::{Event, Reader};
 use crate::source::device::{Device, DeviceSlots, Query};
-use crate::source::{Fetched, SlotSource, SourceError};
+use crate::source::{interrupts, Fetched, SlotSource, SourceError};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::{Identity, Place, Target, PLACES};
@@ -33,6 +33,8 @@ pub(super) enum Halt {
     Failed(Failure),
     /// Keeping slots.
     Output(io::Error),
+    /// A signal came.
+    Interrupted,
 }
 
 impl From<Failure> for Halt {
@@ -132,6 +134,7 @@ impl<'a> Survey<'a> {
         self.notes.extend(issues.take(super::MOST_ISSUES as usize).map(|issue| issue.to_string()));
         drop(reader);
         match (source.failed, failed) {
+            _ if interrupts::came() => Err(Halt::Interrupted),
             (Some(error), _) => Err(Halt::Output(error)),
             (None, Some(failure)) => Err(failure),
             (None, None) => Ok(status),
@@ -316,6 +319,7 @@ fn why(halt: Halt) -> String {
     match halt {
         Halt::Failed(failure) => failure.message,
         Halt::Output(error) => error.to_string(),
+        Halt::Interrupted => SourceError::Interrupted.to_string(),
     }
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A verb for another machine: `s2dump capture` there, the rest here. What only that machine can say, s2dump there says.
 
-use super::capture::{check_output, create, output_failed};
-use super::{Context, Stop};
+use super::capture::{check_output, create, interrupted, output_failed};
+use super::{machine, Context, Stop};
 use crate::args::via::Via;
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
@@ -10,9 +10,9 @@ use crate::failure::Failure;
 use crate::plan::input::Input;
 use crate::plan::{Output, Plan};
 use crate::source::file::{FileSource, REPORT};
+use crate::source::interrupts::{self, Interruptible};
 use crate::source::output_file::OutputFile;
 use crate::source::SourceError;
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use s2dump_abi::slot::SLOT_MAGIC;
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -22,8 +22,6 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// What shells answer when there is no such program, or it cannot be run.
 const NO_PROGRAM: [i32; 2] = [126, 127];
-/// How often signals that are held back are asked for.
-const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// What comes at once.
 const BUFFER_BYTES: usize = 1 << 16;
 
@@ -56,26 +54,27 @@ pub(crate) fn run(via: &Via, plan: Plan, arguments: &[OsString], context: &mut C
         }
         There::Same(None) => {
             let mut far = Far::start(via, &same_words(arguments, false))?;
-            while let Some(bytes) = far.read().map_err(Stop::Output)? {
+            loop {
+                let read = far.read();
+                if interrupts::came() {
+                    return Err(machine::interrupted("what was shown is what came until then").into());
+                }
+                let Some(bytes) = read.map_err(Stop::Output)? else { break };
                 context.out.write_all(bytes).and_then(|()| context.out.flush()).map_err(Stop::Output)?;
             }
             Ok(far.end()?)
         }
         There::Same(Some(output)) => {
             check_output(&output, context)?;
-            let mut file = create(&output)?;
             let mut far = Far::start(via, &same_words(arguments, true))?;
+            let mut file = create(&output)?;
             let mut is_begun = false;
             loop {
-                let is_ready = far.wait(PATIENCE);
-                if file.as_mut().is_some_and(OutputFile::is_interrupted) {
-                    // The signal ends the program when the file is dropped.
-                    return Err(Failure::new(ExitCode::Partial, "interrupted: nothing was written").into());
+                let read = far.read();
+                if interrupts::came() {
+                    return Err(interrupted(file.as_ref()).into());
                 }
-                if !is_ready {
-                    continue;
-                }
-                let Some(bytes) = far.read().map_err(|error| output_failed(&output, error))? else { break };
+                let Some(bytes) = read.map_err(|error| output_failed(&output, error))? else { break };
                 // Whatever shells say of themselves is not to take the place of a file.
                 if !is_begun && !begins_capture(bytes) {
                     return Err(far.failed(ExitCode::UsageOrIo, "what comes is no capture").into());
@@ -154,7 +153,7 @@ fn same_words(arguments: &[OsString], has_output: bool) -> Vec<String> {
 struct Far<'a> {
     via: &'a Via,
     child: Child,
-    from: ChildStdout,
+    from: Interruptible<ChildStdout>,
     buffer: Vec<u8>,
 }
 
@@ -164,15 +163,9 @@ impl<'a> Far<'a> {
         let fail = |error: io::Error| Failure::io(format_args!("running {}", via.name), &error);
         let mut command = Command::new("sh");
         command.args(["-c", &via.line(words)]).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(fail)?;
+        let mut child = interrupts::spawn(&mut command).map_err(fail)?;
         let from = child.stdout.take().ok_or_else(|| fail(io::ErrorKind::BrokenPipe.into()))?;
-        Ok(Self { via, child, from, buffer: vec![0; BUFFER_BYTES] })
-    }
-
-    /// Waits until there is something to read, for so long at most.
-    fn wait(&self, time: Timespec) -> bool {
-        // A wait that fails is one that reading finds out.
-        poll(&mut [PollFd::new(&self.from, PollFlags::IN)], Some(&time)).map_or(true, |ready| ready > 0)
+        Ok(Self { via, child, from: Interruptible(from), buffer: vec![0; BUFFER_BYTES] })
     }
 
     /// Returns what came, or `None` at the end.
@@ -190,6 +183,8 @@ impl<'a> Far<'a> {
         let waited = self.child.wait();
         let status = waited.map_err(|error| Failure::io(format_args!("waiting for {}", self.via.name), &error))?;
         match status.code() {
+            // The other end of a connection ends with ours.
+            _ if interrupts::came() => Err(machine::interrupted("what came is not all")),
             Some(0) => Ok(ExitCode::Ok),
             Some(code) if code == ExitCode::Partial as i32 => Ok(ExitCode::Partial),
             Some(code) if NO_PROGRAM.contains(&code) => {

@@ -20,7 +20,7 @@ use crate::plan::WalkPlan;
 use crate::reader::{Event, Reader};
 use crate::source::device::{Device, Query};
 use crate::source::file::FileSource;
-use crate::source::{SlotSource, SourceError};
+use crate::source::{interrupts, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{Fact, SlotKind, VmRecord};
 use s2dump_abi::target::Identity;
@@ -92,6 +92,9 @@ fn walk(
     match plan.json {
         true => walk.write_json(context.out, &plan.wanted)?,
         false => walk.write_text(context.out, &plan.wanted)?,
+    }
+    if interrupts::came() {
+        return Err(SourceError::Interrupted.into_failure(&walk.table.name()).into());
     }
     if walk.is_dying {
         return Err(Failure::from_status(Status::VM_DYING, &walk.table.name()).into());

@@ -14,13 +14,11 @@ use crate::machine::Machine;
 use crate::model::target_name;
 use crate::plan::machine::WatchPlan;
 use crate::source::clock::Time;
-use crate::source::interrupts::Interrupts;
+use crate::source::interrupts;
 use s2dump_abi::target::Target;
 
 /// Watches until it is interrupted, has read as often as it should, or the VM is gone.
 pub(super) fn run(plan: &WatchPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
-    // The last line comes before the end that a signal makes.
-    let mut interrupts = Interrupts::hold()?;
     let mut survey = survey("watch", context)?;
     let (mut readings, start) = (Readings::default(), Time::now());
     let (mut last, only) = first(plan, &mut survey, context)?;
@@ -33,11 +31,11 @@ pub(super) fn run(plan: &WatchPlan, context: &mut Context<'_>) -> Result<ExitCod
         readings.add(used.uptime);
         let at_share = used.cpu.saturating_mul(100) / plan.share;
         let pause = plan.interval.max(at_share).saturating_sub(used.uptime);
-        if plan.count.is_some_and(|count| readings.count >= count) || interrupts.wait(pause) {
+        if plan.count.is_some_and(|count| readings.count >= count) || interrupts::wait(pause) {
             break;
         }
         let begin = Time::now();
-        let mut now = read(plan, &mut survey)?;
+        let Some(mut now) = read(plan, &mut survey)? else { break };
         let mut found = Differences::of(plan.filter.clone());
         for target in found.add_machines(&last, &now, only) {
             // What cannot be compared now is compared at the next reading.
@@ -81,16 +79,17 @@ fn first(
     Ok((machine, only))
 }
 
-/// Reads again. What is not there now may be there later.
-fn read(plan: &WatchPlan, survey: &mut Survey<'_>) -> Result<Machine, Stop> {
+/// Reads again; none if that was interrupted. What is not there now may be there later.
+fn read(plan: &WatchPlan, survey: &mut Survey<'_>) -> Result<Option<Machine>, Stop> {
     match gather(plan, survey) {
+        _ if interrupts::came() => return Ok(None),
         Ok(()) => {}
         // Its VM ended: the list says so.
         Err(Stop::Failure(failure)) if failure.code == ExitCode::NoSuchVm => {}
         Err(stop) => return Err(stop),
     }
     survey.notes.clear();
-    Ok(std::mem::take(&mut survey.machine))
+    Ok(Some(std::mem::take(&mut survey.machine)))
 }
 
 fn gather(plan: &WatchPlan, survey: &mut Survey<'_>) -> Result<(), Stop> {
