@@ -67,6 +67,52 @@ fn check_keys(value: &Value, known: &BTreeSet<String>) {
     }
 }
 
+/// Strings of digits that are no addresses.
+const NO_ADDRESSES: [&str; 13] = [
+    "handle",
+    "vtcr_el2",
+    "tcr_el2",
+    "mair_el2",
+    "descriptor",
+    "raw",
+    "frame",
+    "digest",
+    "second_digest",
+    "other_bits",
+    "value",
+    "unknown_bits",
+    "meaning",
+];
+
+/// Returns the page size that `value` tells, as a shift.
+fn page_shift(value: &Value) -> Option<u32> {
+    match value {
+        Value::Object(object) => match object.get("page_size_bytes") {
+            Some(bytes) => Some(bytes.as_u64().unwrap().trailing_zeros()),
+            None => object.values().find_map(page_shift),
+        },
+        _ => None,
+    }
+}
+
+/// Whatever is an address has the number of its page beside it.
+fn check_pages(value: &Value, shift: u32) {
+    match value {
+        Value::Object(object) => object.iter().for_each(|(key, value)| {
+            let number = value.as_str().and_then(|text| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok());
+            match (number, object.get(&format!("{key}_pfn"))) {
+                (Some(number), pfn) if !NO_ADDRESSES.contains(&key.as_str()) => {
+                    assert_eq!(pfn.and_then(Value::as_u64), Some(number >> shift), "{key} of {object:?}");
+                }
+                (_, pfn) => assert!(pfn.is_none_or(Value::is_null), "{key} of {object:?}"),
+            }
+            check_pages(value, shift);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| check_pages(value, shift)),
+        _ => {}
+    }
+}
+
 #[test]
 fn output_is_what_the_schema_says() {
     let schema = schema();
@@ -83,6 +129,7 @@ fn output_is_what_the_schema_says() {
             panic!("{command}: {error:#}\n{text}");
         }
         check_keys(&value, &known);
+        check_pages(&value, page_shift(&value).unwrap_or(if command.contains("16k") { 14 } else { 12 }));
         types.insert(value.get("type").and_then(Value::as_str).unwrap_or("document").to_owned());
     };
 
@@ -112,6 +159,17 @@ fn output_is_what_the_schema_says() {
         commands.push(format!("walk -i names.s2d {target} 0x40200000 --json"));
     }
     commands.extend(["hyp-nvhe.s2d", "hyp-52.s2d"].map(|name| format!("dump -i {name} --format json")));
+    // Of these, most do not tell the page size.
+    commands.extend(
+        [
+            "list -i pages16k.s2d --json",
+            "rmap -i pages16k.s2d 0x408004000..0x408005000 --json",
+            "audit -i pages16k.s2d --json",
+            "diff pages16k.s2d pages16k.s2d --json",
+            "diff two.s2d pages16k.s2d --json",
+        ]
+        .map(String::from),
+    );
     commands.extend(["rmap -i pkvm.s2d 0x40800000+64K --json".into(), "rmap -i two.s2d 0x42000000 --json".into()]);
     commands
         .extend(["pkvm", "broken", "moving", "without-hyp", "two"].map(|name| format!("audit -i {name}.s2d --json")));

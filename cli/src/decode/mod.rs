@@ -66,6 +66,7 @@ impl Decoded {
             kind: &'static str,
             fault: Option<&'static str>,
             output: Option<Hex>,
+            output_pfn: Option<u64>,
             size_bytes: u64,
             fields: Vec<FieldJson<'a>>,
             unknown_bits: Hex,
@@ -78,6 +79,7 @@ impl Decoded {
             value: Hex,
             meaning: Option<&'a str>,
         }
+        let page_shift = geometry.granule().page_shift();
         let fields = self.fields.iter().map(|field| FieldJson {
             name: field.name,
             hi: field.hi,
@@ -95,11 +97,12 @@ impl Decoded {
                 Regime::El2 => "el2",
                 Regime::El2And0 => "el2&0",
             },
-            page_size_bytes: 1 << geometry.granule().page_shift(),
+            page_size_bytes: 1 << page_shift,
             level: self.level.get(),
             kind: self.kind,
             fault: self.fault.map(fault_name),
             output: self.output.map(Hex),
+            output_pfn: self.output.map(|output| output >> page_shift),
             size_bytes: 1 << self.entry_shift,
             fields: fields.collect(),
             unknown_bits: Hex(self.unknown),

@@ -119,6 +119,7 @@ fn write_site(out: &mut dyn Write, site: &Site) -> io::Result<()> {
 struct EntryJson<'a> {
     target: String,
     ia: Hex,
+    ia_pfn: u64,
     level: Option<i8>,
     raw: Hex,
     text: &'a str,
@@ -132,6 +133,7 @@ struct SiteJson<'a> {
     broken: &'static str,
     why: &'a str,
     pa: Hex,
+    pa_pfn: u64,
     size_bytes: u64,
     frame: Option<Hex>,
     frame_state: Option<&'a str>,
@@ -140,10 +142,11 @@ struct SiteJson<'a> {
 }
 
 impl<'a> SiteJson<'a> {
-    fn new(r#type: &'static str, rule: &'static Rule, why: &'a str, site: &'a Site) -> Self {
+    fn new(r#type: &'static str, rule: &'static Rule, why: &'a str, site: &'a Site, page_shift: u32) -> Self {
         let entries = site.evidence.iter().map(|entry| EntryJson {
             target: entry.table(),
             ia: Hex(entry.ia),
+            ia_pfn: entry.ia >> page_shift,
             level: entry.level,
             raw: Hex(entry.raw),
             text: &entry.text,
@@ -155,6 +158,7 @@ impl<'a> SiteJson<'a> {
             broken: rule.broken,
             why,
             pa: Hex(site.pa),
+            pa_pfn: site.pa >> page_shift,
             size_bytes: site.bytes,
             frame: site.frame.as_ref().map(|(raw, _)| Hex(*raw)),
             frame_state: site.frame.as_ref().map(|(_, words)| words.as_str()),
@@ -164,8 +168,9 @@ impl<'a> SiteJson<'a> {
     }
 }
 
-/// Writes `report` as JSON: a line for each finding and each unsettled suspect, and one in the end.
-pub(crate) fn write_json(out: &mut dyn Write, report: &Report, tables: &Tables) -> io::Result<()> {
+/// Writes `report` as JSON: a line for each finding and each unsettled suspect, and one in the end. Pages have `1 << page_shift`
+/// bytes.
+pub(crate) fn write_json(out: &mut dyn Write, report: &Report, tables: &Tables, page_shift: u32) -> io::Result<()> {
     #[derive(Serialize)]
     struct NotRunJson {
         rule: &'static str,
@@ -186,8 +191,8 @@ pub(crate) fn write_json(out: &mut dyn Write, report: &Report, tables: &Tables) 
         changed: &'a [String],
         not_examined: &'static str,
     }
-    let findings = report.findings.iter().map(|f| SiteJson::new("finding", f.rule, &f.why, &f.site));
-    let unsettled = report.unsettled.iter().map(|u| SiteJson::new("unsettled", u.rule, &u.why, &u.site));
+    let findings = report.findings.iter().map(|f| SiteJson::new("finding", f.rule, &f.why, &f.site, page_shift));
+    let unsettled = report.unsettled.iter().map(|u| SiteJson::new("unsettled", u.rule, &u.why, &u.site, page_shift));
     for line in findings.chain(unsettled) {
         serde_json::to_writer(&mut *out, &line)?;
         writeln!(out)?;

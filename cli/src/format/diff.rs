@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What changed, for people as diff(1) writes it, and as JSON.
 
-use super::hex::Hex;
 use super::json::{filter_json, FilterJson, FORMAT_VERSION};
-use super::said::{differing, said_json, SaidJson};
+use super::said::{differing, ChangeJson};
 use crate::filter::Wanted;
 use crate::machine::differ::{Change, Said};
 use crate::numbers::Size;
@@ -72,22 +71,15 @@ pub(crate) fn write_totals(out: &mut dyn Write, changes: &[Change]) -> io::Resul
 }
 
 /// Writes `changes` as JSON, one in each line, and a line in the end that also tells how many ranges were `left_out`.
+/// Pages have `1 << page_shift` bytes.
 pub(crate) fn write_json(
     out: &mut dyn Write,
     changes: &[Change],
     left_out: usize,
     unread: &[String],
     wanted: &Wanted,
+    page_shift: u32,
 ) -> io::Result<()> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        r#type: &'static str,
-        of: &'a str,
-        start: Hex,
-        end: Hex,
-        old: Option<SaidJson<'a>>,
-        new: Option<SaidJson<'a>>,
-    }
     #[derive(Serialize)]
     struct End<'a> {
         r#type: &'static str,
@@ -102,9 +94,7 @@ pub(crate) fn write_json(
         unread: &'a [String],
     }
     for change in changes.iter().filter(|_| wanted.rows) {
-        let (start, end) = (Hex(change.start), Hex(change.end));
-        let (old, new) = (said_json(change.old.as_ref()), said_json(change.new.as_ref()));
-        serde_json::to_writer(&mut *out, &Line { r#type: "change", of: &change.of, start, end, old, new })?;
+        serde_json::to_writer(&mut *out, &ChangeJson::new(change, None, page_shift))?;
         writeln!(out)?;
     }
     let (format, version) = ("s2dump.diff", FORMAT_VERSION);

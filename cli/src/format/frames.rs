@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What pKVM keeps about page frames, for people and as JSON.
 
-use super::hex::Hex;
+use super::hex::{Hex, SpanJson};
 use super::json::{filter_json, EncodingJson, FilterJson, FORMAT_VERSION};
 use super::table::write_filter;
 use super::{Consistency, Trailer};
@@ -108,22 +108,22 @@ impl FramesWriter {
             r#type: &'static str,
             format: &'static str,
             version: &'static str,
-            start: Hex,
-            end: Hex,
+            #[serde(flatten)]
+            span: SpanJson,
             page_size_bytes: u64,
             encoding: EncodingJson,
             #[serde(skip_serializing_if = "FilterJson::is_empty")]
             filter: FilterJson,
         }
-        let (encoding, page_bytes) = (Encoding(slot.encoding), 1 << slot.page_shift);
+        let (encoding, page_shift) = (Encoding(slot.encoding), u32::from(slot.page_shift));
+        let page_bytes = 1 << page_shift;
         match format {
             FramesFormat::Json { .. } => {
                 let header = Header {
                     r#type: "frames",
                     format: "s2dump.frames",
                     version: FORMAT_VERSION,
-                    start: Hex(start),
-                    end: Hex(end),
+                    span: SpanJson::new(start, end, page_shift),
                     page_size_bytes: page_bytes,
                     encoding: EncodingJson::new(encoding),
                     filter: filter_json(filter),
@@ -193,10 +193,8 @@ impl FramesWriter {
     fn write_object(&self, out: &mut dyn Write, row: &FrameRow, frame: Option<Frame>) -> io::Result<()> {
         #[derive(Serialize)]
         struct RowJson {
-            start: Hex,
-            end: Hex,
-            start_pfn: u64,
-            end_pfn: u64,
+            #[serde(flatten)]
+            span: SpanJson,
             size_bytes: u64,
             count: u64,
             host: Option<&'static str>,
@@ -212,10 +210,7 @@ impl FramesWriter {
         let bytes = row.end - row.start;
         let known = |of: Option<PageState>| of.map(|of| words::frame_state(Some(of)));
         let object = RowJson {
-            start: Hex(row.start),
-            end: Hex(row.end),
-            start_pfn: row.start / self.page_bytes,
-            end_pfn: row.end / self.page_bytes,
+            span: SpanJson::new(row.start, row.end, self.page_bytes.trailing_zeros()),
             size_bytes: bytes,
             count: bytes / self.page_bytes,
             host: frame.and_then(|frame| known(frame.host)),

@@ -2,9 +2,9 @@
 //! JSON: `docs/s2dump.schema.json` is its description, tested against what this writes.
 //!
 //! Addresses and registers are strings ("0x..."), because a JSON number loses bits above 2^53; sizes and counts are
-//! numbers. Keys are only added within a major version.
+//! numbers, and so are page frame numbers, which stand beside addresses. Keys are only added within a major version.
 
-use super::hex::Hex;
+use super::hex::{Hex, SpanJson};
 use super::json_row::RowJson;
 use super::{Consistency, Format, Heading, Trailer, Verified};
 use crate::model::{vm_name, Row, TableFacts};
@@ -49,6 +49,7 @@ struct Registers {
     #[serde(skip_serializing_if = "Option::is_none")]
     mair_el2: Option<Hex>,
     root: Hex,
+    root_pfn: u64,
 }
 
 /// How software bits, invalid entries and frames are read.
@@ -69,6 +70,7 @@ impl TableJson {
     /// Describes `table`, of `vm` if that is known.
     pub(crate) fn new(table: &TableFacts, vm: Option<&VmRecord>) -> Self {
         let geometry = &table.geometry;
+        let page_shift = geometry.granule().page_shift();
         Self {
             target: table.name(),
             handle: table.target.guest_handle().map(|handle| Hex(handle.into())),
@@ -81,8 +83,9 @@ impl TableJson {
                 tcr_el2: (table.register_name() == Register::Tcr).then_some(Hex(table.register)),
                 mair_el2: table.mair.map(Hex),
                 root: Hex(table.root),
+                root_pfn: table.root >> page_shift,
             },
-            page_size_bytes: 1 << geometry.granule().page_shift(),
+            page_size_bytes: 1 << page_shift,
             ia_bits: geometry.ia_bits(),
             pa_bits: geometry.pa_bits(),
             start_level: geometry.start_level().get(),
@@ -99,8 +102,8 @@ struct HeaderJson {
     version: &'static str,
     #[serde(flatten)]
     table: TableJson,
-    start: Hex,
-    end: Hex,
+    #[serde(flatten)]
+    span: SpanJson,
     mode: &'static str,
     consistency: &'static str,
     budget: u32,
@@ -147,11 +150,12 @@ pub(super) struct TrailerJson {
 struct ChangesJson {
     places: u64,
     first: Hex,
+    first_pfn: u64,
 }
 
 impl TrailerJson {
-    /// Describes `trailer`.
-    pub(super) fn new(trailer: &Trailer) -> Self {
+    /// Describes `trailer` of a table with pages of `1 << page_shift` bytes.
+    pub(super) fn new(trailer: &Trailer, page_shift: u32) -> Self {
         let outcome = &trailer.outcome;
         let (verify, second_digest) = match trailer.verified {
             None => ("not-asked", None),
@@ -176,10 +180,11 @@ impl TrailerJson {
                 Consistency::Dying(_) => "dying",
                 Consistency::Image => "image",
             },
-            changes: trailer
-                .changes
-                .first
-                .map(|first| ChangesJson { places: trailer.changes.places, first: Hex(first) }),
+            changes: trailer.changes.first.map(|first| ChangesJson {
+                places: trailer.changes.places,
+                first: Hex(first),
+                first_pfn: first >> page_shift,
+            }),
             longest_hold_ns: outcome.hold.nanoseconds(),
             status: outcome.status.map(|Status(status)| status),
             problems: trailer.issues,
@@ -226,8 +231,7 @@ impl Format for Json {
             format: "s2dump.dump",
             version: FORMAT_VERSION,
             table: TableJson::new(table, heading.vm.as_ref()),
-            start: Hex(table.start),
-            end: Hex(table.end),
+            span: SpanJson::new(table.start, table.end, table.geometry.granule().page_shift()),
             mode: if heading.exact { "exact" } else { "folded" },
             // What was asked of EL2; the trailer says what came of it.
             consistency: match (table.is_image(), table.has(slot_flags::ATOMIC)) {
@@ -250,7 +254,8 @@ impl Format for Json {
 
     fn row(&mut self, out: &mut dyn Write, row: &Row) -> io::Result<()> {
         let (Some(table), true) = (&self.table, self.rows) else { return Ok(()) };
-        let range = RowJson::new("range", row, table).named(self.names.of_row(row).as_ref());
+        let range = RowJson::new("range", row, table)
+            .named(self.names.of_row(row).as_ref(), table.geometry.granule().page_shift());
         if self.framing == Framing::Lines {
             serde_json::to_writer(&mut *out, &range)?;
             return writeln!(out);
@@ -261,10 +266,11 @@ impl Format for Json {
     }
 
     fn end(&mut self, out: &mut dyn Write, trailer: &Trailer) -> io::Result<()> {
+        let Some(table) = &self.table else { return Ok(()) };
         if self.framing == Framing::Document {
             write!(out, "\n],\n\"trailer\":")?;
         }
-        serde_json::to_writer(&mut *out, &TrailerJson::new(trailer))?;
+        serde_json::to_writer(&mut *out, &TrailerJson::new(trailer, table.geometry.granule().page_shift()))?;
         writeln!(out, "{}", if self.framing == Framing::Document { "}" } else { "" })
     }
 

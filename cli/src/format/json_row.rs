@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A row as JSON: what `docs/s2dump.schema.json` calls a run.
 
-use super::hex::Hex;
+use super::hex::{Hex, SpanJson};
 use crate::leaf::{self, AnyLeaf};
 use crate::meaning;
 use crate::model::{target_name, Row, TableFacts};
@@ -20,10 +20,8 @@ use serde::Serialize;
 #[derive(Serialize)]
 pub(crate) struct RowJson {
     r#type: &'static str,
-    start: Hex,
-    end: Hex,
-    start_pfn: u64,
-    end_pfn: u64,
+    #[serde(flatten)]
+    span: SpanJson,
     size_bytes: u64,
     count: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -65,17 +63,19 @@ pub(crate) struct NamedJson {
 struct MemorySlotJson {
     id: u16,
     hva: Option<Hex>,
+    hva_pfn: Option<u64>,
     read_only: bool,
     flags: u32,
 }
 
 impl NamedJson {
-    /// Describes what is known, if anything is.
-    pub(crate) fn new(named: Option<&Named<'_>>) -> Self {
+    /// Describes what is known, if anything is, of addresses of pages of `1 << page_shift` bytes.
+    pub(crate) fn new(named: Option<&Named<'_>>, page_shift: u32) -> Self {
         let Some(named) = named else { return Self::default() };
         let memory_slot = named.span.memory.map(|memory| MemorySlotJson {
             id: memory.id,
             hva: named.hva().map(Hex),
+            hva_pfn: named.hva().map(|hva| hva >> page_shift),
             read_only: memory.flags & memory_flags::READ_ONLY != 0,
             flags: memory.flags,
         });
@@ -90,12 +90,15 @@ struct OwnerJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<Hex>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    address_pfn: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     address_linear: Option<bool>,
 }
 
 impl OwnerJson {
     fn new(owner: Owner, row: &Row, table: &TableFacts) -> Option<Self> {
-        let alone = |target: &str| Some(Self { target: target.into(), address: None, address_linear: None });
+        let alone =
+            |target: &str| Some(Self { target: target.into(), address: None, address_pfn: None, address_linear: None });
         match owner {
             Owner::Hyp => alone(&target_name(Target::HYP)),
             Owner::SomeGuest => alone("guest"),
@@ -104,6 +107,7 @@ impl OwnerJson {
             Owner::Guest { handle, gfn } => Some(Self {
                 target: target_name(Target::guest(handle)),
                 address: Some(Hex(gfn << table.geometry.granule().page_shift())),
+                address_pfn: Some(gfn),
                 address_linear: Some(row.linear),
             }),
             Owner::Unknown { .. } => None,
@@ -239,15 +243,11 @@ impl RowJson {
     /// Describes `row` as an object of `type`.
     pub(crate) fn new(r#type: &'static str, row: &Row, table: &TableFacts) -> Self {
         let leaf = leaf::of_row(row, table);
-        // A number that a double holds exactly, which addresses are not.
-        let pfn = |address: u64| address >> table.geometry.granule().page_shift();
+        let page_shift = table.geometry.granule().page_shift();
         let attributes = leaf.as_ref().map(|leaf| Attributes::new(leaf, row, table));
         Self {
             r#type,
-            start: Hex(row.ia),
-            end: Hex(row.end()),
-            start_pfn: pfn(row.ia),
-            end_pfn: pfn(row.end()),
+            span: SpanJson::new(row.ia, row.end(), page_shift),
             size_bytes: row.size(),
             count: row.count,
             skipped_bytes: row.skipped,
@@ -255,7 +255,7 @@ impl RowJson {
             level: row.level.get(),
             kind: meaning::kind(row),
             output: row.oa.map(Hex),
-            output_pfn: row.oa.map(pfn),
+            output_pfn: row.oa.map(|oa| oa >> page_shift),
             output_linear: leaf.as_ref().map(|_| row.linear),
             descriptor: Hex(row.raw),
             // Of what is invalid, the kind says it.
@@ -276,8 +276,8 @@ impl RowJson {
 
 impl RowJson {
     /// Adds what is known of its input addresses, if anything is.
-    pub(crate) fn named(self, named: Option<&Named<'_>>) -> Self {
-        Self { named: NamedJson::new(named), ..self }
+    pub(crate) fn named(self, named: Option<&Named<'_>>, page_shift: u32) -> Self {
+        Self { named: NamedJson::new(named, page_shift), ..self }
     }
 }
 

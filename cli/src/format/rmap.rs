@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who uses physical memory, for people and as JSON.
 
-use super::hex::Hex;
+use super::hex::{Hex, SpanJson};
 use super::json::{filter_json, FilterJson, FORMAT_VERSION};
 use super::table::write_filter;
 use crate::filter::{self, Wanted};
@@ -21,10 +21,8 @@ const FRAMES: &str = "frames";
 /// A use in words.
 #[derive(Serialize)]
 struct Line {
-    start: Hex,
-    end: Hex,
-    start_pfn: u64,
-    end_pfn: u64,
+    #[serde(flatten)]
+    span: SpanJson,
     /// The table, or `frames`.
     by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,15 +54,11 @@ fn line(used: &Use<'_>, machine: &Machine) -> Line {
             (FRAMES.into(), None, None, None, *raw, state)
         }
     };
-    let pfn = |address: u64| address >> machine.page_shift();
     Line {
-        start: Hex(used.pa),
-        end: Hex(used.end),
-        start_pfn: pfn(used.pa),
-        end_pfn: pfn(used.end),
+        span: SpanJson::new(used.pa, used.end, machine.page_shift()),
         by,
         ia: ia.map(Hex),
-        ia_pfn: ia.map(pfn),
+        ia_pfn: ia.map(|ia| ia >> machine.page_shift()),
         level,
         rights,
         raw: raw.map(Hex),
@@ -127,7 +121,7 @@ fn write_uses(out: &mut dyn Write, uses: &[Use<'_>], machine: &Machine) -> io::R
     writeln!(out, "{:<37} {:<10} {:<18} {:<2} {:<3} STATE", "PHYSICAL ADDRESSES", "BY", "AT", "LV", "RWX")?;
     for used in uses {
         let line = line(used, machine);
-        let range = format!("{:#018x}-{:#018x}", line.start.0, line.end.0.wrapping_sub(1));
+        let range = format!("{:#018x}-{:#018x}", line.span.start.0, line.span.end.0.wrapping_sub(1));
         let at = line.ia.map_or("-".into(), |ia| format!("{:#018x}", ia.0));
         let level = line.level.map_or("-".into(), |level| format!("L{level}"));
         let rights = line.rights.as_deref().unwrap_or("-");
@@ -149,8 +143,8 @@ pub(crate) fn write_json(
         r#type: &'static str,
         format: &'static str,
         version: &'static str,
-        start: Hex,
-        end: Hex,
+        #[serde(flatten)]
+        span: SpanJson,
         #[serde(skip_serializing_if = "FilterJson::is_empty")]
         filter: FilterJson,
         uses: Vec<Line>,
@@ -160,9 +154,9 @@ pub(crate) fn write_json(
     }
     let (filter, totals) = (filter_json(&wanted.filter.options()), totals(uses, machine));
     let uses = uses.iter().filter(|_| wanted.rows).map(|used| line(used, machine)).collect();
-    let (start, end) = (Hex(span.start), Hex(span.end));
+    let span = SpanJson::new(span.start, span.end, machine.page_shift());
     let (format, version) = ("s2dump.rmap", FORMAT_VERSION);
-    let rmap = Rmap { r#type: "rmap", format, version, start, end, filter, uses, totals, unread };
+    let rmap = Rmap { r#type: "rmap", format, version, span, filter, uses, totals, unread };
     serde_json::to_writer(&mut *out, &rmap)?;
     writeln!(out)
 }

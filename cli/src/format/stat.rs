@@ -2,7 +2,7 @@
 //! What a table is made of: bytes and entries by level, rights, memory type and state; its table pages and what they cost; how
 //! scattered the memory is that it maps.
 
-use super::hex::Hex;
+use super::hex::SpanJson;
 use super::json::{TableJson, TrailerJson, FORMAT_VERSION};
 use super::table::write_title;
 use super::{Format, Heading, Trailer};
@@ -239,8 +239,8 @@ impl Stat {
             version: &'static str,
             #[serde(flatten)]
             table: TableJson,
-            start: Hex,
-            end: Hex,
+            #[serde(flatten)]
+            span: SpanJson,
             mapped_bytes: u64,
             mapped_entries: u64,
             block_bytes: u64,
@@ -260,7 +260,8 @@ impl Stat {
             };
             by.0.iter().map(sum).collect()
         };
-        let page_bytes = 1 << table.geometry.granule().page_shift();
+        let page_shift = table.geometry.granule().page_shift();
+        let page_bytes = 1 << page_shift;
         let pages = self.pages(table).map(|pages| {
             let page = |(level, pages)| PagesJson { level, pages, size_bytes: pages * page_bytes };
             pages.into_iter().map(page).collect()
@@ -270,8 +271,7 @@ impl Stat {
             format: "s2dump.stat",
             version: FORMAT_VERSION,
             table: TableJson::new(table, self.vm.as_ref()),
-            start: Hex(table.start),
-            end: Hex(table.end),
+            span: SpanJson::new(table.start, table.end, page_shift),
             mapped_bytes: self.mapped.bytes,
             mapped_entries: self.mapped.entries,
             block_bytes: self.block_bytes,
@@ -288,7 +288,7 @@ impl Stat {
                 linear_bytes: self.scatter.linear_bytes,
                 folded_rows: self.scatter.folded_rows,
             },
-            trailer: TrailerJson::new(trailer),
+            trailer: TrailerJson::new(trailer, page_shift),
         };
         serde_json::to_writer(&mut *out, &stat)?;
         writeln!(out)

@@ -6,6 +6,7 @@ use super::json::FORMAT_VERSION;
 use crate::model::{vm_name, vm_target};
 use crate::numbers::Size;
 use s2dump_abi::slot::{vm_flags, VmRecord};
+use s2dump_vmsa::Granule;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -101,6 +102,7 @@ struct VmJson<'a> {
     vmid: Option<u16>,
     vtcr_el2: Option<Hex>,
     root: Option<Hex>,
+    root_pfn: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mapped_bytes: Option<u64>,
 }
@@ -114,6 +116,7 @@ pub(crate) fn write_json(
 ) -> io::Result<()> {
     let vms = vms.iter().map(|vm| {
         let created = is_created(vm);
+        let granule = Granule::from_tg0(vm.vtcr >> 14 & 3).filter(|_| created);
         VmJson {
             target: vm_target(vm),
             handle: (vm.handle != 0).then_some(Hex(vm.handle.into())),
@@ -128,6 +131,7 @@ pub(crate) fn write_json(
             vmid: created.then_some(vm.vmid),
             vtcr_el2: created.then_some(Hex(vm.vtcr)),
             root: created.then_some(Hex(vm.root)),
+            root_pfn: granule.map(|granule| vm.root >> granule.page_shift()),
             mapped_bytes: sizes.get(&vm.handle).copied(),
         }
     });

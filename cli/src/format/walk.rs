@@ -209,6 +209,7 @@ impl Walk {
             #[serde(flatten)]
             table: TableJson,
             address: Hex,
+            address_pfn: u64,
             upper_levels_known: bool,
             #[serde(skip_serializing_if = "FilterJson::is_empty")]
             filter: FilterJson,
@@ -216,12 +217,18 @@ impl Walk {
             mapped: Option<bool>,
             fault: Option<&'static str>,
             output: Option<Hex>,
+            output_pfn: Option<u64>,
             #[serde(skip_serializing_if = "std::ops::Not::not")]
             dying: bool,
             #[serde(flatten)]
             named: NamedJson,
         }
         let end = self.end();
+        let output = match end {
+            End::Output(oa) => Some(oa),
+            _ => None,
+        };
+        let page_shift = self.table.geometry.granule().page_shift();
         let is_shown = |step: &&Row| wanted.rows && wanted.filter.is_wanted(step, &self.table);
         let walk = WalkJson {
             r#type: "walk",
@@ -229,6 +236,7 @@ impl Walk {
             version: FORMAT_VERSION,
             table: TableJson::new(&self.table, self.vm.as_ref()),
             address: Hex(self.address),
+            address_pfn: self.address >> page_shift,
             upper_levels_known: !self.from_leaves,
             filter: filter_json(&wanted.filter.options()),
             steps: self.steps.iter().filter(is_shown).map(|step| RowJson::new("step", step, &self.table)).collect(),
@@ -241,12 +249,10 @@ impl Walk {
                 End::Fault(fault, _) => Some(words::fault_name(fault)),
                 _ => None,
             },
-            output: match end {
-                End::Output(oa) => Some(Hex(oa)),
-                _ => None,
-            },
+            output: output.map(Hex),
+            output_pfn: output.map(|oa| oa >> page_shift),
             dying: self.is_dying,
-            named: NamedJson::new(self.named().as_ref()),
+            named: NamedJson::new(self.named().as_ref(), page_shift),
         };
         serde_json::to_writer(&mut *out, &walk)?;
         writeln!(out)

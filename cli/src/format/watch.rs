@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What changed and when, a line for each range.
 
-use super::hex::Hex;
 use super::json::FORMAT_VERSION;
-use super::said::{differing, said_json, SaidJson};
+use super::said::{differing, ChangeJson};
 use crate::machine::differ::{Change, Said};
 use crate::numbers::Size;
 use crate::source::clock::Time;
@@ -38,6 +37,8 @@ impl Readings {
 pub(crate) struct WatchWriter {
     /// As JSON, not for people.
     pub(crate) json: bool,
+    /// How large pages are, as a shift.
+    pub(crate) page_shift: u32,
 }
 
 impl WatchWriter {
@@ -55,26 +56,14 @@ impl WatchWriter {
 
     /// Writes what one reading found at `time` since boot.
     pub(crate) fn changes(&self, out: &mut dyn Write, time: Duration, changes: &[Change]) -> io::Result<()> {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            r#type: &'static str,
-            /// Of the clock that the kernel's log has.
-            uptime_us: u64,
-            of: &'a str,
-            start: Hex,
-            end: Hex,
-            old: Option<SaidJson<'a>>,
-            new: Option<SaidJson<'a>>,
-        }
-        for Change { of, start, end, old, new } in changes {
+        for change in changes {
             if self.json {
                 let uptime_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-                let (old, new) = (said_json(old.as_ref()), said_json(new.as_ref()));
-                let line = Line { r#type: "change", uptime_us, of, start: Hex(*start), end: Hex(*end), old, new };
-                serde_json::to_writer(&mut *out, &line)?;
+                serde_json::to_writer(&mut *out, &ChangeJson::new(change, Some(uptime_us), self.page_shift))?;
                 writeln!(out)?;
                 continue;
             }
+            let Change { of, start, end, old, new } = change;
             let (seconds, micros) = (time.as_secs(), time.subsec_micros());
             let (last, size) = (end.wrapping_sub(1), Size(end - start).to_string());
             let (old, new) = words(old.as_ref(), new.as_ref());

@@ -62,5 +62,6 @@ fn memory_is_told() {
         assert!(lines.iter().any(|line| line == expected), "{expected}: {}", ran.out);
     }
     let ran = run_with("probe --json", &|| Ok(script.open()));
-    assert!(ran.out.contains(r#""hyp_text":[{"start":"0x40000000","end":"0x40004000"}]"#), "{}", ran.out);
+    let text = r#""hyp_text":[{"start":"0x40000000","end":"0x40004000","start_pfn":262144,"end_pfn":262148}]"#;
+    assert!(ran.out.contains(text), "{}", ran.out);
 }

@@ -70,6 +70,10 @@ fn filters_and_json() {
     let of: Vec<_> = lines.iter().map(|line| (line["type"].as_str().unwrap(), line["of"].as_str())).collect();
     assert_eq!(of, [("change", Some("vm:0x1000")), ("watch", None)]);
     assert_eq!((&lines[0]["old"]["state"], &lines[0]["new"]["state"]), (&"owned".into(), &"shared-owned".into()));
+    assert!(lines[0]["uptime_us"].is_u64());
+    let pages = |of: &serde_json::Value| ["start_pfn", "end_pfn"].map(|key| of[key].as_u64());
+    assert_eq!(pages(&lines[0]), [Some(0x8_0000), Some(0x8_0001)], "{}", lines[0]);
+    assert_eq!(lines[0]["old"]["address_pfn"], 0x4_0800, "{}", lines[0]);
     assert_eq!((&lines[1]["changes"], &lines[1]["readings"]), (&1.into(), &2.into()));
 }
 

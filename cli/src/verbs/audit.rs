@@ -36,7 +36,7 @@ pub(super) fn run(plan: &AuditPlan, context: &mut Context<'_>) -> Result<ExitCod
         changed: at_rest(&machine, SecondPass::Differs),
     };
     match plan.json {
-        true => format::write_json(context.out, &report, &tables)?,
+        true => format::write_json(context.out, &report, &tables, machine.page_shift())?,
         false => format::write_text(context.out, &report, &tables)?,
     }
     let lacks = report.not_run.iter().any(|(_, why)| matches!(why, NotRun::Lacks(_)));

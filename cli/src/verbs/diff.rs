@@ -32,7 +32,11 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
     }
     let (changes, passing) = (found.changes.list, found.passing.list.len());
     match plan.json {
-        true => diff::write_json(context.out, &changes, passing, &unread, &plan.wanted)?,
+        true => {
+            // Of one that nothing was read of it is not known.
+            let page_shift = old.page_shift().max(new.page_shift());
+            diff::write_json(context.out, &changes, passing, &unread, &plan.wanted, page_shift)?;
+        }
         false if plan.wanted.rows => diff::write_text(context.out, &changes)?,
         false => diff::write_totals(context.out, &changes)?,
     }

@@ -4,7 +4,7 @@
 use super::{list_vms, read_facts, Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
-use crate::format::hex::Hex;
+use crate::format::hex::{Hex, SpanJson};
 use crate::format::json::FORMAT_VERSION;
 use crate::numbers::Size;
 use crate::source::device::{say_hello, Device};
@@ -51,18 +51,17 @@ struct Driver {
 /// Physical addresses that EL2 knows.
 #[derive(Debug, Serialize)]
 struct Region {
-    start: Hex,
-    end: Hex,
+    #[serde(flatten)]
+    span: SpanJson,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     nomap: bool,
 }
 
 impl Region {
-    /// Returns those of `kind` among `facts`.
-    fn of(kind: FactKind, facts: &[Fact]) -> Vec<Self> {
+    /// Returns those of `kind` among `facts`, of pages of `1 << page_shift` bytes.
+    fn of(kind: FactKind, facts: &[Fact], page_shift: u32) -> Vec<Self> {
         let region = |fact: &Fact| Self {
-            start: Hex(fact.start),
-            end: Hex(fact.start.saturating_add(fact.size)),
+            span: SpanJson::new(fact.start, fact.start.saturating_add(fact.size), page_shift),
             nomap: kind == FactKind::MEMORY && fact.flags & fact_flags::NOMAP != 0,
         };
         facts.iter().filter(|fact| fact.kind == kind.0).map(region).collect()
@@ -71,7 +70,7 @@ impl Region {
 
 impl fmt::Display for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Hex(start), Hex(end)) = (self.start, self.end);
+        let SpanJson { start: Hex(start), end: Hex(end), .. } = self.span;
         let nomap = if self.nomap { ", nomap: not mapped by the host" } else { "" };
         write!(f, "{start:#x}-{:#x} ({}{nomap})", end.wrapping_sub(1), Size(end - start))
     }
@@ -125,8 +124,9 @@ fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
                     match found {
                         Ok((vms, facts)) => {
                             report.vms = Some(vms.len());
-                            report.memory = Region::of(FactKind::MEMORY, &facts);
-                            report.hyp_text = Region::of(FactKind::HYP_TEXT, &facts);
+                            let page_shift = hello.page_bytes.trailing_zeros();
+                            report.memory = Region::of(FactKind::MEMORY, &facts, page_shift);
+                            report.hyp_text = Region::of(FactKind::HYP_TEXT, &facts, page_shift);
                             report.ready = true;
                             ExitCode::Ok
                         }
