@@ -10,7 +10,7 @@ use s2dump_vmsa::Level;
 #[derive(Args, Debug)]
 #[command(after_help = HELP)]
 pub(crate) struct Decode {
-    /// Descriptors, also as pte=0x...; none or `-` to read them from standard input, numbers or lines of a log.
+    /// Descriptors, or lines of a log that tell some; none or `-` to read them from standard input.
     #[arg(value_name = "DESC")]
     pub(crate) descriptors: Vec<String>,
     /// DESC is hexadecimal with or without 0x, as logs and register dumps print it.
@@ -66,8 +66,8 @@ pub(crate) struct Decode {
 const HELP: &str = "\
 A bit that is set and belongs to no field in force is listed as unknown.
 
-Of a line that is not of numbers only, pte=... and desc=... are taken (hexadecimal, as the kernel prints them), or else what begins
-with 0x. Numbers: see `s2dump --help`.
+Of a line that is not of numbers only, what pte or desc is said to be is taken (pte=7ff, pte: 404f47ff; hexadecimal, as the kernel
+prints them), or else what begins with 0x. Numbers: see `s2dump --help`.
 
 Examples:
   s2dump decode 0x01400000409e27ff --level 3 --granule 4k --xnx --encoding pkvm-7.2

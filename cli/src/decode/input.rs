@@ -27,11 +27,19 @@ impl<R: BufRead> Iterator for Lines<R> {
 /// Names that logs give to a descriptor.
 const NAMES: [&str; 4] = ["pte", "desc", "descriptor", "entry"];
 
-/// Returns the value of `pte=VALUE` and the like.
-pub(crate) fn named(word: &str) -> Option<&str> {
-    let (name, value) = word.split_once(['=', ':'])?;
-    let is_known = NAMES.iter().any(|known| known.eq_ignore_ascii_case(name)) && !value.is_empty();
-    is_known.then_some(value)
+/// Digits that a value has at least if its name is the word before it: `entry 12` tells none.
+const LONG: usize = 5;
+
+/// Returns the descriptor of `word`, as in `pte=VALUE`, or as what follows the name `before`.
+fn named(before: &str, word: &str) -> Option<u64> {
+    let is_name = |name: &str| NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let value = match word.split_once(['=', ':']) {
+        Some((name, value)) => Some(value).filter(|_| is_name(name)),
+        // Without a digit it is rather a word, as in `entry added`.
+        None => Some(word)
+            .filter(|word| is_name(before) && word.len() >= LONG && word.bytes().any(|byte| byte.is_ascii_digit())),
+    };
+    parse_hex(value?).ok()
 }
 
 /// Returns the descriptors of a line, or why words of it are none. What is no number at all is text around them: in such a line
@@ -43,15 +51,24 @@ pub(crate) fn words_of(line: &str, hex: bool) -> Vec<Result<u64, NumberError>> {
     if !read.iter().any(|read| matches!(read, Err(NumberError::NotANumber(_)))) {
         return read;
     }
-    let plain = |word: &&str| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
-    let plain: Vec<String> = words.iter().map(plain).collect();
-    let named: Vec<_> = plain.iter().filter_map(|word| parse_hex(named(word)?).ok()).map(Ok).collect();
-    if !named.is_empty() {
-        return named;
+    let (mut with_name, mut others, mut before) = (Vec::new(), Vec::new(), "");
+    for word in words {
+        let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        if word.is_empty() {
+            continue;
+        }
+        with_name.extend(named(before, word).map(Ok));
+        let value = word.rsplit(['=', ':']).next().unwrap_or(word);
+        // More than one word is no mistyped number: 0x0-0x1000.
+        if value.starts_with("0x") && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            others.push(parse_hex(value));
+        }
+        before = word;
     }
-    let value = |word: &String| Some(word.rsplit(['=', ':']).next()?.to_owned());
-    let hexadecimal = plain.iter().filter_map(value).filter(|word| word.starts_with("0x"));
-    hexadecimal.filter_map(|word| parse_hex(&word).ok()).map(Ok).collect()
+    match with_name.is_empty() {
+        true => others,
+        false => with_name,
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +87,10 @@ mod tests {
         assert_eq!(read("kvm: stage2 (PTE=0000000040a127ff, pte:40a137ff)."), [0x40a1_27ff, 0x40a1_37ff]);
         assert_eq!(read("entry at <0x40a127ff>, x=0x7fd: bad"), [0x40a1_27ff, 0x7fd]);
         assert!(read("12:30 nothing here 4096").is_empty());
+        assert_eq!(read("pte 404f47ff"), [0x404f_47ff]);
+        assert_eq!(read("at 80000000: level 3 pte = 0000000040412700, entry 12, entry added"), [0x4041_2700]);
+        assert_eq!(read("0x0-0x1000: 0x7ff"), [0x7ff]);
+        assert_eq!(words_of("at 0x7fg", false), [Err(NumberError::NotANumber("0x7fg".into()))]);
         assert!(matches!(words_of("80001234 0x7ff", false)[..], [Err(NumberError::NoBase(..)), Ok(0x7ff)]));
         assert_eq!(words_of("80001234", true), [Ok(0x8000_1234)]);
     }

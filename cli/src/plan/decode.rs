@@ -3,7 +3,7 @@
 
 use crate::args::decode::{Decode, GranuleName};
 use crate::args::Color;
-use crate::decode::named;
+use crate::decode::words_of;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::numbers::{parse_hex, parse_number, NumberError};
@@ -14,8 +14,8 @@ use s2dump_vmsa::{Features, Geometry, Granule, Level};
 /// What to decode, and how.
 #[derive(Debug)]
 pub(crate) struct DecodePlan {
-    /// The descriptors; `None` for those on standard input.
-    pub(crate) descriptors: Option<Vec<u64>>,
+    /// The lines that have the descriptors; `None` for those of standard input.
+    pub(crate) lines: Option<String>,
     /// Whether digits without 0x are hexadecimal.
     pub(crate) hex: bool,
     /// The level of all of them.
@@ -44,10 +44,12 @@ impl DecodePlan {
         let geometry = if stage == 2 { stage2(decode)? } else { stage1(decode)? };
         check_level(decode.level, &geometry)?;
         let from_stdin = decode.descriptors.is_empty() || decode.descriptors == ["-"];
-        let descriptors: Result<Vec<u64>, Failure> =
-            decode.descriptors.iter().map(|word| typed(word, decode.hex).map_err(bad_descriptor)).collect();
         Ok(Self {
-            descriptors: if from_stdin { None } else { Some(descriptors?) },
+            lines: if from_stdin {
+                None
+            } else {
+                Some(typed(&decode.descriptors, decode.hex).map_err(bad_descriptor)?)
+            },
             hex: decode.hex,
             level: decode.level,
             geometry,
@@ -68,9 +70,29 @@ pub(crate) fn descriptor(word: &str, hex: bool) -> Result<u64, NumberError> {
     }
 }
 
-/// Reads a descriptor of the command line, maybe with the name that a log gives it.
-fn typed(word: &str, hex: bool) -> Result<u64, NumberError> {
-    named(word).map_or_else(|| descriptor(word, hex), parse_hex)
+/// Returns the lines that `words` of the command line are: one each, if some were in quotes, else one that a shell split.
+///
+/// # Errors
+///
+/// If a word is no descriptor where one is wanted, or none is one.
+fn typed(words: &[String], hex: bool) -> Result<String, NumberError> {
+    let is_in_quotes = words.iter().any(|word| word.contains(char::is_whitespace));
+    let text = words.join(if is_in_quotes { "\n" } else { " " });
+    let mut has_any = false;
+    for line in text.lines() {
+        for word in words_of(line, hex) {
+            word?;
+            has_any = true;
+        }
+    }
+    if !has_any {
+        // Not all can be numbers, or there would be some.
+        for word in words {
+            descriptor(word, hex)?;
+        }
+        return Err(NumberError::NotANumber(text));
+    }
+    Ok(text)
 }
 
 /// Refuses a word that is no descriptor, or one that does not say its base.

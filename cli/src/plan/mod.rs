@@ -315,7 +315,7 @@ impl Plan {
             // Lines appear as they come.
             Self::Watch(_) => false,
             // What is typed may be read.
-            Self::Decode(decode) => decode.descriptors.is_some(),
+            Self::Decode(decode) => decode.lines.is_some(),
         }
     }
 

@@ -93,6 +93,31 @@ fn each_bit_is_told() {
     }
 }
 
+/// Lines in quotes are lines, as they are on standard input.
+#[test]
+fn quoted_lines_of_a_log() {
+    let said = |words: &[&str]| {
+        // A tab is no end of a word here.
+        let words = words.join(" ").replace('_', "\t");
+        let ran = run_without_device(&format!("decode --level 3 --granule 4k --json {words}"));
+        let said = ran.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        (
+            ran.code,
+            said.map(|line| line["descriptor"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" "),
+            ran.err,
+        )
+    };
+    let ok = |text: &str| (ExitCode::Ok, text.to_owned(), String::new());
+    assert_eq!(said(&["ia_0x80000000_pte=0x40a127ff"]), ok("0x40a127ff"));
+    // Names of one line say nothing of another.
+    assert_eq!(said(&["x_pte=7ff", "at_0x7fd", "40a127ff"]), ok("0x7ff 0x7fd 0x40a127ff"));
+    let note = "{\"message\":\"lines without a descriptor: 1\",\"type\":\"note\"}\n";
+    assert_eq!(said(&["kvm:_pte=7ff\nnothing\n\nkvm:_0x7fd"]), (ExitCode::Ok, "0x7ff 0x7fd".into(), note.into()));
+    let (code, out, err) = said(&["kvm:_pte=7ff\n", "80001234"]);
+    assert_eq!((code, out.as_str()), (ExitCode::UsageOrIo, ""));
+    assert!(err.contains("`80001234` does not say its base"), "{err}");
+}
+
 /// A descriptor is told the same by a dump's columns and by `decode`.
 #[test]
 fn says_what_a_row_says() {
