@@ -724,6 +724,8 @@ const CASES: &[(&str, &[&str])] = &[
             "dump -h",
             "dump --help",
             "dump --diff",
+            "help nonsense",
+            "version x --json",
             "decode -h",
             "walk --help",
         ],

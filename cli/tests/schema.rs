@@ -137,7 +137,8 @@ fn output_is_what_the_schema_says() {
     std::fs::create_dir_all(&directory).unwrap();
     captures::save_all(&directory);
     images::save_all(&directory);
-    let mut commands: Vec<String> = vec!["probe --json".into(), "dump vm:0x1000 --format json --range x".into()];
+    let mut commands: Vec<String> =
+        vec!["probe --json".into(), "version --json".into(), "dump vm:0x1000 --format json --range x".into()];
     for name in NAMES {
         commands.push(format!("list -i {name} --json"));
         commands.push(format!("dump -i {name} vm:0x1000 --format json"));
@@ -253,6 +254,7 @@ fn output_is_what_the_schema_says() {
         "stat",
         "trailer",
         "unsettled",
+        "version",
         "walk",
     ];
     assert_eq!(types.into_iter().collect::<Vec<_>>(), all, "a type was never seen");

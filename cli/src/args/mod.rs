@@ -33,7 +33,7 @@ pub(crate) struct Cli {
     pub(crate) color: Color,
     /// Ask another machine: 'ssh root@board', adb or adb:SERIAL, or any command that has a shell run its last argument.
     ///
-    /// s2dump there captures, and this one decodes. probe, watch, capture and report run there as a whole; a file that they
+    /// s2dump there captures, and this one decodes. probe, watch, capture, report and version run there as a whole; a file that they
     /// write is written here.
     #[arg(long, global = true, value_name = "COMMAND", display_order = 899)]
     pub(crate) via: Option<via::Via>,
@@ -75,7 +75,7 @@ pub(crate) enum Color {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
     /// Tell what this kernel and CPU support, and what to do about what is missing.
-    Probe(Probe),
+    Probe(Json),
     /// List the VMs that EL2 knows, with handle, debugfs name and pid.
     List(List),
     /// Print the table of a VM, of the host or of EL2, or one in an image of memory.
@@ -102,11 +102,13 @@ pub(crate) enum Verb {
     Report(report::Report),
     /// Explain descriptors from a log or a register dump, bit by bit.
     Decode(decode::Decode),
+    /// Tell the version of this program, and of which commit it is.
+    Version(Json),
 }
 
-/// Arguments of `probe`.
+/// Arguments of `probe` and `version`.
 #[derive(Args, Debug)]
-pub(crate) struct Probe {
+pub(crate) struct Json {
     /// Print one JSON object; errors are JSON too, on standard error.
     #[arg(long)]
     pub(crate) json: bool,

@@ -72,7 +72,7 @@ impl Via {
             Verb::Rmap(rmap) => &mut rmap.input,
             Verb::Audit(audit) if !audit.list => &mut audit.input,
             Verb::Map(map) => &mut map.input,
-            Verb::Probe(_) | Verb::Watch(_) | Verb::Capture(_) | Verb::Report(_) => return Ok(()),
+            Verb::Probe(_) | Verb::Version(_) | Verb::Watch(_) | Verb::Capture(_) | Verb::Report(_) => return Ok(()),
             Verb::Diff(_) => {
                 return refuse("two readings are compared here", "capture there first: capture --all -O after.s2d");
             }

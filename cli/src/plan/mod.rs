@@ -87,6 +87,11 @@ pub(crate) enum Plan {
     },
     /// Explain descriptors.
     Decode(DecodePlan),
+    /// Tell the version.
+    Version {
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// Where a capture or a map is written.
@@ -302,6 +307,7 @@ impl Plan {
                 Self::Capture { targets: capture.targets, output, budget: capture.budget.unwrap_or(0) }
             }
             Verb::Decode(decode) => Self::Decode(DecodePlan::new(&decode, cli.color)?),
+            Verb::Version(version) => Self::Version { json: version.json },
         })
     }
 
@@ -310,7 +316,7 @@ impl Plan {
         match self {
             Self::List { .. } | Self::Dump(_) | Self::Frames(_) | Self::Walk(_) | Self::Rmap(_) => true,
             Self::Diff(_) | Self::Audit(_) | Self::Rules { .. } => true,
-            Self::Probe { .. } | Self::Capture { .. } | Self::CaptureAll { .. } => false,
+            Self::Probe { .. } | Self::Version { .. } | Self::Capture { .. } | Self::CaptureAll { .. } => false,
             Self::Report(_) | Self::Map(_) => false,
             // Lines appear as they come.
             Self::Watch(_) => false,
@@ -324,7 +330,10 @@ impl Plan {
         match self {
             Self::Diff(DiffPlan { json, .. }) | Self::Watch(WatchPlan { json, .. }) => *json,
             Self::Rmap(RmapPlan { json, .. }) | Self::Audit(AuditPlan { json, .. }) | Self::Rules { json } => *json,
-            Self::Probe { json } | Self::List { json, .. } | Self::Walk(WalkPlan { json, .. }) => *json,
+            Self::Probe { json }
+            | Self::Version { json }
+            | Self::List { json, .. }
+            | Self::Walk(WalkPlan { json, .. }) => *json,
             Self::Frames(frames) => matches!(frames.format, FramesFormat::Json { .. }),
             Self::Decode(decode) => decode.json,
             Self::Dump(dump) => matches!(dump.style, Style::Json(_) | Style::Stat { json: true }),

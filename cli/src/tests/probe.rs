@@ -5,6 +5,7 @@ use super::fake::Script;
 use super::support::{machine, three_vms, Capture};
 use super::{run_with, run_without_device};
 use crate::exit_code::ExitCode;
+use crate::VERSION;
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::version::features;
 
@@ -43,6 +44,17 @@ fn a_kernel_without_it_is_told_the_next_step() {
     let ran = run_without_device("probe");
     assert_eq!(ran.code, ExitCode::Unsupported);
     assert!(ran.out.contains("next: "), "{}", ran.out);
+}
+
+#[test]
+fn version_is_told() {
+    let ran = run_without_device("version");
+    assert_eq!((ran.code, &ran.out), (ExitCode::Ok, &format!("s2dump {VERSION}\n")), "{}", ran.err);
+    assert_eq!(run_without_device("--version").out, ran.out);
+    let json: serde_json::Value = serde_json::from_str(&run_without_device("version --json").out).unwrap();
+    let text = |key: &str| json[key].as_str();
+    let commit = text("commit").map_or(String::new(), |commit| format!(" ({commit})"));
+    assert_eq!(text("s2dump").map(|s2dump| s2dump.to_owned() + &commit), Some(VERSION.into()), "{json}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod report;
 pub(crate) mod rmap;
 mod survey;
 mod suspicion;
+mod version;
 pub(crate) mod via;
 pub(crate) mod walk;
 mod watch;
@@ -151,6 +152,7 @@ pub(crate) fn run(plan: &Plan, context: &mut Context<'_>) -> Result<ExitCode, St
         Plan::Rules { json } => audit::list(*json, context),
         Plan::Map(plan) => map::run(plan, context),
         Plan::Decode(plan) => decode::run(plan, context),
+        Plan::Version { json } => version::run(*json, context),
         Plan::CaptureAll { output, budget } => capture_all::run(output, *budget, context),
         Plan::Capture { targets, output, budget } => capture::run(targets, output, *budget, context),
     }

@@ -211,7 +211,8 @@ impl Driver {
     }
 }
 
-fn version(version: AbiVersion) -> String {
+/// Returns `version` in digits.
+pub(super) fn version(version: AbiVersion) -> String {
     format!("{}.{}", version.major, version.minor)
 }
 

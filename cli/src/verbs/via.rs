@@ -115,7 +115,7 @@ fn there(plan: &Plan) -> There {
         Plan::Walk(plan) => table(&plan.input),
         Plan::Capture { output, .. } | Plan::CaptureAll { output, .. } => There::Same(Some(output.clone())),
         Plan::Report(plan) => There::Same(Some(plan.output.clone())),
-        Plan::Probe { .. } | Plan::Watch(_) => There::Same(None),
+        Plan::Probe { .. } | Plan::Version { .. } | Plan::Watch(_) => There::Same(None),
         _ => There::Capture(words("--all")),
     }
 }
