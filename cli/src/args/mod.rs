@@ -33,8 +33,8 @@ pub(crate) struct Cli {
     pub(crate) color: Color,
     /// Ask another machine: 'ssh root@board', adb or adb:SERIAL, or any command that has a shell run its last argument.
     ///
-    /// s2dump there captures, and this one decodes. probe, watch, capture, report and version run there as a whole; a file that they
-    /// write is written here.
+    /// s2dump there captures, and this one decodes. probe, list, watch, capture, report and version run there as a
+    /// whole; a file that they write is written here.
     #[arg(long, global = true, value_name = "COMMAND", display_order = 899)]
     pub(crate) via: Option<via::Via>,
     /// Write to the terminal itself, not through $S2DUMP_PAGER, $PAGER or less.

@@ -20,6 +20,7 @@ mod reader;
 #[expect(dead_code, unreachable_pub, reason = "shared with the golden tests, each uses a part")]
 mod support;
 mod terminal;
+mod via;
 mod watch;
 
 use crate::exit_code::ExitCode;

@@ -110,12 +110,12 @@ fn there(plan: &Plan) -> There {
         _ => There::Capture(words("")),
     };
     match plan {
-        Plan::List { .. } => There::Capture(words("")),
         Plan::Dump(plan) => table(&plan.input),
         Plan::Walk(plan) => table(&plan.input),
         Plan::Capture { output, .. } | Plan::CaptureAll { output, .. } => There::Same(Some(output.clone())),
         Plan::Report(plan) => There::Same(Some(plan.output.clone())),
-        Plan::Probe { .. } | Plan::Version { .. } | Plan::Watch(_) => There::Same(None),
+        // A list names processes, which no capture does.
+        Plan::List { .. } | Plan::Probe { .. } | Plan::Version { .. } | Plan::Watch(_) => There::Same(None),
         _ => There::Capture(words("--all")),
     }
 }

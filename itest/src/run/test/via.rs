@@ -5,7 +5,7 @@ use super::support::handle_of;
 use super::{tests, Outcome};
 use crate::machine::Machine;
 use crate::program::{self, exit, Ran};
-use crate::vmm_process::VmmProcess;
+use crate::vmm_process::{self, VmmProcess};
 use anyhow::{ensure, Result};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -22,13 +22,15 @@ fn via_a_shell_says_the_same(machine: &Machine) -> Outcome {
     let protected = VmmProcess::start("protected touch:40 share:4")?;
     let ordinary = VmmProcess::start("ordinary touch:20*2")?;
     let (one, two) = (format!("{:#x}", handle_of(&protected)?), format!("vm:{}", ordinary.expected.debugfs));
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 9] = [
         &["dump", &one, "-n", "-o", "start,end,level,rwx,state,out"],
         &["dump", &two, "--format", "ptdump"],
         &["dump", &one, "--format", "ndjson", "--range", "2G+64K", "--state", "shared-owned"],
         &["walk", &one, "0x8000_0000", "0x4000_0000"],
         &["stat", &two, "-n"],
         &["probe"],
+        &["list"],
+        &["list", "--size", "--json"],
         &["audit", "--list"],
     ];
     for command in commands {
@@ -47,7 +49,7 @@ fn via_a_shell_says_the_same(machine: &Machine) -> Outcome {
         ensure!(!here.is_empty() && rows(&here) == rows(&there), "{command:?}: {here}\n{there}");
     }
     let list = via(&["list"])?.ok()?;
-    ensure!(list.contains(&one) && list.contains(&ordinary.expected.debugfs), "{list}");
+    ensure!(list.contains(&one) && list.contains(vmm_process::PROGRAM), "{list}");
     let watched = via(&["watch", &one, "--count", "2", "--interval", "10"])?.ok()?;
     ensure!(watched.contains("2 readings"), "{watched}");
     if machine.hyp {
