@@ -513,6 +513,39 @@ fn without_a_name_the_only_vm_is_meant() {
     assert!(never_ran.code == ExitCode::NoSuchVm && never_ran.err.contains("never ran"), "{}", never_ran.err);
 }
 
+/// The list of a capture is in the error as that of a machine is, but for processes; without a list tables are named.
+#[test]
+fn several_vms_of_a_capture_are_listed() {
+    let tables = |vms: &[VmRecord], targets: std::ops::Range<u16>| {
+        let mut capture = Capture::default();
+        if !vms.is_empty() {
+            capture.list(vms);
+        }
+        for handle in targets {
+            capture.dump(dump_header(handle, VTCR_40), &protected_table()[..1], 1, Status::OK);
+        }
+        let file = TempFile::new(&format!("several-{}", vms.len()), &capture.bytes);
+        let ran = run_without_device(&format!("walk -i {} 2G", file.path()));
+        assert_eq!((ran.code, ran.out.as_str()), (ExitCode::UsageOrIo, ""), "{}", ran.err);
+        let said = ran.err.replace(&file.path().to_string(), "FILE");
+        said.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let vms = three_vms();
+    let told = tables(&vms, 0x1000..0x1002);
+    assert_eq!((told.len(), told[0].as_str()), (5, "s2dump: name a VM: FILE has 2"), "{told:?}");
+    assert!(told[2].ends_with(" ROOT") && told[3].starts_with("vm:0x1000  421-11 "), "{told:?}");
+    let many: Vec<VmRecord> = (0x1000..0x100a).map(|handle| vm(handle, "7-1", vm_flags::CREATED)).collect();
+    assert_eq!(tables(&many, 0x1000..0x100a).len(), 13);
+    let names: Vec<String> = (0x1000..0x1008).map(|handle| format!("vm:{handle:#x}")).collect();
+    let names = names.join(", ");
+    let by_name =
+        |more: &str| [format!("s2dump: FILE is of several tables: {names}{more}"), "hint: name one of them".into()];
+    assert_eq!(tables(&[], 0x1000..0x100a), by_name(", ..."));
+    assert_eq!(tables(&[], 0x1000..0x1008), by_name(""));
+    // The third of its tables is of no VM that it lists.
+    assert_eq!(tables(&vms[..2], 0x1000..0x1008), by_name(""));
+}
+
 #[test]
 fn no_device_is_unsupported_and_no_rights_not_permitted() {
     let ran = run_without_device("list");

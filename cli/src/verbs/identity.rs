@@ -2,7 +2,7 @@
 //! Which table is meant, and whether a capture has it. A handle alone does not say: EL2 gives it to another VM once its VM
 //! is gone. The root that a list tells does.
 
-use super::{add_named, has_table, resolve, target_names, MOST_NAMED};
+use super::{has_table, remember, resolve, target_names, which, MOST_NAMED, MOST_VMS};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -81,40 +81,53 @@ pub(super) fn is_as_listed(table: Identity, vms: &[VmRecord], again: &[VmRecord]
 }
 
 /// Returns the table of `source` that is meant without a name: that of the only VM, else the only one; none if there is none.
+///
+/// # Errors
+///
+/// If there are several. Of VMs the list is in the error, as on a machine, if the capture has it.
 pub(super) fn only_table(source: &mut FileSource) -> Result<Option<Target>, Failure> {
-    let targets = source.preview(|source| targets(&mut Reader::new(source)));
-    let targets = targets.map_err(|error| error.into_failure("capture"))?;
+    let previewed = source.preview(|source| targets(&mut Reader::new(source)));
+    let (targets, vms) = previewed.map_err(|error| error.into_failure("capture"))?;
     let guests: Vec<Target> = targets.iter().copied().filter(|target| target.guest_handle().is_some()).collect();
+    let listed: Vec<&VmRecord> = vms.iter().filter(|vm| guests.contains(&Target::guest(vm.handle))).collect();
     match (guests.as_slice(), targets.as_slice()) {
         ([only], _) | (_, [only]) => Ok(Some(*only)),
         (_, []) => Ok(None),
+        _ if !guests.is_empty() && listed.len() == guests.len() => {
+            Err(which(&format!("{} has", source.name()), &listed, None))
+        }
         _ => {
-            let message = format_args!("{} is of several tables: {}", source.name(), target_names(&targets));
+            let more = if targets.len() > MOST_NAMED { ", ..." } else { "" };
+            let names = target_names(targets.get(..MOST_NAMED).unwrap_or(&targets));
+            let message = format_args!("{} is of several tables: {names}{more}", source.name());
             Err(Failure::new(ExitCode::UsageOrIo, message).hint("name one of them"))
         }
     }
 }
 
-/// Returns which tables a capture is of.
-fn targets<S: SlotSource>(reader: &mut Reader<S>) -> Vec<Target> {
-    let mut targets: Vec<Target> = Vec::new();
+/// Returns which tables a capture is of, and the VMs that it lists.
+fn targets<S: SlotSource>(reader: &mut Reader<S>) -> (Vec<Target>, Vec<VmRecord>) {
+    let (mut targets, mut vms) = (Vec::new(), Vec::new());
     // Damage ends the search here; the pass that follows tells it.
     while let Ok(Some(event)) = reader.next_event() {
         while reader.next_issue().is_some() {}
-        match event {
-            Event::Dump(table) => add_named(&mut targets, table.target),
+        let target = match event {
+            Event::Dump(table) => table.target,
             // One that was asked for and refused: that of another VM is not taken in its place.
             Event::End(SlotKind::END, outcome) if outcome.status.is_some_and(|status| status != Status::OK) => {
-                add_named(&mut targets, outcome.target);
+                outcome.target
             }
-            _ => {}
-        }
-        // Enough to see what is in it.
-        if targets.len() == MOST_NAMED {
-            break;
+            Event::Vm(vm) => {
+                remember(&mut vms, vm);
+                continue;
+            }
+            _ => continue,
+        };
+        if targets.len() < MOST_VMS && !targets.contains(&target) {
+            targets.push(target);
         }
     }
-    targets
+    (targets, vms)
 }
 
 #[cfg(test)]

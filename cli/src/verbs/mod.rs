@@ -27,6 +27,7 @@ mod watch;
 use crate::args::{Color, Selector};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::format::vms::{self, Comm};
 use crate::model::{is_same_vm, target_name, vm_name, vm_target};
 use crate::numbers::AddressRange;
 use crate::pager::Screen;
@@ -357,7 +358,7 @@ fn resolve(selector: &Selector, vms: &[VmRecord]) -> Result<(Target, Option<VmRe
             let failure = Failure::new(ExitCode::NoSuchVm, "there is no VM now");
             Err(failure.hint("name another table: host, or hyp"))
         }
-        (Selector::Only, several) => Err(which(several)),
+        (Selector::Only, several) => Err(which("there are", several, Some(system::comm))),
         (_, []) => {
             let failure = Failure::new(ExitCode::NoSuchVm, format_args!("{selector}: no such VM"));
             Err(failure.hint("a number is the pid of the process that made the VM; see `s2dump list`"))
@@ -435,14 +436,14 @@ fn has_table(vm: &VmRecord) -> bool {
     vm.flags & vm_flags::CREATED != 0
 }
 
-/// Says that a VM must be named, and lists them.
-fn which(vms: &[&VmRecord]) -> Failure {
+/// Says that a VM must be named, and lists those that there are, with their processes if these are of this machine.
+fn which(there: &str, vms: &[&VmRecord], comm: Option<Comm>) -> Failure {
     let vms: Vec<VmRecord> = vms.iter().copied().copied().collect();
     let mut list = Vec::new();
     // Writing to memory does not fail.
-    let _ = crate::format::vms::write_table(&mut list, &vms, true, (Some(system::comm), None));
+    let _ = vms::write_table(&mut list, &vms, true, (comm, None));
     let list = String::from_utf8_lossy(&list).trim_end().replace('\n', "\n  ");
-    Failure::new(ExitCode::UsageOrIo, format_args!("name a VM: there are {}", vms.len()))
+    Failure::new(ExitCode::UsageOrIo, format_args!("name a VM: {there} {}", vms.len()))
         .hint(format_args!("the first three columns name one:\n  {list}"))
 }
 

@@ -50,6 +50,7 @@ fn via_a_shell_says_the_same(machine: &Machine) -> Outcome {
     }
     let list = via(&["list"])?.ok()?;
     ensure!(list.contains(&one) && list.contains(vmm_process::PROGRAM), "{list}");
+    via(&["dump"])?.fails(exit::USAGE_OR_IO, &["name a VM: ", " has 2", &ordinary.expected.debugfs])?;
     let watched = via(&["watch", &one, "--count", "2", "--interval", "10"])?.ok()?;
     ensure!(watched.contains("2 readings"), "{watched}");
     if machine.hyp {
