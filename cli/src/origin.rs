@@ -51,9 +51,11 @@ impl Origin {
         self.0.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '))
     }
 
-    /// Returns which boot it was, if that is told: within one boot a VM is the same if its handle and root are.
-    pub(crate) fn boot(&self) -> Option<&str> {
-        self.line("boot")
+    /// Says that two readings are of two boots, if they tell and it is so.
+    pub(crate) fn of_two_boots(origins: [Option<&Self>; 2]) -> Option<String> {
+        let [old, new] = origins.map(|origin| origin.and_then(|origin| origin.line("boot")));
+        let is_so = old.is_some() && new.is_some() && old != new;
+        is_so.then(|| "these are of two boots: a VM of one is none of the other, whatever its name".into())
     }
 }
 
@@ -112,7 +114,6 @@ mod tests {
         assert_eq!(slot.len() % 8, 0);
         let read = Origin::from_records(&slot[crate::frame::HEADER_BYTES..]);
         assert_eq!(read, origin);
-        assert_eq!(read.boot(), Some("abc"));
         assert_eq!(read.to_string(), "captured now on board 7, kernel unknown, boot abc, by s2dump unknown");
         assert_eq!(Origin::from_records(b"host \x1b[31mred\nboot").to_string().find('\x1b'), None);
     }

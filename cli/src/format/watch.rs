@@ -18,6 +18,8 @@ pub(crate) struct Readings {
     pub(crate) count: u64,
     /// Ranges that changed.
     pub(crate) changes: u64,
+    /// Calls of EL2, or of the driver alone.
+    pub(crate) calls: u64,
     /// Tables that could not be read each time.
     pub(crate) unread: BTreeSet<String>,
     total: Duration,
@@ -44,10 +46,19 @@ pub(crate) struct WatchWriter {
 impl WatchWriter {
     /// Says what is watched.
     pub(crate) fn begin(&self, out: &mut dyn Write, target: &str, interval: Duration, share: u32) -> io::Result<()> {
-        if self.json {
-            return Ok(());
+        #[derive(Serialize)]
+        struct Begin<'a> {
+            r#type: &'static str,
+            of: &'a str,
+            interval_ms: u64,
+            cpu_percent_allowed: u32,
         }
-        let every = interval.as_millis();
+        let every = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        if self.json {
+            let begin = Begin { r#type: "watching", of: target, interval_ms: every, cpu_percent_allowed: share };
+            serde_json::to_writer(&mut *out, &begin)?;
+            return writeln!(out);
+        }
         writeln!(
             out,
             "# {target}: read every {every} ms, with at most {share}% of a CPU; what changes back in between is not seen"
@@ -85,12 +96,14 @@ impl WatchWriter {
             average_ms: f64,
             longest_ms: f64,
             cpu_percent: f64,
+            calls_per_second: f64,
             unread: &'a BTreeSet<String>,
         }
-        let Readings { count, changes, unread, total, longest } = readings;
+        let Readings { count, changes, calls, unread, total, longest } = readings;
         let millis = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10.0;
         let average = total.checked_div(u32::try_from(*count).unwrap_or(u32::MAX)).unwrap_or_default();
-        let cpu = (all.cpu.as_secs_f64() / all.uptime.as_secs_f64().max(1e-9) * 1000.0).round() / 10.0;
+        let rate = |amount: f64| (amount / all.uptime.as_secs_f64().max(1e-9) * 10.0).round() / 10.0;
+        let (cpu, calls) = (rate(all.cpu.as_secs_f64() * 100.0), rate(*calls as f64));
         let (average, longest, seconds) = (millis(average), millis(*longest), millis(all.uptime) / 1000.0);
         if self.json {
             let end = End {
@@ -103,6 +116,7 @@ impl WatchWriter {
                 average_ms: average,
                 longest_ms: longest,
                 cpu_percent: cpu,
+                calls_per_second: calls,
                 unread,
             };
             serde_json::to_writer(&mut *out, &end)?;
@@ -111,7 +125,7 @@ impl WatchWriter {
         writeln!(
             out,
             "# {changes} changes in {count} readings, {seconds:.1} s; a reading took {average:.1} ms, at most {longest:.1} ms; \
-             {cpu:.1}% of a CPU"
+             {cpu:.1}% of a CPU, {calls:.1} calls/s"
         )?;
         if !unread.is_empty() {
             let unread = unread.iter().map(String::as_str).collect::<Vec<_>>().join(", ");

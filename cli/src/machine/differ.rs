@@ -9,7 +9,7 @@ use crate::filter::Filter;
 use crate::leaf;
 use crate::marks::Marks;
 use crate::meaning;
-use crate::model::{Mark, Row, TableFacts};
+use crate::model::{target_name, vm_name, Mark, Row, TableFacts};
 use crate::words::{self, Word};
 use s2dump_abi::slot::RecordKind;
 use s2dump_abi::target::Target;
@@ -142,16 +142,16 @@ impl Differences {
         Self { filter, ..Self::default() }
     }
 
-    /// Adds what changed from `old` to `new`, in all tables and frames, or in the table of `only`. Returns the tables that could
-    /// not be compared, or not all of them.
-    pub(crate) fn add_machines(&mut self, old: &Machine, new: &Machine, only: Option<Target>) -> Vec<Target> {
+    /// Adds what changed from `old` to `new`, in all tables and frames, or in the table of `only`.
+    pub(crate) fn add_machines(&mut self, old: &Machine, new: &Machine, only: Option<Target>) -> Compared {
         let targets = [old, new].into_iter().flat_map(|machine| &machine.trees).map(|tree| tree.table.target.0);
         let targets: BTreeSet<u64> = targets.filter(|&target| only.is_none_or(|only| only.0 == target)).collect();
-        let mut unread = Vec::new();
+        let mut compared = Compared::default();
         for target in targets.into_iter().map(Target) {
             match (old.tree(target), new.tree(target)) {
                 // A VM that is gone, and another that has its handle.
-                (Some(a), Some(b)) if a.table.root != b.table.root => {
+                (Some(a), Some(b)) if a.table.root != b.table.root || is_another(target, old, new) => {
+                    compared.others.push(another(a, b, old, new));
                     self.add_tables((old, Some(a)), (new, None));
                     self.add_tables((old, None), (new, Some(b)));
                 }
@@ -162,7 +162,7 @@ impl Differences {
                     let is_known = (a.is_some() || is_gone(old)) && (b.is_some() || is_gone(new));
                     let is_whole = [a, b].into_iter().flatten().all(|tree| tree.is_complete && tree.is_exact);
                     if !is_known || !is_whole {
-                        unread.push(target);
+                        compared.unread.push(target);
                     }
                     if is_known {
                         self.add_tables((old, a), (new, b));
@@ -170,10 +170,12 @@ impl Differences {
                 }
             }
         }
-        if only.is_none() && !old.frames.is_empty() && !new.frames.is_empty() {
-            self.add_frames(old, new);
+        match [&old.frames, &new.frames].map(|frames| frames.is_complete) {
+            [true, true] if only.is_none() => self.add_frames(old, new),
+            // What was not read is no change.
+            _ => compared.lacks_frames = only.is_none() && !(old.frames.is_empty() && new.frames.is_empty()),
         }
-        unread
+        compared
     }
 
     /// Adds what changed from `old` to `new`, two readings of one table; without one, all of the other is new or gone.
@@ -245,6 +247,45 @@ impl Differences {
     fn add(&mut self, is_lasting: bool, change: Change) {
         if is_lasting { &mut self.changes } else { &mut self.passing }.add(change);
     }
+}
+
+/// What could be compared of two machines.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Compared {
+    /// Tables that could not, or not all of them.
+    pub(crate) unread: Vec<Target>,
+    /// Not both have all page frames, so these were not.
+    pub(crate) lacks_frames: bool,
+    /// VMs that have the handle of others, in words.
+    pub(crate) others: Vec<String>,
+}
+
+impl Compared {
+    /// Returns the names of what was not compared, or not all of it.
+    pub(crate) fn unread(&self) -> Vec<String> {
+        let frames = self.lacks_frames.then(|| "frames".into());
+        self.unread.iter().copied().map(target_name).chain(frames).collect()
+    }
+}
+
+/// Returns whether the lists say that the handle of `target` went to another VM. The host forgets a VM before EL2 does, and then
+/// tells neither process nor name.
+fn is_another(target: Target, old: &Machine, new: &Machine) -> bool {
+    let listed = [old, new].map(|machine| target.guest_handle().and_then(|handle| machine.vm(handle)));
+    match listed {
+        [Some(old), Some(new)] if old.pid != 0 && new.pid != 0 => (old.pid, old.name) != (new.pid, new.name),
+        _ => false,
+    }
+}
+
+/// Says which VM has the handle of which.
+fn another(a: &Tree, b: &Tree, old: &Machine, new: &Machine) -> String {
+    let who = |tree: &Tree, machine: &Machine| {
+        let vm = tree.table.target.guest_handle().and_then(|handle| machine.vm(handle));
+        let name = vm.and_then(vm_name).map(|name| format!("{name}, ")).unwrap_or_default();
+        format!("{name}root {:#x}", tree.table.root)
+    };
+    format!("{} is another VM: {}, then {}", a.table.name(), who(a, old), who(b, new))
 }
 
 /// The rows of a tree from front to back.

@@ -131,6 +131,8 @@ const MAX_RING_SLOTS: u32 = 4096;
 pub(crate) struct Device {
     session: Box<dyn Session>,
     hello: Hello,
+    /// Slots that were read but END slots: each is what one call filled.
+    calls: u64,
 }
 
 impl Device {
@@ -146,7 +148,12 @@ impl Device {
         }
         let mapped = session.map(hello.slots, slot_bytes);
         mapped.map_err(|error| SourceError::Request { request: "mapping the ring", error })?;
-        Ok(Self { session, hello })
+        Ok(Self { session, hello, calls: 0 })
+    }
+
+    /// Returns how many calls filled the slots that were read.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls
     }
 
     /// Returns whether EL2 has a feature, a bit of [`s2dump_abi::version::features`].
@@ -281,6 +288,7 @@ impl SlotSource for DeviceSlots<'_> {
         };
         let (header, used) = measured.map_err(|fault| SourceError::Driver("advance", fault.to_string()))?;
         self.ended = header.kind == SlotKind::END.0;
+        self.device.calls += u64::from(!self.ended);
         if let (Some(table), SlotKind::RANGES | SlotKind::PACKED | SlotKind::WALK) = (self.table, SlotKind(header.kind))
         {
             let found = Identity { target: Target(header.target), root: header.root };

@@ -608,7 +608,7 @@ fn captures_of_two_boots_are_told_apart() {
     for (file, is_told) in [(&same, false), (&other, true)] {
         let ran = run_without_device(&format!("diff {} {}", first.path(), file.path()));
         assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
-        assert_eq!(ran.err.contains("the captures are of two boots"), is_told, "{}", ran.err);
+        assert_eq!(ran.err.contains("these are of two boots"), is_told, "{}", ran.err);
         assert_eq!(ran.err.matches("captured unknown on unknown").count(), 2, "{}", ran.err);
     }
 }

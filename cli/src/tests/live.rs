@@ -8,7 +8,7 @@ use super::{run_with, run_without_device, Ran, TempFile};
 use crate::exit_code::ExitCode;
 use s2dump_abi::hypercall::{DumpFlags, Op, Status};
 use s2dump_abi::ioctl::Start;
-use s2dump_abi::slot::{slot_flags, SlotHeader};
+use s2dump_abi::slot::{slot_flags, SlotHeader, VmRecord};
 use s2dump_abi::target::{Place, Target};
 use s2dump_abi::version::features;
 use std::cell::Cell;
@@ -430,9 +430,12 @@ fn map_of_a_device() {
     let file = TempFile::new("map.s2d", &machine().capture().bytes);
     let of_device = run(&script(machine(), |_| machine()), "map -O -");
     let of_capture = run_without_device(&format!("map -i {} -O -", file.path()));
-    assert_eq!((of_device.code, of_device.err.as_str()), (ExitCode::Ok, ""));
-    assert!(of_device.out.contains(r#"{"source":"this machine""#));
-    assert_eq!(of_device.out, of_capture.out.replace(&file.path().to_string(), "this machine"));
+    assert_eq!((of_device.code, of_device.err.as_str()), (ExitCode::Ok, "s2dump: wrote standard output\n"));
+    let source = |text: &str| text.split_once(r#"{"source":""#).unwrap().1.split_once('"').unwrap().0.to_owned();
+    let (here, there) = (source(&of_device.out), source(&of_capture.out));
+    assert!(here.starts_with("this machine, captured 2") && here.contains(", boot "), "{here}");
+    assert_eq!(there, file.path().to_string(), "it does not say when it was made");
+    assert_eq!(of_device.out, of_capture.out.replace(&there, &here));
 
     let mut without_hyp = machine();
     without_hyp.trees.remove(1);
@@ -446,6 +449,64 @@ fn rmap_of_a_device() {
     let ran = run(&script(machine(), |_| machine()), "rmap 0x40800000");
     assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
     assert!(ran.out.contains(" host       0x0000000040800000 L3 -   owner=vm:0x1000@0x80000000\n"), "{}", ran.out);
+}
+
+/// What a map is made of is not replaced by it.
+#[test]
+fn map_does_not_replace_a_capture() {
+    let bytes = machine().capture().bytes;
+    let file = TempFile::new("map-same.s2d", &bytes);
+    let other = TempFile::new("map-other.s2d", &bytes);
+    for words in ["map -i FILE -O FILE", "map -i OTHER --since FILE -O FILE"] {
+        let words = words.replace("FILE", &file.path().to_string()).replace("OTHER", &other.path().to_string());
+        let ran = run_without_device(&words);
+        assert_eq!(ran.code, ExitCode::UsageOrIo, "{words}");
+        assert!(ran.err.contains("would take the place of what it is made of"), "{}", ran.err);
+    }
+    assert_eq!(std::fs::read(file.path().to_string()).unwrap(), bytes);
+}
+
+/// A machine on which another VM has the first one's handle, and its root page too, as happens at once.
+fn with_another_vm() -> pkvm::Machine {
+    let mut other = machine();
+    other.vms[0] = VmRecord { root: other.vms[0].root, pid: 721, ..vm(0x1000, "721-11", other.vms[0].flags) };
+    other
+}
+
+#[test]
+fn diff_tells_another_vm_of_the_same_handle() {
+    let [first, other] = [("reused-1", machine()), ("reused-2", with_another_vm())]
+        .map(|(name, machine)| TempFile::new(name, &machine.capture().bytes));
+    let ran = run_without_device(&format!("diff {} {}", first.path(), other.path()));
+    assert_eq!(ran.code, ExitCode::Finding, "{}", ran.err);
+    assert!(ran.err.contains("vm:0x1000 is another VM: 421-11, root 0x4"), "{}", ran.err);
+    assert!(ran.err.contains(", then 721-11, root 0x4"), "{}", ran.err);
+    let signs: Vec<&str> = ran.out.lines().map(|line| &line[..11]).collect();
+    let gone = signs.iter().filter(|sign| **sign == "- vm:0x1000").count();
+    assert!(gone > 0 && signs.len() == 2 * gone, "all of one is gone, all of the other new: {}", ran.out);
+    let html = run_without_device(&format!("map -i {} --since {} -O -", other.path(), first.path()));
+    assert!(html.out.contains("Mind: vm:0x1000 is another VM: 421-11"));
+}
+
+/// Frames of which not all were read did not change.
+#[test]
+fn diff_compares_no_frames_that_were_not_read() {
+    let whole = machine();
+    let mut part = Capture::default();
+    let frames = whole.frames().bytes;
+    part.bytes.extend([whole.list().bytes, whole.facts().bytes].concat());
+    part.bytes.extend(&frames[..frames.len() - size_of::<SlotHeader>()]);
+    whole.trees.iter().for_each(|tree| part.bytes.extend(whole.dump(tree, slot_flags::EXACT).bytes));
+    part.bytes.extend(whole.list().bytes);
+    let (part, whole) = (TempFile::new("part", &part.bytes), TempFile::new("whole", &whole.capture().bytes));
+    for (old, new) in [(&part, &whole), (&whole, &part)] {
+        let ran = run_without_device(&format!("diff {} {}", old.path(), new.path()));
+        assert_eq!((ran.code, ran.out.as_str()), (ExitCode::Partial, ""), "{}", ran.err);
+        assert!(ran.err.ends_with("s2dump: not compared, or not all: frames\n"), "{}", ran.err);
+    }
+    let map = run_without_device(&format!("map -i {} -O -", part.path()));
+    assert_eq!(map.code, ExitCode::Partial);
+    assert!(map.out.contains("Not read, or not all: frames."), "{}", map.err);
 }
 
 /// A capture and the machine later; and the machine twice.

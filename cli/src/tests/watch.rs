@@ -68,13 +68,15 @@ fn filters_and_json() {
     assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
     let lines: Vec<serde_json::Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of: Vec<_> = lines.iter().map(|line| (line["type"].as_str().unwrap(), line["of"].as_str())).collect();
-    assert_eq!(of, [("change", Some("vm:0x1000")), ("watch", None)]);
-    assert_eq!((&lines[0]["old"]["state"], &lines[0]["new"]["state"]), (&"owned".into(), &"shared-owned".into()));
-    assert!(lines[0]["uptime_us"].is_u64());
+    assert_eq!(of, [("watching", Some("all")), ("change", Some("vm:0x1000")), ("watch", None)]);
+    assert_eq!((&lines[0]["interval_ms"], &lines[0]["cpu_percent_allowed"]), (&0.into(), &100.into()));
+    assert_eq!((&lines[1]["old"]["state"], &lines[1]["new"]["state"]), (&"owned".into(), &"shared-owned".into()));
+    assert!(lines[1]["uptime_us"].is_u64());
     let pages = |of: &serde_json::Value| ["start_pfn", "end_pfn"].map(|key| of[key].as_u64());
-    assert_eq!(pages(&lines[0]), [Some(0x8_0000), Some(0x8_0001)], "{}", lines[0]);
-    assert_eq!(lines[0]["old"]["address_pfn"], 0x4_0800, "{}", lines[0]);
-    assert_eq!((&lines[1]["changes"], &lines[1]["readings"]), (&1.into(), &2.into()));
+    assert_eq!(pages(&lines[1]), [Some(0x8_0000), Some(0x8_0001)], "{}", lines[1]);
+    assert_eq!(lines[1]["old"]["address_pfn"], 0x4_0800, "{}", lines[1]);
+    assert_eq!((&lines[2]["changes"], &lines[2]["readings"]), (&1.into(), &2.into()));
+    assert!(lines[2]["calls_per_second"].as_f64().unwrap() > 1.0, "{}", ran.out);
 }
 
 /// What cannot be read once is compared when it can be again.
@@ -96,6 +98,13 @@ fn a_vm_that_goes_away_ends_it() {
     let ran = watch(vec![machine(), machine(), gone], "watch vm:0x1000 --interval 0 --share 100");
     assert_eq!((ran.code, ran.err.as_str()), (ExitCode::Ok, "s2dump: vm:0x1000: the VM went away\n"), "{}", ran.out);
     assert!(lines(&ran).iter().all(|line| line.ends_with("-> hole")) && lines(&ran).len() > 2, "{}", ran.out);
+    // Another that has its handle is another.
+    let mut other = machine();
+    (other.vms[0].pid, other.vms[0].name[0]) = (721, b'7');
+    let ran = watch(vec![machine(), machine(), other], "watch vm:0x1000 --interval 0 --share 100");
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.err);
+    assert!(ran.err.contains("vm:0x1000 is another VM: 421-11"), "{}", ran.err);
+    assert!(ran.err.ends_with("s2dump: vm:0x1000: the VM went away\n"), "{}", ran.err);
     let ran = watch(vec![machine()], "watch vm:0x1077");
     assert_eq!((ran.code, ran.out.as_str()), (ExitCode::NoSuchVm, ""), "{}", ran.err);
 }

@@ -10,7 +10,6 @@ use crate::failure::Failure;
 use crate::format::diff;
 use crate::machine::differ::Differences;
 use crate::machine::Machine;
-use crate::model::target_name;
 use crate::origin::Origin;
 use crate::plan::machine::{DiffPlan, Reading};
 
@@ -26,7 +25,8 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
         _ => None,
     };
     let mut found = Differences::of(plan.wanted.filter.clone());
-    let unread: Vec<String> = found.add_machines(&old, &new, only).into_iter().map(target_name).collect();
+    let compared = found.add_machines(&old, &new, only);
+    let unread = compared.unread();
     if old.trees.is_empty() && new.trees.is_empty() {
         return Err(Failure::new(ExitCode::UsageOrIo, "neither has a table").into());
     }
@@ -44,12 +44,10 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
         let ranges = if passing == 1 { "1 range".into() } else { format!("{passing} ranges") };
         context.note(format_args!("left out: {ranges} of EL2's fixmap and of pages that s2dump shares with EL2"));
     }
-    let boots = [&old, &new].map(|machine| machine.origin.as_ref().and_then(Origin::boot));
-    if let [Some(old), Some(new)] = boots {
-        if old != new {
-            context.note("the captures are of two boots: a VM of one is none of the other, whatever its name");
-        }
+    if let Some(note) = Origin::of_two_boots([&old, &new].map(|machine| machine.origin.as_ref())) {
+        context.note(note);
     }
+    compared.others.iter().for_each(|another| context.note(another));
     if !unread.is_empty() {
         context.note(format_args!("not compared, or not all: {}", unread.join(", ")));
     }

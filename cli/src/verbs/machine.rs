@@ -65,5 +65,6 @@ pub(super) fn at_rest(machine: &Machine, found: SecondPass) -> Vec<String> {
 pub(super) fn unread(machine: &Machine) -> Vec<String> {
     let is_read = |target: &Target| machine.tree(*target).is_some_and(|tree| tree.is_complete && tree.is_exact);
     let always = [Target::HOST, Target::HYP].into_iter().filter(|target| !is_read(target)).map(target_name);
-    always.chain(machine.unread().map(|vm| target_name(Target::guest(vm.handle)))).collect()
+    let frames = (!machine.frames.is_complete).then(|| "frames".into());
+    always.chain(frames).chain(machine.unread().map(|vm| target_name(Target::guest(vm.handle)))).collect()
 }

@@ -86,6 +86,11 @@ impl<'a> Survey<'a> {
         Self { device, budget, keep, machine: Machine::default(), notes: Vec::new(), time: None, end: None, proc: None }
     }
 
+    /// Returns how many calls were made so far.
+    pub(super) fn calls(&self) -> u64 {
+        self.device.calls()
+    }
+
     /// What follows may take until so many percent of the time are over.
     pub(super) fn until(&mut self, percent: u32) {
         self.end = self.time.map(|(begin, time)| begin + time * percent / 100);

@@ -24,6 +24,7 @@ pub(super) fn run(plan: &WatchPlan, context: &mut Context<'_>) -> Result<ExitCod
     let (mut last, only) = first(plan, &mut survey, context)?;
     let mut used = start.elapsed();
     let writer = WatchWriter { json: plan.json, page_shift: last.page_shift() };
+    let mut failed = None;
     let name = only.map_or_else(|| plan.target.to_string(), target_name);
     writer.begin(context.out, &name, plan.interval, plan.share)?;
     loop {
@@ -35,11 +36,22 @@ pub(super) fn run(plan: &WatchPlan, context: &mut Context<'_>) -> Result<ExitCod
             break;
         }
         let begin = Time::now();
-        let Some(mut now) = read(plan, &mut survey)? else { break };
+        let mut now = match read(plan, &mut survey) {
+            Ok(Some(now)) => now,
+            Ok(None) => break,
+            Err(stop) => {
+                failed = Some(stop);
+                break;
+            }
+        };
         let mut found = Differences::of(plan.filter.clone());
-        for target in found.add_machines(&last, &now, only) {
-            // What cannot be compared now is compared at the next reading.
-            readings.unread.insert(target_name(target));
+        let compared = found.add_machines(&last, &now, only);
+        // What cannot be compared now is compared at the next reading.
+        readings.unread.extend(compared.unread());
+        if compared.lacks_frames {
+            now.frames = std::mem::take(&mut last.frames);
+        }
+        for target in compared.unread {
             if let Some(known) = last.trees.iter().position(|tree| tree.table.target == target) {
                 now.trees.retain(|tree| tree.table.target != target);
                 now.trees.push(last.trees.swap_remove(known));
@@ -49,14 +61,17 @@ pub(super) fn run(plan: &WatchPlan, context: &mut Context<'_>) -> Result<ExitCod
         writer.changes(context.out, begin.uptime, &found.changes.list)?;
         last = now;
         used = begin.elapsed();
-        if only.is_some_and(|only| last.tree(only).is_none()) {
+        let is_gone = only.is_some_and(|only| last.tree(only).is_none() || !compared.others.is_empty());
+        compared.others.into_iter().for_each(|another| context.note(another));
+        if is_gone {
             context.note(format_args!("{name}: the VM went away"));
             break;
         }
     }
+    readings.calls = survey.calls();
     writer.end(context.out, &readings, start.elapsed())?;
     context.out.flush()?;
-    Ok(ExitCode::Ok)
+    failed.map_or(Ok(ExitCode::Ok), Err)
 }
 
 /// Reads for the first time, and tells what cannot be watched.

@@ -44,6 +44,8 @@ pub(crate) struct Told<'a> {
     pub(crate) source: String,
     /// What was not read, or not all.
     pub(crate) unread: &'a [String],
+    /// What else is to be known of the two readings.
+    pub(crate) notes: &'a [String],
     /// What changed since another reading, and where that comes from.
     pub(crate) since: Option<(String, &'a [Change])>,
 }
@@ -90,6 +92,7 @@ fn notes(told: &Told<'_>) -> Vec<String> {
     if !told.unread.is_empty() {
         notes.push(format!("Not read, or not all: {}. What they have is not shown.", told.unread.join(", ")));
     }
+    notes.extend(told.notes.iter().map(|note| format!("Mind: {note}.")));
     notes.push(NEVER_SHOWN.into());
     notes
 }

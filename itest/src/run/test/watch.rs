@@ -26,6 +26,7 @@ struct Line {
     readings: Option<u64>,
     average_ms: Option<f64>,
     cpu_percent: Option<f64>,
+    calls_per_second: Option<f64>,
 }
 
 fn lines(text: &str) -> Result<Vec<Line>> {
@@ -41,15 +42,17 @@ fn changes_are_watched(_: &Machine) -> Outcome {
         let words = ["watch", &target, "--ndjson", "--interval", "20", "--share", SHARE, "--count", "40"];
         let said = program::run(&words)?.ok()?;
         let lines = lines(&said)?;
-        let (end, told) = lines.split_last().context("nothing said")?;
+        let [begin, told @ .., end] = lines.as_slice() else { bail!("too few lines: {said}") };
+        ensure!(begin.r#type == "watching" && begin.of.as_deref() == Some(&*target), "{said}");
         ensure!(end.r#type == "watch" && end.readings == Some(40), "{said}");
         ensure!(end.changes == Some(told.len() as u64) && told.is_empty() != changes, "{target}: {said}");
         ensure!(told.iter().all(|line| line.r#type == "change" && line.of.as_deref() == Some(&*target)), "{said}");
         println!(
-            "  {} changes; a reading takes {:?} ms, {:?}% of a CPU where {SHARE}% are allowed",
+            "  {} changes; a reading takes {:?} ms, {:?}% of a CPU where {SHARE}% are allowed, {:?} calls/s",
             told.len(),
             end.average_ms.unwrap_or_default(),
-            end.cpu_percent.unwrap_or_default()
+            end.cpu_percent.unwrap_or_default(),
+            end.calls_per_second.unwrap_or_default()
         );
     }
     drop(busy);
