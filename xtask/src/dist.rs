@@ -28,6 +28,9 @@ const CHECKSUMS: &str = "SHA256SUMS";
 const DOCUMENTS: [&str; 5] = ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-GPL-2.0", "LICENSE-MIT"];
 /// What comes with the patches.
 const KERNEL_DOCUMENTS: [&str; 2] = ["linux/README.md", "LICENSE-GPL-2.0"];
+/// The C library of the static binaries.
+const MUSL: &str =
+    "==== musl: LICENSE-MIT\n\nCopyright (c) 2005-2020 Rich Felker and others; the text is in LICENSE-MIT.\n";
 /// Where documents are, below the prefix.
 const DOC_DIR: &str = "share/doc/s2dump";
 
@@ -73,11 +76,11 @@ struct Tarball {
 /// Makes all tarballs.
 fn make(ctx: &Ctx, with_kernel: bool) -> Result<Vec<Tarball>> {
     setup::rust(ctx)?;
-    let seconds = commit_time(ctx)?;
+    let (seconds, version) = (commit_time(ctx)?, version(ctx));
     let pages = pages(ctx)?;
     let mut tarballs = Vec::new();
     for target in TARGETS {
-        let top = format!("s2dump-{}-{}-linux", env!("CARGO_PKG_VERSION"), machine(target));
+        let top = format!("s2dump-{version}-{}-linux", machine(target));
         let files = tool(ctx, target, &pages)?;
         tarballs.push(Tarball { bytes: archive::pack(&top, &files, seconds)?, top });
     }
@@ -85,7 +88,7 @@ fn make(ctx: &Ctx, with_kernel: bool) -> Result<Vec<Tarball>> {
         let source = source::find(ctx)?;
         // Of a packaged source its version; what follows is of the package.
         let kernel = source.name.split('-').next().unwrap_or(&source.name);
-        let top = format!("s2dump-{}-patches-{kernel}", env!("CARGO_PKG_VERSION"));
+        let top = format!("s2dump-{version}-patches-{kernel}");
         tarballs.push(Tarball { bytes: archive::pack(&top, &patches(ctx, &source.tree, seconds)?, seconds)?, top });
     }
     Ok(tarballs)
@@ -114,6 +117,18 @@ fn write(out: &Path, tarballs: &[Tarball]) -> Result<Vec<PathBuf>> {
 /// Returns the machine of a target, as `uname -m` says it.
 fn machine(target: &str) -> &str {
     target.split('-').next().unwrap_or(target)
+}
+
+/// Returns the version: that of the package where the commit has its tag, else with the commit behind it, if git knows one.
+fn version(ctx: &Ctx) -> String {
+    let package = env!("CARGO_PKG_VERSION");
+    let git = |words: &[&str]| output(command("git").current_dir(&ctx.root).args(words));
+    let is_release =
+        git(&["tag", "--points-at", "HEAD"]).is_ok_and(|tags| tags.lines().any(|tag| tag == format!("v{package}")));
+    match git(&["rev-parse", "--short=12", "HEAD"]) {
+        Ok(commit) if !is_release => format!("{package}-g{}", commit.trim()),
+        _ => package.to_owned(),
+    }
 }
 
 /// Returns the time of the commit, in seconds since 1970; of sources without git what `SOURCE_DATE_EPOCH` says.
@@ -205,7 +220,11 @@ fn tool(ctx: &Ctx, target: &str, pages: &Files) -> Result<Files> {
     }
     let crates = crates::linked(ctx, target)?;
     files.insert(format!("{DOC_DIR}/crates.txt"), document(crates::list(&crates)));
-    files.insert(format!("{DOC_DIR}/LICENSES-of-crates"), document(crates::texts(&crates)));
+    files.insert(format!("{DOC_DIR}/LICENSES-of-crates"), document(crates::texts(&crates) + MUSL));
+    // Of Rust's standard library and all that is in it.
+    let notices = setup::sysroot()?.join("share/doc/rust/COPYRIGHT-library.html");
+    let notices = std::fs::read(&notices).with_context(|| format!("cannot read {}", notices.display()))?;
+    files.insert(format!("{DOC_DIR}/LICENSES-of-std.html"), document(notices));
     Ok(files)
 }
 

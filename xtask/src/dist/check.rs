@@ -14,7 +14,7 @@ pub(crate) const NAME: &str = "dist: tarballs";
 /// Where the README says what is in a tarball.
 const HEADING: &str = "## Install";
 
-/// Makes the tarballs twice, unpacks them, and looks at what people would use.
+/// Packs the tarballs twice, unpacks them, and looks at what people would use.
 ///
 /// # Errors
 ///
@@ -22,7 +22,7 @@ const HEADING: &str = "## Install";
 pub(crate) fn check(ctx: &Ctx, step: &Step) -> Result<()> {
     let tarballs = make(ctx, true)?;
     for (Tarball { top, bytes }, again) in tarballs.iter().zip(make(ctx, true)?) {
-        ensure!(*bytes == again.bytes, "{top}: made twice, and not the same");
+        ensure!(*bytes == again.bytes, "{top}: packed twice, and not the same");
     }
     let dir = tempfile::tempdir()?;
     write(dir.path(), &tarballs)?;
