@@ -6,6 +6,7 @@
 
 use crate::frame::{text_slot, MOST_TEXT};
 use crate::source::system::System;
+use crate::words;
 use s2dump_abi::slot::SlotKind;
 use s2dump_abi::target::Target;
 use std::fmt;
@@ -39,7 +40,7 @@ impl Origin {
     /// Reads the records of such a slot. What is no text for a terminal is replaced.
     pub(crate) fn from_records(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
-        let plain = |c: char| if c == '\n' || !c.is_control() { c } else { '?' };
+        let plain = |c: char| if c == '\n' { c } else { words::shown(c) };
         let mut text: String = text.chars().map(plain).take(MOST_TEXT).collect();
         while text.ends_with("\n\n") {
             text.pop();

@@ -12,6 +12,17 @@ use std::borrow::Cow;
 /// Words or numbers for one word of output.
 pub(crate) type Word = Cow<'static, str>;
 
+/// Returns a character of text that others chose, as a terminal may have it: none that controls it, that is not seen, or that turns the
+/// order of those that follow (Unicode Bidirectional Algorithm, UAX #9).
+pub(crate) fn shown(c: char) -> char {
+    let is_unseen = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    if c.is_control() || is_unseen {
+        '?'
+    } else {
+        c
+    }
+}
+
 /// Returns who may execute.
 pub(crate) fn execute(xn: Xn) -> &'static str {
     match (xn.el1_can_execute(), xn.el0_can_execute()) {
@@ -200,5 +211,16 @@ pub(crate) fn bare(word: &str) -> &str {
     match word {
         "LOCKED!" => "locked",
         word => word.strip_suffix('!').unwrap_or(word),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_controls_no_terminal() {
+        let text: String = "a\u{1b}[31m\u{9b}b\u{202e}c\u{200b}\u{feff}\u{2066}ü€".chars().map(shown).collect();
+        assert_eq!(text, "a?[31m?b?c???ü€");
     }
 }

@@ -3,6 +3,7 @@
 
 use super::Name;
 use crate::frame::{text_slot, MOST_TEXT};
+use crate::words;
 use s2dump_abi::slot::{MemorySlot, SlotKind};
 use s2dump_abi::target::Target;
 
@@ -22,7 +23,7 @@ fn parse_range(text: &str, is_last: bool) -> Option<(u64, u64)> {
 
 /// Returns a name that can be shown: whoever runs may have chosen any bytes.
 fn plain(text: &str) -> String {
-    text.trim().chars().map(|c| if c.is_control() { '?' } else { c }).take(MOST_CHARACTERS).collect()
+    text.trim().chars().map(words::shown).take(MOST_CHARACTERS).collect()
 }
 
 /// Reads `/proc/PID/maps`: host virtual addresses, in ascending order.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the running system says of itself, for `probe`. All of it may be missing.
 
+use crate::words;
 use std::fs;
 use std::io::Read;
 
@@ -79,16 +80,23 @@ impl System {
 /// Returns the name of the process `pid` as one word; whoever runs in it may have chosen any bytes.
 pub(crate) fn comm(pid: u32) -> Option<String> {
     let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
-    let word = |c: char| if c.is_control() || c.is_whitespace() { '?' } else { c };
+    let word = |c: char| if c.is_whitespace() { '?' } else { words::shown(c) };
     let name: String = String::from_utf8_lossy(&name).trim_end_matches('\n').chars().map(word).collect();
     (!name.is_empty()).then_some(name)
 }
 
-/// Reads a file of `/proc`, of which whoever runs may have chosen the size: no more is taken.
+/// Reads a file of `/proc`, of which whoever runs may have chosen the size: no more is taken. Of a directory, such as `PID/fd`, where
+/// its links lead, a line for each.
 pub(crate) fn read_proc(name: &str) -> Option<String> {
     const MOST_BYTES: u64 = 16 << 20;
+    const MOST_LINKS: usize = 1 << 16;
+    let path = format!("/proc/{name}");
+    if let Ok(links) = fs::read_dir(&path) {
+        let targets = links.take(MOST_LINKS).filter_map(|link| fs::read_link(link.ok()?.path()).ok());
+        return Some(targets.map(|target| target.to_string_lossy().into_owned() + "\n").collect());
+    }
     let mut bytes = Vec::new();
-    fs::File::open(format!("/proc/{name}")).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+    fs::File::open(path).ok()?.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -44,6 +44,7 @@ fn proc(name: &str) -> Option<String> {
              ffff80006000-ffff80009000 rw-s 00000000 00:01 1024 /memfd:guest (deleted)\n\
              ffff90000000-ffff90001000 r--p 00000000 08:02 7 /boot/rom of a board\n"
         }
+        "421/fd" => "/dev/null\nanon_inode:kvm-vm\nanon_inode:kvm-vcpu:0\n",
         "iomem" => "40000000-7fffffff : System RAM\n  40200000-40200fff : Kernel code\n",
         _ => return None,
     };
@@ -97,6 +98,20 @@ fn a_dump_names_rows() {
     // So that rows that are cut know their output addresses.
     assert_ne!(script.started.borrow()[2].flags & DumpFlags::EXACT.0, 0);
     assert_eq!((script.started.borrow()[1].target, script.started.borrow()[1].root), (0x1000, 0));
+}
+
+/// Whoever has the number of a process that made a VM and ended is not its VMM.
+#[test]
+fn a_stranger_of_the_same_number_names_nothing() {
+    let with_files = |files: Option<&'static str>| {
+        let stranger = move |name: &str| if name == "421/fd" { files.map(String::from) } else { proc(name) };
+        words(&run(DUMP, &telling(&memory_slots()), &stranger).out)
+    };
+    for files in [None, Some(""), Some("/dev/null\nanon_inode:[eventfd]\nanon_inode:[kvm-vm\n")] {
+        let rows = with_files(files);
+        assert!(rows.iter().all(|row| row.ends_with(" ? ?")) && rows[0].contains(" 1 0x0000ffff80000000 "), "{rows:?}");
+    }
+    assert_eq!(with_files(Some("anon_inode:kvm-vcpu:3\n")), ROWS, "it holds the VM by a vCPU");
 }
 
 #[test]

@@ -83,7 +83,14 @@ fn of_host(proc: &ReadProc) -> Vec<Name> {
 
 /// Returns what the process of `vm` has behind `memory`; nothing if that is not known.
 fn of_guest(memory: &[MemorySlot], vm: Option<&VmRecord>, proc: &ReadProc) -> Vec<Name> {
-    let maps = vm.filter(|vm| vm.pid != 0).and_then(|vm| proc(&format!("{}/maps", vm.pid)));
+    let read = |vm: &VmRecord| {
+        let maps = proc(&format!("{}/maps", vm.pid))?;
+        // Whoever made the VM may have ended while others hold it, and another process may have its number since. That one is a
+        // stranger if it has nothing of KVM's; it is asked last, so that what was read is not of a later one.
+        let files = proc(&format!("{}/fd", vm.pid))?;
+        files.lines().any(|file| file.starts_with("anon_inode:kvm-v")).then_some(maps)
+    };
+    let maps = vm.filter(|vm| vm.pid != 0).and_then(read);
     // That of a process that has ended, until its parent has waited for it, is empty.
     match maps.as_deref().map(parse_maps) {
         Some(mappings) if !mappings.is_empty() => behind(memory, &mappings),

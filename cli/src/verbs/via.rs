@@ -38,7 +38,12 @@ pub(crate) fn run(via: &Via, plan: Plan, arguments: &[OsString], context: &mut C
     match there(&plan) {
         There::Capture(words) => {
             let mut far = Far::start(via, &words)?;
-            let source = FileSource::copied(&mut far.from, &via.name);
+            let first = far.read().map_err(Stop::Output)?.unwrap_or_default().to_vec();
+            // Whatever else comes may never end.
+            if !first.is_empty() && !begins_capture(&first) {
+                return Err(far.failed(ExitCode::UsageOrIo, "what comes is no capture").into());
+            }
+            let source = FileSource::copied(&mut first.chain(&mut far.from), &via.name);
             let code = far.end()?;
             let source = Cell::new(Some(source.map_err(|error| error.into_failure("capture"))?));
             let open_here = context.open_capture;
@@ -60,6 +65,10 @@ pub(crate) fn run(via: &Via, plan: Plan, arguments: &[OsString], context: &mut C
                     return Err(machine::interrupted("what was shown is what came until then").into());
                 }
                 let Some(bytes) = read.map_err(Stop::Output)? else { break };
+                // The program there sees no terminal, and has nothing to control.
+                if context.out_is_terminal {
+                    bytes.iter_mut().for_each(|byte| *byte = harmless(*byte));
+                }
                 context.out.write_all(bytes).and_then(|()| context.out.flush()).map_err(Stop::Output)?;
             }
             Ok(far.end()?)
@@ -96,9 +105,18 @@ pub(crate) fn run(via: &Via, plan: Plan, arguments: &[OsString], context: &mut C
     }
 }
 
-/// Returns whether a capture or a report begins so.
+/// Returns whether a capture or a report begins so; there may be few bytes.
 fn begins_capture(bytes: &[u8]) -> bool {
-    bytes.starts_with(&SLOT_MAGIC.to_le_bytes()) || bytes.starts_with(REPORT.as_bytes())
+    let begins = |with: &[u8]| bytes.starts_with(with) || with.starts_with(bytes);
+    begins(&SLOT_MAGIC.to_le_bytes()) || begins(REPORT.as_bytes())
+}
+
+/// Returns a byte of text as a terminal may have it. What this program says is ASCII; names of processes and files may be not.
+fn harmless(byte: u8) -> u8 {
+    match byte {
+        b'\n' | b'\t' | b' '..=b'~' => byte,
+        _ => b'?',
+    }
 }
 
 /// Decides what to ask.
@@ -169,9 +187,9 @@ impl<'a> Far<'a> {
     }
 
     /// Returns what came, or `None` at the end.
-    fn read(&mut self) -> io::Result<Option<&[u8]>> {
+    fn read(&mut self) -> io::Result<Option<&mut [u8]>> {
         let bytes = self.from.read(&mut self.buffer)?;
-        Ok(self.buffer.get(..bytes).filter(|bytes| !bytes.is_empty()))
+        Ok(self.buffer.get_mut(..bytes).filter(|bytes| !bytes.is_empty()))
     }
 
     fn failed(&self, code: ExitCode, why: &str) -> Failure {
@@ -212,8 +230,16 @@ impl Drop for Far<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::same_words;
+    use super::{begins_capture, harmless, same_words};
     use std::ffi::OsString;
+
+    #[test]
+    fn what_comes_is_looked_at() {
+        assert!([&b"s2dump rep"[..], b"s2dump report, bytes of text: 12"].into_iter().all(begins_capture));
+        assert!(![&b"y\ny\n"[..], b"\0\0\0\0", b"s2dump: off"].into_iter().any(begins_capture));
+        let line: Vec<u8> = b"vm 42\t\x1b[2J\xc2\x9b\r\n".iter().copied().map(harmless).collect();
+        assert_eq!(line, b"vm 42\t?[2J???\n");
+    }
 
     #[test]
     fn what_was_typed_is_said_there() {
