@@ -15,7 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -157,13 +157,25 @@ pub(crate) fn remove_at_end(temporary: Option<PathBuf>) {
 
 /// Waits for so long, or until a signal comes or nobody reads standard output any more; returns whether that is so.
 pub(crate) fn wait(time: Duration) -> bool {
-    // Without events it tells only that the other end is gone.
-    let is_unread = wait_for(&io::stdout(), PollFlags::empty(), Timespec::try_from(time).ok().as_ref());
-    came() || is_unread.intersects(PollFlags::ERR | PollFlags::HUP)
+    let is_unread = is_unread_after(&[], Timespec::try_from(time).ok().as_ref());
+    came() || is_unread
 }
 
-fn wait_for(file: &impl AsFd, events: PollFlags, time: Option<&Timespec>) -> PollFlags {
-    let mut files = vec![PollFd::new(file, events)];
+/// Waits until `from` has something for standard output, or a signal comes; returns whether nobody reads it any more.
+pub(crate) fn wait_to_copy(from: &impl AsFd) -> bool {
+    is_unread_after(&[(from.as_fd(), PollFlags::IN)], None)
+}
+
+fn is_unread_after(files: &[(BorrowedFd<'_>, PollFlags)], time: Option<&Timespec>) -> bool {
+    let stdout = io::stdout();
+    // Without events it tells only that the other end is gone.
+    let stdout = (stdout.as_fd(), PollFlags::empty());
+    wait_for(&[&[stdout], files].concat(), time).intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
+/// Waits likewise for what happens to one of `files`; returns what that was for the first.
+fn wait_for(files: &[(BorrowedFd<'_>, PollFlags)], time: Option<&Timespec>) -> PollFlags {
+    let mut files: Vec<_> = files.iter().map(|(file, events)| PollFd::from_borrowed_fd(*file, *events)).collect();
     files.extend(WAKE.get().map(|wake| PollFd::new(wake, PollFlags::IN)));
     // That the wait ends early does no harm.
     let _ = poll(&mut files, time);
@@ -176,7 +188,7 @@ pub(crate) struct Interruptible<F>(pub(crate) F);
 impl<F: Read + AsFd> Read for Interruptible<F> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            let is_ready = !wait_for(&self.0, PollFlags::IN, None).is_empty();
+            let is_ready = !wait_for(&[(self.0.as_fd(), PollFlags::IN)], None).is_empty();
             if came() {
                 return Err(io::Error::other("interrupted"));
             }

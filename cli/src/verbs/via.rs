@@ -60,6 +60,10 @@ pub(crate) fn run(via: &Via, plan: Plan, arguments: &[OsString], context: &mut C
         There::Same(None) => {
             let mut far = Far::start(via, &same_words(arguments, false))?;
             loop {
+                // Nobody reads. A watch there that has nothing to say would never learn that: dropping `far` ends it.
+                if interrupts::wait_to_copy(&far.from.0) {
+                    return Ok(ExitCode::Ok);
+                }
                 let read = far.read();
                 if interrupts::came() {
                     return Err(machine::interrupted("what was shown is what came until then").into());
