@@ -76,32 +76,50 @@ impl PrivateApt {
         options.into_iter().flat_map(|option| ["-o".into(), option]).collect()
     }
 
-    /// Downloads one package and unpacks it; returns the directory.
+    /// Returns `packages` and all that they depend on, by the lists.
     ///
     /// # Errors
     ///
-    /// If no suite has it, or the download fails.
-    pub(crate) fn download(&self, ctx: &Ctx, package: &str) -> Result<PathBuf> {
+    /// If no suite has one of them.
+    pub(crate) fn with_dependencies(&self, packages: &[&str]) -> Result<Vec<String>> {
+        let mut depends = self.command("apt-cache");
+        let told = output(depends.args(["depends", "--recurse", "--important"]).args(packages))?;
+        let found: Vec<String> = told.lines().filter(|line| is_package(line)).map(str::to_owned).collect();
+        for package in packages {
+            // It leaves out what it does not know, and the architecture where that is the machine's own.
+            let name = |spec: &str| spec.split(':').next().unwrap_or_default().to_owned();
+            ensure!(found.iter().any(|one| name(one) == name(package)), "the package lists do not show {package}");
+        }
+        Ok(found)
+    }
+
+    /// Downloads packages and unpacks them; returns the directory.
+    ///
+    /// # Errors
+    ///
+    /// If no suite has one of them, or the download fails.
+    pub(crate) fn download(&self, ctx: &Ctx, packages: &[&str]) -> Result<PathBuf> {
         let dir = self.dir.join("download");
         // An interrupted run may have left it.
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir)?;
-        let step = Step::start(format!("apt: download {package}"));
+        let step = Step::start(format!("apt: download {}", packages.join(" ")));
         let log = ctx.log("apt-download");
-        step.run(self.command("apt-get").args(["download", package]).current_dir(&dir), &log)?;
-        let deb = only_entry(&dir)?;
-        step.run(command("dpkg-deb").arg("-x").arg(&deb).arg(dir.join("root")), &log)?;
-        std::fs::remove_file(deb)?;
+        step.run(self.command("apt-get").arg("download").args(packages).current_dir(&dir), &log)?;
+        let root = dir.join("root");
+        for deb in std::fs::read_dir(&dir)? {
+            let deb = deb?.path();
+            step.run(command("dpkg-deb").arg("-x").arg(&deb).arg(&root), &log)?;
+            std::fs::remove_file(deb)?;
+        }
         step.done();
-        Ok(dir.join("root"))
+        Ok(root)
     }
 }
 
-/// Returns the only entry of a directory.
-fn only_entry(dir: &std::path::Path) -> Result<PathBuf> {
-    let mut entries = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    ensure!(entries.len() == 1, "{} should hold one file", dir.display());
-    entries.pop().context("one entry")
+/// Returns whether a line of `apt-cache depends` names a package: not what another one says of it, nor a virtual one.
+fn is_package(line: &str) -> bool {
+    !line.starts_with([' ', '|', '<'])
 }
 
 /// Installs what is missing of `packages`, from the machine's own sources.
@@ -217,6 +235,13 @@ mod tests {
         assert_eq!(codename(debian).as_deref(), Some("bookworm"));
         assert_eq!(codename("ID=ubuntu\nVERSION_CODENAME=noble\nID_LIKE=debian\n"), None);
         assert_eq!(codename("ID=debian\n"), None, "unstable has no code name");
+    }
+
+    #[test]
+    fn packages_stand_at_the_start_of_a_line() {
+        let told = "ssh:arm64\n  Depends: libc6:arm64\n |Depends: awk:arm64\n  Depends: <shell:arm64>\n    gawk:arm64\n<shell:arm64>\nlibc6:arm64";
+        let packages: Vec<&str> = told.lines().filter(|line| is_package(line)).collect();
+        assert_eq!(packages, ["ssh:arm64", "libc6:arm64"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The programs of the test machine: static, and packed as the kernel's first root file system.
+//! The programs of the test machine: ours, which are static, and Debian's, packed as the kernel's first root file system.
+
+mod debian;
 
 use crate::cpio::Archive;
 use crate::ctx::Ctx;
@@ -18,7 +20,7 @@ pub(crate) const SCRIPT: &str = "script";
 /// By which the machine knows the directory that it mounts as /host.
 pub(crate) const SHARE_TAG: &str = "host";
 /// Parents first.
-const DIRECTORIES: [&str; 10] = ["bin", "dev", "etc", "host", "proc", "root", "sbin", "sys", "tmp", "usr"];
+const DIRECTORIES: [&str; 11] = ["bin", "dev", "etc", "host", "lib", "proc", "root", "sbin", "sys", "tmp", "usr"];
 /// The commands that make a shell useful. `busybox` alone lists the others.
 const APPLETS: [&str; 42] = [
     "awk", "basename", "cat", "chmod", "cmp", "cp", "cut", "date", "dd", "df", "diff", "dmesg", "echo", "env", "false",
@@ -33,7 +35,7 @@ const APPLETS: [&str; 42] = [
 /// If set-up or a build fails.
 pub(crate) fn initramfs(ctx: &Ctx) -> Result<PathBuf> {
     setup::rust(ctx)?;
-    let busybox = setup::busybox(ctx)?;
+    let debian = debian::files(ctx)?;
     // The very binary that people get.
     let tool = dist::program(ctx, TARGET)?;
     let step = Step::start("guest: build programs");
@@ -55,7 +57,9 @@ pub(crate) fn initramfs(ctx: &Ctx) -> Result<PathBuf> {
         archive.file(path, 0o755, &contents);
     }
     archive.file("bin/s2dump", 0o755, &std::fs::read(tool)?);
-    archive.file("bin/busybox", 0o755, &std::fs::read(busybox)?);
+    for (path, file) in debian {
+        archive.file(&path, 0o755, &std::fs::read(file)?);
+    }
     for applet in APPLETS {
         archive.link(&format!("bin/{applet}"), "busybox");
     }

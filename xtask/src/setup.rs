@@ -5,7 +5,7 @@ use crate::apt;
 use crate::ctx::Ctx;
 use crate::process::{command, is_on_path, output};
 use crate::step::Step;
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Result};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -162,27 +162,6 @@ pub(crate) fn tool(ctx: &Ctx, tool: &Tool) -> Result<PathBuf> {
     step.run(install.current_dir(&ctx.cache).env_remove("CARGO_TARGET_DIR"), &ctx.log(tool.program))?;
     step.done();
     Ok(bin)
-}
-
-/// Returns a static busybox for the guest, fetched if need be.
-///
-/// # Errors
-///
-/// If it cannot be fetched.
-pub(crate) fn busybox(ctx: &Ctx) -> Result<PathBuf> {
-    let busybox = ctx.cache.join("tools/busybox-arm64");
-    if !busybox.is_file() {
-        let apt = apt::PrivateApt::fetch(ctx, "arm64", &[&apt::machine_codename()?], Some("arm64"))?;
-        let package = apt.download(ctx, "busybox-static:arm64")?;
-        std::fs::create_dir_all(ctx.cache.join("tools"))?;
-        // /bin in Debian 12, /usr/bin later. Copied, then renamed: a file that is there is whole.
-        let found =
-            ["bin/busybox", "usr/bin/busybox"].into_iter().map(|path| package.join(path)).find(|path| path.exists());
-        let part = busybox.with_extension("part");
-        std::fs::copy(found.context("busybox-static holds no busybox")?, &part)?;
-        std::fs::rename(part, &busybox)?;
-    }
-    Ok(busybox)
 }
 
 /// Returns a command that finds the kernel's tools: LLVM, bindgen, and the pinned rustc without rustup in between.

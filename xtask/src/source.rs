@@ -96,7 +96,7 @@ fn packaged(ctx: &Ctx, wanted: Option<Series>) -> Result<Source> {
     };
     let tree = dir.join(&name).join("source");
     if !tree.is_dir() {
-        unpack(ctx, &apt.download(ctx, &spec)?, series, &tree, &[])?;
+        unpack(ctx, &apt.download(ctx, &[&spec])?, series, &tree, &[])?;
     }
     std::fs::write(answer, &name)?;
     Ok(Source { name, tree, is_ours: true })
@@ -125,7 +125,7 @@ pub(crate) fn anchored_files(ctx: &Ctx, series: Series) -> Result<Option<PathBuf
         let apt = PrivateApt::fetch(ctx, "kernel", &SUITES, None)?;
         let Some(package) = best_package(&apt, Some(series))? else { return Ok(None) };
         let members: Vec<&str> = files.into_iter().collect();
-        unpack(ctx, &apt.download(ctx, &package.spec)?, series, &tree, &members)?;
+        unpack(ctx, &apt.download(ctx, &[&package.spec])?, series, &tree, &members)?;
     }
     Ok(Some(tree))
 }
