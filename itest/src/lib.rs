@@ -31,5 +31,6 @@ pub mod scale;
 pub mod script;
 pub mod selftest;
 pub mod signal;
+pub mod ssh;
 pub mod system;
 pub mod vmm_process;

@@ -1,16 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `--via`: a shell takes the place of ssh, which gives one the same words, and this machine that of the board.
+//! `--via`: this machine takes the place of the board. A real ssh server leads to it, or a shell that gets the words as one there
+//! does.
 
 use super::support::handle_of;
 use super::{tests, Outcome};
 use crate::machine::Machine;
 use crate::program::{self, exit, Ran};
+use crate::ssh::{self, SshServer};
 use crate::vmm_process::{self, VmmProcess};
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context as _, Result};
+use rustix::process::{kill_process, Pid, Signal};
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-tests!(On: via_a_shell_says_the_same, via_a_shell_that_fails, via_adb);
+tests!(
+    On: via_a_shell_says_the_same, via_a_shell_that_fails, via_adb, via_ssh_says_the_same, via_ssh_brings_each_byte,
+    via_ssh_without_s2dump_there, via_ssh_that_fails, via_ssh_that_is_ended,
+);
 
 const SHELL: &str = "sh -c";
 
@@ -19,6 +30,11 @@ fn via(words: &[&str]) -> Result<Ran> {
 }
 
 fn via_a_shell_says_the_same(machine: &Machine) -> Outcome {
+    says_the_same(machine, via)
+}
+
+/// Checks that each verb says what it says here.
+fn says_the_same(machine: &Machine, via: impl Fn(&[&str]) -> Result<Ran>) -> Outcome {
     let protected = VmmProcess::start("protected touch:40 share:4")?;
     let ordinary = VmmProcess::start("ordinary touch:20*2")?;
     let (one, two) = (format!("{:#x}", handle_of(&protected)?), format!("vm:{}", ordinary.expected.debugfs));
@@ -125,4 +141,136 @@ fn via_adb(_: &Machine) -> Outcome {
     ensure!(!fs::exists("/tmp/none.s2d")?, "a capture of no phone was kept");
     fs::remove_dir_all(DIRECTORY)?;
     vmm.end()
+}
+
+/// Where this program is, for those here and there.
+const INSTALLED: &str = "/bin/s2dump";
+
+/// Makes a command that works on the board with a key.
+fn ssh_command(key: &str, words: &[&str]) -> Command {
+    let mut command = program::command(&[&["--via", &ssh::client(key)], words].concat());
+    ssh::at_home(&mut command);
+    command
+}
+
+fn via_ssh(words: &[&str]) -> Result<Ran> {
+    Ok(ssh_command("friend", words).output()?.into())
+}
+
+fn via_ssh_says_the_same(machine: &Machine) -> Outcome {
+    let server = SshServer::start()?;
+    says_the_same(machine, via_ssh)?;
+    server.end()
+}
+
+/// What comes is much more than what ssh has on its way at once, and no text.
+fn via_ssh_brings_each_byte(_: &Machine) -> Outcome {
+    const WINDOW_BYTES: usize = 24 << 10; // of dropbear
+    const SENT: &str = "/tmp/sent.s2d";
+    const CAME: &str = "/tmp/came.s2d";
+    let server = SshServer::start()?;
+    let vmm = VmmProcess::start("protected touch:2000 share:1000*2")?;
+    // The shell there keeps what s2dump writes, on its way.
+    let tee = format!("{} 'keep() {{ env \"$@\" | tee {SENT}; }}; keep'", ssh::client("friend"));
+    let mut command = program::command(&["--via", &tee, "capture", "--all", "-O", CAME]);
+    Ran::from(ssh::at_home(&mut command).output()?).ok()?;
+    let (sent, came) = (fs::read(SENT)?, fs::read(CAME)?);
+    ensure!(sent == came, "{} bytes were sent, {} came, or others", sent.len(), came.len());
+    ensure!(came.len() > 8 * WINDOW_BYTES, "{} bytes are too few to show anything", came.len());
+    let bytes: BTreeSet<u8> = came.iter().copied().collect();
+    ensure!(bytes.len() > 200, "{} values of a byte are too few", bytes.len());
+    let target = format!("{:#x}", handle_of(&vmm)?);
+    let dump: &[&str] = &["dump", &target, "--format", "ptdump"];
+    let (here, there) = (program::run(dump)?.ok()?, program::run(&[dump, &["-i", CAME]].concat())?.ok()?);
+    ensure!(here == there, "{there}");
+    fs::remove_file(SENT)?;
+    fs::remove_file(CAME)?;
+    vmm.end()?;
+    server.end()
+}
+
+/// The program at another place, for as long as this lives.
+struct Moved(PathBuf);
+
+impl Moved {
+    fn to(directory: &str) -> Result<Self> {
+        let path = Path::new(directory).join(program::PROGRAM);
+        fs::rename(INSTALLED, &path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        let _ = fs::rename(&self.0, INSTALLED);
+    }
+}
+
+fn via_ssh_without_s2dump_there(_: &Machine) -> Outcome {
+    let server = SshServer::start()?;
+    // Of its user's home, which is another one here.
+    for (directory, is_there) in [(ssh::HOME, true), ("/", false)] {
+        let moved = Moved::to(directory)?;
+        let words = ["--via", &ssh::client("friend"), "list"];
+        let mut command = Command::new(&moved.0);
+        let ran = Ran::from(ssh::at_home(command.args(words)).stdin(Stdio::null()).output()?);
+        drop(moved);
+        match is_there {
+            true => drop(ran.ok()?),
+            false => ran.fails(
+                exit::USAGE_OR_IO,
+                &["s2dump: not found", "root@127.0.0.1: s2dump is not there", "copy the static binary there"],
+            )?,
+        }
+    }
+    server.end()
+}
+
+fn via_ssh_that_fails(_: &Machine) -> Outcome {
+    const PATH: &str = "/tmp/via-none.s2d";
+    let mut server = SshServer::start()?;
+    via_ssh(&["dump", "0x10ff"])?
+        .fails(exit::NO_SUCH_VM, &["no such VM", "root@127.0.0.1: failed with exit code 4"])?;
+    let fails = |key: &str, why: &str| -> Outcome {
+        fs::write(PATH, "precious")?;
+        for words in [&["list"][..], &["probe"], &["capture", "--all", "-O", PATH]] {
+            let ran = Ran::from(ssh_command(key, words).output()?);
+            ran.fails(exit::USAGE_OR_IO, &[why, "root@127.0.0.1: failed with exit code 1"])?;
+            ensure!(ran.stdout.is_empty(), "{words:?}: {}", ran.stdout);
+        }
+        ensure!(fs::read(PATH)? == b"precious", "{why}: the file was replaced");
+        Ok(fs::remove_file(PATH)?)
+    };
+    fails("stranger", "No auth methods could be used")?;
+    server.stop()?;
+    fails("friend", "Connection refused")?;
+    server.end()
+}
+
+/// What has nothing to say ends there too, when it is ended here or nobody reads it.
+fn via_ssh_that_is_ended(_: &Machine) -> Outcome {
+    let server = SshServer::start()?;
+    let vmm = VmmProcess::start("protected touch:4")?;
+    let target = format!("{:#x}", handle_of(&vmm)?);
+    for is_killed in [true, false] {
+        let mut here = ssh_command("friend", &["watch", &target]).stdout(Stdio::piped()).spawn()?;
+        let mut stdout = here.stdout.take().context("no standard output")?;
+        // Of the line that it begins with.
+        stdout.read_exact(&mut [0])?;
+        ensure!(ssh::is_running("dbclient")?, "a client that is not seen");
+        match is_killed {
+            true => kill_process(Pid::from_child(&here), Signal::TERM)?,
+            false => drop(stdout),
+        }
+        let ended = ssh::wait_until(|| Ok(here.try_wait()?.is_some()));
+        let _ = here.kill();
+        let signal = here.wait()?.signal();
+        ended.context("it goes on here")?;
+        ensure!(signal == is_killed.then_some(Signal::TERM.as_raw()), "ended by signal {signal:?}");
+        for program in ["dbclient", program::PROGRAM] {
+            ssh::wait_until(|| Ok(!ssh::is_running(program)?)).with_context(|| format!("{program} goes on"))?;
+        }
+    }
+    vmm.end()?;
+    server.end()
 }
