@@ -11,6 +11,7 @@
 //!
 //! The VMM speaks to KVM on AArch64 only; the rest is built and tested anywhere.
 
+pub mod adb;
 #[cfg(target_arch = "aarch64")]
 pub mod guest;
 #[cfg(target_arch = "aarch64")]
@@ -30,6 +31,7 @@ pub mod run;
 pub mod scale;
 pub mod script;
 pub mod selftest;
+pub mod server;
 pub mod signal;
 pub mod ssh;
 pub mod system;

@@ -43,6 +43,9 @@ impl PrivateApt {
         let sources: String =
             suites.iter().map(|suite| format!("deb [{arch}signed-by={KEYRING}] {mirror} {suite} main\n")).collect();
         std::fs::write(apt.dir.join("sources.list"), sources)?;
+        // Where several suites are asked for, the newest is wanted; backports would otherwise be the last choice.
+        let pins = suites.iter().map(|suite| format!("Package: *\nPin: release n={suite}\nPin-Priority: 500\n\n"));
+        std::fs::write(apt.dir.join("preferences"), pins.collect::<String>())?;
         let step = Step::start(format!("apt: package lists of {}", suites.join(", ")));
         // A suite that is gone makes `update` fail, but the lists of the others are fetched. A package that is missing
         // then is noticed when it is downloaded.
@@ -65,6 +68,8 @@ impl PrivateApt {
         let dir = self.dir.display();
         let mut options = vec![
             format!("Dir::Etc::SourceList={dir}/sources.list"),
+            format!("Dir::Etc::Preferences={dir}/preferences"),
+            "Dir::Etc::PreferencesParts=/dev/null".into(),
             "Dir::Etc::SourceParts=/dev/null".into(),
             format!("Dir::State::Lists={dir}/lists"),
             format!("Dir::Cache={dir}/cache"),

@@ -9,14 +9,15 @@ use object::{Endianness, Object};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A shell and its commands; an ssh server and its client.
-const PACKAGES: [&str; 2] = ["busybox-static:arm64", "dropbear-bin:arm64"];
+/// A shell and its commands; an ssh server and its client; those of Android.
+const PACKAGES: [&str; 4] = ["busybox-static:arm64", "dropbear-bin:arm64", "adb:arm64", "adbd:arm64"];
 /// What is taken out of them.
-const PROGRAMS: [&str; 4] = ["busybox", "dbclient", "dropbear", "dropbearkey"];
+const PROGRAMS: [&str; 6] = ["busybox", "dbclient", "dropbear", "dropbearkey", "adb", "adbd"];
 /// Where packages have programs; where depends on the release.
-const PROGRAM_DIRS: [&str; 4] = ["bin", "usr/bin", "sbin", "usr/sbin"];
+const PROGRAM_DIRS: [&str; 5] = ["bin", "usr/bin", "sbin", "usr/sbin", "usr/lib/android-sdk/platform-tools"];
 /// Likewise, libraries and what loads them.
-const LIBRARY_DIRS: [&str; 4] = ["lib", "usr/lib", "lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu"];
+const LIBRARY_DIRS: [&str; 5] =
+    ["lib", "usr/lib", "lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu/android"];
 
 /// Returns the files, each by its place in the machine.
 ///
@@ -28,7 +29,9 @@ pub(super) fn files(ctx: &Ctx) -> Result<BTreeMap<String, PathBuf>> {
     let list = hash(PACKAGES.iter().chain(&PROGRAMS).map(|name| name.as_bytes()));
     let cached = ctx.cache.join("tools").join(format!("guest-{}", &list[..12]));
     if !cached.is_dir() {
-        let apt = PrivateApt::fetch(ctx, "arm64", &[&apt::machine_codename()?], Some("arm64"))?;
+        let codename = apt::machine_codename()?;
+        // Debian 12 has the Android daemon in its backports only.
+        let apt = PrivateApt::fetch(ctx, "arm64", &[&codename, &format!("{codename}-backports")], Some("arm64"))?;
         let packages = apt.with_dependencies(&PACKAGES)?;
         let root = apt.download(ctx, &packages.iter().map(String::as_str).collect::<Vec<_>>())?;
         // Copied, then renamed: a directory that is there is whole.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `--via`: this machine takes the place of the board. A real ssh server leads to it, or a shell that gets the words as one there
-//! does.
+//! `--via`: this machine takes the place of the board. A real ssh server leads to it, a real Android daemon, or a shell
+//! that gets the words as one there does.
 
 use super::support::handle_of;
 use super::{tests, Outcome};
+use crate::adb::{self, Phone};
 use crate::machine::Machine;
 use crate::program::{self, exit, Ran};
+use crate::server::{is_running, wait_until};
 use crate::ssh::{self, SshServer};
 use crate::vmm_process::{self, VmmProcess};
 use anyhow::{ensure, Context as _, Result};
@@ -13,13 +15,12 @@ use rustix::process::{kill_process, Pid, Signal};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 tests!(
-    On: via_a_shell_says_the_same, via_a_shell_that_fails, via_adb, via_ssh_says_the_same, via_ssh_brings_each_byte,
+    On: via_a_shell_says_the_same, via_a_shell_that_fails, via_adb_says_the_same, via_adb_that_fails, via_ssh_says_the_same, via_ssh_brings_each_byte,
     via_ssh_without_s2dump_there, via_ssh_that_fails, via_ssh_that_is_ended,
 );
 
@@ -103,44 +104,6 @@ fn via_a_shell_that_fails(_: &Machine) -> Outcome {
     via(&["capture", "0x10ff", "-O", path])?.fails(exit::NO_SUCH_VM, &["no such VM"])?;
     ensure!(!fs::exists(path)?, "a capture that failed was kept");
     Ok(())
-}
-
-/// A phone, or none: adb's own words, as of `adb help`, with a shell in the phone's place.
-const ADB: &str = r#"#!/bin/sh
-serial=only
-if [ "$1" = -s ]; then serial=$2; shift 2; fi
-if [ "$serial" != only ] && [ "$serial" != emulator-5554 ]; then echo "adb: device '$serial' not found" >&2; exit 1; fi
-[ "$1" = shell ] || exit 2
-shift
-while [ "$1" = -n ] || [ "$1" = -T ]; do shift; done
-exec sh -c "$*"
-"#;
-
-fn via_adb(_: &Machine) -> Outcome {
-    const DIRECTORY: &str = "/tmp/adb";
-    fs::create_dir_all(DIRECTORY)?;
-    let program = format!("{DIRECTORY}/adb");
-    fs::write(&program, ADB)?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    let path = format!("{DIRECTORY}:{}", std::env::var("PATH").unwrap_or_default());
-    let adb = |phone: &str, words: &[&str]| -> Result<Ran> {
-        let mut command = program::command(&[&["--via", phone], words].concat());
-        Ok(command.env("PATH", &path).output()?.into())
-    };
-    let vmm = VmmProcess::start("protected touch:9")?;
-    let target = format!("{:#x}", handle_of(&vmm)?);
-    let dump: &[&str] = &["dump", &target, "--format", "ptdump"];
-    let here = program::run(dump)?.ok()?;
-    for phone in ["adb", "adb:emulator-5554"] {
-        let there = adb(phone, dump)?.ok()?;
-        ensure!(there == here, "{phone}: {there}");
-    }
-    for words in [&["list"][..], &["probe"], &["capture", "-O", "/tmp/none.s2d"]] {
-        adb("adb:gone", words)?.fails(exit::USAGE_OR_IO, &["device 'gone' not found", "failed with exit code 1"])?;
-    }
-    ensure!(!fs::exists("/tmp/none.s2d")?, "a capture of no phone was kept");
-    fs::remove_dir_all(DIRECTORY)?;
-    vmm.end()
 }
 
 /// Where this program is, for those here and there.
@@ -257,20 +220,58 @@ fn via_ssh_that_is_ended(_: &Machine) -> Outcome {
         let mut stdout = here.stdout.take().context("no standard output")?;
         // Of the line that it begins with.
         stdout.read_exact(&mut [0])?;
-        ensure!(ssh::is_running("dbclient")?, "a client that is not seen");
+        ensure!(is_running("dbclient")?, "a client that is not seen");
         match is_killed {
             true => kill_process(Pid::from_child(&here), Signal::TERM)?,
             false => drop(stdout),
         }
-        let ended = ssh::wait_until(|| Ok(here.try_wait()?.is_some()));
+        let ended = wait_until(|| Ok(here.try_wait()?.is_some()));
         let _ = here.kill();
         let signal = here.wait()?.signal();
         ended.context("it goes on here")?;
         ensure!(signal == is_killed.then_some(Signal::TERM.as_raw()), "ended by signal {signal:?}");
         for program in ["dbclient", program::PROGRAM] {
-            ssh::wait_until(|| Ok(!ssh::is_running(program)?)).with_context(|| format!("{program} goes on"))?;
+            wait_until(|| Ok(!is_running(program)?)).with_context(|| format!("{program} goes on"))?;
         }
     }
     vmm.end()?;
     server.end()
+}
+
+/// Runs s2dump for a phone.
+fn via_adb(phone: &str, words: &[&str]) -> Result<Ran> {
+    let mut command = program::command(&[&["--via", phone], words].concat());
+    Ok(adb::at_home(&mut command).output()?.into())
+}
+
+fn via_adb_says_the_same(machine: &Machine) -> Outcome {
+    let phone = Phone::start()?;
+    says_the_same(machine, |words| via_adb("adb", words))?;
+    let named = format!("adb:{}", adb::SERIAL);
+    ensure!(via_adb(&named, &["list"])?.ok()? == program::run(&["list"])?.ok()?);
+    phone.end()
+}
+
+fn via_adb_that_fails(_: &Machine) -> Outcome {
+    const PATH: &str = "/tmp/via-none.s2d";
+    let phone = Phone::start()?;
+    via_adb("adb", &["dump", "0x10ff"])?.fails(exit::NO_SUCH_VM, &["no such VM", "adb: failed with exit code 4"])?;
+    for words in [&["list"][..], &["probe"], &["capture", "-O", PATH]] {
+        via_adb("adb:gone", words)?
+            .fails(exit::USAGE_OR_IO, &["device 'gone' not found", "failed with exit code 1"])?;
+    }
+    ensure!(!fs::exists(PATH)?, "a capture of no phone was kept");
+    for (directory, is_there) in [(adb::PUSHED, true), ("/", false)] {
+        let moved = Moved::to(directory)?;
+        let mut command = Command::new(&moved.0);
+        let ran = Ran::from(adb::at_home(command.args(["--via", "adb", "list"])).stdin(Stdio::null()).output()?);
+        drop(moved);
+        match is_there {
+            true => drop(ran.ok()?),
+            false => {
+                ran.fails(exit::USAGE_OR_IO, &["adb: s2dump is not there", "with adb push s2dump /data/local/tmp/"])?
+            }
+        }
+    }
+    phone.end()
 }
