@@ -83,8 +83,13 @@ pub fn main() -> std::process::ExitCode {
     };
     // Where that cannot be, signals end the program at once.
     let _ = interrupts::listen(seems_json(&arguments));
-    let code = run(&arguments, &mut context);
-    out.end();
+    let mut code = run(&arguments, &mut context);
+    let json = context.json;
+    if let Err(failure) = out.end() {
+        // Behind a pager that is gone; held like all that is told meanwhile.
+        let _ = failure.report(&mut err.bytes, json);
+        code = code.max(failure.code);
+    }
     // Nothing can be done when standard error is gone.
     let _ = io::stderr().write_all(&err.bytes);
     interrupts::end();

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Output through a pager, as git has it: only on a terminal, by $S2DUMP_PAGER, $PAGER or `less`, which ends by itself if all fits
-//! the screen. Without a pager, as on most devices, output goes to the terminal.
+//! the screen. Where there is none, as on most devices, output goes to the terminal.
 //!
 //! The pager begins with the first byte of output. What goes to standard error is held until it ends, because the screen is its own.
 
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
 use crate::source::interrupts;
 use std::cell::Cell;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -13,6 +15,10 @@ use std::process::{Child, Command, Stdio};
 /// The sizes of buffers for standard output.
 const BUFFER_BYTES: usize = 1 << 16;
 const TERMINAL_BUFFER_BYTES: usize = 4096;
+
+/// What a shell answers if it cannot run a program, or finds none (POSIX.1-2024, Shell Command Language, 2.8.2).
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
 
 /// What goes to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +46,8 @@ enum To {
 struct Pager {
     child: Child,
     pipe: BufWriter<std::process::ChildStdin>,
+    /// What a shell was told to run, if one was.
+    line: Option<String>,
 }
 
 impl<'a> PagedOutput<'a> {
@@ -75,11 +83,21 @@ impl<'a> PagedOutput<'a> {
     }
 
     /// Ends the output, and waits until the user has left the pager.
-    pub(crate) fn end(self) {
-        if let Some(To::Pager(Pager { mut child, pipe })) = self.to {
-            drop(pipe);
-            // Its exit code says nothing about what was written.
-            let _ = child.wait();
+    ///
+    /// # Errors
+    ///
+    /// If a shell found no such pager, so that nobody has seen what was written.
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        let Some(To::Pager(Pager { mut child, pipe, line })) = self.to else { return Ok(()) };
+        drop(pipe);
+        // Otherwise its exit code says nothing about what was written.
+        let code = child.wait().ok().and_then(|status| status.code());
+        match (line, code) {
+            (Some(line), Some(NOT_EXECUTABLE | NOT_FOUND)) => {
+                let message = format_args!("the pager did not run, and what it was given is lost: {line}");
+                Err(Failure::new(ExitCode::UsageOrIo, message).hint("set S2DUMP_PAGER or PAGER, or use --no-pager"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -101,9 +119,11 @@ impl Write for PagedOutput<'_> {
 /// The command of a pager.
 #[derive(Debug, PartialEq, Eq)]
 enum Choice {
+    /// The program that the user said, if it is there.
+    Program(String),
     /// What the user said, for a shell.
     Shell(String),
-    /// The usual one.
+    /// The usual one, if it is there.
     Less,
     None,
 }
@@ -111,9 +131,12 @@ enum Choice {
 /// Chooses a pager by the environment.
 fn choose(variable: impl Fn(&str) -> Option<String>) -> Choice {
     let is_dumb = variable("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-    match ["S2DUMP_PAGER", "PAGER"].into_iter().find_map(variable) {
-        Some(command) if command.trim().is_empty() || command.trim() == "cat" => Choice::None,
-        Some(command) => Choice::Shell(command),
+    let said = ["S2DUMP_PAGER", "PAGER"].into_iter().find_map(variable).map(|said| said.trim().to_owned());
+    match said {
+        Some(command) if command.is_empty() || command == "cat" => Choice::None,
+        // A shell makes nothing else of such a word, and whether it is there is known before anything is written.
+        Some(word) if word.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c)) => Choice::Program(word),
+        Some(line) => Choice::Shell(line),
         None if is_dumb => Choice::None,
         None => Choice::Less,
     }
@@ -121,10 +144,12 @@ fn choose(variable: impl Fn(&str) -> Option<String>) -> Choice {
 
 impl Pager {
     fn start() -> Option<Self> {
-        let mut command = match choose(|name| std::env::var(name).ok()) {
+        let choice = choose(|name| std::env::var(name).ok());
+        let mut command = match &choice {
+            Choice::Program(program) => Command::new(program),
             Choice::Shell(line) => {
                 let mut command = Command::new("sh");
-                command.args(["-c", &line]);
+                command.args(["-c", line]);
                 command
             }
             Choice::Less => Command::new("less"),
@@ -134,12 +159,21 @@ impl Pager {
             // By the environment, because not every less knows these options; one that does not ignores them here.
             command.env("LESS", "FRX");
         }
-        // None is there: no error.
-        let mut child = interrupts::spawn(command.stdin(Stdio::piped())).ok()?;
+        let mut child = match (interrupts::spawn(command.stdin(Stdio::piped())), &choice) {
+            (Ok(child), _) => child,
+            (Err(error), Choice::Program(said) | Choice::Shell(said)) => {
+                // The rows follow. Nothing can be done when standard error is gone.
+                let _ = writeln!(io::stderr(), "s2dump: no pager: {said}: {error}");
+                return None;
+            }
+            // Nobody asked for it.
+            (Err(_), Choice::Less | Choice::None) => return None,
+        };
         let pipe = BufWriter::with_capacity(BUFFER_BYTES, child.stdin.take()?);
         // Ctrl-C is for the pager, which goes on. Who leaves it closes the pipe, which ends the program.
         interrupts::leave_to_pager();
-        Some(Self { child, pipe })
+        let line = if let Choice::Shell(line) = choice { Some(line) } else { None };
+        Some(Self { child, pipe, line })
     }
 }
 
@@ -177,6 +211,8 @@ mod tests {
         assert_eq!(choice(&[("TERM", "dumb")]), Choice::None);
         assert_eq!(choice(&[]), Choice::None);
         assert_eq!(choice(&[("TERM", "xterm"), ("PAGER", "more -s")]), Choice::Shell("more -s".into()));
+        assert_eq!(choice(&[("TERM", "xterm"), ("PAGER", " /bin/more-1.0 ")]), Choice::Program("/bin/more-1.0".into()));
+        assert_eq!(choice(&[("PAGER", "$MORE")]), Choice::Shell("$MORE".into()));
         assert_eq!(choice(&[("PAGER", "more"), ("S2DUMP_PAGER", "")]), Choice::None);
         assert_eq!(choice(&[("TERM", "xterm"), ("PAGER", "cat")]), Choice::None);
     }
