@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What an audit found, for people and as JSON.
 
+use super::grid;
 use super::hex::Hex;
 use super::json::FORMAT_VERSION;
 use crate::audit::finding::{Finding, Site, Unsettled};
@@ -8,6 +9,7 @@ use crate::audit::rules::{Rule, RULES};
 use crate::audit::{NotRun, Report};
 use crate::numbers::Size;
 use serde::Serialize;
+use std::fmt::Arguments;
 use std::io::{self, Write};
 
 /// What no audit looks at.
@@ -16,10 +18,12 @@ const NOT_EXAMINED: &str = "DMA (tables of SMMUs), the secure world (FF-A), cach
 /// Unsettled suspects that are told to people; all are counted, and JSON has them.
 const MOST_TOLD: usize = 20;
 
-/// Lists all rules for people.
-pub(crate) fn write_rules(out: &mut dyn Write) -> io::Result<()> {
-    let width = RULES.iter().map(|rule| rule.id.len()).max().unwrap_or(0);
-    RULES.iter().try_for_each(|rule| writeln!(out, "{:<width$}  {}", rule.id, rule.meaning))
+/// Lists all rules for people, whose terminal, if it is one, is so wide.
+pub(crate) fn write_rules(out: &mut dyn Write, width: Option<usize>) -> io::Result<()> {
+    let longest = RULES.iter().map(|rule| rule.id.len()).max().unwrap_or(0);
+    RULES.iter().try_for_each(|rule| {
+        grid::write_text(out, &format!("{:<longest$}  {}", rule.id, rule.meaning), longest + 2, width)
+    })
 }
 
 /// Lists all rules as JSON, one in each line.
@@ -49,20 +53,29 @@ pub(crate) struct Tables {
     pub(crate) changed: Vec<String>,
 }
 
-/// Writes `report` for people.
-pub(crate) fn write_text(out: &mut dyn Write, report: &Report, tables: &Tables) -> io::Result<()> {
+/// What a line of a finding begins with, and those that it goes on in.
+const INDENT: usize = "  entry  ".len();
+
+/// Writes `report` for people, whose terminal, if it is one, is so wide.
+pub(crate) fn write_text(
+    out: &mut dyn Write,
+    report: &Report,
+    tables: &Tables,
+    width: Option<usize>,
+) -> io::Result<()> {
+    let mut line = |indent, text: Arguments<'_>| grid::write_text(out, &text.to_string(), indent, width);
     for Finding { rule, why, site } in &report.findings {
-        writeln!(out, "FINDING {}: {why}", rule.id)?;
-        write_site(out, site)?;
-        writeln!(out, "  rule   {}", rule.meaning)?;
-        writeln!(out, "  means  {}", rule.broken)?;
+        line(2, format_args!("FINDING {}: {why}", rule.id))?;
+        write_site(site, |text| line(INDENT, text))?;
+        line(INDENT, format_args!("  rule   {}", rule.meaning))?;
+        line(INDENT, format_args!("  means  {}", rule.broken))?;
     }
     for Unsettled { rule, why, site } in report.unsettled.iter().take(MOST_TOLD) {
-        writeln!(out, "unsettled {} at {:#x}: {why}", rule.id, site.pa)?;
+        line(2, format_args!("unsettled {} at {:#x}: {why}", rule.id, site.pa))?;
     }
     let unsettled = report.unsettled.len() as u64 + report.more_unsettled;
     if unsettled > MOST_TOLD as u64 {
-        writeln!(out, "unsettled: {} more", unsettled - MOST_TOLD as u64)?;
+        line(2, format_args!("unsettled: {} more", unsettled - MOST_TOLD as u64))?;
     }
     let mut reasons: Vec<&NotRun> = Vec::new();
     for (_, why) in &report.not_run {
@@ -74,8 +87,8 @@ pub(crate) fn write_text(out: &mut dyn Write, report: &Report, tables: &Tables) 
         let rules = report.not_run.iter().filter(|(_, other)| other == why).map(|(rule, _)| rule.id);
         let rules = rules.collect::<Vec<_>>().join(", ");
         match why {
-            NotRun::NotApplicable => writeln!(out, "not applicable to this kernel: {rules}")?,
-            NotRun::Lacks(need) => writeln!(out, "not asked, for want of {}: {rules}", need.words())?,
+            NotRun::NotApplicable => line(2, format_args!("not applicable to this kernel: {rules}"))?,
+            NotRun::Lacks(need) => line(2, format_args!("not asked, for want of {}: {rules}", need.words()))?,
         }
     }
     let Tables { unread, at_rest, changed } = tables;
@@ -85,32 +98,34 @@ pub(crate) fn write_text(out: &mut dyn Write, report: &Report, tables: &Tables) 
         ("not read, or not all", unread),
     ] {
         if !tables.is_empty() {
-            writeln!(out, "{words}: {}", tables.join(", "))?;
+            line(2, format_args!("{words}: {}", tables.join(", ")))?;
         }
     }
-    writeln!(
-        out,
-        "rules asked: {}, not: {}; findings: {}, unsettled: {unsettled}, settled by a second look: {}",
-        report.asked.len(),
-        report.not_run.len(),
-        report.findings.len(),
-        report.dismissed
+    line(
+        2,
+        format_args!(
+            "rules asked: {}, not: {}; findings: {}, unsettled: {unsettled}, settled by a second look: {}",
+            report.asked.len(),
+            report.not_run.len(),
+            report.findings.len(),
+            report.dismissed
+        ),
     )?;
-    writeln!(out, "not examined: {NOT_EXAMINED}")
+    line(2, format_args!("not examined: {NOT_EXAMINED}"))
 }
 
-fn write_site(out: &mut dyn Write, site: &Site) -> io::Result<()> {
+fn write_site(site: &Site, mut line: impl FnMut(Arguments<'_>) -> io::Result<()>) -> io::Result<()> {
     if site.bytes > 0 {
         let ring = if site.is_ring { ", shared by s2dump itself" } else { "" };
-        writeln!(out, "  page   {:#x}, {}{ring}", site.pa, Size(site.bytes))?;
+        line(format_args!("  page   {:#x}, {}{ring}", site.pa, Size(site.bytes)))?;
     }
     if let Some((raw, words)) = &site.frame {
-        writeln!(out, "  frame  {raw:#018x} {words}")?;
+        line(format_args!("  frame  {raw:#018x} {words}"))?;
     }
     for entry in &site.evidence {
         let level = entry.level.map_or("-".into(), |level| format!("L{level}"));
         let (table, ia, raw, text) = (entry.table(), entry.ia, entry.raw, &entry.text);
-        writeln!(out, "  entry  {table} {ia:#x} {level} {raw:#018x} {text}")?;
+        line(format_args!("  entry  {table} {ia:#x} {level} {raw:#018x} {text}"))?;
     }
     Ok(())
 }

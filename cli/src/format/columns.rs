@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The columns of the table format. A column is one entry of [`COLUMNS`], which has all that is known of it.
 
+use super::grid::{Cell, Head};
 use crate::leaf::{self, AnyLeaf};
 use crate::meaning;
 use crate::model::{Row, TableFacts};
@@ -14,98 +15,85 @@ use std::fmt;
 pub(crate) struct Column {
     /// The name used in `--columns`.
     pub(crate) name: &'static str,
-    /// What stands above it.
-    pub(crate) heading: &'static str,
-    /// Its width; a wider cell moves the rest of its row.
-    pub(crate) width: usize,
-    /// To which side cells are set flush.
-    pub(crate) align: Align,
-    cell: Cell,
+    /// How it stands in a table.
+    pub(crate) head: Head,
+    tell: Tell,
 }
 
 /// What a column says of a row.
-enum Cell {
+enum Tell {
     /// What the row itself does.
     Row(fn(&Row, &TableFacts) -> Word),
+    /// Where it is.
+    Place(fn(&Row) -> Cell),
     /// What is told beside the table, if anything is.
     Name(fn(&Named<'_>) -> Word),
 }
 
 impl Column {
-    /// Returns what it says of a row: one word, `-` for nothing, `?` for what is not known.
-    pub(crate) fn cell(&self, row: &Row, table: &TableFacts, names: &Names) -> Word {
-        match self.cell {
-            Cell::Row(cell) => cell(row, table),
-            Cell::Name(_) if !names.is_known() => "?".into(),
-            Cell::Name(cell) => names.of_row(row).map_or("-".into(), |named| cell(&named)),
+    /// Returns what it says of a row: one word, `-` for nothing, `?` for what is not known; or where it is.
+    pub(crate) fn cell(&self, row: &Row, table: &TableFacts, names: &Names) -> Cell {
+        match self.tell {
+            Tell::Row(tell) => tell(row, table).into(),
+            Tell::Place(tell) => tell(row),
+            Tell::Name(_) if !names.is_known() => "?".into(),
+            Tell::Name(tell) => names.of_row(row).map_or("-".into(), |named| tell(&named).into()),
         }
     }
 
     /// Returns whether what it says is told beside the table.
     pub(crate) fn is_name(&self) -> bool {
-        matches!(self.cell, Cell::Name(_))
+        matches!(self.tell, Tell::Name(_))
     }
 }
 
-/// To which side the cells of a column are set flush.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Align {
-    /// Words and addresses.
-    Left,
-    /// Numbers.
-    Right,
+const fn words(name: &'static str, heading: &'static str, width: usize, tell: fn(&Row, &TableFacts) -> Word) -> Column {
+    Column { name, head: Head::words(heading, width), tell: Tell::Row(tell) }
 }
 
-const fn column(
+const fn numbers(
     name: &'static str,
     heading: &'static str,
     width: usize,
-    align: Align,
-    cell: fn(&Row, &TableFacts) -> Word,
+    tell: fn(&Row, &TableFacts) -> Word,
 ) -> Column {
-    Column { name, heading, width, align, cell: Cell::Row(cell) }
+    Column { name, head: Head::numbers(heading, width), tell: Tell::Row(tell) }
 }
 
-const fn of_name(name: &'static str, heading: &'static str, width: usize, cell: fn(&Named<'_>) -> Word) -> Column {
-    Column { name, heading, width, align: Align::Left, cell: Cell::Name(cell) }
+const fn place(name: &'static str, head: Head, tell: fn(&Row) -> Cell) -> Column {
+    Column { name, head, tell: Tell::Place(tell) }
+}
+
+const fn of_name(name: &'static str, heading: &'static str, width: usize, tell: fn(&Named<'_>) -> Word) -> Column {
+    Column { name, head: Head::words(heading, width), tell: Tell::Name(tell) }
 }
 
 /// All columns; the [`USUAL_COUNT`] first are shown unless others are asked for.
 static COLUMNS: [Column; 24] = [
-    column("range", "INPUT ADDRESSES", 37, Align::Left, |row, _| {
-        format!("{:#018x}-{:#018x}", row.ia, last(row)).into()
-    }),
-    column("size", "SIZE", 9, Align::Right, |row, _| Size(row.size()).to_string().into()),
-    column("level", "LV", 2, Align::Left, |row, _| format!("L{}", row.level.get()).into()),
-    column("rwx", "RWX", 3, Align::Left, |row, table| of_leaf(row, table, |leaf| leaf.rwx(table))),
-    column("memory", "MEMORY", 9, Align::Left, |row, table| of_leaf(row, table, |leaf| leaf.memory(table))),
-    column("sh", "SH", 3, Align::Left, |row, table| {
-        of_leaf(row, table, |leaf| words::shareability(leaf.shareability()).into())
-    }),
-    column("af", "AF", 2, Align::Left, |row, table| of_leaf(row, table, |leaf| flag(leaf.access_flag(), "af"))),
-    column("state", "STATE", 15, Align::Left, meaning::state),
-    column("out", "OUTPUT", 11, Align::Left, output),
-    column("start", "START", 18, Align::Left, |row, _| format!("{:#018x}", row.ia).into()),
-    column("end", "END", 18, Align::Left, |row, _| format!("{:#018x}", last(row)).into()),
-    column("bytes", "BYTES", 15, Align::Right, |row, _| row.size().to_string().into()),
-    column("count", "COUNT", 10, Align::Right, |row, _| row.count.to_string().into()),
-    column("raw", "RAW", 18, Align::Left, |row, _| format!("{:#018x}", row.raw).into()),
-    column("kind", "KIND", 13, Align::Left, |row, _| meaning::kind(row).into()),
-    column("contig", "CONTIG", 7, Align::Left, |row, table| {
-        meaning::runs(row, table).map_or("-", meaning::runs_word).into()
-    }),
-    column("dbm", "DBM", 3, Align::Left, |row, table| {
-        of_leaf(row, table, |leaf| flag(leaf.dirty_bit_modifier(), "dbm"))
-    }),
-    column("sw", "SW", 6, Align::Left, |row, table| {
-        of_leaf(row, table, |leaf| format!("{:#06b}", leaf.software_bits()).into())
-    }),
-    column("ext", "EXT", 11, Align::Left, |row, table| {
-        of_leaf(row, table, |leaf| leaf.extensions().map_or("-".into(), Word::from))
-    }),
-    column("other", "OTHER", 18, Align::Left, |row, table| {
-        of_leaf(row, table, |leaf| format!("{:#x}", leaf.other_bits()).into())
-    }),
+    place("range", Head::range("INPUT ADDRESSES").goes(1), |row| Cell::Range(row.ia, last(row))),
+    Column {
+        name: "size",
+        head: Head::numbers("SIZE", 9).goes(2),
+        tell: Tell::Row(|row, _| Size(row.size()).to_string().into()),
+    },
+    words("level", "LV", 2, |row, _| format!("L{}", row.level.get()).into()),
+    words("rwx", "RWX", 3, |row, table| of_leaf(row, table, |leaf| leaf.rwx(table))),
+    words("memory", "MEMORY", 9, |row, table| of_leaf(row, table, |leaf| leaf.memory(table))),
+    words("sh", "SH", 3, |row, table| of_leaf(row, table, |leaf| words::shareability(leaf.shareability()).into())),
+    words("af", "AF", 2, |row, table| of_leaf(row, table, |leaf| flag(leaf.access_flag(), "af"))),
+    words("state", "STATE", 15, meaning::state),
+    words("out", "OUTPUT", 11, output),
+    place("start", Head::address("START"), |row| Cell::Address(row.ia)),
+    place("end", Head::address("END"), |row| Cell::Address(last(row))),
+    numbers("bytes", "BYTES", 15, |row, _| row.size().to_string().into()),
+    numbers("count", "COUNT", 10, |row, _| row.count.to_string().into()),
+    words("raw", "RAW", 18, |row, _| format!("{:#018x}", row.raw).into()),
+    words("kind", "KIND", 13, |row, _| meaning::kind(row).into()),
+    words("contig", "CONTIG", 7, |row, table| meaning::runs(row, table).map_or("-", meaning::runs_word).into()),
+    words("dbm", "DBM", 3, |row, table| of_leaf(row, table, |leaf| flag(leaf.dirty_bit_modifier(), "dbm"))),
+    words("sw", "SW", 6, |row, table| of_leaf(row, table, |leaf| format!("{:#06b}", leaf.software_bits()).into())),
+    words("ext", "EXT", 11, |row, table| of_leaf(row, table, |leaf| leaf.extensions().map_or("-".into(), Word::from))),
+    words("other", "OTHER", 18, |row, table| of_leaf(row, table, |leaf| format!("{:#x}", leaf.other_bits()).into())),
     of_name("slot", "SLOT", 4, |named| match named.span.memory {
         Some(memory) => maybe_partly(memory.id.to_string(), named),
         None => "-".into(),
@@ -134,7 +122,7 @@ pub(crate) fn of_names() -> impl Iterator<Item = &'static Column> {
 const USUAL_COUNT: usize = 9;
 
 /// Returns the column called `name`, or the first if there is none.
-pub(crate) fn by_name(name: &str) -> &'static Column {
+fn by_name(name: &str) -> &'static Column {
     COLUMNS.iter().find(|column| column.name == name).unwrap_or(&COLUMNS[0])
 }
 
@@ -205,6 +193,7 @@ fn output(row: &Row, table: &TableFacts) -> Word {
 
 #[cfg(test)]
 mod tests {
+    use super::super::grid::Grid;
     use super::*;
     use clap::CommandFactory;
 
@@ -228,8 +217,8 @@ mod tests {
 
     #[test]
     fn usual_columns_fit_100_characters() {
-        let width: usize = usual().iter().map(|column| column.width + 1).sum();
-        assert!(width - 1 <= 100, "{width}");
+        let width = Grid::new(usual().iter().map(|column| column.head).collect(), None).row_width();
+        assert!(width <= 100, "{width}");
     }
 
     #[test]

@@ -1,31 +1,54 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What changed, for people as diff(1) writes it, and as JSON.
 
+use super::grid::{Cell, Grid, Head};
 use super::json::{filter_json, FilterJson, FORMAT_VERSION};
 use super::said::{differing, ChangeJson};
 use crate::filter::Wanted;
 use crate::machine::differ::{Change, Said};
 use crate::numbers::Size;
+use crate::words::Word;
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// Writes `changes` for people.
-pub(crate) fn write_text(out: &mut dyn Write, changes: &[Change]) -> io::Result<()> {
-    for change in changes {
-        for (sign, said) in [('-', &change.old), ('+', &change.new)] {
+/// Writes `changes` for people, whose terminal, if it is one, is so wide.
+pub(crate) fn write_text(out: &mut dyn Write, changes: &[Change], width: Option<usize>) -> io::Result<()> {
+    let mut heads = vec![
+        Head::words("", 1),
+        Head::words("", 10),
+        Head::range("").goes(1),
+        Head::numbers("", 9).goes(2),
+        Head::words("", 3),
+        Head::words("", 9),
+    ];
+    match width {
+        // What pKVM keeps about frames is long, and has no address behind it.
+        Some(_) => heads.push(Head::words("", 0)),
+        None => heads.extend([Head::words("", 15), Head::words("", 0)]),
+    }
+    let mut rows = Vec::new();
+    for Change { of, start, end, old, new } in changes {
+        for (sign, said) in [("-", old), ("+", new)] {
             let Some(Said { rights, memory, state, address }) = said else { continue };
-            let (start, last) = (change.start, change.end.wrapping_sub(1));
-            let size = Size(change.end - change.start).to_string();
-            let (rights, memory) = (rights.as_deref().unwrap_or("-"), memory.as_deref().unwrap_or("-"));
-            let address = address.map_or("-".into(), |address| format!("{address:#x}"));
-            let of = &change.of;
-            writeln!(
-                out,
-                "{sign} {of:<10} {start:#018x}-{last:#018x} {size:>9} {rights:<3} {memory:<9} {state:<15} {address}"
-            )?;
+            let word = |word: &Option<Word>| word.clone().map_or("-".into(), Cell::from);
+            let mut cells: Vec<Cell> = vec![
+                sign.into(),
+                of.clone().into(),
+                Cell::Range(*start, end.wrapping_sub(1)),
+                Size(end - start).to_string().into(),
+                word(rights),
+                word(memory),
+            ];
+            match (width, address) {
+                (Some(_), Some(address)) => cells.push(format!("{state} {address:#x}").into()),
+                (Some(_), None) => cells.push(state.clone().into()),
+                (None, Some(address)) => cells.extend([state.clone().into(), format!("{address:#x}").into()]),
+                (None, None) => cells.extend([state.clone().into(), "-".into()]),
+            }
+            rows.push(cells);
         }
     }
-    Ok(())
+    Grid::new(heads, width).write_all(out, false, &rows)
 }
 
 /// Changes of one kind in one table, or of page frames.

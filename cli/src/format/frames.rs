@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What pKVM keeps about page frames, for people and as JSON.
 
+use super::grid::{Cell, Grid, Head, MOST_HELD};
 use super::hex::{Hex, SpanJson};
 use super::json::{filter_json, EncodingJson, FilterJson, FORMAT_VERSION};
 use super::table::write_filter;
 use super::{Consistency, Trailer};
 use crate::model::Mark;
 use crate::numbers::Size;
-use crate::words::{self, Word};
+use crate::words;
+use anstyle::Style;
 use s2dump_abi::slot::{frame_flags, FrameRecord, SlotHeader};
 use s2dump_vmsa::pkvm::{self, Encoding, Frame, PageState};
 use serde::Serialize;
@@ -56,7 +58,7 @@ impl FrameRow {
 }
 
 /// Returns the note of a row: what else there is to say, or that there is nothing.
-fn note(row: &FrameRow, frame: Option<Frame>) -> Word {
+fn note(row: &FrameRow, frame: Option<Frame>) -> Cell {
     let unknown = frame.is_none_or(|frame| frame.host.is_none() || (frame.is_hyp_kept && frame.hyp.is_none()));
     match words::mark(row.mark) {
         _ if row.is_nomap => "nomap".into(),
@@ -88,6 +90,9 @@ pub(crate) struct FramesWriter {
     format: FramesFormat,
     encoding: Encoding,
     page_bytes: u64,
+    grid: Grid,
+    /// Rows that come before it is known how they fit a terminal; none any more if that is known.
+    held: Option<Vec<Vec<Cell>>>,
     rows: u64,
     /// Bytes by state of the host and of the hypervisor.
     totals: Vec<((&'static str, &'static str), u64)>,
@@ -95,13 +100,14 @@ pub(crate) struct FramesWriter {
 }
 
 impl FramesWriter {
-    /// Begins with the first slot, asked for `start..end`.
+    /// Begins with the first slot, asked for `start..end`; a terminal, if it is one, is so wide.
     pub(crate) fn begin(
         format: FramesFormat,
         slot: &SlotHeader,
         (start, end): (u64, u64),
         filter: &[(&'static str, String)],
         out: &mut dyn Write,
+        width: Option<usize>,
     ) -> io::Result<Self> {
         #[derive(Serialize)]
         struct Header {
@@ -132,22 +138,33 @@ impl FramesWriter {
                 // The object stays open: it ends after the rows.
                 write!(out, "{},\n\"frames\":[", text.strip_suffix('}').unwrap_or(&text))?;
             }
-            FramesFormat::Table { headings, rows } => {
+            FramesFormat::Table { headings, .. } => {
                 if headings {
                     let name = words::encoding_name(encoding);
                     writeln!(out, "# page frames of {}, encoding {name}", Size(page_bytes))?;
                     write_filter(out, filter)?;
                 }
-                if headings && rows {
-                    writeln!(
-                        out,
-                        "{:<18} {:<18} {:>9} {:<15} {:<15} {:>8} {:>5} {:>6} NOTE",
-                        "START", "END", "SIZE", "HOST", "HYP", "REFCOUNT", "ORDER", "SHARES"
-                    )?;
-                }
             }
         }
-        Ok(Self { format, encoding, page_bytes, rows: 0, totals: Vec::new(), nomap_bytes: 0 })
+        let heads = vec![
+            Head::address("START"),
+            Head::address("END").goes(1),
+            Head::numbers("SIZE", 9).goes(3),
+            Head::words("HOST", 15),
+            Head::words("HYP", 15),
+            Head::numbers("REFCOUNT", 8).goes(4),
+            Head::numbers("ORDER", 5).goes(2),
+            Head::numbers("SHARES", 6),
+            Head::words("NOTE", 0),
+        ];
+        let is_fitted = format == FramesFormat::Table { headings: true, rows: true } && width.is_some();
+        let grid = Grid::new(heads, width.filter(|_| is_fitted));
+        let (held, totals) = (Some(Vec::new()), Vec::new());
+        let mut writer = Self { format, encoding, page_bytes, grid, held, rows: 0, totals, nomap_bytes: 0 };
+        if !is_fitted {
+            writer.settle(out)?;
+        }
+        Ok(writer)
     }
 
     /// Writes a row.
@@ -173,21 +190,35 @@ impl FramesWriter {
         }
     }
 
-    fn write_cells(&self, out: &mut dyn Write, row: &FrameRow, frame: Option<Frame>) -> io::Result<()> {
-        let cell = |tell: fn(&Frame) -> Word| frame.as_ref().map_or("-".into(), tell);
-        writeln!(
-            out,
-            "{:#018x} {:#018x} {:>9} {:<15} {:<15} {:>8} {:>5} {:>6} {}",
-            row.start,
-            row.end.wrapping_sub(1),
-            Size(row.end - row.start).to_string(),
+    /// Makes columns fit the rows that were held, and writes them and what stands above.
+    fn settle(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let Some(held) = self.held.take() else { return Ok(()) };
+        self.grid.fit(&held);
+        if self.format == (FramesFormat::Table { headings: true, rows: true }) {
+            self.grid.write_headings(out, Style::new())?;
+        }
+        held.iter().try_for_each(|row| self.grid.write_row(out, row))
+    }
+
+    fn write_cells(&mut self, out: &mut dyn Write, row: &FrameRow, frame: Option<Frame>) -> io::Result<()> {
+        let cell = |tell: fn(&Frame) -> Cell| frame.as_ref().map_or("-".into(), tell);
+        let cells = vec![
+            Cell::Address(row.start),
+            Cell::Address(row.end.wrapping_sub(1)),
+            Size(row.end - row.start).to_string().into(),
             cell(|frame| words::frame_state(frame.host).into()),
             cell(|frame| words::hyp_state(frame).into()),
             cell(|frame| frame.refcount.to_string().into()),
             cell(|frame| frame.order.to_string().into()),
             cell(|frame| frame.share_count.to_string().into()),
             note(row, frame),
-        )
+        ];
+        let Some(held) = &mut self.held else { return self.grid.write_row(out, &cells) };
+        held.push(cells);
+        if held.len() < MOST_HELD {
+            return Ok(());
+        }
+        self.settle(out)
     }
 
     fn write_object(&self, out: &mut dyn Write, row: &FrameRow, frame: Option<Frame>) -> io::Result<()> {
@@ -227,7 +258,8 @@ impl FramesWriter {
     }
 
     /// Writes what comes after the rows.
-    pub(crate) fn end(&self, out: &mut dyn Write, trailer: &Trailer) -> io::Result<()> {
+    pub(crate) fn end(&mut self, out: &mut dyn Write, trailer: &Trailer) -> io::Result<()> {
+        self.settle(out)?;
         match self.format {
             FramesFormat::Json { .. } => self.end_json(out, trailer),
             FramesFormat::Table { headings: true, .. } => self.end_table(out, trailer),

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod columns;
 pub(crate) mod diff;
 pub(crate) mod frames;
+pub(crate) mod grid;
 pub(crate) mod hex;
 pub(crate) mod json;
 pub(crate) mod json_row;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who uses physical memory, for people and as JSON.
 
+use super::grid::{Cell, Grid, Head};
 use super::hex::{Hex, SpanJson};
 use super::json::{filter_json, FilterJson, FORMAT_VERSION};
 use super::table::write_filter;
@@ -100,11 +101,18 @@ fn totals(uses: &[Use<'_>], machine: &Machine) -> Vec<Total> {
     totals
 }
 
-/// Writes `uses` of `machine`, which are those that are `wanted`, or what they add up to, for people.
-pub(crate) fn write_text(out: &mut dyn Write, wanted: &Wanted, uses: &[Use<'_>], machine: &Machine) -> io::Result<()> {
+/// Writes `uses` of `machine`, which are those that are `wanted`, or what they add up to, for people, whose terminal, if it is one,
+/// is so wide.
+pub(crate) fn write_text(
+    out: &mut dyn Write,
+    wanted: &Wanted,
+    uses: &[Use<'_>],
+    machine: &Machine,
+    width: Option<usize>,
+) -> io::Result<()> {
     write_filter(out, &wanted.filter.options())?;
     match wanted.rows {
-        true => write_uses(out, uses, machine),
+        true => write_uses(out, uses, machine, width),
         false => write_totals(out, uses, machine),
     }
 }
@@ -117,17 +125,36 @@ fn write_totals(out: &mut dyn Write, uses: &[Use<'_>], machine: &Machine) -> io:
     Ok(())
 }
 
-fn write_uses(out: &mut dyn Write, uses: &[Use<'_>], machine: &Machine) -> io::Result<()> {
-    writeln!(out, "{:<37} {:<10} {:<18} {:<2} {:<3} STATE", "PHYSICAL ADDRESSES", "BY", "AT", "LV", "RWX")?;
-    for used in uses {
-        let line = line(used, machine);
-        let range = format!("{:#018x}-{:#018x}", line.span.start.0, line.span.end.0.wrapping_sub(1));
-        let at = line.ia.map_or("-".into(), |ia| format!("{:#018x}", ia.0));
-        let level = line.level.map_or("-".into(), |level| format!("L{level}"));
-        let rights = line.rights.as_deref().unwrap_or("-");
-        writeln!(out, "{range} {:<10} {at:<18} {level:<2} {rights:<3} {}", line.by, line.state)?;
+fn write_uses(out: &mut dyn Write, uses: &[Use<'_>], machine: &Machine, width: Option<usize>) -> io::Result<()> {
+    let mut heads = vec![
+        Head::range("PHYSICAL ADDRESSES").goes(1),
+        Head::words("BY", 10),
+        Head::address("AT"),
+        Head::words("LV", 2),
+        Head::words("RWX", 3),
+        Head::words("STATE", 0),
+    ];
+    if width.is_some() {
+        // Says how far it goes where the end is gone.
+        heads.insert(1, Head::numbers("SIZE", 9));
     }
-    Ok(())
+    let cells = |used: &Use<'_>| {
+        let line = line(used, machine);
+        let mut cells = vec![
+            Cell::Range(line.span.start.0, line.span.end.0.wrapping_sub(1)),
+            line.by.into(),
+            line.ia.map_or("-".into(), |ia| Cell::Address(ia.0)),
+            line.level.map_or("-".into(), |level| format!("L{level}").into()),
+            line.rights.map_or("-".into(), Cell::from),
+            line.state.into(),
+        ];
+        if width.is_some() {
+            cells.insert(1, Size(used.end.saturating_sub(used.pa)).to_string().into());
+        }
+        cells
+    };
+    let rows: Vec<Vec<Cell>> = uses.iter().map(cells).collect();
+    Grid::new(heads, width).write_all(out, true, &rows)
 }
 
 /// Writes `uses` of `span`, which are those that are `wanted`, as one JSON object.

@@ -4,7 +4,8 @@
 //! In a pipe rows are written as they come, in columns of fixed widths. On a terminal the first of them are held until the layout
 //! that fits is known (`layout.rs`).
 
-use super::columns::{Align, Column};
+use super::columns::Column;
+use super::grid::MOST_HELD;
 use super::layout::Layout;
 use super::{Format, Heading, Trailer, Verified};
 use crate::leaf;
@@ -20,9 +21,6 @@ use s2dump_abi::target::Target;
 use s2dump_vmsa::Regime;
 use std::io::{self, Write};
 use std::rc::Rc;
-
-/// So many rows tell how a terminal is best filled: more than it shows at once, and little memory.
-const MOST_HELD: usize = 512;
 
 /// Writes the table.
 pub(crate) struct TableFormat {
@@ -60,11 +58,7 @@ impl TableFormat {
     /// Takes `layout`, and writes what stands above the rows.
     fn settle(&mut self, out: &mut dyn Write, layout: Layout, is_all: bool) -> io::Result<()> {
         if self.headings {
-            layout.write_alike(out, is_all)?;
-            let bold = if self.color { Style::new().bold() } else { Style::new() };
-            write!(out, "{bold}")?;
-            write_cells(out, layout.headings(), |out, text, _| write!(out, "{text}"))?;
-            writeln!(out, "{bold:#}")?;
+            layout.write_headings(out, is_all, if self.color { Style::new().bold() } else { Style::new() })?;
         }
         self.layout = Some(layout);
         Ok(())
@@ -86,11 +80,7 @@ impl TableFormat {
         }
         let style = self.style(row, None, table);
         write!(out, "{style}")?;
-        write_cells(out, layout.cells(row, table), |out, text, column| {
-            let style = self.style(row, Some(column), table);
-            write!(out, "{style}{text}{style:#}")
-        })?;
-        layout.write_other(out, row, table)?;
+        layout.write_row(out, row, table, |column| self.style(row, Some(column), table))?;
         writeln!(out, "{style:#}")
     }
 
@@ -179,25 +169,6 @@ impl Format for TableFormat {
     fn tells_consistency(&self) -> bool {
         self.headings
     }
-}
-
-/// Writes cells in their widths, one space apart, none after the last.
-fn write_cells<T: AsRef<str>>(
-    out: &mut dyn Write,
-    cells: impl Iterator<Item = (&'static Column, usize, T)>,
-    write_text: impl Fn(&mut dyn Write, &str, &Column) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut pending = 0;
-    for (at, (column, width, cell)) in cells.enumerate() {
-        let text = cell.as_ref();
-        let space = width.saturating_sub(text.len());
-        let is_right = column.align == Align::Right;
-        let before = pending + usize::from(at > 0) + if is_right { space } else { 0 };
-        write!(out, "{:before$}", "")?;
-        write_text(out, text, column)?;
-        pending = if is_right { 0 } else { space };
-    }
-    Ok(())
 }
 
 pub(crate) fn write_title(out: &mut dyn Write, heading: &Heading) -> io::Result<()> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The list of VMs, for people and as JSON.
 
+use super::grid::{Cell, Grid, Head};
 use super::hex::Hex;
 use super::json::FORMAT_VERSION;
 use crate::model::{vm_name, vm_target};
@@ -31,50 +32,52 @@ pub(crate) type Comm = fn(u32) -> Option<String>;
 /// Handle -> bytes mapped, of VMs whose table was read.
 pub(crate) type Sizes = BTreeMap<u16, u64>;
 
-/// Writes the list as a table: one word per column, `-` for absent. Names of processes are the last column, if they can be told.
+/// Writes the list as a table: one word per column, `-` for absent. Names of processes are the last column, if they can be told. A
+/// terminal, if it is one, is so wide.
 pub(crate) fn write_table(
     out: &mut dyn Write,
     vms: &[VmRecord],
     headings: bool,
     (comm, sizes): (Option<Comm>, Option<&Sizes>),
+    width: Option<usize>,
 ) -> io::Result<()> {
-    if headings {
-        let mapped = if sizes.is_some() { format!("{:>8} ", "MAPPED") } else { String::new() };
-        let heading = mapped + if comm.is_some() { "ROOT        COMM" } else { "ROOT" };
-        writeln!(
-            out,
-            "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:<6} {:<6} {:>4} {heading}",
-            "VM", "ID", "PID", "KIND", "STATE", "VCPUS", "IPA", "LEVELS", "VMID"
-        )?;
-    }
-    for vm in vms {
+    let mut heads = vec![
+        Head::words("VM", 10),
+        Head::words("ID", 12),
+        Head::numbers("PID", 7),
+        Head::words("KIND", 9),
+        Head::words("STATE", 9),
+        Head::numbers("VCPUS", 5).goes(4),
+        Head::words("IPA", 6).goes(3),
+        Head::words("LEVELS", 6).goes(1),
+        Head::numbers("VMID", 4).goes(2),
+    ];
+    heads.extend(sizes.map(|_| Head::numbers("MAPPED", 8)));
+    heads.push(Head::words("ROOT", 11));
+    heads.extend(comm.map(|_| Head::words("COMM", 0)));
+    let cells = |vm: &VmRecord| {
         let created = is_created(vm);
-        let or_dash = |text: String| if created { text } else { "-".into() };
-        let kind = if vm.flags & vm_flags::PROTECTED != 0 { "protected" } else { "ordinary" };
-        let pid = if vm.pid == 0 { "-".into() } else { vm.pid.to_string() };
-        let root = or_dash(format!("{:#x}", vm.root));
-        let size = sizes.map(|sizes| sizes.get(&vm.handle).map_or("-".into(), |&bytes| Size(bytes).to_string()));
-        let root = size.map_or(root.clone(), |size| format!("{size:>8} {root}"));
-        let root_width = if sizes.is_some() { 20 } else { 11 };
-        writeln!(
-            out,
-            "{:<10} {:<12} {:>7} {:<9} {:<9} {:>5} {:<6} {:<6} {:>4} {}",
-            if vm.handle == 0 { "-".into() } else { format!("vm:{:#x}", vm.handle) },
-            vm_name(vm).unwrap_or("-"),
-            pid,
-            kind,
-            state(vm),
+        let or_dash = |text: String| if created { Cell::from(text) } else { "-".into() };
+        let mut cells: Vec<Cell> = vec![
+            if vm.handle == 0 { "-".into() } else { format!("vm:{:#x}", vm.handle).into() },
+            vm_name(vm).unwrap_or("-").to_owned().into(),
+            if vm.pid == 0 { "-".into() } else { vm.pid.to_string().into() },
+            if vm.flags & vm_flags::PROTECTED != 0 { "protected" } else { "ordinary" }.into(),
+            state(vm).into(),
             or_dash(vm.vcpus.to_string()),
             or_dash(format!("{}-bit", vm.ia_bits)),
             or_dash(format!("{}-3", vm.start_level)),
             or_dash(vm.vmid.to_string()),
-            match comm {
-                Some(comm) => format!("{root:<root_width$} {}", comm(vm.pid).unwrap_or("-".into())),
-                None => root,
-            },
-        )?;
-    }
-    Ok(())
+        ];
+        let mapped = |sizes: &Sizes| sizes.get(&vm.handle).map_or("-".into(), |&bytes| Size(bytes).to_string().into());
+        cells.extend(sizes.map(mapped));
+        cells.push(or_dash(format!("{:#x}", vm.root)));
+        cells.extend(comm.map(|comm| comm(vm.pid).unwrap_or("-".into()).into()));
+        cells
+    };
+    let rows: Vec<Vec<Cell>> = vms.iter().map(cells).collect();
+    // Without headings it is for a program.
+    Grid::new(heads, width.filter(|_| headings)).write_all(out, headings, &rows)
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A walk: the descriptor at each level for one input address, and where it ends.
 
+use super::grid::{write_text, Cell, Grid, Head};
 use super::hex::Hex;
 use super::json::{filter_json, FilterJson, TableJson, FORMAT_VERSION};
 use super::json_row::{NamedJson, RowJson};
@@ -68,11 +69,11 @@ impl Walk {
         }
     }
 
-    /// Writes it for people, of its steps those that are `wanted`.
-    pub(crate) fn write_text(&self, out: &mut dyn Write, wanted: &Wanted) -> io::Result<()> {
+    /// Writes it for people, of its steps those that are `wanted`; their terminal, if it is one, is so wide.
+    pub(crate) fn write_text(&self, out: &mut dyn Write, wanted: &Wanted, width: Option<usize>) -> io::Result<()> {
         writeln!(out, "{} input address {:#x}", self.table.name(), self.address)?;
         if wanted.rows {
-            self.write_steps(out, &wanted.filter)?;
+            self.write_steps(out, &wanted.filter, width)?;
         }
         if self.is_dying {
             writeln!(out, "INCOMPLETE: the VM is being torn down, so pages that it had may be missing")?;
@@ -86,7 +87,7 @@ impl Walk {
             }
             End::Stopped(why) => writeln!(out, "not known: {why}"),
         }?;
-        self.write_name(out)
+        self.write_name(out, width)
     }
 
     fn named(&self) -> Option<Named<'_>> {
@@ -94,7 +95,7 @@ impl Walk {
     }
 
     /// Says in which memory slot the address is, and what is there.
-    fn write_name(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn write_name(&self, out: &mut dyn Write, width: Option<usize>) -> io::Result<()> {
         let Some(named) = self.named() else {
             return match self.names.is_known() && self.table.target.guest_handle().is_some() {
                 true => writeln!(out, "in no memory slot"),
@@ -106,32 +107,50 @@ impl Walk {
             (Some(memory), Some(hva)) => {
                 let read_only = if memory.flags & memory_flags::READ_ONLY == 0 { "" } else { " (read-only)" };
                 let text = text.unwrap_or("what is there is not known");
-                writeln!(out, "memory slot {}{read_only}, host virtual address {hva:#x}: {text}", memory.id)
+                let slot = format!("memory slot {}{read_only}, host virtual address {hva:#x}: {text}", memory.id);
+                write_text(out, &slot, 2, width)
             }
-            _ => text.map_or(Ok(()), |text| writeln!(out, "name: {text}")),
+            _ => text.map_or(Ok(()), |text| write_text(out, &format!("name: {text}"), 2, width)),
         }
     }
 
-    fn write_steps(&self, out: &mut dyn Write, filter: &Filter) -> io::Result<()> {
-        writeln!(out, "LV TABLE              INDEX DESCRIPTOR         MEANING")?;
+    fn write_steps(&self, out: &mut dyn Write, filter: &Filter, width: Option<usize>) -> io::Result<()> {
+        let heads = vec![
+            Head::words("LV", 2),
+            Head::address("TABLE"),
+            Head::numbers("INDEX", 5),
+            Head::words("DESCRIPTOR", 18),
+            Head::words("MEANING", 0),
+        ];
+        let mut rows: Vec<Vec<Cell>> = Vec::new();
         let mut next_table = (!self.from_leaves).then_some(self.table.root);
         if let (true, Some(step)) = (self.from_leaves, self.steps.first()) {
             let levels = self.table.geometry.start_level().get()..step.level.get();
             // Whether these fit is not known, but for their level.
             let may_fit = |level: &i8| filter.levels.is_empty() || filter.levels.iter().any(|one| one.get() == *level);
             for level in levels.filter(may_fit) {
-                writeln!(out, "L{level:<2}-                      - -                  not in the capture")?;
+                rows.push(vec![
+                    format!("L{level}").into(),
+                    "-".into(),
+                    "-".into(),
+                    "-".into(),
+                    "not in the capture".into(),
+                ]);
             }
         }
         for step in &self.steps {
-            let table = next_table.map_or("-".into(), |table| format!("{table:#018x}"));
-            let (level, index, raw) = (step.level.get(), self.index(step), step.raw);
             if filter.is_wanted(step, &self.table) {
-                writeln!(out, "L{level:<2}{table:<18} {index:>5} {raw:#018x} {}", self.meaning(step))?;
+                rows.push(vec![
+                    format!("L{}", step.level.get()).into(),
+                    next_table.map_or("-".into(), Cell::Address),
+                    self.index(step).to_string().into(),
+                    format!("{:#018x}", step.raw).into(),
+                    self.meaning(step).into(),
+                ]);
             }
             next_table = step.oa.filter(|_| step.kind == RecordKind::TABLE);
         }
-        Ok(())
+        Grid::new(heads, width).write_all(out, true, &rows)
     }
 
     /// Says what a stage-1 table says about everything below it.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What changed and when, a line for each range.
 
+use super::grid::{Cell, Grid, Head};
 use super::json::FORMAT_VERSION;
 use super::said::{differing, ChangeJson};
 use crate::machine::differ::{Change, Said};
@@ -38,12 +39,25 @@ impl Readings {
 /// Writes lines.
 pub(crate) struct WatchWriter {
     /// As JSON, not for people.
-    pub(crate) json: bool,
+    json: bool,
     /// How large pages are, as a shift.
-    pub(crate) page_shift: u32,
+    page_shift: u32,
+    grid: Grid,
 }
 
 impl WatchWriter {
+    /// Writes JSON, or for people, whose terminal, if it is one, is so wide. Pages have `1 << page_shift` bytes.
+    pub(crate) fn new(json: bool, page_shift: u32, width: Option<usize>) -> Self {
+        let heads = vec![
+            Head::words("", 14),
+            Head::words("", 10),
+            Head::range("").goes(1),
+            Head::numbers("", 9).goes(2),
+            Head::words("", 0),
+        ];
+        Self { json, page_shift, grid: Grid::new(heads, width) }
+    }
+
     /// Says what is watched.
     pub(crate) fn begin(&self, out: &mut dyn Write, target: &str, interval: Duration, share: u32) -> io::Result<()> {
         #[derive(Serialize)]
@@ -66,21 +80,27 @@ impl WatchWriter {
     }
 
     /// Writes what one reading found at `time` since boot.
-    pub(crate) fn changes(&self, out: &mut dyn Write, time: Duration, changes: &[Change]) -> io::Result<()> {
-        for change in changes {
-            if self.json {
-                let uptime_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    pub(crate) fn changes(&mut self, out: &mut dyn Write, time: Duration, changes: &[Change]) -> io::Result<()> {
+        if self.json {
+            let uptime_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            return changes.iter().try_for_each(|change| {
                 serde_json::to_writer(&mut *out, &ChangeJson::new(change, Some(uptime_us), self.page_shift))?;
-                writeln!(out)?;
-                continue;
-            }
-            let Change { of, start, end, old, new } = change;
-            let (seconds, micros) = (time.as_secs(), time.subsec_micros());
-            let (last, size) = (end.wrapping_sub(1), Size(end - start).to_string());
-            let (old, new) = words(old.as_ref(), new.as_ref());
-            writeln!(out, "[{seconds:>5}.{micros:06}] {of:<10} {start:#018x}-{last:#018x} {size:>9} {old} -> {new}")?;
+                writeln!(out)
+            });
         }
-        Ok(())
+        let (seconds, micros) = (time.as_secs(), time.subsec_micros());
+        let cells = |Change { of, start, end, old, new }: &Change| {
+            let (old, new) = words(old.as_ref(), new.as_ref());
+            vec![
+                format!("[{seconds:>5}.{micros:06}]").into(),
+                of.clone().into(),
+                Cell::Range(*start, end.wrapping_sub(1)),
+                Size(end - start).to_string().into(),
+                format!("{old} -> {new}").into(),
+            ]
+        };
+        let rows: Vec<Vec<Cell>> = changes.iter().map(cells).collect();
+        self.grid.write_all(out, false, &rows)
     }
 
     /// Says how often was read in the time of `all`.

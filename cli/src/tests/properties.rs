@@ -86,7 +86,7 @@ fn write_all(events: &[Event]) {
                 }
                 Event::Vm(vm) => {
                     let sizes = [(vm.handle, vm.root)].into();
-                    vms::write_table(&mut out, &[*vm], true, (None, Some(&sizes))).unwrap();
+                    vms::write_table(&mut out, &[*vm], true, (None, Some(&sizes)), None).unwrap();
                     vms::write_json(&mut out, &[*vm], true, (None, &sizes)).unwrap();
                 }
                 Event::Walk(table) => {
@@ -100,7 +100,7 @@ fn write_all(events: &[Event]) {
                         names: Default::default(),
                     };
                     let all = Wanted { filter: plan.filter.clone(), rows: plan.rows };
-                    walk.write_text(&mut out, &all).unwrap();
+                    walk.write_text(&mut out, &all, None).unwrap();
                 }
                 Event::Table(_)
                 | Event::Frames(_)

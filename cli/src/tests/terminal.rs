@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a terminal of some width shows.
 
+use super::capture::Directory;
 use super::support::*;
 use super::{run_in, world, TempFile};
 use crate::exit_code::ExitCode;
+use crate::format::vms::{self, Sizes};
+use crate::format::watch::WatchWriter;
+use crate::machine::differ::{Change, Said};
 use crate::pager::Screen;
 use crate::source::SourceError;
 use crate::verbs::Context;
@@ -11,13 +15,19 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::Record;
 
 fn on_terminal(width: usize, command: &str, code: ExitCode) -> String {
+    let (ran, out) = shown(width, command);
+    assert_eq!(ran, code, "{command}");
+    out
+}
+
+fn shown(width: usize, command: &str) -> (ExitCode, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let open = || Err(SourceError::Open(std::io::Error::from_raw_os_error(2)));
     let mut context = Context { out_is_terminal: true, width: Some(width), ..world(&open, &mut out, &mut err) };
-    assert_eq!(run_in(command, &mut context), code, "{command}");
+    let code = run_in(command, &mut context);
     let screen = if command.contains("--no-pager") { Screen::Rows } else { Screen::Paged };
     assert_eq!(context.screen.replace(Screen::Plain), screen, "{command}");
-    String::from_utf8(out).unwrap()
+    (code, String::from_utf8(out).unwrap())
 }
 
 /// Returns what stands between title and footer.
@@ -72,4 +82,145 @@ fn late_rows_that_differ_say_so() {
     assert_eq!(rows.len(), 2 + 601, "{text}");
     assert!(rows[2 + 599].ends_with(" owned 0x404ae000"), "{}", rows[2 + 599]);
     assert!(rows[2 + 600].ends_with(" owned 0x404b0000 memory=dev-nGnRnE"), "{}", rows[2 + 600]);
+}
+
+/// Captures in a directory.
+struct Captures(Directory);
+
+impl Captures {
+    fn new(name: &str) -> Self {
+        let directory = Directory::new(name);
+        captures::save_all(&directory.join(""));
+        Self(directory)
+    }
+
+    /// Returns what `command` shows, whose captures are in the directory.
+    fn shown(&self, width: usize, command: &str) -> String {
+        let in_it = |word: &str| match word.ends_with(".s2d") {
+            true => self.0.join(word).display().to_string(),
+            false => word.to_owned(),
+        };
+        let words: Vec<String> = command.split(' ').map(in_it).collect();
+        shown(width, &words.join(" ")).1
+    }
+}
+
+#[test]
+fn all_verbs_fit_the_terminal() {
+    let captures = Captures::new("fit");
+    let commands = [
+        "list -i two.s2d",
+        "list -i two.s2d --size",
+        "frames -i pkvm.s2d",
+        "frames -i machine.s2d",
+        "rmap -i pkvm.s2d 0x4000_0000+1G",
+        "rmap -i broken.s2d 0x4000_0000+1G",
+        "diff pkvm.s2d later.s2d",
+        "walk -i two.s2d vm:0x1000 0x8000_0000",
+        "walk -i names.s2d vm:0x1000 0x8000_0000",
+        "walk -i pkvm.s2d host 0x4000_0000",
+        "walk -i hyp-nvhe.s2d hyp 0",
+        "audit -i broken.s2d",
+        "audit -i without-hyp.s2d",
+        "audit --list",
+    ];
+    for command in commands {
+        for width in [80, 64] {
+            let text = captures.shown(width, command);
+            assert!(text.lines().count() > 1, "{command}: {text}");
+            let wide = rows(&text).into_iter().find(|row| row.chars().count() > width);
+            assert_eq!(wide, None, "{command}, {width}: {text}");
+        }
+    }
+}
+
+#[test]
+fn columns_go_in_their_order() {
+    let captures = Captures::new("order");
+    let heading = |width, command: &str| {
+        let text = captures.shown(width, command);
+        rows(&text)[0].split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    let frames = |width| heading(width, "frames -i machine.s2d");
+    assert_eq!(frames(200), "START END SIZE HOST HYP REFCOUNT ORDER SHARES NOTE");
+    assert_eq!(frames(90), "START SIZE HOST HYP REFCOUNT ORDER SHARES NOTE");
+    assert_eq!(frames(84), "START SIZE HOST HYP REFCOUNT SHARES NOTE");
+    assert_eq!(frames(76), "START HOST HYP REFCOUNT SHARES NOTE");
+    let rmap = |width| heading(width, "rmap -i pkvm.s2d 0x4000_0000+1G");
+    assert_eq!(rmap(200), "PHYSICAL ADDRESSES SIZE BY AT LV RWX STATE");
+    assert_eq!(rmap(80), "START SIZE BY AT LV RWX STATE");
+    let list = |width| heading(width, "list -i two.s2d");
+    assert_eq!(list(80), "VM ID PID KIND STATE VCPUS IPA LEVELS VMID ROOT");
+    assert_eq!(list(70), "VM ID PID KIND STATE VCPUS IPA VMID ROOT");
+    assert_eq!(list(65), "VM ID PID KIND STATE VCPUS IPA ROOT");
+    // In a pipe none goes.
+    let piped = super::run_without_device(&format!("frames -i {}", captures.0.join("machine.s2d").display())).out;
+    assert!(rows(&piped)[1].starts_with("0x0000000040000000 0x000000004000ffff     64KiB no-page   "), "{piped}");
+}
+
+/// Where names of processes and sizes are told too, which only a machine does.
+#[test]
+fn a_list_with_all_columns_fits() {
+    let vms = three_vms();
+    let sizes = Sizes::from([(0x1000, 1023 << 20)]);
+    let mut text = Vec::new();
+    let comm = |_| Some("qemu-system-aarch".to_owned());
+    vms::write_table(&mut text, &vms, true, (Some(comm), Some(&sizes)), Some(80)).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    assert!(text.starts_with("VM "), "{text}");
+    assert!(text.lines().next().unwrap().ends_with(" MAPPED ROOT       COMM"), "{text}");
+}
+
+#[test]
+fn long_text_is_wrapped_below_itself() {
+    let captures = Captures::new("wrap");
+    let walk = captures.shown(70, "walk -i pkvm.s2d vm:0x1000 0x8000_0000");
+    let at = walk.lines().nth(1).unwrap().find("MEANING").unwrap();
+    let wrapped = walk.lines().find(|line| line.starts_with(&" ".repeat(at))).unwrap_or_else(|| panic!("{walk}"));
+    assert_eq!(wrapped.trim_start().len() + at, wrapped.len(), "{walk}");
+    let rules = captures.shown(60, "audit --list");
+    assert!(
+        rules.contains("host-rights             the host has memory rwx and devices\n                        rw, and"),
+        "{rules}"
+    );
+    let audit = captures.shown(60, "audit -i broken.s2d --rule guest-exclusive");
+    assert!(
+        audit.contains("\n  rule   a page that a protected guest owns is mapped\n         nowhere else: "),
+        "{audit}"
+    );
+}
+
+/// What went for one reading does not come back for the next.
+#[test]
+fn lines_of_watch_stay_below_each_other() {
+    let said = |state: &str, whole: bool| Said {
+        rights: whole.then(|| "rwx".into()),
+        memory: whole.then(|| "normal-wb".into()),
+        state: state.to_owned().into(),
+        address: whole.then_some(0x4118_0000),
+    };
+    let change = |start: u64, old: Option<Said>, new| Change {
+        of: "vm:0x1000".into(),
+        start,
+        end: start + 0x1000,
+        old,
+        new: Some(new),
+    };
+    let mut writer = WatchWriter::new(false, 12, Some(80));
+    let mut text = Vec::new();
+    let time = std::time::Duration::from_micros(41_203_118);
+    for change in [
+        change(0x8000_4000, Some(said("owned", true)), said("shared-owned", true)),
+        change(0x8004_0000, None, said("owned", true)),
+        change(0x1_8000_4000, Some(said("owned", true)), said("shared-owned", true)),
+    ] {
+        writer.changes(&mut text, time, &[change]).unwrap();
+    }
+    assert_eq!(
+        String::from_utf8(text).unwrap(),
+        "[   41.203118] vm:0x1000 0x80004000-0x80004fff 4KiB owned -> shared-owned\n\
+         [   41.203118] vm:0x1000 0x80040000 4KiB hole -> rwx normal-wb owned 0x41180000\n\
+         [   41.203118] vm:0x1000 0x180004000 4KiB owned -> shared-owned\n"
+    );
 }

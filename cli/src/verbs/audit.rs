@@ -37,7 +37,7 @@ pub(super) fn run(plan: &AuditPlan, context: &mut Context<'_>) -> Result<ExitCod
     };
     match plan.json {
         true => format::write_json(context.out, &report, &tables, machine.page_shift())?,
-        false => format::write_text(context.out, &report, &tables)?,
+        false => format::write_text(context.out, &report, &tables, context.width)?,
     }
     let lacks = report.not_run.iter().any(|(_, why)| matches!(why, NotRun::Lacks(_)));
     // Of a VM that went away nothing is missing.
@@ -53,7 +53,7 @@ pub(super) fn run(plan: &AuditPlan, context: &mut Context<'_>) -> Result<ExitCod
 pub(super) fn list(json: bool, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     match json {
         true => format::write_rules_json(context.out)?,
-        false => format::write_rules(context.out)?,
+        false => format::write_rules(context.out, context.width)?,
     }
     Ok(ExitCode::Ok)
 }

@@ -37,7 +37,7 @@ pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode
             let page_shift = old.page_shift().max(new.page_shift());
             diff::write_json(context.out, &changes, passing, &unread, &plan.wanted, page_shift)?;
         }
-        false if plan.wanted.rows => diff::write_text(context.out, &changes)?,
+        false if plan.wanted.rows => diff::write_text(context.out, &changes, context.width)?,
         false => diff::write_totals(context.out, &changes)?,
     }
     if passing > 0 {

@@ -101,7 +101,8 @@ fn show<S: SlotSource>(
                     issues += 1;
                     context.note(format_args!("only frames from {:#x} on were captured", slot.start));
                 }
-                let writer = FramesWriter::begin(plan.format, &slot, range, &plan.filter.options(), context.out)?;
+                let writer =
+                    FramesWriter::begin(plan.format, &slot, range, &plan.filter.options(), context.out, context.width)?;
                 let marks = Marks::of_memory(&facts);
                 shown = Some(Shown { plan, range: asked, writer, slot, marks, held: None, rows: 0 });
             }

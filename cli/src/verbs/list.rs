@@ -64,7 +64,7 @@ pub(super) fn run(
     let comm: Option<Comm> = if input.is_none() { Some(system::comm) } else { None };
     match json {
         true => vms::write_json(context.out, &found.vms, is_complete, (comm, &sizes))?,
-        false => vms::write_table(context.out, &found.vms, headings, (comm, size.then_some(&sizes)))?,
+        false => vms::write_table(context.out, &found.vms, headings, (comm, size.then_some(&sizes)), context.width)?,
     }
     if let Some(status) = found.end.filter(|&status| status != Status::OK) {
         return Err(Failure { code: ExitCode::Partial, ..Failure::from_status(status, "list") }.into());

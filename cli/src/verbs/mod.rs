@@ -441,7 +441,7 @@ fn which(there: &str, vms: &[&VmRecord], comm: Option<Comm>) -> Failure {
     let vms: Vec<VmRecord> = vms.iter().copied().copied().collect();
     let mut list = Vec::new();
     // Writing to memory does not fail.
-    let _ = vms::write_table(&mut list, &vms, true, (comm, None));
+    let _ = vms::write_table(&mut list, &vms, true, (comm, None), None);
     let list = String::from_utf8_lossy(&list).trim_end().replace('\n', "\n  ");
     Failure::new(ExitCode::UsageOrIo, format_args!("name a VM: {there} {}", vms.len()))
         .hint(format_args!("the first three columns name one:\n  {list}"))

@@ -44,7 +44,7 @@ pub(super) fn run(plan: &RmapPlan, context: &mut Context<'_>) -> Result<ExitCode
     uses.retain(|used| is_wanted(&used.kind, &plan.wanted.filter, &machine));
     match plan.json {
         true => rmap::write_json(context.out, (span, &plan.wanted), &uses, &unread, &machine)?,
-        false => rmap::write_text(context.out, &plan.wanted, &uses, &machine)?,
+        false => rmap::write_text(context.out, &plan.wanted, &uses, &machine, context.width)?,
     }
     if !unread.is_empty() {
         context.note(format_args!("not read, or not all: {}", unread.join(", ")));

@@ -91,7 +91,7 @@ fn walk(
     };
     match plan.json {
         true => walk.write_json(context.out, &plan.wanted)?,
-        false => walk.write_text(context.out, &plan.wanted)?,
+        false => walk.write_text(context.out, &plan.wanted, context.width)?,
     }
     if interrupts::came() {
         return Err(SourceError::Interrupted.into_failure(&walk.table.name()).into());

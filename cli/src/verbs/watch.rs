@@ -23,7 +23,7 @@ pub(super) fn run(plan: &WatchPlan, context: &mut Context<'_>) -> Result<ExitCod
     let (mut readings, start) = (Readings::default(), Time::now());
     let (mut last, only) = first(plan, &mut survey, context)?;
     let mut used = start.elapsed();
-    let writer = WatchWriter { json: plan.json, page_shift: last.page_shift() };
+    let mut writer = WatchWriter::new(plan.json, last.page_shift(), context.width);
     let mut failed = None;
     let name = only.map_or_else(|| plan.target.to_string(), target_name);
     writer.begin(context.out, &name, plan.interval, plan.share)?;
