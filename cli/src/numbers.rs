@@ -22,6 +22,9 @@ pub(crate) enum NumberError {
     /// Does not fit 64 bits.
     #[error("`{0}` does not fit 64 bits")]
     TooLarge(String),
+    /// A part of a range is not there; what is told is how it looks if it is.
+    #[error("range `{0}`: {1} is missing: {2}")]
+    Missing(String, &'static str, String),
     /// End at or before start.
     #[error("range {0} is empty: it ends at or before its start")]
     Empty(String),
@@ -118,13 +121,19 @@ pub(crate) struct AddressRange {
     pub(crate) start: u64,
     /// First address after.
     pub(crate) end: u64,
-    /// These are whole pages, and the range that was typed is smaller, and more than one address, which stands for its page.
+    /// One address was typed, which stands for its page if that begins there.
+    pub(crate) is_address: bool,
+    /// These are whole pages, and what was typed is less.
     pub(crate) is_widened: bool,
 }
 
 impl AddressRange {
     /// The whole input-address space.
-    pub(crate) const ALL: Self = Self { start: 0, end: u64::MAX, is_widened: false };
+    pub(crate) const ALL: Self = Self::new(0, u64::MAX);
+
+    const fn new(start: u64, end: u64) -> Self {
+        Self { start, end, is_address: false, is_widened: false }
+    }
 
     /// Returns the pages of `1 << page_shift` bytes that the range has a part of.
     pub(crate) fn whole_pages(self, page_shift: u32) -> Self {
@@ -136,7 +145,9 @@ impl AddressRange {
             end => ((end - 1) | last_of_page).saturating_add(1),
         };
         let start = start & !last_of_page;
-        Self { start, end: whole, is_widened: end - self.start > 1 && (start, whole) != (self.start, end) }
+        let is_page = self.is_address && start == self.start;
+        let is_widened = !is_page && (start, whole) != (self.start, end);
+        Self { is_widened, ..Self::new(start, whole) }
     }
 }
 
@@ -153,23 +164,34 @@ impl fmt::Display for AddressRange {
 /// Reads `a..b`, `a..`, `..b`, `a+len`, `a-last` as rows are printed, or one address. Who knows the page size makes it
 /// [whole pages](AddressRange::whole_pages).
 pub(crate) fn parse_range(text: &str) -> Result<AddressRange, NumberError> {
+    let missing = |what, example| Err(NumberError::Missing(text.to_owned(), what, example));
     let (start, end) = if let Some((a, b)) = text.split_once("..") {
         let start = if a.is_empty() { 0 } else { parse_number(a)? };
         (start, if b.is_empty() { u64::MAX } else { parse_number(b)? })
     } else if let Some((a, length)) = text.split_once('+') {
+        match (a.is_empty(), length.is_empty()) {
+            (true, false) => return missing("begin", format!("2G{text}")),
+            (_, true) => return missing("length", "2G+512MiB".into()),
+            (false, false) => {}
+        }
         let start = parse_number(a)?;
         let end = start.checked_add(parse_number(length)?).ok_or_else(|| NumberError::TooLarge(text.to_owned()))?;
         (start, end)
     } else if let Some((a, last)) = text.split_once('-') {
+        match (a.is_empty(), last.is_empty()) {
+            (true, false) => return missing("begin", format!("0{text}")),
+            (_, true) => return missing("last address", format!("0x80001000-0x80002fff; {a}.. for all from there")),
+            (false, false) => {}
+        }
         (parse_number(a)?, parse_number(last)?.saturating_add(1))
     } else {
         let start = parse_number(text)?;
-        return Ok(AddressRange { start, end: start.saturating_add(1), is_widened: false });
+        return Ok(AddressRange { is_address: true, ..AddressRange::new(start, start.saturating_add(1)) });
     };
     if start >= end {
         return Err(NumberError::Empty(text.to_owned()));
     }
-    Ok(AddressRange { start, end, is_widened: false })
+    Ok(AddressRange::new(start, end))
 }
 
 /// Shows bytes in the largest unit that keeps them exact, or to one decimal where that would take five digits.
@@ -285,37 +307,34 @@ mod tests {
     #[test]
     fn good_ranges() {
         let pages = |text| parse_range(text).map(|range| range.whole_pages(12));
-        let range = |start, end| Ok(AddressRange { start, end, is_widened: false });
+        let range = |start, end| Ok(AddressRange::new(start, end));
         assert_eq!(pages("2G..0x8020_0000"), range(0x8000_0000, 0x8020_0000));
         assert_eq!(pages("0x80000000+2M"), range(0x8000_0000, 0x8020_0000));
         assert_eq!(pages("..4K"), range(0, 4096));
         assert_eq!(pages("4K.."), range(4096, u64::MAX));
         assert_eq!(pages("0x80001000-0x80002fff"), range(0x8000_1000, 0x8000_3000));
         assert_eq!(pages("2GiB+512MiB"), range(0x8000_0000, 0xa000_0000));
-        assert_eq!(pages("0x80001234"), range(0x8000_1000, 0x8000_2000));
+        assert_eq!(pages("0x80001000"), range(0x8000_1000, 0x8000_2000), "an address stands for its page");
         assert_eq!(pages("0-0xffffffffffffffff"), range(0, u64::MAX));
-        assert_eq!(pages("0xffffffffffffffff"), range(0xffff_ffff_ffff_f000, u64::MAX));
+        assert_eq!(pages("0xfffffffffffff000"), range(0xffff_ffff_ffff_f000, u64::MAX));
     }
 
     #[test]
     fn unaligned_ranges_are_widened_to_pages() {
         let pages = |text| parse_range(text).map(|range| range.whole_pages(12));
-        let widened = |start, end| Ok(AddressRange { start, end, is_widened: true });
+        let widened = |start, end| Ok(AddressRange { is_widened: true, ..AddressRange::new(start, end) });
         assert_eq!(pages("0x80001234+4K"), widened(0x8000_1000, 0x8000_3000));
+        assert_eq!(pages("0x80001234"), widened(0x8000_1000, 0x8000_2000));
+        assert_eq!(pages("0x80001000..0x80001001"), widened(0x8000_1000, 0x8000_2000));
+        assert_eq!(pages("0xffffffffffffffff"), widened(0xffff_ffff_ffff_f000, u64::MAX));
         assert_eq!(pages("1..4K"), widened(0, 4096));
         assert_eq!(pages("1..3"), widened(0, 4096));
         assert_eq!(pages("1G-2G"), widened(1 << 30, (2 << 30) + 4096));
         let of_64k = |text| parse_range(text).unwrap().whole_pages(16);
-        assert_eq!(
-            Ok(of_64k("64K..128K")),
-            Ok::<_, NumberError>(AddressRange { start: 1 << 16, end: 2 << 16, is_widened: false })
-        );
+        assert_eq!(of_64k("64K..128K"), AddressRange::new(1 << 16, 2 << 16));
+        assert_eq!(of_64k("64K"), AddressRange::new(1 << 16, 2 << 16));
         assert_eq!(Ok(of_64k("68K..")), widened(1 << 16, u64::MAX));
-        assert_eq!(
-            Ok(of_64k("0x80001234")),
-            Ok::<_, NumberError>(AddressRange { start: 0x8000_0000, end: 0x8001_0000, is_widened: false }),
-            "an address stands for its page"
-        );
+        assert_eq!(Ok(of_64k("0x80001000")), widened(0x8000_0000, 0x8001_0000), "the page of another size");
         assert_eq!(of_64k("68K..124K").to_string(), "0x10000-0x1ffff");
     }
 
@@ -326,6 +345,15 @@ mod tests {
         assert_eq!(parse_range("4K+0"), Err(NumberError::Empty("4K+0".into())));
         assert_eq!(parse_range("8K-4K"), Err(NumberError::Empty("8K-4K".into())));
         assert_eq!(parse_range("x"), Err(NumberError::NotANumber("x".into())));
+        for (text, told) in [
+            ("+512MiB", "range `+512MiB`: begin is missing: 2G+512MiB"),
+            ("4K+", "range `4K+`: length is missing: 2G+512MiB"),
+            ("+", "range `+`: length is missing: 2G+512MiB"),
+            ("4K-", "range `4K-`: last address is missing: 0x80001000-0x80002fff; 4K.. for all from there"),
+            ("-4K", "range `-4K`: begin is missing: 0-4K"),
+        ] {
+            assert_eq!(parse_range(text).unwrap_err().to_string(), told);
+        }
         assert!(matches!(parse_range("0xfffffffffffff000+8K"), Err(NumberError::TooLarge(_))));
     }
 

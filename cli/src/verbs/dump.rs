@@ -112,9 +112,12 @@ fn all_of_file(plan: &DumpPlan, path: &Path, context: &mut Context<'_>) -> Resul
     loop {
         let mut writer = plan.style.writer(context.width);
         let mut pass = Pass::new(plan, writer.as_mut(), None).after(known);
-        let Some(trailer) = pass.run_on(&mut reader, None, context)? else { break };
-        pass.end(&trailer, context)?;
+        let trailer = pass.run_on(&mut reader, None, context)?;
+        if let Some(trailer) = &trailer {
+            pass.end(trailer, context)?;
+        }
         known = pass.into_known();
+        let Some(trailer) = trailer else { break };
         let finished = match finish(&trailer, writer.tells_consistency(), context) {
             Err(Stop::Failure(failure)) => {
                 context.note(failure);
@@ -124,7 +127,17 @@ fn all_of_file(plan: &DumpPlan, path: &Path, context: &mut Context<'_>) -> Resul
         };
         code = Some(code.unwrap_or(ExitCode::Ok).max(finished));
     }
-    code.ok_or_else(|| Failure::new(ExitCode::UsageOrIo, "the capture holds no table").into())
+    match code {
+        Some(code) => {
+            // They have nothing there, so nothing is missing.
+            known.beyond.into_iter().for_each(|left_out| context.note(left_out));
+            Ok(code)
+        }
+        None => {
+            let nothing = || Failure::new(ExitCode::UsageOrIo, "the capture holds no table");
+            Err(known.beyond.into_iter().next().unwrap_or_else(nothing).into())
+        }
+    }
 }
 
 /// Tells what the output could not, and returns the exit code.

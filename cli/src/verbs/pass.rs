@@ -4,7 +4,7 @@
 use super::identity::check_listed;
 use super::names::of_captured;
 use super::suspicion::Suspicion;
-use super::{add_named, not_captured, remember, resolve_captured, Context, Stop, MOST_FACTS};
+use super::{add_named, beyond, not_captured, remember, resolve_captured, Context, Stop, MOST_FACTS};
 use crate::args::Selector;
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -54,6 +54,7 @@ pub(super) struct Pass<'a> {
     names: Rc<Names>,
     issues: u64,
     cause: Option<String>,
+    beyond: Vec<Failure>,
 }
 
 /// What a pass over one table of an input learned for the next.
@@ -62,6 +63,8 @@ pub(super) struct Known {
     vms: Vec<VmRecord>,
     facts: Vec<Fact>,
     seen: Vec<Identity>,
+    /// Tables that were left out, because they have none of the addresses.
+    pub(super) beyond: Vec<Failure>,
 }
 
 /// Entries that not every format can show, by what they are.
@@ -123,6 +126,7 @@ impl<'a> Pass<'a> {
             names: Rc::default(),
             issues: 0,
             cause: None,
+            beyond: Vec::new(),
         }
     }
 
@@ -132,15 +136,15 @@ impl<'a> Pass<'a> {
     }
 
     /// Goes on in the input where another pass ended, to another table.
-    pub(super) fn after(self, Known { vms, facts, seen }: Known) -> Self {
-        Self { vms, facts, seen, ..self }
+    pub(super) fn after(self, Known { vms, facts, seen, beyond }: Known) -> Self {
+        Self { vms, facts, seen, beyond, ..self }
     }
 
     /// Returns what it learned beside rows.
     pub(super) fn into_known(self) -> Known {
-        let Self { vms, facts, mut seen, dumping, .. } = self;
+        let Self { vms, facts, mut seen, dumping, beyond, .. } = self;
         seen.extend(dumping.map(|table| Identity { target: table.target, root: table.root }));
-        Known { vms, facts, seen }
+        Known { vms, facts, seen, beyond }
     }
 
     /// Takes facts, as a capture may have them too.
@@ -162,7 +166,7 @@ impl<'a> Pass<'a> {
     ) -> Result<Trailer, Stop> {
         match self.run_on(reader, target, context)? {
             Some(trailer) => Ok(trailer),
-            None => Err(self.nothing(target).into()),
+            None => Err(self.beyond.pop().unwrap_or_else(|| self.nothing(target)).into()),
         }
     }
 
@@ -191,8 +195,15 @@ impl<'a> Pass<'a> {
                     };
                     let is_seen = self.seen.contains(&Identity { target: table.target, root: table.root });
                     if Some(table.target) == chosen && self.dumping.is_none() && !is_seen {
-                        wanted = chosen;
                         check_listed(&table, &self.vms)?;
+                        if let Some(failure) = self.range_beyond(&table) {
+                            // A capture may have a table twice.
+                            if !self.beyond.contains(&failure) {
+                                self.beyond.push(failure);
+                            }
+                            continue;
+                        }
+                        wanted = chosen;
                         self.take_names(reader.told(), table.target, context);
                         self.begin(table, context)?;
                     } else {
@@ -282,6 +293,12 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Says that the range is beyond all of `table`, if that is so.
+    fn range_beyond(&self, table: &TableFacts) -> Option<Failure> {
+        let start = self.plan.range.start;
+        (start >= table.geometry.ia_end()).then(|| beyond(&table.name(), start, table.geometry.ia_bits()))
+    }
+
     /// Takes what a capture says of the table that begins, if that is wanted.
     fn take_names(&mut self, told: &Told, target: Target, context: &mut Context<'_>) {
         if !self.plan.names || self.names.is_known() {
@@ -302,9 +319,13 @@ impl<'a> Pass<'a> {
         if self.seen.is_empty() {
             context.note_widened(range);
         }
-        if range != AddressRange::ALL
-            && (range.start < table.start || range.end.min(table.geometry.ia_end()) > table.end)
-        {
+        let ia_end = table.geometry.ia_end();
+        if range.end != u64::MAX && range.end > ia_end {
+            let (name, last, bits) = (table.name(), ia_end - 1, table.geometry.ia_bits());
+            context
+                .note(format_args!("{name}: its input addresses have {bits} bits: the range ends at {last:#x} there"));
+        }
+        if range != AddressRange::ALL && (range.start < table.start || range.end.min(ia_end) > table.end) {
             self.issues += 1;
             context.note(format_args!("only {:#x}..{:#x} was captured", table.start, table.end));
         }

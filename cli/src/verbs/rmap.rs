@@ -39,7 +39,10 @@ pub(super) fn run(plan: &RmapPlan, context: &mut Context<'_>) -> Result<ExitCode
         return Err(Failure::new(ExitCode::UsageOrIo, "no table was read").into());
     }
     let span = plan.span.whole_pages(machine.page_shift());
-    context.note_widened(span);
+    if !plan.span.is_address {
+        // Whose an address is, is asked of its page.
+        context.note_widened(span);
+    }
     let mut uses = uses(&machine, span.start, span.end);
     uses.retain(|used| is_wanted(&used.kind, &plan.wanted.filter, &machine));
     match plan.json {
