@@ -117,7 +117,9 @@ fn copy_needs_a_place() {
     let err = String::from_utf8(ran.stderr).unwrap();
     assert_eq!(ran.status.code(), Some(2), "{err}");
     assert!(err.contains("standard input: copying it to ") && err.contains("No such file"), "{err}");
-    assert_eq!(piped(s2dump("dump -i - vm:0x1000", &nowhere), one_table()).status.code(), Some(0));
+    for command in ["dump -i - vm:0x1000", "walk -i - vm:0x1000 2G 0x80001000 0x80002000"] {
+        assert_eq!(piped(s2dump(command, &nowhere), one_table()).status.code(), Some(0), "{command}");
+    }
     fs::remove_dir_all(directory).unwrap();
 }
 

@@ -16,6 +16,7 @@ use s2dump_vmsa::fault::Fault;
 use s2dump_vmsa::{Level, PhysAddr};
 use serde::Serialize;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 /// A walk, ready to be written.
 pub(crate) struct Walk {
@@ -32,7 +33,7 @@ pub(crate) struct Walk {
     /// The VM was being torn down.
     pub(crate) is_dying: bool,
     /// What is known of the address beside what the table says.
-    pub(crate) names: Names,
+    pub(crate) names: Rc<Names>,
 }
 
 /// Where a walk ends.

@@ -2,7 +2,10 @@
 //! What can be wrong with slots, one thing at a time: each is told, and the good rows stay.
 
 use super::support::*;
+use super::{run_without_device, TempFile};
+use crate::exit_code::ExitCode;
 use crate::model::Row;
+use crate::origin::Origin;
 use crate::reader::{Event, Reader};
 use crate::source::file::FileSource;
 use s2dump_abi::hypercall::Status;
@@ -344,4 +347,18 @@ fn good_frames_facts_and_examinations() {
         "end of 8: true",
     ];
     assert_eq!(found, expected);
+}
+
+/// What is wrong with an input, and where it comes from, is no matter of an address.
+#[test]
+fn walks_tell_of_their_input_once() {
+    let mut bytes = Origin::here().to_slot();
+    bytes.extend(b"rubbish ");
+    bytes.extend(two_vms().bytes);
+    let capture = TempFile::new("once", &bytes);
+    let ran = run_without_device(&format!("walk -i {} vm:0x1000 0x80000000 1T 0x80008000", capture.path()));
+    assert_eq!(ran.code, ExitCode::Partial, "{}", ran.err);
+    assert_eq!(ran.out.matches("output address ").count(), 2, "{}", ran.out);
+    let told: Vec<&str> = ran.err.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(told, ["captured", "skipped", "vm:0x1000:"], "{}", ran.err);
 }

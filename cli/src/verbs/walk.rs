@@ -25,6 +25,7 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{Fact, SlotKind, VmRecord};
 use s2dump_abi::target::Identity;
 use std::convert::Infallible;
+use std::rc::Rc;
 
 /// Walks on the device, a capture or an image, to one address after the other.
 pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
@@ -32,10 +33,11 @@ pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode
         Input::Capture(path, selector) => {
             let mut source = (context.open_capture)(path).map_err(|error| error.into_failure("capture"))?;
             let only = if selector.is_none() { only_table(&mut source)? } else { None };
-            match selector.clone().or(only.map(Selector::of)) {
-                Some(selector) => Walked::Capture(source, selector),
-                None => return Err(Failure::new(ExitCode::UsageOrIo, "the capture holds no table").into()),
-            }
+            let Some(selector) = selector.clone().or(only.map(Selector::of)) else {
+                return Err(Failure::new(ExitCode::UsageOrIo, "the capture holds no table").into());
+            };
+            let (walks, issues) = from_file(&selector, &plan.addresses, source, context)?;
+            Walked::Capture(walks.into_iter(), issues)
         }
         Input::Device(selector) => {
             let device = context.device().map_err(|error| error.into_failure(&selector.to_string()))?;
@@ -46,7 +48,7 @@ pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode
     let (last, before) = plan.addresses.split_last().map_or((0, &[][..]), |(last, before)| (*last, before));
     let mut code = ExitCode::Ok;
     for &address in before {
-        code = code.max(match walk(&mut input, address, false, plan, context) {
+        code = code.max(match walk(&mut input, address, plan, context) {
             // One address that cannot be walked to does not spoil the others.
             Err(Stop::Failure(failure)) => {
                 context.note(&failure);
@@ -60,32 +62,26 @@ pub(super) fn run(plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode
             }
         });
     }
-    Ok(walk(&mut input, last, true, plan, context)?.max(code))
+    Ok(walk(&mut input, last, plan, context)?.max(code))
 }
 
 /// What is walked in.
 enum Walked<'a> {
-    /// A capture, and which of its tables.
-    Capture(FileSource, Selector),
+    /// A capture, which was read once for all addresses, and how many issues it has.
+    Capture(std::vec::IntoIter<Result<Walk, Failure>>, u64),
     /// The device, which of its tables, and once it was found, that with the list that has it.
     Device(Device, Selector, Option<(Identity, Vec<VmRecord>)>),
     /// An image.
     Image(&'a ImagePlan),
 }
 
-/// Walks to `address` and writes that; a capture that gives its bytes only once is kept unless this is the last walk.
-fn walk(
-    input: &mut Walked<'_>,
-    address: u64,
-    is_last: bool,
-    plan: &WalkPlan,
-    context: &mut Context<'_>,
-) -> Result<ExitCode, Stop> {
+/// Walks to `address`, the next one, and writes that.
+fn walk(input: &mut Walked<'_>, address: u64, plan: &WalkPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     let (walk, issues) = match input {
-        Walked::Capture(source, selector) if is_last => from_file(selector, address, source, context)?,
-        Walked::Capture(source, selector) => source
-            .preview(|source| from_file(selector, address, source, context))
-            .map_err(|error| error.into_failure("capture"))??,
+        Walked::Capture(walks, issues) => match walks.next() {
+            Some(walk) => (walk?, *issues),
+            None => return Ok(ExitCode::Ok),
+        },
         Walked::Device(device, selector, known) => from_device(device, selector, known, address, context)?,
         Walked::Image(image) => from_image(image, address, context)?,
     };
@@ -115,7 +111,7 @@ fn from_image(image: &ImagePlan, address: u64, context: &mut Context<'_>) -> Res
     let mut suspicion = Suspicion::of_walk(image.says_encoding);
     steps.iter().for_each(|step| suspicion.add(step, &table));
     suspicion.notes().iter().for_each(|note| context.note(note));
-    Ok((Walk { table, vm: None, address, steps, from_leaves: false, is_dying: false, names: Names::default() }, 0))
+    Ok((Walk { table, vm: None, address, steps, from_leaves: false, is_dying: false, names: Rc::default() }, 0))
 }
 
 fn from_device(
@@ -139,7 +135,7 @@ fn from_device(
     let slots = slots.map_err(|error| outside_space(fail(error), address, vm.as_ref()))?;
     let (mut walk, issues) = read(&mut Reader::new(slots), vm, address, &name, context)?;
     mark(&mut walk, &facts);
-    walk.names = names;
+    walk.names = Rc::new(names);
     Ok((walk, issues))
 }
 
@@ -184,30 +180,65 @@ fn read<S: SlotSource>(
     }
     match table {
         Some(table) => {
-            let names = Names::default();
+            let names = Rc::default();
             Ok((Walk { table, vm, address, steps, from_leaves: false, is_dying, names }, issues))
         }
         None => Err(fail(SourceError::Driver("a walk", "no walk".into())).into()),
     }
 }
 
+/// What a capture has of an address.
+struct Found {
+    address: u64,
+    /// Its entry.
+    entry: Option<Row>,
+    /// The last table descriptor of each level above it, if the capture tells them.
+    above: Vec<Row>,
+}
+
+impl Found {
+    fn table(&mut self, row: Row) {
+        if self.entry.is_none() && row.ia <= self.address && self.address < row.end() {
+            self.above.retain(|step| step.level.get() < row.level.get());
+            self.above.push(row);
+        }
+    }
+
+    fn row(&mut self, row: Row, table: &TableFacts) {
+        if self.entry.is_none() {
+            let entry = row.clip(self.address, self.address.saturating_add(1), &table.geometry);
+            self.entry = entry.map(Row::with_whole_entries);
+        }
+    }
+
+    /// Returns the steps, and whether they are of leaves only; none if the entry was not captured.
+    fn steps(self, table: &TableFacts) -> Option<(Vec<Row>, bool)> {
+        let entry = self.entry?;
+        // A table that became one entry of the level above was there when it was told, and is not above this entry.
+        let levels = table.geometry.start_level().get()..entry.level.get();
+        let above = self.above.into_iter().filter(|step| levels.contains(&step.level.get()));
+        let steps: Vec<Row> = above.chain([entry]).collect();
+        Some(if steps.len() <= levels.len() { (vec![entry], true) } else { (steps, false) })
+    }
+}
+
+/// Reads the walks to `addresses`, each by itself, and how many issues there are.
 fn from_file(
     selector: &Selector,
-    address: u64,
-    source: &mut FileSource,
+    addresses: &[u64],
+    mut source: FileSource,
     context: &mut Context<'_>,
-) -> Result<(Walk, u64), Stop> {
-    let mut reader = Reader::new(source);
+) -> Result<(Vec<Result<Walk, Failure>>, u64), Stop> {
+    let mut reader = Reader::new(&mut source);
     let mut vms: Vec<VmRecord> = Vec::new();
     let mut vm = None;
     let mut facts: Vec<Fact> = Vec::new();
     let mut others = Vec::new();
-    // The table that was asked for, once it has begun, and the entry of the address.
+    // The table that was asked for, once it has begun.
     let mut wanted: Option<TableFacts> = None;
-    let mut names = Names::default();
-    let mut found: Option<Row> = None;
-    // The last table descriptor of each level above it, if the capture tells them.
-    let mut above: Vec<Row> = Vec::new();
+    let mut names = Rc::<Names>::default();
+    let found = |&address: &u64| Found { address, entry: None, above: Vec::new() };
+    let mut found: Vec<Found> = addresses.iter().map(found).collect();
     let (mut issues, mut is_dying) = (0, false);
     loop {
         let event = reader.next_event();
@@ -219,47 +250,40 @@ fn from_file(
                 Some((target, listed)) if target == table.target => {
                     check_listed(&table, &vms)?;
                     (wanted, vm) = (Some(table), listed);
-                    names = names::of_captured(reader.told(), target, &facts);
+                    names = Rc::new(names::of_captured(reader.told(), target, &facts));
                 }
                 _ => add_named(&mut others, table.target),
             },
-            Some(Event::Table(row))
-                if found.is_none() && wanted.is_some() && row.ia <= address && address < row.end() =>
-            {
-                above.retain(|step| step.level.get() < row.level.get());
-                above.push(row);
-            }
+            Some(Event::Table(row)) if wanted.is_some() => found.iter_mut().for_each(|found| found.table(row)),
             Some(Event::Row(row)) => {
-                if let (Some(table), None) = (&wanted, &found) {
-                    let entry = row.clip(address, address.saturating_add(1), &table.geometry);
-                    found = entry.map(Row::with_whole_entries);
+                if let Some(table) = &wanted {
+                    found.iter_mut().for_each(|found| found.row(row, table));
                 }
             }
             // The first table is the answer, as it is for `dump -i`: a later one may be of another time, or of another VM.
             Some(Event::End(SlotKind::RANGES, outcome)) if wanted.is_some() => {
-                is_dying = found.is_some() && outcome.is_dying;
+                is_dying = outcome.is_dying;
                 break;
             }
             Some(_) => {}
             None => break,
         }
     }
-    if let (Some(table), Some(entry)) = (wanted, found) {
-        // A table that became one entry of the level above was there when it was told, and is not above this entry.
-        let levels = table.geometry.start_level().get()..entry.level.get();
-        let steps: Vec<Row> = above.into_iter().filter(|step| levels.contains(&step.level.get())).collect();
-        let from_leaves = steps.len() < levels.len();
-        let steps = if from_leaves { vec![entry] } else { steps.into_iter().chain([entry]).collect() };
-        let mut walk = Walk { table, vm, address, steps, from_leaves, is_dying, names };
+    let Some(table) = wanted else { return Err(not_captured(selector, &vms, &others).into()) };
+    let walk = |found: Found| {
+        let address = found.address;
+        let Some((steps, from_leaves)) = found.steps(&table) else {
+            return Err(match address >= table.geometry.ia_end() {
+                true => beyond(&table.name(), address, table.geometry.ia_bits()),
+                false => {
+                    let message = format_args!("{}: nothing captured at {address:#x}", table.name());
+                    Failure::new(ExitCode::Partial, message)
+                }
+            });
+        };
+        let mut walk = Walk { table, vm, address, steps, from_leaves, is_dying, names: Rc::clone(&names) };
         mark(&mut walk, &facts);
-        return Ok((walk, issues));
-    }
-    Err(match wanted {
-        None => not_captured(selector, &vms, &others),
-        Some(table) if address >= table.geometry.ia_end() => beyond(&table.name(), address, table.geometry.ia_bits()),
-        Some(table) => {
-            Failure::new(ExitCode::Partial, format_args!("{}: nothing captured at {address:#x}", table.name()))
-        }
-    }
-    .into())
+        Ok(walk)
+    };
+    Ok((found.into_iter().map(walk).collect(), issues))
 }
