@@ -150,10 +150,32 @@ mod tests {
             let (name, mut verb) = (verb.get_name().to_owned(), verb.clone());
             let short = verb.render_help().to_string();
             assert!(short.lines().count() <= 48, "{name}: {}", short.lines().count());
-            if let Some(examples) = short.find(EXAMPLES) {
-                assert!(examples < short.find("Options:").unwrap(), "{name}");
+            match short.find(EXAMPLES) {
+                Some(examples) => assert!(examples < short.find("Options:").unwrap(), "{name}"),
+                None => assert_eq!(name, "version", "has no example"),
             }
         }
+    }
+
+    /// What a shell does not make something else of.
+    #[test]
+    fn examples_are_command_lines() {
+        let mut count = 0;
+        for verb in command().get_subcommands() {
+            for example in
+                verb.clone().render_help().to_string().lines().filter_map(|line| line.strip_prefix("  s2dump "))
+            {
+                let example = example.split(['#', '|', '>', '&']).next().unwrap();
+                if example.contains(['\'', '"', '<', '$']) {
+                    continue;
+                }
+                let words = ["s2dump"].into_iter().chain(example.split_whitespace());
+                let read = parse(&words.map(Into::into).collect::<Vec<_>>());
+                assert!(read.is_ok(), "{example}: {}", read.unwrap_err());
+                count += 1;
+            }
+        }
+        assert!(count > 40, "{count}");
     }
 
     #[test]

@@ -75,6 +75,7 @@ pub(crate) enum Color {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
     /// Tell what this kernel and CPU support, and what to do about what is missing.
+    #[command(after_help = PROBE_HELP)]
     Probe(Json),
     /// List the VMs that EL2 knows, with handle, debugfs name and pid.
     List(List),
@@ -84,7 +85,7 @@ pub(crate) enum Verb {
     Frames(Frames),
     /// Add up tables: bytes by level, rights, memory type and state, table pages and their cost, scattered output.
     Stat(Stat),
-    /// Show the descriptor of each level for one input address.
+    /// Show the descriptor of each level for input addresses, and where they go.
     Walk(Walk),
     /// Show every table that maps physical memory, or says whose it is.
     Rmap(machine::Rmap),
@@ -106,6 +107,11 @@ pub(crate) enum Verb {
     Version(Json),
 }
 
+const PROBE_HELP: &str = "\
+Examples:
+  s2dump probe
+  s2dump probe --json | jq .next_step";
+
 /// Arguments of `probe` and `version`.
 #[derive(Args, Debug)]
 pub(crate) struct Json {
@@ -114,8 +120,15 @@ pub(crate) struct Json {
     pub(crate) json: bool,
 }
 
+const LIST_HELP: &str = "\
+Examples:
+  s2dump list
+  s2dump list --size
+  s2dump list -i machine.s2d";
+
 /// Arguments of `list`.
 #[derive(Args, Debug)]
+#[command(after_help = LIST_HELP)]
 pub(crate) struct List {
     /// Read a capture (a file or a pipe) instead of the device; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
@@ -320,7 +333,12 @@ module-owned (the host maps it, with rights that a module chose), module-no-page
 REFCOUNT counts pins if the frame is shared with the hypervisor; of frames in a pool it is the pool's. ORDER is that of a free
 block of a pool, at its first frame; 255 within one. SHARES counts the leaves of ordinary guests. What is nomap is memory of
 which pKVM keeps no state. Addresses in no row are no memory.
-A frame has no level, no rights and, of itself, no owner: the other filters of dump (--level, --rights, --owner) are refused.";
+A frame has no level, no rights and, of itself, no owner: the other filters of dump (--level, --rights, --owner) are refused.
+
+Examples:
+  s2dump frames --summary
+  s2dump frames --range 0x4000_0000+64M
+  s2dump frames -i machine.s2d --state shared-owned";
 
 const OF_FRAMES: &str =
     "Only frames that the host or the hypervisor has in one of these states: words of those columns, unknown, or nomap";
@@ -354,7 +372,13 @@ pub(crate) struct Frames {
 const WALK_HELP: &str = "\
 The exit code is 0 also if the address is not mapped or every access to it faults, because that is an answer. It is 6 if
 the walk stops where the MMU would go on (at a loop, or at a table that cannot be read), because then none is known.
-Filters choose which steps are shown; where the address goes is told in any case.";
+Filters choose which steps are shown; where the address goes is told in any case.
+
+Examples:
+  s2dump walk 0x8000_0000                     # of the only VM
+  s2dump walk vm:0x1000 2G 0x8020_1234
+  s2dump walk host 0x4000_0000 --summary
+  s2dump walk -i machine.s2d hyp 0x4000_0000 --json";
 
 const OF_STEPS: &str = "Only steps with one of these states or annotations: table, or the words of dump";
 
@@ -386,8 +410,15 @@ pub(crate) struct Walk {
     pub(crate) image: image::Image,
 }
 
+const CAPTURE_HELP: &str = "\
+Examples:
+  s2dump capture --all -O machine.s2d
+  s2dump capture -O guest.s2d vm:0x1000
+  s2dump capture -O - host | zstd > host.s2d.zst";
+
 /// Arguments of `capture`.
 #[derive(Args, Debug)]
+#[command(after_help = CAPTURE_HELP)]
 pub(crate) struct Capture {
     /// The tables to capture, as for dump; without any, those of all VMs that ever ran.
     pub(crate) targets: Vec<Selector>,
