@@ -16,9 +16,9 @@ pub(crate) struct Decode {
     /// DESC is hexadecimal with or without 0x, as logs and register dumps print it.
     #[arg(long)]
     pub(crate) hex: bool,
-    /// Level of the table that the descriptor stands in: -1 to 3.
+    /// Level of the table that the descriptor stands in: -1 to 3 [default: of pte= 3, pmd= 2, pud= 1, p4d= 0].
     #[arg(short, long, value_parser = parse_level, allow_negative_numbers = true, value_name = "L")]
-    pub(crate) level: Level,
+    pub(crate) level: Option<Level>,
     /// Size of pages and tables. Or give --vtcr or --tcr.
     #[arg(short, long, value_enum, ignore_case = true, value_name = "SIZE")]
     pub(crate) granule: Option<GranuleName>,
@@ -68,12 +68,13 @@ A bit that is set and belongs to no field in force is listed as unknown.
 
 Of a line that is not of numbers only, what pte or desc is said to be is taken (pte=7ff, pte: 404f47ff; hexadecimal, as the kernel
 prints them), or else what begins with 0x. Numbers: see `s2dump --help`.
+p4d=, pud= and pmd= are names too, of levels 0 to 2: each is decoded at its own, or with --level those of that level, if there are any.
 
 Examples:
   s2dump decode 0x01400000409e27ff --level 3 --granule 4k --xnx --encoding pkvm-7.2
   s2dump decode 0x40000000600007fd --level 2 --vtcr 0x80023558 --json
   s2dump decode 0x40000000040783 --level 3 --granule 4k --stage 1 --e2h
-  dmesg | grep pte= | s2dump decode --level 3 --granule 4k";
+  dmesg | grep -E 'p(te|md)=' | s2dump decode --granule 4k";
 
 /// A granule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -55,21 +55,17 @@ pub(crate) struct Decoded {
     pub(crate) unknown: u64,
 }
 
-/// Decodes `raw` as `plan` says.
-pub(crate) fn decode(raw: u64, plan: &DecodePlan) -> Decoded {
-    decode_at(plan.level, raw, plan)
-}
-
 /// Returns the level at which `decoded` makes more sense: as a page or block with fewer unknown bits.
 pub(crate) fn better_level(decoded: &Decoded, plan: &DecodePlan) -> Option<Level> {
-    let others = [Level::L3, Level::L2, Level::L1].into_iter().filter(|&level| level != plan.level);
-    let decoded_at = others.map(|level| decode_at(level, decoded.raw, plan));
+    let others = [Level::L3, Level::L2, Level::L1].into_iter().filter(|&level| level != decoded.level);
+    let decoded_at = others.map(|level| decode(level, decoded.raw, plan));
     let leaves = decoded_at.filter(|other| matches!(other.kind, "page" | "block"));
     let best = leaves.min_by_key(|other| other.unknown.count_ones())?;
     (best.unknown.count_ones() < decoded.unknown.count_ones()).then_some(best.level)
 }
 
-fn decode_at(level: Level, raw: u64, plan: &DecodePlan) -> Decoded {
+/// Decodes `raw`, which stands at `level`, as `plan` says.
+pub(crate) fn decode(level: Level, raw: u64, plan: &DecodePlan) -> Decoded {
     let DecodePlan { ref geometry, encoding, knows_hardware, .. } = *plan;
     let descriptor = RawDescriptor::from_bits(raw).view(level, geometry);
     // The same descriptor with all other bits set: what it has tells which fields the format has, so that only the

@@ -5,7 +5,7 @@ mod fields;
 mod input;
 
 pub(crate) use self::fields::{better_level, decode, Decoded};
-pub(crate) use self::input::{words_of, Lines};
+pub(crate) use self::input::{words_of, Lines, Told};
 
 use crate::format::hex::Hex;
 use crate::format::json::FORMAT_VERSION;

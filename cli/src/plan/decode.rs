@@ -3,7 +3,7 @@
 
 use crate::args::decode::{Decode, GranuleName};
 use crate::args::Color;
-use crate::decode::words_of;
+use crate::decode::{words_of, Told};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::numbers::{parse_hex, parse_number, NumberError};
@@ -18,8 +18,8 @@ pub(crate) struct DecodePlan {
     pub(crate) lines: Option<String>,
     /// Whether digits without 0x are hexadecimal.
     pub(crate) hex: bool,
-    /// The level of all of them.
-    pub(crate) level: Level,
+    /// The level of all of them, if no name tells that of each.
+    pub(crate) level: Option<Level>,
     /// Their format.
     pub(crate) geometry: Geometry,
     /// How software bits and invalid entries are read.
@@ -42,14 +42,10 @@ impl DecodePlan {
         let stage = decode.stage.unwrap_or(if decode.tcr.is_some() { 1 } else { 2 });
         check_stage(decode, stage)?;
         let geometry = if stage == 2 { stage2(decode)? } else { stage1(decode)? };
-        check_level(decode.level, &geometry)?;
+        decode.level.map_or(Ok(()), |level| check_level(level, &geometry))?;
         let from_stdin = decode.descriptors.is_empty() || decode.descriptors == ["-"];
         Ok(Self {
-            lines: if from_stdin {
-                None
-            } else {
-                Some(typed(&decode.descriptors, decode.hex).map_err(bad_descriptor)?)
-            },
+            lines: if from_stdin { None } else { Some(typed(&decode.descriptors, decode).map_err(bad_descriptor)?) },
             hex: decode.hex,
             level: decode.level,
             geometry,
@@ -58,6 +54,13 @@ impl DecodePlan {
             color,
             json: decode.json,
         })
+    }
+}
+
+impl DecodePlan {
+    /// Returns the level of what is told: that of all, or else that of its name, if there is such a level.
+    pub(crate) fn level_of(&self, told: &Told) -> Option<Level> {
+        self.level.or(told.level.filter(|&level| check_level(level, &self.geometry).is_ok()))
     }
 }
 
@@ -75,13 +78,13 @@ pub(crate) fn descriptor(word: &str, hex: bool) -> Result<u64, NumberError> {
 /// # Errors
 ///
 /// If a word is no descriptor where one is wanted, or none is one.
-fn typed(words: &[String], hex: bool) -> Result<String, NumberError> {
+fn typed(words: &[String], &Decode { hex, level, .. }: &Decode) -> Result<String, NumberError> {
     let is_in_quotes = words.iter().any(|word| word.contains(char::is_whitespace));
     let text = words.join(if is_in_quotes { "\n" } else { " " });
     let mut has_any = false;
     for line in text.lines() {
-        for word in words_of(line, hex) {
-            word?;
+        for Told { raw, .. } in words_of(line, hex, level) {
+            raw?;
             has_any = true;
         }
     }

@@ -56,7 +56,7 @@ fn all_formats_have_levels() {
 }
 
 fn check(raw: u64, plan: &DecodePlan) -> Result<(), TestCaseError> {
-    let decoded = decode(raw, plan);
+    let decoded = decode(plan.level.unwrap(), raw, plan);
     let mut known = 0;
     for field in &decoded.fields {
         prop_assert_eq!(known & field.mask(), 0, "{} overlaps", field.name);
