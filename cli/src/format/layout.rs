@@ -85,10 +85,11 @@ impl Layout {
         out: &mut dyn Write,
         row: &Row,
         table: &TableFacts,
-        style: impl Fn(&Column) -> Style,
+        style: impl Fn(&Column, &Cell) -> Style,
     ) -> io::Result<()> {
-        let style = |at: usize| self.columns.get(at).map_or(Style::new(), |column| style(column));
-        self.grid.write_cells(out, &self.cells(row, table), style)?;
+        let cells = self.cells(row, table);
+        let of = |at: usize| self.columns.get(at).zip(cells.get(at));
+        self.grid.write_cells(out, &cells, |at| of(at).map_or(Style::new(), |(column, cell)| style(column, cell)))?;
         if self.alike.is_empty() || leaf::of_row(row, table).is_none() {
             return Ok(());
         }

@@ -5,7 +5,7 @@
 //! that fits is known (`layout.rs`).
 
 use super::columns::Column;
-use super::grid::MOST_HELD;
+use super::grid::{Cell, MOST_HELD};
 use super::layout::Layout;
 use super::{Format, Heading, Trailer, Verified};
 use crate::leaf;
@@ -78,30 +78,32 @@ impl TableFormat {
         if row.changed.at_start && self.headings {
             writeln!(out, "# the table changed here while it was read")?;
         }
-        let style = self.style(row, None, table);
+        let style = if self.color && row.is_hole() { Style::new().dimmed() } else { Style::new() };
         write!(out, "{style}")?;
-        layout.write_row(out, row, table, |column| self.style(row, Some(column), table))?;
+        layout.write_row(
+            out,
+            row,
+            table,
+            |column, cell| if self.color { cell_style(column, cell) } else { Style::new() },
+        )?;
         writeln!(out, "{style:#}")
     }
+}
 
-    /// Returns the style of a whole row, or of one cell of it.
-    fn style(&self, row: &Row, column: Option<&Column>, table: &TableFacts) -> Style {
-        let plain = Style::new();
-        if !self.color {
-            return plain;
-        }
-        let color = |color: AnsiColor| plain.fg_color(Some(color.into()));
-        match column {
-            None if row.is_hole() => plain.dimmed(),
-            Some(column) if column.name == "state" => match meaning::state(row, table).as_ref() {
-                "owned" => color(AnsiColor::Green),
-                "shared-owned" => color(AnsiColor::Yellow),
-                "shared-borrowed" => color(AnsiColor::Cyan),
-                "-" => plain,
-                _ => color(AnsiColor::Red).bold(),
-            },
-            _ => plain,
-        }
+/// Returns the style of a cell. Red is for what is wrong, which is shouted.
+fn cell_style(column: &Column, cell: &Cell) -> Style {
+    let plain = Style::new();
+    let Cell::Word(word) = cell else { return plain };
+    let color = |color: AnsiColor| plain.fg_color(Some(color.into()));
+    match (column.name, word.as_ref()) {
+        // A file may be called anything.
+        _ if column.is_name() => plain,
+        (_, word) if word.contains('!') => color(AnsiColor::Red).bold(),
+        ("state", "owned") => color(AnsiColor::Green),
+        ("state", "shared-owned") => color(AnsiColor::Yellow),
+        ("state", "shared-borrowed") => color(AnsiColor::Cyan),
+        ("state", "poisoned") => color(AnsiColor::Magenta),
+        _ => plain,
     }
 }
 

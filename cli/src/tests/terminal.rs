@@ -224,3 +224,21 @@ fn lines_of_watch_stay_below_each_other() {
          [   41.203118] vm:0x1000 0x180004000 4KiB owned -> shared-owned\n"
     );
 }
+
+/// A machine in order has nothing red.
+#[test]
+fn red_is_what_is_wrong() {
+    let captures = Captures::new("red");
+    let mut shouted = 0;
+    for command in ["dump -i pkvm.s2d all", "dump -i machine.s2d all", "dump -i odd.s2d -o +contig"] {
+        let text = captures.shown(120, &format!("{command} --color always"));
+        for row in rows(&text).into_iter().filter(|row| row.contains("0x")) {
+            assert_eq!(row.contains("\x1b[31m"), row.contains('!'), "{row}");
+            shouted += usize::from(row.contains('!'));
+        }
+        if command.contains("pkvm") {
+            assert!(text.contains("fixmap") && text.contains("owner=vm:") && shouted == 0, "{text}");
+        }
+    }
+    assert!(shouted > 2);
+}
