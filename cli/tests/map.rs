@@ -107,5 +107,6 @@ fn small_machines_are_small_files() {
     save(&pkvm::machine(), "small.s2d");
     save(&pkvm::later(), "later.s2d");
     assert!(map(&["-i", "small.s2d"], "small.html") < 80 << 10);
+    assert!(map(&["-i", "small.s2d", "--svg"], "small.svg") < 20 << 10);
     assert!(map(&["-i", "later.s2d", "--since", "small.s2d"], "changed.html") < 80 << 10);
 }

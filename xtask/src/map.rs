@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask map`: pages of `s2dump map` in a real browser: what they show, by pointer and by keyboard, in light and dark, and
-//! that the console stays empty. Times are printed, not asserted. Screenshots are for people.
+//! that the console stays empty. Pictures of `--svg` too, as the browser and as librsvg draw them. Times are printed, not asserted.
+//! Screenshots are for people.
 
 mod browser;
 
@@ -10,7 +11,7 @@ use crate::step::Step;
 use anyhow::{ensure, Context, Result};
 use browser::{Browser, PROGRAMS};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Name of the check.
 pub(crate) const NAME: &str = "map in a browser";
@@ -49,8 +50,61 @@ pub(crate) fn check(ctx: &Ctx, step: &Step) -> Result<()> {
         page.themes()?;
         page.end()?;
     }
+    for name in PICTURES {
+        picture(&browser, &directory.join(name), step, &ctx.log("map")).with_context(|| format!("{name}.svg"))?;
+    }
     println!("map: screenshots are in {}", directory.display());
     Ok(())
+}
+
+/// What tools for documents make pictures with, as Debian 12 has it. It knows less of CSS than a browser.
+const RSVG: &str = "rsvg-convert";
+const PICTURES: [&str; 1] = ["small"];
+/// Of the small machine's classes and text; shades at edges make more.
+const LEAST_COLORS: u64 = 30;
+
+/// Has the picture at `path` as many colors as it should, as the browser draws it and as librsvg does?
+fn picture(browser: &Browser, path: &Path, step: &Step, log: &Path) -> Result<()> {
+    let svg = path.with_extension("svg");
+    let mut drawn = vec![svg.clone()];
+    if is_on_path(RSVG) {
+        let png = path.with_extension("svg.png");
+        step.run(command(RSVG).arg("-o").arg(&png).arg(&svg), log)?;
+        drawn.push(png);
+    } else {
+        println!("map: not drawn by librsvg: there is no {RSVG} (Debian: apt install librsvg2-bin)");
+    }
+    for file in drawn {
+        let name = file.file_name().unwrap_or_default().display();
+        browser.open(&format!("file://{}", file.display()))?;
+        let found = colors(browser, THE_FILE)?;
+        println!("map: {name}: {found} colors");
+        ensure!(found >= LEAST_COLORS, "{name} has {found} colors");
+    }
+    Ok(())
+}
+
+/// The file that is open, as a canvas.
+const THE_FILE: &str = "(async () => {
+    const image = new Image(), canvas = document.createElementNS('http://www.w3.org/1999/xhtml', 'canvas');
+    image.src = location.href;
+    await image.decode();
+    [canvas.width, canvas.height] = [image.width, image.height];
+    canvas.getContext('2d').drawImage(image, 0, 0);
+    return canvas;
+})()";
+
+/// Returns how many colors a canvas has, which `canvas` makes or finds in the page.
+fn colors(browser: &Browser, canvas: &str) -> Result<u64> {
+    let script = format!(
+        "return (async () => {{
+            const canvas = await {canvas}, colors = new Set();
+            const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+            for (const pixel of new Uint32Array(pixels.buffer)) colors.add(pixel);
+            return colors.size;
+        }})()"
+    );
+    browser.run(&script)?.as_u64().context("no picture")
 }
 
 /// What a page is to do.
@@ -109,16 +163,6 @@ impl Page<'_> {
         self.browser.press("/")?;
         self.browser.write(address)?;
         self.browser.press("Enter")
-    }
-
-    /// Returns how many colors the picture of a part has.
-    fn colors(&self, id: &str) -> Result<u64> {
-        self.settle()?;
-        let script = "const canvas = document.querySelector('#ID canvas'), colors = new Set();
-            const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-            for (const pixel of new Uint32Array(pixels.buffer)) colors.add(pixel);
-            return colors.size";
-        self.browser.run(&script.replace("ID", id))?.as_u64().context("no picture")
     }
 
     fn save(&self, what: &str) -> Result<()> {
@@ -195,7 +239,8 @@ fn small(page: &Page<'_>) -> Result<()> {
     ensure!(told.starts_with("physical 0x80") && told.contains("devices that the host maps"), "by pointer: {told}");
     let lines = page.browser.run("return document.querySelectorAll('#legend tbody tr').length")?;
     ensure!(lines == 13, "{lines} lines in the legend");
-    let colors = page.colors("memory")?;
+    page.settle()?;
+    let colors = colors(page.browser, "document.querySelector('#memory canvas')")?;
     ensure!(colors > 8, "{colors} colors");
     let pressed = "const buttons = document.querySelectorAll('#legend button'); buttons[0].click();
         return [...buttons].map((button) => button.getAttribute('aria-pressed')).filter((is) => is === 'true').length";

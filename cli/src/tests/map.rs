@@ -275,6 +275,19 @@ fn bad_names_stay_text() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// Tools for documents know no variables of CSS, and take rules for the dark as rules for all: one of them made all of it black.
+#[test]
+fn a_picture_has_nothing_that_tools_for_documents_do_not_know() {
+    let path = std::env::temp_dir().join(format!("s2dump-{}-picture.s2d", std::process::id()));
+    std::fs::write(&path, machine().capture().bytes).unwrap();
+    let picture = run_without_device(&format!("map -i {} --svg -O -", path.display())).out;
+    std::fs::remove_file(path).unwrap();
+    assert!(picture.contains("<style>"));
+    for unknown in ["var(", "--", "@", "<script", "url(h"] {
+        assert!(!picture.contains(unknown), "{unknown}");
+    }
+}
+
 #[test]
 fn bad_output_is_told() {
     let (mut out, mut err) = (Vec::new(), Vec::new());

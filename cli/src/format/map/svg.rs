@@ -243,26 +243,26 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 /// Colors of Okabe and Ito, and the patterns of `page.js`.
+///
+/// Nothing but colors by class: tools for documents (librsvg, Inkscape, LibreOffice) know no variables of CSS, and some take rules
+/// that are for the dark as rules for all. So there is no dark picture. It brings its own paper, and is readable anywhere.
 const STYLE: &str = r##"<style>
-svg { --paper: #fff; --ink: #1b1f23; --host: #c9ced3; --dim: #7d868f; }
-@media (prefers-color-scheme: dark) { svg { --paper: #15181b; --ink: #eceff1; --host: #4b535b; --dim: #8d97a0; } }
-.paper { fill: var(--paper); } .ink { fill: var(--ink); } .host { fill: var(--host); } .purple { fill: #cc79a7; }
+.paper { fill: #fff; } .ink { fill: #1b1f23; } .host { fill: #c9ced3; } .purple { fill: #cc79a7; }
 .blue { fill: #0072b2; } .orange { fill: #e69f00; } .green { fill: #009e73; } .sky { fill: #56b4e9; }
 .yellow { fill: #f0e442; } .red { fill: #d55e00; }
-text { fill: var(--ink); font: 11px system-ui, sans-serif; }
+text { fill: #1b1f23; font-size: 11px; font-family: system-ui, sans-serif; }
 .title { font-size: 14px; font-weight: 600; } .head { font-weight: 600; } .note { font-size: 10px; }
-.address { font: 9px ui-monospace, monospace; text-anchor: end; }
-pattern path { stroke: var(--paper); fill: none; stroke-width: 1.4; } pattern circle { fill: var(--ink); }
-pattern.dim path { stroke: var(--dim); stroke-width: 1; } pattern.dim circle { fill: var(--dim); }
+.address { font-size: 9px; font-family: ui-monospace, monospace; text-anchor: end; }
+.lines { stroke: #fff; fill: none; stroke-width: 1.4; } .dim-lines { stroke: #7d868f; fill: none; } .dim { fill: #7d868f; }
 </style>
 <defs>
-<pattern id="stripes" width="5" height="5" patternUnits="userSpaceOnUse"><path d="M-1 1 1 -1M0 5 5 0M4 6 6 4"/></pattern>
-<pattern id="back" width="5" height="5" patternUnits="userSpaceOnUse"><path d="M-1 4 1 6M0 0 5 5M4 -1 6 1"/></pattern>
-<pattern id="cross" width="5" height="5" patternUnits="userSpaceOnUse"><path d="M0 0 5 5M0 5 5 0"/></pattern>
-<pattern id="grid" width="4" height="4" patternUnits="userSpaceOnUse"><path d="M0 2H4M2 0V4"/></pattern>
-<pattern id="dots" width="4" height="4" patternUnits="userSpaceOnUse"><circle cx="2" cy="2" r=".9"/></pattern>
-<pattern id="dim-stripes" class="dim" width="5" height="5" patternUnits="userSpaceOnUse"><path d="M-1 1 1 -1M0 5 5 0M4 6 6 4"/></pattern>
-<pattern id="dim-back" class="dim" width="5" height="5" patternUnits="userSpaceOnUse"><path d="M-1 4 1 6M0 0 5 5M4 -1 6 1"/></pattern>
-<pattern id="dim-dots" class="dim" width="4" height="4" patternUnits="userSpaceOnUse"><circle cx="2" cy="2" r=".9"/></pattern>
+<pattern id="stripes" width="5" height="5" patternUnits="userSpaceOnUse"><path class="lines" d="M-1 1 1 -1M0 5 5 0M4 6 6 4"/></pattern>
+<pattern id="back" width="5" height="5" patternUnits="userSpaceOnUse"><path class="lines" d="M-1 4 1 6M0 0 5 5M4 -1 6 1"/></pattern>
+<pattern id="cross" width="5" height="5" patternUnits="userSpaceOnUse"><path class="lines" d="M0 0 5 5M0 5 5 0"/></pattern>
+<pattern id="grid" width="4" height="4" patternUnits="userSpaceOnUse"><path class="lines" d="M0 2H4M2 0V4"/></pattern>
+<pattern id="dots" width="4" height="4" patternUnits="userSpaceOnUse"><circle class="ink" cx="2" cy="2" r=".9"/></pattern>
+<pattern id="dim-stripes" width="5" height="5" patternUnits="userSpaceOnUse"><path class="dim-lines" d="M-1 1 1 -1M0 5 5 0M4 6 6 4"/></pattern>
+<pattern id="dim-back" width="5" height="5" patternUnits="userSpaceOnUse"><path class="dim-lines" d="M-1 4 1 6M0 0 5 5M4 -1 6 1"/></pattern>
+<pattern id="dim-dots" width="4" height="4" patternUnits="userSpaceOnUse"><circle class="dim" cx="2" cy="2" r=".9"/></pattern>
 </defs>
 "##;
