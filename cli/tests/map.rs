@@ -109,4 +109,5 @@ fn small_machines_are_small_files() {
     assert!(map(&["-i", "small.s2d"], "small.html") < 80 << 10);
     assert!(map(&["-i", "small.s2d", "--svg"], "small.svg") < 20 << 10);
     assert!(map(&["-i", "later.s2d", "--since", "small.s2d"], "changed.html") < 80 << 10);
+    assert!(map(&["-i", "later.s2d", "--since", "small.s2d", "--svg"], "changed.svg") < 20 << 10);
 }

@@ -59,7 +59,7 @@ pub(crate) fn check(ctx: &Ctx, step: &Step) -> Result<()> {
 
 /// What tools for documents make pictures with, as Debian 12 has it. It knows less of CSS than a browser.
 const RSVG: &str = "rsvg-convert";
-const PICTURES: [&str; 1] = ["small"];
+const PICTURES: [&str; 2] = ["small", "changed"];
 /// Of the small machine's classes and text; shades at edges make more.
 const LEAST_COLORS: u64 = 30;
 

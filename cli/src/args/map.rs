@@ -24,7 +24,7 @@ pub(crate) struct Map {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// Mark what changed since this capture.
-    #[arg(long, value_name = "FILE", conflicts_with = "svg")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) since: Option<PathBuf>,
     /// Write a picture for documents instead of a page.
     #[arg(long)]

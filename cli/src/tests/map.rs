@@ -5,7 +5,7 @@
 use super::audit::read;
 use super::support::pkvm::{self, *};
 use super::support::*;
-use super::{run_in, run_without_device, world};
+use super::{run_in, run_without_device, world, TempFile};
 use crate::exit_code::ExitCode;
 use crate::map::{Class, Map};
 use crate::source::SourceError;
@@ -278,14 +278,45 @@ fn bad_names_stay_text() {
 /// Tools for documents know no variables of CSS, and take rules for the dark as rules for all: one of them made all of it black.
 #[test]
 fn a_picture_has_nothing_that_tools_for_documents_do_not_know() {
-    let path = std::env::temp_dir().join(format!("s2dump-{}-picture.s2d", std::process::id()));
-    std::fs::write(&path, machine().capture().bytes).unwrap();
-    let picture = run_without_device(&format!("map -i {} --svg -O -", path.display())).out;
-    std::fs::remove_file(path).unwrap();
+    let now = TempFile::new("picture.s2d", &machine().capture().bytes);
+    let picture = run_without_device(&format!("map -i {} --svg -O -", now.path())).out;
     assert!(picture.contains("<style>"));
     for unknown in ["var(", "--", "@", "<script", "url(h"] {
         assert!(!picture.contains(unknown), "{unknown}");
     }
+    assert!(!picture.contains("changed since"));
+}
+
+/// Returns the text of a picture, lines joined.
+fn words(picture: &str) -> String {
+    let texts = picture.lines().filter_map(|line| line.strip_prefix("<text")?.strip_suffix("</text>")?.split_once('>'));
+    texts.map(|(_, text)| text).collect::<Vec<_>>().join(" ")
+}
+
+/// Corners of changed cells, from top to bottom: of physical memory four, of EL2 one, of vm:0x1000 two, of vm:0x1003 one, and that of
+/// the legend.
+const CORNERS: &str = "M111 156v5l-5-5zM153 156v5l-5-5zM111 172v5l-5-5z\
+    M118 220v5l-5-5zM682 128v5l-5-5zM675 163v5l-5-5zM689 163v5l-5-5zM675 269v5l-5-5zM32 466v5l-5-5z";
+
+/// Each place that changed has a corner, a hole too, and a line says how much that is: as much as `diff` says.
+#[test]
+fn a_picture_shows_what_changed() {
+    let then = TempFile::new("picture-then.s2d", &machine().capture().bytes);
+    let now = TempFile::new("picture-now.s2d", &later().capture().bytes);
+    let picture = |then: &TempFile, now: &TempFile| {
+        run_without_device(&format!("map -i {} --since {} --svg -O -", now.path(), then.path())).out
+    };
+    let changed = picture(&then, &now);
+    let corners = changed.split_once("<path class=\"corner\" d=\"").and_then(|(_, path)| path.split_once('"')).unwrap();
+    assert_eq!(corners.0, CORNERS);
+    let sizes = "vm:0x1000 12KiB, vm:0x1001 16KiB, vm:0x1003 4KiB, host 32KiB, hyp 4KiB, frames 32KiB";
+    let changed = words(&changed);
+    let line = format!("changed since {}, in 13 ranges: {sizes} Gone since then: vm:0x1001. Not shown", then.path());
+    assert!(changed.contains(&line), "{changed}");
+    let same = picture(&then, &then);
+    assert!(!same.contains("class=\"corner\""));
+    let same = words(&same);
+    assert!(same.contains(&format!("nothing changed since {} Not shown", then.path())), "{same}");
 }
 
 #[test]

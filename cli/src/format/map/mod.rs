@@ -86,9 +86,26 @@ const NEVER_SHOWN: &str =
     "Not shown: DMA (tables of SMMUs), the secure world's own tables, caches and TLBs; contents of memory. \
                            Tables were read one after the other, so what moved meanwhile may not agree.";
 
+/// Returns where `change` is: 0 for physical memory, else the number of its space plus one.
+fn place(map: &Map, change: &Change) -> Option<usize> {
+    match map.spaces.iter().position(|space| space.name == change.of) {
+        Some(space) => Some(space + 1),
+        None if ["host", "frames"].contains(&change.of.as_str()) => Some(0),
+        // The table is gone, and its input addresses with it.
+        None => None,
+    }
+}
+
 /// Returns what the map does not show, in sentences.
-fn notes(told: &Told<'_>) -> Vec<String> {
+fn notes(map: &Map, told: &Told<'_>) -> Vec<String> {
     let mut notes = Vec::new();
+    let changes = told.since.iter().flat_map(|since| since.1);
+    let mut gone: Vec<&str> =
+        changes.filter(|change| place(map, change).is_none()).map(|change| change.of.as_str()).collect();
+    gone.dedup();
+    if !gone.is_empty() {
+        notes.push(format!("Gone since then: {}.", gone.join(", ")));
+    }
     if !told.unread.is_empty() {
         notes.push(format!("Not read, or not all: {}. What they have is not shown.", told.unread.join(", ")));
     }
@@ -125,19 +142,11 @@ pub(crate) fn write_html(out: &mut dyn Write, map: &Map, told: &Told<'_>) -> io:
     let changed = add_changes(map, told.since.as_ref().map_or(&[], |since| since.1), &mut packer);
     let (classes, lines) = lines(map);
     let number = |class: Class| classes.binary_search(&class).unwrap_or(0);
-    let mut notes = notes(told);
-    let is_shown = |of: &str| ["host", "frames"].contains(&of) || map.spaces.iter().any(|space| space.name == of);
-    let mut gone: Vec<&str> = told.since.iter().flat_map(|since| since.1).map(|change| change.of.as_str()).collect();
-    gone.retain(|of| !is_shown(of));
-    gone.dedup();
-    if !gone.is_empty() {
-        notes.insert(0, format!("Gone since then: {}.", gone.join(", ")));
-    }
     let facts = Facts {
         source: &told.source,
         page_bytes: map.page_bytes,
         since: told.since.as_ref().map(|since| since.0.as_str()),
-        notes,
+        notes: notes(map, told),
         classes: lines,
         spaces: map
             .spaces
@@ -188,13 +197,7 @@ fn add_changes(map: &Map, changes: &[Change], packer: &mut Packer) -> Vec<String
             texts.len() as u64 - 1
         })
     };
-    let place = |change: &Change| match map.spaces.iter().position(|space| space.name == change.of) {
-        Some(space) => Some(space + 1),
-        None if ["host", "frames"].contains(&change.of.as_str()) => Some(0),
-        // The table is gone, and its input addresses with it.
-        None => None,
-    };
-    let shown: Vec<_> = changes.iter().filter_map(|change| Some((place(change)?, change))).collect();
+    let shown: Vec<_> = changes.iter().filter_map(|change| Some((place(map, change)?, change))).collect();
     packer.number(shown.len() as u64);
     let mut last = 0_i64;
     for (space, change) in shown {

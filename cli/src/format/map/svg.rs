@@ -2,10 +2,11 @@
 //! A map as a picture for documents: all of it at one scale, the same in all parts, so that areas compare.
 //!
 //! A cell that has several classes is divided among them, and each gets a part that can be seen, however little it has. Rows of
-//! nothing are left out.
+//! nothing are left out. What changed since another reading has a corner, as in the page.
 
 use super::legend::{shown, Shown};
-use super::{lines, notes, Line, Told};
+use super::{lines, notes, place, Line, Told};
+use crate::machine::differ::Change;
 use crate::map::{Class, Map};
 use crate::numbers::Size;
 use std::collections::BTreeMap;
@@ -20,15 +21,22 @@ const MOST_ROWS: [usize; 2] = [64, 80];
 const CELL: (u64, u64) = (7, 8);
 /// Room for addresses.
 const LABEL: u64 = 92;
+/// Letters of a line of text that fit.
+const MOST_LETTERS: usize = 140;
 /// Between lines of text.
 const LINE: u64 = 14;
 /// Around all.
 const MARGIN: u64 = 12;
 
-/// Addresses of a class.
-type Span = (u64, u64, Class);
-/// The bytes of each class in a cell, in the order of the legend.
-type Cell = BTreeMap<Class, u64>;
+/// Addresses of a class; of none, those that changed.
+type Span = (u64, u64, Option<Class>);
+/// What is in a cell.
+#[derive(Default)]
+struct Cell {
+    /// Bytes of each class, in the order of the legend.
+    bytes: BTreeMap<Class, u64>,
+    is_changed: bool,
+}
 /// Rows that have something, by number, with their cells.
 type Rows = BTreeMap<u64, BTreeMap<u64, Cell>>;
 
@@ -41,7 +49,11 @@ fn rows(spans: &[Span], cell_bytes: u64, columns: u64, most: usize) -> Option<Ro
             let cell = at / cell_bytes;
             let to = (cell + 1).saturating_mul(cell_bytes).min(end);
             let cells = rows.entry(cell / columns).or_default();
-            *cells.entry(cell % columns).or_default().entry(class).or_default() += to - at;
+            let cell = cells.entry(cell % columns).or_default();
+            match class {
+                Some(class) => *cell.bytes.entry(class).or_default() += to - at,
+                None => cell.is_changed = true,
+            }
             if rows.len() > most {
                 return None;
             }
@@ -56,6 +68,8 @@ fn rows(spans: &[Span], cell_bytes: u64, columns: u64, most: usize) -> Option<Ro
 struct Picture {
     /// The outlines of what is of a class.
     paths: BTreeMap<Class, String>,
+    /// The outlines of the corners of what changed.
+    corners: String,
     texts: String,
 }
 
@@ -75,6 +89,11 @@ impl Picture {
         let _ = write!(self.paths.entry(class).or_default(), "M{x} {y}h{width}v{height}h-{width}z");
     }
 
+    /// Draws the corner of a cell whose left and top are `x` and `y`.
+    fn corner(&mut self, x: u64, y: u64) {
+        let _ = write!(self.corners, "M{} {y}v5l-5-5z", x + CELL.0);
+    }
+
     /// Draws `rows` from `y` on, and returns where they end.
     fn rows(&mut self, rows: &Rows, x: u64, mut y: u64, cell_bytes: u64, columns: u64) -> u64 {
         let (width, height) = CELL;
@@ -90,10 +109,13 @@ impl Picture {
                 labeled = Some(row);
             }
             next = Some(row + 1);
+            for column in cells.iter().filter(|(_, cell)| cell.is_changed).map(|(column, _)| column) {
+                self.corner(x + LABEL + column * width, y);
+            }
             let mut cells = cells.iter().peekable();
             while let Some((&column, cell)) = cells.next() {
                 let left = x + LABEL + column * width;
-                let whole = |cell: &Cell| match cell.first_key_value() {
+                let whole = |cell: &Cell| match cell.bytes.first_key_value() {
                     Some((&class, &bytes)) if bytes == cell_bytes => Some(class),
                     _ => None,
                 };
@@ -125,8 +147,8 @@ fn parts(cell: &Cell, cell_bytes: u64, height: u64) -> Vec<(Class, u64)> {
     const LEAST: u64 = 5;
     let share =
         |bytes: u64| (u128::from(bytes) * u128::from(height) + u128::from(cell_bytes) / 2) / u128::from(cell_bytes);
-    let mut parts: Vec<(Class, u64)> =
-        cell.iter().map(|(&class, &bytes)| (class, u64::try_from(share(bytes)).unwrap_or(height).max(LEAST))).collect();
+    let part = |(&class, &bytes)| (class, u64::try_from(share(bytes)).unwrap_or(height).max(LEAST));
+    let mut parts: Vec<(Class, u64)> = cell.bytes.iter().map(part).collect();
     while parts.iter().map(|part| part.1).sum::<u64>() > height {
         match parts.iter_mut().max_by_key(|part| part.1) {
             Some(largest) if largest.1 > LEAST => largest.1 -= 1,
@@ -139,15 +161,20 @@ fn parts(cell: &Cell, cell_bytes: u64, height: u64) -> Vec<(Class, u64)> {
 
 /// Writes `map` as a picture.
 pub(crate) fn write_svg(out: &mut dyn Write, map: &Map, told: &Told<'_>) -> io::Result<()> {
-    let class = |kind: u32| map.kinds.get(kind as usize).map_or(Class::Nothing, |kind| kind.class);
-    let said = |said: u32| map.sayings.get(said as usize).map_or(Class::Nothing, |said| said.class);
-    let physical: Vec<Span> =
-        map.segments.iter().map(|segment| (segment.start, segment.end, class(segment.kind))).collect();
-    let trees: Vec<Vec<Span>> = map
-        .spaces
-        .iter()
-        .map(|space| space.pieces.iter().map(|piece| (piece.ia, piece.end, said(piece.said))).collect())
-        .collect();
+    let class = |kind: u32| map.kinds.get(kind as usize).map(|kind| kind.class);
+    let said = |said: u32| map.sayings.get(said as usize).map(|said| said.class);
+    let changes = told.since.as_ref().map_or(&[][..], |since| since.1);
+    let changed = |at: usize| {
+        let here = changes.iter().filter(move |change| place(map, change) == Some(at));
+        here.map(|change| (change.start, change.end, None))
+    };
+    let physical = map.segments.iter().map(|segment| (segment.start, segment.end, class(segment.kind)));
+    let physical: Vec<Span> = physical.chain(changed(0)).collect();
+    let trees = map.spaces.iter().enumerate().map(|(at, space)| {
+        let pieces = space.pieces.iter().map(|piece| (piece.ia, piece.end, said(piece.said)));
+        pieces.chain(changed(at + 1)).collect()
+    });
+    let trees: Vec<Vec<Span>> = trees.collect();
     let fitting = |shift: &u32| {
         let cell_bytes = map.page_bytes << shift;
         let memory = rows(&physical, cell_bytes, COLUMNS[0], MOST_ROWS[0])?;
@@ -197,8 +224,17 @@ pub(crate) fn write_svg(out: &mut dyn Write, map: &Map, told: &Told<'_>) -> io::
             y += LINE + 2;
         }
     }
-    for note in notes(told) {
-        for line in wrapped(&note, 120) {
+    if let Some((since, changes)) = &told.since {
+        if !changes.is_empty() {
+            picture.corner(MARGIN + 20 - CELL.0, y);
+        }
+        for line in wrapped(&changed_line(since, changes), MOST_LETTERS) {
+            picture.text(MARGIN + 28, y + 10, "line", &line);
+            y += LINE + 2;
+        }
+    }
+    for note in notes(map, told) {
+        for line in wrapped(&note, MOST_LETTERS) {
             y += LINE;
             picture.text(MARGIN, y, "note", &line);
         }
@@ -223,8 +259,28 @@ pub(crate) fn write_svg(out: &mut dyn Write, map: &Map, told: &Told<'_>) -> io::
             writeln!(out, "<use href=\"#c{number}\" fill=\"url(#{dim}{pattern})\"/>")?;
         }
     }
+    if !picture.corners.is_empty() {
+        writeln!(out, "<path class=\"corner\" d=\"{}\"/>", picture.corners)?;
+    }
     out.write_all(picture.texts.as_bytes())?;
     out.write_all(b"</svg>\n")
+}
+
+/// Returns how much changed since the reading `since`, of each table and of page frames.
+fn changed_line(since: &str, changes: &[Change]) -> String {
+    let mut sizes: Vec<(&str, u64)> = Vec::new();
+    for change in changes {
+        let bytes = change.end - change.start;
+        match sizes.last_mut() {
+            Some((of, sum)) if *of == change.of => *sum = sum.saturating_add(bytes),
+            _ => sizes.push((&change.of, bytes)),
+        }
+    }
+    let sizes: Vec<String> = sizes.into_iter().map(|(of, bytes)| format!("{of} {}", Size(bytes))).collect();
+    match sizes.as_slice() {
+        [] => format!("nothing changed since {since}"),
+        sizes => format!("changed since {since}, in {} ranges: {}", changes.len(), sizes.join(", ")),
+    }
 }
 
 /// Returns the lines of `text`, of at most `width` characters.
@@ -253,6 +309,7 @@ const STYLE: &str = r##"<style>
 text { fill: #1b1f23; font-size: 11px; font-family: system-ui, sans-serif; }
 .title { font-size: 14px; font-weight: 600; } .head { font-weight: 600; } .note { font-size: 10px; }
 .address { font-size: 9px; font-family: ui-monospace, monospace; text-anchor: end; }
+.corner { fill: #1b1f23; stroke: #fff; stroke-width: .7; }
 .lines { stroke: #fff; fill: none; stroke-width: 1.4; } .dim-lines { stroke: #7d868f; fill: none; } .dim { fill: #7d868f; }
 </style>
 <defs>
