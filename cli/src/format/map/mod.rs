@@ -187,7 +187,8 @@ pub(crate) fn write_html(out: &mut dyn Write, map: &Map, told: &Told<'_>) -> io:
 }
 
 /// Adds the changes: how many, and of each its space (0 for physical memory), its first page less that of the one before, how
-/// many pages, and what was said before and is said now, of what is returned.
+/// many pages, and what was said before and is said now: the number of what is returned, as `n << 1`, or `n << 1 | 1` if the page
+/// follows that the first one led to. Only where that is another now it is told.
 fn add_changes(map: &Map, changes: &[Change], packer: &mut Packer) -> Vec<String> {
     let mut texts = Vec::new();
     let mut numbers = HashMap::<String, u64>::new();
@@ -205,8 +206,12 @@ fn add_changes(map: &Map, changes: &[Change], packer: &mut Packer) -> Vec<String
         packer.number(space as u64);
         packer.signed(start - last);
         packer.number((change.end - change.start) / map.page_bytes);
-        for said in [&change.old, &change.new] {
-            packer.number(number(words(&change.of, said.as_ref())));
+        let sides = [&change.old, &change.new].map(Option::as_ref);
+        let addresses = sides.map(|said| said.and_then(|said| said.address));
+        for (said, address) in sides.into_iter().zip(addresses) {
+            let address = address.filter(|_| addresses[0] != addresses[1]);
+            packer.number(number(words(&change.of, said)) << 1 | u64::from(address.is_some()));
+            address.into_iter().for_each(|address| packer.number(address / map.page_bytes));
         }
         last = start;
     }

@@ -167,10 +167,15 @@
   // Space 0 is physical memory.
   const spaces = [memory, ...tables];
   const changes = [];
+  // What is said of a change, and the page that its first one led to (-1 for none).
+  const side = () => {
+    const said = number();
+    return [Math.floor(said / 2), said % 2 ? number() : -1];
+  };
   for (let left = number(), page = 0; left > 0; left--) {
     const space = number();
     page += signed();
-    changes.push({ space, page, pages: number(), before: number(), now: number() });
+    changes.push({ space, page, pages: number(), before: side(), now: side() });
   }
   const classOf = spaces.map((space, number) => {
     const list = number === 0 ? facts.kinds : facts.sayings;
@@ -695,10 +700,12 @@
     let told = 0, more = 0;
     const changed = (number, ranges) => {
       for (const change of spaces[number].changes) {
-        if (!ranges.some(([a, b]) => change.page < b && change.page + change.pages > a)) continue;
+        const range = ranges.find(([a, b]) => change.page < b && change.page + change.pages > a);
+        if (!range) continue;
         if (told++ >= MOST) { more++; continue; }
-        line("before", facts.changed[change.before]);
-        line("now", facts.changed[change.now], "was");
+        const words = ([said, out]) => facts.changed[said] + (out < 0 ? "" : " " + hex(out + Math.max(0, range[0] - change.page)));
+        line("before", words(change.before));
+        line("now", words(change.now), "was");
       }
     };
     changed(point.space, [[point.page, end]]);
