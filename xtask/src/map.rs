@@ -36,6 +36,7 @@ pub(crate) fn run(ctx: &Ctx) -> Result<()> {
 pub(crate) fn check(ctx: &Ctx, step: &Step) -> Result<()> {
     let mut cargo = command("cargo");
     cargo.current_dir(&ctx.root).args(["test", "--quiet", "--locked", "--package", "s2dump", "--test", "map"]);
+    cargo.args(["--", "--include-ignored"]);
     step.run(&mut cargo, &ctx.log("map"))?;
     if let Some(missing) = PROGRAMS.into_iter().find(|program| !is_on_path(program)) {
         println!("map: not run in a browser: there is no {missing} (Debian: apt install chromium chromium-driver)");
@@ -110,7 +111,7 @@ fn colors(browser: &Browser, canvas: &str) -> Result<u64> {
 /// What a page is to do.
 type Test = fn(&Page<'_>) -> Result<()>;
 
-const PAGES: [(&str, Test); 3] = [("small", small), ("changed", changed), ("scattered", scattered)];
+const PAGES: [(&str, Test); 4] = [("small", small), ("changed", changed), ("scattered", scattered), ("shared", shared)];
 
 /// An open page.
 struct Page<'b> {
@@ -250,9 +251,9 @@ fn small(page: &Page<'_>) -> Result<()> {
 
 /// The same machine some time later: changes are counted, and told one by one.
 fn changed(page: &Page<'_>) -> Result<()> {
-    page.says("change", "12 changes")?;
+    page.says("change", "14 changes")?;
     page.browser.press("n")?;
-    page.says("change", "1 of 12")?;
+    page.says("change", "1 of 14")?;
     page.says(
         "point",
         "vm:0x1000 0x80000000–0x80000fff owner vm:0x1000 and host host's entry L3 rwx normal-wb frame \
@@ -270,6 +271,13 @@ fn changed(page: &Page<'_>) -> Result<()> {
          now vm:0x1000: rwx normal-wb owned 0x4081b000 before host: nothing now host: owner=vm:0x1000 0x8000b000 before \
          frames: host=owned hyp=no-page now frames: host=no-page hyp=no-page",
     )?;
+    page.find("0x40a0_2000")?;
+    page.says(
+        "point",
+        "physical 0x40a02000–0x40a02fff owner host alone host's entry L2 hole frame host=owned hyp=no-page before host: \
+         owner=vm:0x1001 0x80002000 now host: nothing before frames: host=no-page hyp=no-page now frames: host=owned \
+         hyp=no-page",
+    )?;
     page.browser.run("document.getElementById('only').click()")?;
     page.save("changes")?;
     page.browser.run("document.getElementById('only').click()").map(drop)
@@ -280,6 +288,18 @@ fn scattered(page: &Page<'_>) -> Result<()> {
     page.find("vm:0x1003@0x8000_0000")?;
     let told = page.text("point")?;
     ensure!(told.contains("owner vm:0x1003 alone host's entry L3 owner=vm:0x1003, where it has it"), "{told}");
+    scroll(page)
+}
+
+/// The same where a hundred thousand ranges changed.
+fn shared(page: &Page<'_>) -> Result<()> {
+    page.says("change", "100,455 changes")?;
+    page.find("vm:0x1003@0x8000_0000")?;
+    scroll(page)
+}
+
+/// Says how long frames take in which both sides are scrolled, from what is found on out.
+fn scroll(page: &Page<'_>) -> Result<()> {
     for (zoom, presses) in [("a page", 0), ("16 KiB", 3), ("256 KiB", 4)] {
         (0..presses).try_for_each(|_| page.browser.press("-"))?;
         page.settle()?;
@@ -303,12 +323,22 @@ fn scattered(page: &Page<'_>) -> Result<()> {
         let times = page.browser.run(scroll)?;
         let time = |index: usize| times[index].as_f64().unwrap_or(f64::NAN);
         println!(
-            "map: scattered.html: scrolled, a cell is {zoom}: a frame takes {:.1} ms, 19 of 20 at most {:.1} ms, all {:.1} ms",
+            "map: {}.html: scrolled, a cell is {zoom}: a frame takes {:.1} ms, 19 of 20 at most {:.1} ms, all {:.1} ms",
+            page.name,
             time(0),
             time(1),
             time(2)
         );
     }
+    page.browser.press("0")?;
+    let move_on = "const memory = document.getElementById('memory');
+        const press = (key) => memory.dispatchEvent(new KeyboardEvent('keydown', { key }));
+        press('PageDown');
+        const begun = performance.now();
+        for (let step = 0; step < 20; step++) press('ArrowLeft');
+        return (performance.now() - begun) / 20";
+    let took = page.browser.run(move_on)?.as_f64().unwrap_or(f64::NAN);
+    println!("map: {}.html: to tell what a cell of all has takes {took:.1} ms", page.name);
     Ok(())
 }
 

@@ -183,7 +183,26 @@
   });
   spaces.forEach((space, number) => {
     space.changes = changes.filter((change) => change.space === number).sort((a, b) => a.page - b.page);
+    // The host and frames may change at one place, in ranges of any length: how far all changes up to one reach.
+    let reach = 0;
+    space.reach = Float64Array.from(space.changes, ({ page, pages }) => (reach = Math.max(reach, page + pages)));
   });
+  // Returns the first number below `size` from which on `isPast` holds.
+  const firstOf = (size, isPast) => {
+    let low = 0, high = size;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (isPast(middle)) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  };
+  // Returns the changes of `space` that have pages from `first` to before `end`.
+  const changesIn = ({ changes, reach }, first, end) => {
+    const from = firstOf(changes.length, (at) => reach[at] > first);
+    const found = changes.slice(from, from + firstOf(changes.length - from, (at) => changes[from + at].page >= end));
+    return found.filter(({ page, pages }) => page + pages > first);
+  };
 
   // ---- Words ----
 
@@ -252,24 +271,20 @@
       c.fillRect(0, 0, tile.width, tile.width);
       return { bold, faint: pixels(), side: tile.width, sign, plain: color(paint), isPlain: pattern === "plain" };
     });
-    const blank = document.createElement("canvas").getContext("2d");
-    blank.fillStyle = colors.paper;
-    blank.fillRect(0, 0, 1, 1);
-    colors.paperPixel = new Uint32Array(blank.getImageData(0, 0, 1, 1).data.buffer)[0];
+    const blank = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const pixel = (color) => {
+      blank.fillStyle = color;
+      blank.fillRect(0, 0, 1, 1);
+      return new Uint32Array(blank.getImageData(0, 0, 1, 1).data.buffer)[0];
+    };
+    colors.paperPixel = pixel(colors.paper);
+    colors.inkPixel = pixel(colors.ink);
   };
 
   // ---- Layout: rows that have something, in blocks of neighbors ----
 
   // Returns the first entry of `space` that ends after `page`.
-  const find = (space, page) => {
-    let low = 0, high = space.size;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (space.start[middle] + space.pages[middle] <= page) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  };
+  const find = ({ size, start, pages }, page) => firstOf(size, (at) => start[at] + pages[at] > page);
   // Returns the ranges of `space` in which something is.
   const extentsOf = (space) => {
     const extents = [];
@@ -362,15 +377,7 @@
     view.node.scrollTop = real ? Math.max(0, Math.min(y, real)) * shown / real : 0;
   };
   // Returns the block that ends after `y`.
-  const blockAt = (view, y) => {
-    let low = 0, high = view.blocks.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (view.blocks[middle].y + view.blocks[middle].rows * view.row <= y) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  };
+  const blockAt = ({ blocks, row }, y) => firstOf(blocks.length, (at) => blocks[at].y + blocks[at].rows * row > y);
   // Calls `visit` for each block that can be seen, with the first and the last row of it, and the height of its first row.
   const eachShown = (view, visit) => {
     const top = topOf(view);
@@ -411,7 +418,18 @@
         else for (let at = left; at < right; at++) pixels[line + at] = tile[of + at % side];
       }
     };
-    const signs = [], marks = [];
+    // What changed has a corner.
+    const corner = (x, y) => {
+      const right = Math.min(across, Math.round((x + cell - 1) * ratio)), from = Math.round(y * ratio);
+      const side = Math.round(Math.max(5, Math.min(cell - 1, row - 1) * 0.55) * ratio);
+      for (let line = 0; line < side; line++) {
+        if (from + line < 0 || from + line >= down) continue;
+        const end = (from + line) * across + right;
+        pixels.fill(colors.paperPixel, end - side + line - 1, end);
+        pixels.fill(colors.inkPixel, end - side + line, end);
+      }
+    };
+    const signs = [];
     eachShown(view, (block, from, to, y0) => {
       const space = spaces[block.number], classes = classOf[block.number];
       const first = from * view.rowPages, end = to * view.rowPages, cells = (to - from) * perRow;
@@ -430,9 +448,7 @@
       let changed = null;
       if (space.changes.length) {
         changed = new Uint8Array(cells);
-        for (const { page, pages } of space.changes) {
-          if (page >= end) break;
-          if (page + pages <= first) continue;
+        for (const { page, pages } of changesIn(space, first, end)) {
           const last = Math.ceil((Math.min(page + pages, end) - first) / perCell);
           changed.fill(1, Math.floor((Math.max(page, first) - first) / perCell), last);
         }
@@ -440,7 +456,6 @@
       for (let at = 0; at < cells; at++) {
         const x = LABEL + at % perRow * cell, y = y0 + Math.floor(at / perRow) * row;
         const isFaint = onlyChanges && !(changed && changed[at]);
-        if (changed && changed[at]) marks.push(x, y, cell - 1, row - 1);
         let parts = 0;
         const base = at * CLASSES;
         for (let of = 0; of < CLASSES; of++) {
@@ -468,6 +483,9 @@
         });
         if (shift < 0) signs.push(common[0], x + width / 2, y + height / 2, isFaint);
       }
+      for (let at = 0; changed && at < cells; at++) {
+        if (changed[at]) corner(LABEL + at % perRow * cell, y0 + Math.floor(at / perRow) * row);
+      }
     });
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
     c.putImageData(view.image, 0, 0);
@@ -484,19 +502,6 @@
       }
       c.fillStyle = paints[of].sign;
       c.fillText(facts.classes[of].sign, signs[at + 1], signs[at + 2] + 1);
-    }
-    // What changed has a corner.
-    for (let at = 0; at < marks.length; at += 4) {
-      const [x, y, width, height] = marks.slice(at, at + 4), side = Math.max(5, Math.min(width, height) * 0.55);
-      c.beginPath();
-      c.moveTo(x + width - side, y);
-      c.lineTo(x + width, y);
-      c.lineTo(x + width, y + side);
-      c.fillStyle = colors.ink;
-      c.fill();
-      c.strokeStyle = colors.paper;
-      c.lineWidth = 1;
-      c.stroke();
     }
     label(view, c, top);
     overlay(view);
@@ -590,13 +595,7 @@
     for (let at = 0; at < space.size; at++) {
       const out = space.out[at], after = out + space.pages[at];
       if (out < 0 || out >= high || after <= low) continue;
-      let a = 0, b = ranges.length;
-      while (a < b) {
-        const middle = (a + b) >> 1;
-        if (ranges[middle][1] <= out) a = middle + 1;
-        else b = middle;
-      }
-      for (; a < ranges.length && ranges[a][0] < after; a++) {
+      for (let a = firstOf(ranges.length, (at) => ranges[at][1] > out); a < ranges.length && ranges[a][0] < after; a++) {
         const start = space.start[at] + Math.max(0, ranges[a][0] - out);
         found.push([start, space.start[at] + Math.min(space.pages[at], ranges[a][1] - out)]);
       }
@@ -697,20 +696,25 @@
       if (!isSame) places(number, ranges);
     });
     // What changed there, on this side and that.
-    let told = 0, more = 0;
+    let told = 0, there = 0;
     const changed = (number, ranges) => {
-      for (const change of spaces[number].changes) {
-        const range = ranges.find(([a, b]) => change.page < b && change.page + change.pages > a);
-        if (!range) continue;
-        if (told++ >= MOST) { more++; continue; }
-        const words = ([said, out]) => facts.changed[said] + (out < 0 ? "" : " " + hex(out + Math.max(0, range[0] - change.page)));
+      const found = new Map();
+      for (const [first, end] of ranges) {
+        for (const change of changesIn(spaces[number], first, end)) {
+          if (!found.has(change)) found.set(change, Math.max(0, first - change.page));
+        }
+      }
+      for (const [change, on] of [...found].slice(0, MOST - told)) {
+        const words = ([said, out]) => facts.changed[said] + (out < 0 ? "" : " " + hex(out + on));
         line("before", words(change.before));
         line("now", words(change.now), "was");
+        told++;
       }
+      there += found.size;
     };
     changed(point.space, [[point.page, end]]);
     linked.forEach((ranges, number) => number !== point.space && changed(number, ranges));
-    if (more) line("", `and ${plural(more, "more change")}`);
+    if (there > told) line("", `and ${plural(there - told, "more change")}`);
     show(node, list);
     return `${space.name} ${hex(point.page)}, ${size(point.pages)}: ${said.join(", ")}`;
   };
