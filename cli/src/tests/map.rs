@@ -68,6 +68,31 @@ fn each_page_has_its_owner() {
 /// What is done to a machine, and where its map says what.
 type Case = (fn(&mut pkvm::Machine), u64, Class, &'static str);
 
+/// Each state of frames is some classes, to the byte.
+#[test]
+fn totals_are_those_of_frames() {
+    let file = TempFile::new("totals.s2d", &machine().capture().bytes);
+    let told = run_without_device(&format!("frames -i {} --json", file.path())).out;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let totals = Map::of(&read(&machine())).totals();
+    let memory = |classes: &[Class]| classes.iter().map(|class| totals[class][0]).sum::<u64>();
+    let cases: [(&str, &str, &[Class]); 4] = [
+        ("owned", "no-page", &[Class::Host]),
+        ("no-page", "owned", &[Class::Hyp, Class::Table]),
+        ("no-page", "no-page", &[own(0), own(1)]),
+        ("shared-borrowed", "no-page", &[shared(0)]),
+    ];
+    for (host, hyp, classes) in cases {
+        let of_state = |total: &&serde_json::Value| total["host"] == host && total["hyp"] == hyp;
+        let total = told["totals"].as_array().unwrap().iter().find(of_state).unwrap();
+        assert_eq!(total["size_bytes"], memory(classes), "{host} {hyp}");
+    }
+    let lent = told["totals"].as_array().unwrap().iter().filter(|total| total["host"] == "shared-owned");
+    let lent = lent.map(|total| total["size_bytes"].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(lent, memory(&[Class::HostShared, shared(2), Class::Guests]));
+    assert_eq!(told["nomap_bytes"], memory(&[Class::Stateless]));
+}
+
 #[test]
 fn what_does_not_agree_is_shown() {
     let cases: [Case; 5] = [

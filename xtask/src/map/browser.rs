@@ -107,6 +107,7 @@ impl Browser {
     /// Presses and releases a key.
     pub(super) fn press(&self, key: &str) -> Result<()> {
         let code = match key {
+            "Tab" => 9,
             "Enter" => 13,
             "Escape" => 27,
             "ArrowRight" => 39,
