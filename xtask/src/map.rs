@@ -231,6 +231,10 @@ fn small(page: &Page<'_>) -> Result<()> {
     page.says("said", "vm:0x1000 0x80001000, 4 KiB: vm:0x1000 alone, physical 0x40802000")?;
     page.browser.press("Enter")?;
     page.says("said", "physical 0x40802000, 4 KiB: vm:0x1000 alone, vm:0x1000 0x80001000")?;
+    // EL2 looks at it too; the guest's tree says more.
+    page.find("0x4080_0000")?;
+    page.browser.press("Enter")?;
+    page.says("said", "vm:0x1000 0x80000000, 4 KiB: vm:0x1000 alone, physical 0x40800000, hyp 0x200000000000")?;
     page.find("1.5G")?;
     page.says("status", "“1.5G” is no address: write 0x4080_0000, or 2G.")?;
     page.browser.press("Escape")?;

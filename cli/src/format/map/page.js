@@ -617,9 +617,7 @@
       ranges = merge(ranges);
     }
     linked = spaces.map((space, number) => (number === 0 ? ranges : leading(space, ranges)));
-    if (point.space === 0) linked[0] = ranges;
   };
-  const total = (ranges) => ranges.reduce((sum, [start, end]) => sum + end - start, 0);
   // Returns the entries of `space` in `ranges`, by what they say, with how many pages.
   const sayings = (space, ranges) => {
     const found = new Map();
@@ -692,7 +690,7 @@
     }
     linked.forEach((ranges, number) => {
       if (number === 0 || !ranges.length) return;
-      const isSame = number === point.space && total(ranges) <= point.pages && ranges.every(([a, b]) => a >= point.page && b <= end);
+      const isSame = number === point.space && ranges.every(([a, b]) => a >= point.page && b <= end);
       if (!isSame) places(number, ranges);
     });
     // What changed there, on this side and that.
@@ -757,13 +755,14 @@
     if (isForced || y < top + 4 || y + view.row > top + view.height - 4) scrollTo(view, y - view.height / 2);
     return true;
   };
+  // Returns the space on the other side that has what is pointed at; of several that of a guest, which says most.
+  const otherSide = () => {
+    const others = [...linked.keys()].filter((number) => (number === 0) !== (point.space === 0) && linked[number].length);
+    return others.find((number) => number === 0 || spaces[number].guest !== null) ?? others[0];
+  };
   const revealLinked = (isForced) => {
-    if (!point) return;
-    if (point.space > 0 && linked[0].length) reveal(0, linked[0][0][0], isForced);
-    const others = linked.map((ranges, number) => [number, ranges]).filter(([number, ranges]) => number > 0 && number !== point.space && ranges.length);
-    // Of the trees of guests, which say most.
-    const best = others.find(([number]) => spaces[number].guest !== null) || others[0];
-    if (point.space === 0 && best) reveal(best[0], best[1][0][0], isForced);
+    const other = point ? otherSide() : undefined;
+    if (other !== undefined) reveal(other, linked[other][0][0], isForced);
   };
   const hold = () => {
     if (!point) return;
@@ -774,9 +773,8 @@
   // Goes to the other side, if the page is there.
   const cross = () => {
     if (!point) return;
-    const other = point.space > 0 ? 0 : [...linked.keys()].filter((number) => number > 0 && linked[number].length)
-      .sort((a, b) => (spaces[a].guest === null) - (spaces[b].guest === null))[0];
-    if (other === undefined || !(linked[other] || []).length) {
+    const other = otherSide();
+    if (other === undefined) {
       element("status").textContent = point.space > 0 ? "It leads nowhere." : "No tree shown here maps it.";
       return;
     }
