@@ -149,6 +149,12 @@ mod errno {
     pub(super) const ENOTTY: i32 = 25;
 }
 
+/// Returns whether the driver is there, and was not turned on at boot.
+fn is_off() -> bool {
+    let system = system::System::read();
+    system.is_off(system.read_config())
+}
+
 impl SourceError {
     /// Returns the status that says the same of a table.
     pub(crate) fn status(&self) -> Status {
@@ -174,7 +180,7 @@ impl SourceError {
             }
             Self::Format(..) => Failure::new(ExitCode::UsageOrIo, self).hint("read it with the s2dump that wrote it"),
             Self::Open(error) => match error.raw_os_error() {
-                Some(errno::ENOENT | errno::ENODEV | errno::ENXIO) if system::System::read().is_off() => {
+                Some(errno::ENOENT | errno::ENODEV | errno::ENXIO) if is_off() => {
                     Failure::new(ExitCode::NotPermitted, "s2dump is off: it was not asked for at boot")
                         .hint("boot with kvm-arm.s2dump=on on the kernel command line")
                 }

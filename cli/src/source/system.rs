@@ -29,8 +29,6 @@ pub(crate) struct System {
     pub(crate) host: Option<String>,
     /// What tells this boot from all others.
     pub(crate) boot_id: Option<String>,
-    /// CONFIG_PKVM_S2DUMP.
-    pub(crate) config: Setting,
     /// Kernel command line.
     pub(crate) cmdline: Option<String>,
 }
@@ -42,12 +40,9 @@ impl System {
     /// Reads it.
     pub(crate) fn read() -> Self {
         let line = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim_end().to_owned());
-        let kernel = line("/proc/sys/kernel/osrelease");
-        let config = read_config(kernel.as_deref());
         Self {
             machine: std::env::consts::ARCH,
-            kernel,
-            config: config.map_or(Setting::Unknown, |text| setting(&text)),
+            kernel: line("/proc/sys/kernel/osrelease"),
             host: line("/proc/sys/kernel/hostname"),
             boot_id: line("/proc/sys/kernel/random/boot_id"),
             cmdline: line("/proc/cmdline"),
@@ -59,9 +54,14 @@ impl System {
         Some(self.cmdline.as_ref()?.split_whitespace().any(|word| word == argument))
     }
 
-    /// Returns whether nothing is missing but the permission at boot.
-    pub(crate) fn is_off(&self) -> bool {
-        self.config == Setting::Set
+    /// Reads CONFIG_PKVM_S2DUMP.
+    pub(crate) fn read_config(&self) -> Setting {
+        read_config(self.kernel.as_deref()).map_or(Setting::Unknown, |text| setting(&text))
+    }
+
+    /// Returns whether nothing is missing but the permission at boot, for a kernel with `config`.
+    pub(crate) fn is_off(&self, config: Setting) -> bool {
+        config == Setting::Set
             && self.has_argument("kvm-arm.mode=protected") == Some(true)
             && self.has_s2dump_argument() == Some(false)
     }
@@ -134,14 +134,7 @@ mod tests {
     use super::*;
 
     fn system(cmdline: &str) -> System {
-        System {
-            machine: "aarch64",
-            kernel: None,
-            host: None,
-            boot_id: None,
-            config: Setting::Unknown,
-            cmdline: Some(cmdline.into()),
-        }
+        System { machine: "aarch64", kernel: None, host: None, boot_id: None, cmdline: Some(cmdline.into()) }
     }
 
     #[test]
@@ -158,7 +151,7 @@ mod tests {
         assert_eq!(system("kvm-arm.s2dump kvm-arm.s2dumpX=on").has_s2dump_argument(), Some(false));
         assert_eq!(system("kvm-arm.s2dump=on kvm-arm.s2dump=off").has_s2dump_argument(), Some(false));
         assert_eq!(system("quiet").has_s2dump_argument(), Some(false));
-        let off = |cmdline| System { config: Setting::Set, ..system(cmdline) }.is_off();
+        let off = |cmdline| system(cmdline).is_off(Setting::Set);
         assert!(off("kvm-arm.mode=protected"));
         assert!(!off("kvm-arm.mode=protected kvm-arm.s2dump=on"));
         assert!(!off("quiet"), "without pKVM it is not the gate that is missing");

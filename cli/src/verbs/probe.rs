@@ -90,6 +90,7 @@ pub(super) fn run(json: bool, context: &mut Context<'_>) -> Result<ExitCode, Sto
 }
 
 fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
+    let config = system.read_config();
     let mut report = Report {
         r#type: "probe",
         format: "s2dump.probe",
@@ -97,7 +98,7 @@ fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
         s2dump_abi: version(ABI_VERSION),
         machine: system.machine,
         kernel: system.kernel.clone(),
-        config_pkvm_s2dump: match system.config {
+        config_pkvm_s2dump: match config {
             Setting::Set => "yes",
             Setting::NotSet => "no",
             Setting::Unknown => "unknown",
@@ -140,11 +141,11 @@ fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
             let failure = error.into_failure("probe");
             report.device = match failure.code {
                 ExitCode::Unsupported => "not there".into(),
-                ExitCode::NotPermitted if system.is_off() => "off".into(),
+                ExitCode::NotPermitted if system.is_off(config) => "off".into(),
                 ExitCode::NotPermitted => "not permitted".into(),
                 _ => failure.message.clone(),
             };
-            let step = if failure.code == ExitCode::Unsupported { missing_step(system) } else { failure.hint };
+            let step = if failure.code == ExitCode::Unsupported { missing_step(system, config) } else { failure.hint };
             report.next_step = step;
             failure.code
         }
@@ -154,20 +155,20 @@ fn examine(system: &System, context: &Context<'_>) -> (Report, ExitCode) {
 }
 
 /// Returns the first thing that is missing when there is no device.
-fn missing_step(system: &System) -> Option<String> {
+fn missing_step(system: &System, config: Setting) -> Option<String> {
     let step = if system.machine != "aarch64" {
         format!(
             "this is not a pKVM machine ({}): pKVM is arm64 only. Captures can be read here: s2dump dump -i FILE",
             system.machine
         )
-    } else if system.config == Setting::NotSet {
+    } else if config == Setting::NotSet {
         "build the kernel with CONFIG_PKVM_S2DUMP=y (`cargo xtask linux apply DIR` puts s2dump into a kernel tree)"
             .into()
     } else if system.has_argument("kvm-arm.mode=protected") == Some(false) {
         "boot with kvm-arm.mode=protected kvm-arm.s2dump=on on the kernel command line".into()
     } else if system.has_s2dump_argument() == Some(false) {
         "boot with kvm-arm.s2dump=on on the kernel command line".into()
-    } else if system.config == Setting::Set {
+    } else if config == Setting::Set {
         "the command line asks for it, but pKVM did not start: the kernel must boot at EL2; see the kernel log for `kvm`".into()
     } else {
         "the kernel has no s2dump (CONFIG_PKVM_S2DUMP=y), or did not boot at EL2; the kernel log tells by `kvm` and `s2dump`"
