@@ -579,3 +579,15 @@ fn good_nothing_is_claimed_without_facts() {
         ["host-rights", "hyp-text-read-only", "hyp-mapping", "frame-donated", "frame-hyp-owned", "frame-pinned"];
     assert!(needed.iter().all(|rule| not_run.contains(rule)), "{not_run:?}");
 }
+
+/// Pages of s2dump's ring come and go with each call. Only what was seen of them at one moment counts.
+#[test]
+fn pages_of_the_ring_are_never_at_rest() {
+    let mut moving = pkvm::read_by(PLAIN, None);
+    moving.hyp().entries.remove(&(HYP_BASE + PLAIN));
+    let report = audit(&moving);
+    let unsettled: Vec<_> = report.unsettled.iter().map(|one| one.rule.id).collect();
+    assert_eq!((found(&report), unsettled), (vec![], vec!["frame-pinned"]));
+    moving.look(PLAIN, FRAME_HYP_SHARED | 1, &[(Target::HYP, HYP_BASE + PLAIN, &[hole(HYP_BASE + PLAIN, 3, 1)])]);
+    assert_eq!(found(&audit(&moving)), ["frame-pinned"]);
+}
