@@ -68,11 +68,12 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
 /// Returns the definition of the command line, with help in shape.
 pub(crate) fn command() -> Command {
     shape(Cli::command()).mut_subcommands(|verb| {
-        let is_decode = verb.get_name() == "decode";
+        let name = verb.get_name().to_owned();
         let verb = shape(verb);
         verb.mut_args(|arg| {
-            // Without these two nothing can be decoded.
-            let is_needed = is_decode && matches!(arg.get_id().as_str(), "vtcr" | "tcr");
+            // Without two of these nothing can be decoded, and the last is what a report is about.
+            let is_needed =
+                matches!((&*name, arg.get_id().as_str()), ("decode", "vtcr" | "tcr") | ("report", "budget"));
             let is_seldom = SELDOM_USED.contains(&arg.get_id().as_str()) && !is_needed;
             arg.hide_short_help(is_seldom)
         })
