@@ -43,7 +43,7 @@ use failure::Failure;
 use pager::{HeldErrors, PagedOutput, Screen};
 use plan::Plan;
 use source::file::FileSource;
-use source::{interrupts, system, SourceError};
+use source::{clock, interrupts, system, SourceError};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, Cursor, IsTerminal, Write};
@@ -78,6 +78,7 @@ pub fn main() -> std::process::ExitCode {
         screen: &screen,
         out_has_color,
         proc: &system::read_proc,
+        now: clock::uptime,
         json: false,
         shows_progress,
     };

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const REPORT_HELP: &str = "\
-The file begins with text for people: what is told first tells most. Behind it is a capture as of capture --all, as far as the time
-went: every verb reads the file with -i. What there was no time for is named, and the exit code is then 6.
+The file begins with text for people: what this machine supports, VMs, sums of tables and of page frames, whether isolation is intact,
+what took how long. Behind it is a capture as of capture --all, as far as the time went: every verb reads the file with -i. The
+audit has half of the time at most. What there was no time for is named in the text, and the exit code is then 6.
 
 Examples:
   s2dump report -O report.s2d

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cuts what is mapped into parts that are alike throughout, so that a rule looks at each of them once.
 
+use super::pace::Pace;
 use super::sight::Sight;
 use crate::machine::tree::Tree;
 use crate::machine::Machine;
@@ -13,11 +14,11 @@ use std::convert::Infallible;
 pub(super) type See<'a> = dyn FnMut(Sight) + 'a;
 
 /// Cuts `start` to `end` of physical memory where frames, regions, EL2's code or the host's rows begin or end, and tells
-/// the parts with what is known of each.
-pub(super) fn cut(machine: &Machine, start: u64, end: u64, see: &mut See<'_>) {
+/// the parts with what is known of each, as long as there is time.
+pub(super) fn cut(machine: &Machine, pace: &Pace<'_>, start: u64, end: u64, see: &mut See<'_>) {
     let host = machine.tree(Target::HOST);
     let mut at = start;
-    while at < end {
+    while at < end && pace.goes_on() {
         let mut next = end.min(machine.known.stretch(at).end);
         let mut bound = |address: u64| {
             if address > at {
@@ -54,4 +55,9 @@ pub(super) fn outside_slots(marks: &Marks, tree: &Tree, row: Row) -> Vec<Row> {
         Ok(())
     });
     parts
+}
+
+/// Returns all rows of `tree`, as long as there is time.
+pub(super) fn rows<'t>(tree: &'t Tree, pace: &'t Pace<'_>) -> impl Iterator<Item = Row> + 't {
+    tree.rows(0, u64::MAX).take_while(|_| pace.goes_on())
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What an audit found: the rule that does not hold, and the entries that show it.
 
-use super::rules::Rule;
+use super::rules::{self, Rule};
 use super::sight::{Held, Sight, What};
 use crate::leaf;
 use crate::machine::Machine;
@@ -9,6 +9,7 @@ use crate::meaning;
 use crate::model::{target_name, Row};
 use crate::words;
 use s2dump_abi::target::Target;
+use std::collections::BTreeMap;
 
 /// A rule that does not hold, and where.
 #[derive(Clone, Debug)]
@@ -109,9 +110,9 @@ impl Site {
         end == next.pa && evidence && self.is_ring == next.is_ring
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
-        let end = |site: &Self| site.pa.saturating_add(site.bytes);
-        self.pa < end(other) && other.pa < end(self)
+    /// Returns its first address, and the first after it.
+    fn range(&self) -> (u64, u64) {
+        (self.pa, self.pa.saturating_add(self.bytes))
     }
 }
 
@@ -156,17 +157,15 @@ pub(crate) fn entry_words(target: Target, row: &Row, machine: &Machine) -> Strin
 
 /// Drops findings that others say better, and joins those of neighboring pages.
 pub(super) fn tidy(findings: &mut Vec<Finding>) {
-    let said: Vec<(&'static str, Site)> = findings
-        .iter()
-        .map(|finding| (finding.rule.id, Site { evidence: Vec::new(), ..finding.site.clone() }))
-        .collect();
+    // Of each rule where it does not hold: few count for a finding, and there may be many.
+    let mut said: BTreeMap<&'static str, Vec<(u64, u64)>> = BTreeMap::new();
+    findings.iter().for_each(|finding| said.entry(finding.rule.id).or_default().push(finding.site.range()));
     findings.retain(|finding| {
-        let says_better =
-            |(id, site): &(&'static str, Site)| finding.rule.yields_to.contains(id) && site.overlaps(&finding.site);
-        !said.iter().any(says_better)
+        let (pa, end) = finding.site.range();
+        let better = finding.rule.yields_to.iter().filter_map(|id| said.get(id)).flatten();
+        !better.into_iter().any(|&(other, other_end)| pa < other_end && other < end)
     });
-    let place = |finding: &Finding| super::rules::RULES.iter().position(|rule| *rule == finding.rule);
-    findings.sort_by_key(|finding| (place(finding), finding.site.pa));
+    findings.sort_by_key(|finding| (rules::place(finding.rule), finding.site.pa));
     findings.dedup_by(|next, last| {
         let joins = next.rule == last.rule && last.site.goes_on(&next.site);
         if joins {

@@ -7,6 +7,7 @@
 
 mod cut;
 pub(crate) mod finding;
+pub(crate) mod pace;
 mod pairs;
 pub(crate) mod rules;
 mod scan;
@@ -15,6 +16,7 @@ pub(crate) mod sight;
 
 use crate::machine::Machine;
 use finding::{Finding, Unsettled};
+use pace::Pace;
 pub(crate) use pairs::shares_at;
 use rules::{Need, Rule, Scope};
 use settle::{Again, Settled};
@@ -28,10 +30,12 @@ pub(crate) enum NotRun {
     NotApplicable,
     /// Something it needs was not read.
     Lacks(Need),
+    /// It was asked, but not to its end, or not at all.
+    NoTime,
 }
 
 /// What an audit came to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     /// The rules that were asked.
     pub(crate) asked: Vec<&'static Rule>,
@@ -58,11 +62,11 @@ pub(crate) struct Suspect {
 
 /// The suspects of a machine.
 #[derive(Debug, Default)]
-pub(crate) struct Suspects {
+struct Suspects {
     /// The first of them.
-    pub(crate) list: Vec<Suspect>,
+    list: Vec<Suspect>,
     /// How many there are beside them.
-    pub(crate) more: u64,
+    more: u64,
     /// How many of the list are of each rule.
     of_rules: BTreeMap<&'static str, usize>,
 }
@@ -84,7 +88,7 @@ impl Suspects {
 }
 
 /// Decides which of `rules` can be asked about `machine`.
-pub(crate) fn select(rules: &[&'static Rule], machine: &Machine) -> Report {
+fn select(rules: &[&'static Rule], machine: &Machine) -> Report {
     let mut report = Report::default();
     let encodings = machine.encodings();
     for &rule in rules {
@@ -102,27 +106,47 @@ pub(crate) fn select(rules: &[&'static Rule], machine: &Machine) -> Report {
     report
 }
 
-/// Returns what breaks one of `rules`.
-pub(crate) fn suspects(rules: &[&'static Rule], machine: &Machine) -> Suspects {
+/// Rules that were asked about a machine, and what looked wrong.
+pub(crate) struct Asked {
+    report: Report,
+    suspects: Vec<Suspect>,
+}
+
+/// Asks `rules` about `machine`.
+pub(crate) fn ask(rules: &[&'static Rule], machine: &Machine, pace: &Pace<'_>) -> Asked {
+    let mut report = select(rules, machine);
     let mut suspects = Suspects::default();
-    scan::scan(rules, machine, &mut |rule, sight| suspects.add(Suspect { rule, sight: sight.clone() }));
-    suspects
+    let mut tell = |rule, sight: &Sight| suspects.add(Suspect { rule, sight: sight.clone() });
+    let unfinished = scan::scan(&report.asked, machine, pace, &mut tell);
+    let (not_run, asked) = report.asked.into_iter().partition(|rule| unfinished.contains(rule));
+    report.asked = asked;
+    report.not_run.extend(Vec::into_iter(not_run).map(|rule| (rule, NotRun::NoTime)));
+    report.more_unsettled = suspects.more;
+    Asked { report, suspects: suspects.list }
+}
+
+impl Asked {
+    /// Has what looked wrong seen again by `again`; may be called again.
+    pub(crate) fn settle(&self, machine: &Machine, again: &mut dyn Again, pace: &Pace<'_>) -> Report {
+        let mut report = self.report.clone();
+        for (suspect, settled) in settle::settle(&self.suspects, machine, again, pace) {
+            match settled {
+                Settled::Broken(why, sight) => report.findings.push(Finding::new(suspect.rule, why, &sight, machine)),
+                Settled::Holds => report.dismissed += 1,
+                Settled::Unknown(why) => {
+                    report.unsettled.push(Unsettled::new(suspect.rule, why, &suspect.sight, machine));
+                }
+            }
+        }
+        finding::tidy(&mut report.findings);
+        report.unsettled.sort_by_key(|one| (rules::place(one.rule), one.site.pa));
+        report
+    }
 }
 
 /// Asks `rules` about `machine`, and has suspects seen again by `again`.
-pub(crate) fn audit(rules: &[&'static Rule], machine: &Machine, again: &mut dyn Again) -> Report {
-    let mut report = select(rules, machine);
-    let suspects = suspects(&report.asked, machine);
-    report.more_unsettled = suspects.more;
-    for (suspect, settled) in settle::settle(suspects.list, machine, again) {
-        match settled {
-            Settled::Broken(why, sight) => report.findings.push(Finding::new(suspect.rule, why, &sight, machine)),
-            Settled::Holds => report.dismissed += 1,
-            Settled::Unknown(why) => report.unsettled.push(Unsettled::new(suspect.rule, why, &suspect.sight, machine)),
-        }
-    }
-    finding::tidy(&mut report.findings);
-    report
+pub(crate) fn audit(rules: &[&'static Rule], machine: &Machine, again: &mut dyn Again, pace: &Pace<'_>) -> Report {
+    ask(rules, machine, pace).settle(machine, again, pace)
 }
 
 #[cfg(test)]

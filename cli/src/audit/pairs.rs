@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who maps the same frame: one pass over all that is mapped, in the order of physical addresses.
 
-use super::cut::{outside_slots, See};
+use super::cut::{outside_slots, rows, See};
+use super::pace::Pace;
 use super::sight::{state_of, Held, Shares, Sight, What};
 use crate::machine::tree::{TablePage, Tree};
 use crate::machine::Machine;
@@ -51,8 +52,9 @@ impl Kind {
     }
 }
 
-/// Returns all uses of frames, in ascending addresses.
-fn uses(machine: &Machine, wants: impl Fn(Kind) -> bool) -> Vec<Use> {
+/// Returns all uses of frames, in ascending addresses; none if there is no time. Sorting goes on to its end: it takes a small part of
+/// the time that it took to read what is sorted.
+fn uses(machine: &Machine, pace: &Pace<'_>, wants: impl Fn(Kind) -> bool) -> Vec<Use> {
     let mut uses = Vec::new();
     let marks = Marks::of_table(&machine.known.facts, Target::HYP);
     for (number, tree) in machine.trees.iter().enumerate() {
@@ -63,7 +65,7 @@ fn uses(machine: &Machine, wants: impl Fn(Kind) -> bool) -> Vec<Use> {
                 uses.push(Use { pa, end: pa.saturating_add(row.size()), kind, tree: number, ia: row.ia });
             }
         };
-        for row in tree.rows(0, u64::MAX).filter(|row| row.kind == RecordKind::LEAF) {
+        for row in rows(tree, pace).filter(|row| row.kind == RecordKind::LEAF) {
             match target {
                 Target::HOST => break,
                 // A slot looks like any other entry.
@@ -83,6 +85,9 @@ fn uses(machine: &Machine, wants: impl Fn(Kind) -> bool) -> Vec<Use> {
             uses.extend(tree.tables.iter().enumerate().map(page));
         }
     }
+    if !pace.asks() {
+        return Vec::new();
+    }
     uses.sort_unstable_by_key(|used| (used.pa, used.end));
     uses
 }
@@ -101,9 +106,9 @@ fn held(machine: &Machine, used: &Use, pa: u64) -> Option<Held> {
 }
 
 /// Shows each two uses of one frame that may not be.
-pub(super) fn pairs(machine: &Machine, see: &mut See<'_>) {
+pub(super) fn pairs(machine: &Machine, pace: &Pace<'_>, see: &mut See<'_>) {
     let (mut guarded, mut others): (Vec<Use>, Vec<Use>) = (Vec::new(), Vec::new());
-    for used in uses(machine, |_| true) {
+    for used in uses(machine, pace, |_| true).into_iter().take_while(|_| pace.goes_on()) {
         let is_over = |active: &Use| active.end > used.pa;
         guarded.retain(is_over);
         let mut show = |active: &Use| {
@@ -140,11 +145,11 @@ pub(super) fn pairs(machine: &Machine, see: &mut See<'_>) {
 }
 
 /// Shows each frame with how many guests map it.
-pub(super) fn counts(machine: &Machine, see: &mut See<'_>) {
+pub(super) fn counts(machine: &Machine, pace: &Pace<'_>, see: &mut See<'_>) {
     let is_guest = |kind| matches!(kind, Kind::Ordinary | Kind::Lender);
     // Where the numbers change, and by how much.
     let mut steps: Vec<(u64, i64, i64)> = Vec::new();
-    for used in uses(machine, is_guest) {
+    for used in uses(machine, pace, is_guest) {
         let (ordinary, lender) = if used.kind == Kind::Ordinary { (1, 0) } else { (0, 1) };
         steps.extend([(used.pa, ordinary, lender), (used.end, -ordinary, -lender)]);
     }
@@ -153,7 +158,7 @@ pub(super) fn counts(machine: &Machine, see: &mut See<'_>) {
     for run in machine.frames.all() {
         let Some(raw) = run.raw else { continue };
         let mut at = run.pa;
-        while at < run.end() {
+        while at < run.end() && pace.goes_on() {
             while let Some(&(pa, more, more_lenders)) = steps.get(next).filter(|step| step.0 <= at) {
                 debug_assert!(pa <= at);
                 (ordinary, lenders, next) = (ordinary + more, lenders + more_lenders, next + 1);
@@ -176,7 +181,7 @@ pub(super) fn counts(machine: &Machine, see: &mut See<'_>) {
 /// Returns for each of `pages`, physical addresses, how many guests map it.
 pub(crate) fn shares_at(machine: &Machine, pages: &[u64]) -> Vec<Shares> {
     let mut shares: BTreeMap<u64, Shares> = pages.iter().map(|&pa| (pa, Shares::default())).collect();
-    for used in uses(machine, |kind| matches!(kind, Kind::Ordinary | Kind::Lender)) {
+    for used in uses(machine, &Pace::new(&|| false), |kind| matches!(kind, Kind::Ordinary | Kind::Lender)) {
         for (_, shares) in shares.range_mut(used.pa..used.end) {
             match used.kind {
                 Kind::Ordinary => shares.ordinary += 1,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The sights of a whole machine: each kind in one pass over the runs, so that what is alike is looked at once.
 
-use super::cut::{cut, outside_slots, See};
+use super::cut::{cut, outside_slots, rows, See};
+use super::pace::Pace;
 use super::pairs::{self, counts};
 use super::rules::{On, Rule};
 use super::sight::{owner_of, Held, Sight, What};
@@ -20,12 +21,18 @@ use s2dump_vmsa::Geometry;
 /// Who is told of a sight that breaks a rule.
 pub(super) type Tell<'a> = dyn FnMut(&'static Rule, &Sight) + 'a;
 
-/// Tells `tell` of each sight that breaks one of `rules`.
-pub(super) fn scan(rules: &[&'static Rule], machine: &Machine, tell: &mut Tell<'_>) {
+/// Tells `tell` of each sight that breaks one of `rules`; returns the rules that were not asked to their end.
+pub(super) fn scan(
+    rules: &[&'static Rule],
+    machine: &Machine,
+    pace: &Pace<'_>,
+    tell: &mut Tell<'_>,
+) -> Vec<&'static Rule> {
+    let mut unfinished = Vec::new();
     for (on, pass) in PASSES {
         let mine: Vec<_> = rules.iter().copied().filter(|rule| rule.on.contains(on)).collect();
-        if !mine.is_empty() {
-            pass(machine, &mut |sight| {
+        if !mine.is_empty() && pace.asks() {
+            pass(machine, pace, &mut |sight| {
                 for rule in &mine {
                     if (rule.check)(&sight, machine).is_some() {
                         tell(rule, &sight);
@@ -33,22 +40,27 @@ pub(super) fn scan(rules: &[&'static Rule], machine: &Machine, tell: &mut Tell<'
                 }
             });
         }
+        if pace.has_stopped() {
+            unfinished.extend(mine);
+        }
     }
+    unfinished
 }
 
-type Pass = fn(&Machine, &mut See<'_>);
+type Pass = fn(&Machine, &Pace<'_>, &mut See<'_>);
 
+/// In this order, in case that time is over: what takes next to nothing, guests, EL2, the host.
 const PASSES: &[(On, Pass)] = &[
-    (On::Host, host),
-    (On::Donation, donations),
-    (On::Guest, guests),
-    (On::Hyp, hyp),
-    (On::Shared, shared),
+    (On::Vm, vms),
     (On::Odd, odd),
     (On::Table, tables),
     (On::Pair, pairs::pairs),
+    (On::Guest, guests),
+    (On::Donation, donations),
+    (On::Hyp, hyp),
+    (On::Shared, shared),
     (On::Count, counts),
-    (On::Vm, vms),
+    (On::Host, host),
 ];
 
 /// Returns whether a frame run says that the frames are not the host's, or are EL2's.
@@ -59,24 +71,24 @@ fn is_taken(machine: &Machine, run: &FrameRun) -> bool {
     })
 }
 
-fn host(machine: &Machine, see: &mut See<'_>) {
+fn host(machine: &Machine, pace: &Pace<'_>, see: &mut See<'_>) {
     let Some(tree) = machine.tree(Target::HOST) else { return };
-    for row in tree.rows(0, u64::MAX) {
+    for row in rows(tree, pace) {
         if !row.is_hole() {
-            cut(machine, row.ia, row.end(), see);
+            cut(machine, pace, row.ia, row.end(), see);
             continue;
         }
         // A hole is where the host may map: of interest only where the frame is not simply the host's.
         for run in machine.frames.runs(row.ia, row.end()).filter(|run| is_taken(machine, run)) {
-            cut(machine, run.pa.max(row.ia), run.end().min(row.end()), see);
+            cut(machine, pace, run.pa.max(row.ia), run.end().min(row.end()), see);
         }
     }
 }
 
-fn donations(machine: &Machine, see: &mut See<'_>) {
+fn donations(machine: &Machine, pace: &Pace<'_>, see: &mut See<'_>) {
     let Some(tree) = machine.tree(Target::HOST) else { return };
     let shift = machine.page_shift();
-    for row in tree.rows(0, u64::MAX).filter(|row| row.kind == RecordKind::INVALID && row.raw != 0) {
+    for row in rows(tree, pace).filter(|row| row.kind == RecordKind::INVALID && row.raw != 0) {
         let Some(Owner::Guest { handle, gfn }) = owner_of(machine, &row) else { continue };
         let (target, ia) = (Target::guest(handle), gfn << shift);
         let entry = machine.tree(target).and_then(|tree| {
@@ -89,7 +101,7 @@ fn donations(machine: &Machine, see: &mut See<'_>) {
             (None, Some(_)) => What::Gone(Status::VM_GONE),
         };
         // Entries that say the same name one guest page for several pages.
-        for page in 0..row.count {
+        for page in (0..row.count).take_while(|_| pace.goes_on()) {
             let pa = row.ia + (page << row.entry_shift);
             let sight = Sight { host: row.clip(pa, pa + 1, &tree.table.geometry), ..Sight::of(pa, 1 << shift) };
             see(Sight {
@@ -101,9 +113,9 @@ fn donations(machine: &Machine, see: &mut See<'_>) {
 }
 
 /// Cuts what `row`, a leaf of `tree`, maps.
-fn cut_leaf(machine: &Machine, tree: &Tree, row: &Row, see: &mut See<'_>) {
+fn cut_leaf(machine: &Machine, pace: &Pace<'_>, tree: &Tree, row: &Row, see: &mut See<'_>) {
     let Some(oa) = row.oa.filter(|_| row.kind == RecordKind::LEAF) else { return };
-    cut(machine, oa, oa.saturating_add(row.size()), &mut |sight| {
+    cut(machine, pace, oa, oa.saturating_add(row.size()), &mut |sight| {
         let ia = row.ia + (sight.pa - oa);
         if let Some(part) = row.split_off(ia, &tree.table.geometry) {
             see(sight.with(Held::at(tree.table.target, part)));
@@ -111,24 +123,24 @@ fn cut_leaf(machine: &Machine, tree: &Tree, row: &Row, see: &mut See<'_>) {
     });
 }
 
-fn guests(machine: &Machine, see: &mut See<'_>) {
+fn guests(machine: &Machine, pace: &Pace<'_>, see: &mut See<'_>) {
     for tree in machine.guests() {
-        tree.rows(0, u64::MAX).for_each(|row| cut_leaf(machine, tree, &row, see));
+        rows(tree, pace).for_each(|row| cut_leaf(machine, pace, tree, &row, see));
     }
 }
 
-fn hyp(machine: &Machine, see: &mut See<'_>) {
+fn hyp(machine: &Machine, pace: &Pace<'_>, see: &mut See<'_>) {
     let Some(tree) = machine.tree(Target::HYP) else { return };
     let marks = Marks::of_table(&machine.known.facts, Target::HYP);
-    for row in tree.rows(0, u64::MAX).filter(|row| row.kind == RecordKind::LEAF) {
+    for row in rows(tree, pace).filter(|row| row.kind == RecordKind::LEAF) {
         for part in outside_slots(&marks, tree, row) {
             // Rights are of all of it, states of frames are not.
-            cut_leaf(machine, tree, &part, &mut |sight| see(Sight { host: None, ..sight }));
+            cut_leaf(machine, pace, tree, &part, &mut |sight| see(Sight { host: None, ..sight }));
         }
     }
 }
 
-fn shared(machine: &Machine, see: &mut See<'_>) {
+fn shared(machine: &Machine, pace: &Pace<'_>, see: &mut See<'_>) {
     let Some(tree) = machine.tree(Target::HYP) else { return };
     let page = machine.page_bytes();
     for run in machine.frames.all() {
@@ -137,7 +149,7 @@ fn shared(machine: &Machine, see: &mut See<'_>) {
             continue;
         }
         let mut pa = run.pa;
-        while pa < run.end() {
+        while pa < run.end() && pace.goes_on() {
             if let Some(va) = machine.known.linear_of(pa) {
                 let row = tree.rows(va, va.saturating_add(1)).next();
                 if let Some(entry) = row.and_then(|row| row.split_off(va, &tree.table.geometry)) {
@@ -150,7 +162,7 @@ fn shared(machine: &Machine, see: &mut See<'_>) {
     }
 }
 
-fn odd(machine: &Machine, see: &mut See<'_>) {
+fn odd(machine: &Machine, pace: &Pace<'_>, see: &mut See<'_>) {
     let marks = Marks::of_table(&machine.known.facts, Target::HYP);
     for tree in &machine.trees {
         let target = tree.table.target;
@@ -160,7 +172,7 @@ fn odd(machine: &Machine, see: &mut See<'_>) {
             RecordKind::INVALID => row.raw != 0 && target != Target::HYP,
             _ => true,
         };
-        for row in tree.rows(0, u64::MAX).filter(is_odd) {
+        for row in rows(tree, pace).filter(is_odd) {
             let parts = if target == Target::HYP { outside_slots(&marks, tree, row) } else { vec![row] };
             for part in parts {
                 // Only the host's entries say of which page they are.
@@ -171,12 +183,12 @@ fn odd(machine: &Machine, see: &mut See<'_>) {
     }
 }
 
-fn tables(machine: &Machine, see: &mut See<'_>) {
+fn tables(machine: &Machine, pace: &Pace<'_>, see: &mut See<'_>) {
     for tree in machine.trees.iter().filter(|tree| tree.has_tables()) {
         let bytes = machine.page_bytes();
         for page in &tree.tables {
             let held = Held { target: tree.table.target, ia: page.ia, what: What::Table(*page) };
-            cut(machine, page.pa, page.pa.saturating_add(bytes), &mut |sight| see(sight.with(held)));
+            cut(machine, pace, page.pa, page.pa.saturating_add(bytes), &mut |sight| see(sight.with(held)));
         }
     }
     // Of a tree that was not read the list tells the root.
@@ -184,10 +196,10 @@ fn tables(machine: &Machine, see: &mut See<'_>) {
         // Its other features are not told, and say nothing of the root's size.
         let geometry = Geometry::from_vtcr(vm.vtcr, Features::of_kvm(vm.vtcr, false, false));
         let bytes = geometry.map_or(machine.page_bytes(), |geometry| geometry.root_bytes());
-        cut(machine, vm.root, vm.root.saturating_add(bytes), &mut |sight| see(Sight { vm: Some(*vm), ..sight }));
+        cut(machine, pace, vm.root, vm.root.saturating_add(bytes), &mut |sight| see(Sight { vm: Some(*vm), ..sight }));
     }
 }
 
-fn vms(machine: &Machine, see: &mut See<'_>) {
+fn vms(machine: &Machine, _: &Pace<'_>, see: &mut See<'_>) {
     machine.vms.iter().for_each(|vm| see(Sight { vm: Some(*vm), ..Sight::of(vm.root, 0) }));
 }

@@ -5,6 +5,7 @@
 //! frame and its places is true at once. How many entries map a frame takes scans: two of them that are equal, between two
 //! equal readings of the frame.
 
+use super::pace::Pace;
 use super::sight::{Sight, What};
 use super::Suspect;
 use crate::machine::moment::Moment;
@@ -14,6 +15,7 @@ use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{vm_flags, VmRecord};
 use s2dump_abi::target::Target;
 use s2dump_vmsa::pkvm::Frame;
+use std::collections::BTreeMap;
 
 /// The most pages of one suspect that are looked at again. A VM that begins or ends makes suspects of some pages that are
 /// alike; one of more than these is left open.
@@ -65,22 +67,29 @@ pub(crate) trait Again {
     fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String>;
 }
 
-/// Has each suspect seen again.
-pub(super) fn settle(suspects: Vec<Suspect>, machine: &Machine, again: &mut dyn Again) -> Vec<(Suspect, Settled)> {
-    let mut counted = count_again(&suspects, machine, again).into_iter();
+/// Has each suspect seen again. Those for which there is no time are not settled.
+pub(super) fn settle<'s>(
+    suspects: &'s [Suspect],
+    machine: &Machine,
+    again: &mut dyn Again,
+    pace: &Pace<'_>,
+) -> Vec<(&'s Suspect, Settled)> {
+    let mut counted = count_again(suspects, machine, again, pace).into_iter();
     let mut more_pages = MOST_MORE_PAGES;
     let mut listed = None;
     let mut settled = Vec::with_capacity(suspects.len());
     for suspect in suspects {
-        let result = if suspect.sight.shares.is_some() {
-            let pages = counted_pages(&suspect, machine).len();
+        let result = if !pace.asks() {
+            Settled::Unknown("no time left".into())
+        } else if suspect.sight.shares.is_some() {
+            let pages = counted_pages(suspect, machine).len();
             let all: Vec<_> = counted.by_ref().take(pages).collect();
-            judge_counted(&suspect, all, machine)
+            judge_counted(suspect, all, machine)
         } else if suspect.sight.vm.is_some() && suspect.sight.bytes == 0 {
             let listed = listed.get_or_insert_with(|| again.list(machine));
-            judge_vm(&suspect, listed)
+            judge_vm(suspect, listed)
         } else {
-            look_again(&suspect, machine, again, &mut more_pages)
+            look_again(suspect, machine, again, &mut more_pages)
         };
         settled.push((suspect, result));
     }
@@ -90,12 +99,12 @@ pub(super) fn settle(suspects: Vec<Suspect>, machine: &Machine, again: &mut dyn 
 
 /// Leaves open what would break a rule about a guest that is no longer the listed one: another VM may have its handle, and its
 /// root at the same address, and need not be of the same kind.
-fn doubt_reused_handles(settled: &mut [(Suspect, Settled)], machine: &Machine, again: &mut dyn Again) {
+fn doubt_reused_handles(settled: &mut [(&Suspect, Settled)], machine: &Machine, again: &mut dyn Again) {
     let handles = |suspect: &Suspect| -> Vec<u16> {
         let places = suspect.sight.places().into_iter().filter_map(|(target, _)| target.guest_handle());
         places.chain(suspect.sight.vm.map(|vm| vm.handle)).collect()
     };
-    let is_about_a_guest = |(suspect, settled): &(Suspect, Settled)| {
+    let is_about_a_guest = |(suspect, settled): &(&Suspect, Settled)| {
         matches!(settled, Settled::Broken(..)) && !handles(suspect).is_empty()
     };
     if !settled.iter().any(is_about_a_guest) {
@@ -161,7 +170,12 @@ fn first_pages(pages: usize) -> String {
 
 /// Counts who maps the pages of suspects, and again those that are still wrong. A guest that takes a page and gives it back, over
 /// and over, can have it at both readings and at no scan; it has not so often.
-fn count_again(suspects: &[Suspect], machine: &Machine, again: &mut dyn Again) -> Vec<Result<Sight, String>> {
+fn count_again(
+    suspects: &[Suspect],
+    machine: &Machine,
+    again: &mut dyn Again,
+    pace: &Pace<'_>,
+) -> Vec<Result<Sight, String>> {
     let pages = |suspect| counted_pages(suspect, machine).into_iter().map(move |page| (suspect, page));
     let pages: Vec<(&Suspect, Sight)> = suspects.iter().flat_map(pages).collect();
     let mut counted: Vec<Result<Sight, String>> = pages.iter().map(|(_, page)| Ok(page.clone())).collect();
@@ -170,7 +184,7 @@ fn count_again(suspects: &[Suspect], machine: &Machine, again: &mut dyn Again) -
             counted.as_ref().is_ok_and(|sight| (suspect.rule.check)(sight, machine).is_some())
         };
         let wrong: Vec<_> = pages.iter().zip(&mut counted).filter(is_wrong).collect();
-        if wrong.is_empty() {
+        if wrong.is_empty() || !pace.asks() {
             break;
         }
         let sights: Vec<Sight> = wrong.iter().map(|((_, page), _)| page.clone()).collect();
@@ -227,13 +241,28 @@ fn look_at(suspect: &Suspect, before: &Sight, machine: &Machine, again: &mut dyn
 }
 
 /// What a capture says of second looks.
-pub(crate) struct Stored;
+#[derive(Default)]
+pub(crate) struct Stored {
+    /// Places in the list of moments, for each frame.
+    moments: Option<BTreeMap<u64, Vec<usize>>>,
+}
+
+impl Stored {
+    /// Returns the looks at a frame.
+    fn moments<'m>(&mut self, pa: u64, machine: &'m Machine) -> Vec<&'m Moment> {
+        let index = self.moments.get_or_insert_with(|| {
+            let mut index: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+            machine.moments.iter().enumerate().for_each(|(at, moment)| index.entry(moment.pa).or_default().push(at));
+            index
+        });
+        index.get(&pa).into_iter().flatten().filter_map(|&at| machine.moments.get(at)).collect()
+    }
+}
 
 impl Again for Stored {
     fn look(&mut self, pa: u64, places: &[(Target, u64)], machine: &Machine) -> Result<Seen, String> {
-        let has =
-            |moment: &&Moment| moment.pa == pa && places.iter().all(|&(target, ia)| moment.look(target, ia).is_some());
-        if let Some(moment) = machine.moments.iter().find(has) {
+        let has = |moment: &&Moment| places.iter().all(|&(target, ia)| moment.look(target, ia).is_some());
+        if let Some(moment) = self.moments(pa, machine).into_iter().find(has) {
             return Ok(Seen::At(moment.clone()));
         }
         let is_at_rest = |&(target, _): &(Target, u64)| match machine.tree(target) {
@@ -256,20 +285,20 @@ impl Again for Stored {
     }
 
     fn recount(&mut self, sights: &[Sight], machine: &Machine) -> Vec<Result<Sight, String>> {
-        let recount = |sight: &Sight| {
+        let mut recount = |sight: &Sight| {
             if !machine.are_guests_at_rest() || !machine.is_listed_alike() {
                 return Err("guests changed while they were read".into());
             }
             // A look before the guests' tables were read again, and one each time after that.
-            let of_page = || machine.moments.iter().filter(|moment| moment.pa == sight.pa);
-            let late = of_page().filter(|moment| moment.is_late).count();
-            let is_same = of_page().all(|moment| is_same_share(machine, moment.frame, sight.frame));
-            match is_same && late >= ROUNDS && of_page().any(|moment| !moment.is_late) {
+            let moments = self.moments(sight.pa, machine);
+            let late = moments.iter().filter(|moment| moment.is_late).count();
+            let is_same = moments.iter().all(|moment| is_same_share(machine, moment.frame, sight.frame));
+            match is_same && late >= ROUNDS && late < moments.len() {
                 true => Ok(sight.clone()),
                 false => Err("the frame changed while guests were read, or was not read again".into()),
             }
         };
-        sights.iter().map(recount).collect()
+        sights.iter().map(&mut recount).collect()
     }
 
     fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String> {

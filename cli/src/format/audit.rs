@@ -89,6 +89,7 @@ pub(crate) fn write_text(
         match why {
             NotRun::NotApplicable => line(2, format_args!("not applicable to this kernel: {rules}"))?,
             NotRun::Lacks(need) => line(2, format_args!("not asked, for want of {}: {rules}", need.words()))?,
+            NotRun::NoTime => line(2, format_args!("not asked to their end, for want of time: {rules}"))?,
         }
     }
     let Tables { unread, at_rest, changed } = tables;
@@ -217,6 +218,7 @@ pub(crate) fn write_json(out: &mut dyn Write, report: &Report, tables: &Tables, 
         why: match why {
             NotRun::NotApplicable => "not applicable to this kernel",
             NotRun::Lacks(need) => need.words(),
+            NotRun::NoTime => "no time left",
         },
     });
     let summary = Summary {

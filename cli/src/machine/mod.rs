@@ -152,6 +152,17 @@ impl Machine {
         }
     }
 
+    /// Takes what `later` has that was read after this: frames and places that were looked at, and lists of VMs.
+    pub(crate) fn take_looks(&mut self, later: Self) {
+        self.moments.extend(later.moments);
+        if later.is_listed {
+            self.lists_differ |= later.lists_differ || tables_of(&later.vms) != tables_of(&self.vms);
+            self.last_vms = later.last_vms.or(Some(later.vms));
+        } else {
+            self.lists_differ |= !later.vms.is_empty();
+        }
+    }
+
     fn end_tree(&mut self, outcome: &Outcome) {
         match std::mem::take(&mut self.open) {
             Open::Tree => {

@@ -13,11 +13,19 @@ pub(crate) struct Time {
     pub(crate) cpu: Duration,
 }
 
+/// Returns the time since boot.
+pub(crate) fn uptime() -> Duration {
+    read(ClockId::Monotonic)
+}
+
+fn read(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+}
+
 impl Time {
     /// Returns the time now.
     pub(crate) fn now() -> Self {
-        let read = |clock: ClockId| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
-        Self { uptime: read(ClockId::Monotonic), cpu: read(ClockId::ProcessCPUTime) }
+        Self { uptime: uptime(), cpu: read(ClockId::ProcessCPUTime) }
     }
 
     /// Returns the time since then.

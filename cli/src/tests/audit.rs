@@ -3,6 +3,7 @@
 
 use super::support::pkvm::{self, *};
 use super::support::*;
+use crate::audit::pace::Pace;
 use crate::audit::rules::RULES;
 use crate::audit::settle::{Again, Seen, Stored};
 use crate::audit::sight::Sight;
@@ -13,6 +14,7 @@ use crate::reader::Reader;
 use crate::source::file::FileSource;
 use s2dump_abi::slot::{slot_flags, vm_flags, Fact, Record, RecordKind, VmRecord};
 use s2dump_abi::target::Target;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::Cursor;
 
@@ -33,7 +35,11 @@ fn read_bytes(bytes: Vec<u8>) -> Machine {
 }
 
 fn audit(machine: &pkvm::Machine) -> Report {
-    audit::audit(RULES, &read(machine), &mut Stored)
+    audit::audit(RULES, &read(machine), &mut Stored::default(), &no_hurry())
+}
+
+fn no_hurry() -> Pace<'static> {
+    Pace::new(&|| false)
 }
 
 /// The rules that findings name, each once.
@@ -222,7 +228,7 @@ fn good_frames_that_move_are_unsettled() {
     let settled = |later: &pkvm::Machine| {
         let mut bytes = broken.capture().bytes;
         bytes.extend(later.frames().bytes);
-        let report = audit::audit(RULES, &read_bytes(bytes), &mut Stored);
+        let report = audit::audit(RULES, &read_bytes(bytes), &mut Stored::default(), &no_hurry());
         (found(&report), report.unsettled.iter().map(|one| one.rule.id).collect::<Vec<_>>())
     };
     assert_eq!(settled(&broken), (vec!["frame-donated"], vec![]));
@@ -278,7 +284,7 @@ fn good_vms_that_begin_meanwhile_are_no_finding() {
         let mut bytes = late.capture().bytes;
         last(&mut late.vms);
         bytes.extend(late.list().bytes);
-        let report = audit::audit(RULES, &read_bytes(bytes), &mut Stored);
+        let report = audit::audit(RULES, &read_bytes(bytes), &mut Stored::default(), &no_hurry());
         (found(&report), report.unsettled.iter().map(|one| one.rule.id).collect::<Vec<_>>())
     };
     assert_eq!(late(&|_| {}), (vec!["protected-leaf", "share-count"], vec![]));
@@ -314,12 +320,12 @@ fn bad_counts_of_neighbors_are_all_seen() {
     let mut counted = machine();
     counted.frame(PLAIN, 3, lent(1));
     let mut recount = Recount { wrong: PLAIN + 0x2000, rounds: 0, right_in: 0 };
-    let report = audit::audit(RULES, &read(&counted), &mut recount);
+    let report = audit::audit(RULES, &read(&counted), &mut recount, &no_hurry());
     let told: Vec<_> = report.findings.iter().map(|one| (one.rule.id, one.site.pa)).collect();
     assert_eq!(told, [("share-count", PLAIN + 0x2000)]);
     counted.frame(PLAIN, 65, lent(1));
     recount.wrong = 0;
-    let report = audit::audit(RULES, &read(&counted), &mut recount);
+    let report = audit::audit(RULES, &read(&counted), &mut recount, &no_hurry());
     assert_eq!((found(&report), report.unsettled.len()), (vec![], 1), "the last was not counted again");
 }
 
@@ -330,7 +336,7 @@ fn good_counts_that_are_right_once_are_no_finding() {
     lent_to_nobody.frame(PLAIN, 1, lent(1));
     for (right_in, expected) in [(0, vec!["share-count"]), (6, vec![]), (7, vec!["share-count"])] {
         let mut recount = Recount { wrong: PLAIN, rounds: 0, right_in };
-        let report = audit::audit(RULES, &read(&lent_to_nobody), &mut recount);
+        let report = audit::audit(RULES, &read(&lent_to_nobody), &mut recount, &no_hurry());
         assert_eq!((found(&report), recount.rounds), (expected, 6), "right in round {right_in}");
     }
 }
@@ -344,7 +350,7 @@ struct Recount {
 
 impl Again for Recount {
     fn look(&mut self, pa: u64, places: &[(Target, u64)], machine: &Machine) -> Result<Seen, String> {
-        Stored.look(pa, places, machine)
+        Stored::default().look(pa, places, machine)
     }
 
     fn recount(&mut self, sights: &[Sight], _: &Machine) -> Vec<Result<Sight, String>> {
@@ -355,7 +361,7 @@ impl Again for Recount {
     }
 
     fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String> {
-        Stored.list(machine)
+        Stored::default().list(machine)
     }
 }
 
@@ -367,7 +373,7 @@ fn good_what_moves_is_no_finding() {
     moved.host().at_rest = false;
     let report = audit(&moved);
     let unsettled: Vec<_> = report.unsettled.iter().map(|unsettled| unsettled.rule.id).collect();
-    assert_eq!((found(&report), unsettled), (vec![], vec!["frame-donated", "owned-donated"]));
+    assert_eq!((found(&report), unsettled), (vec![], vec!["owned-donated", "frame-donated"]));
 
     let step = |ia, raw| {
         run(ia, 3, 1, if raw & 1 == 1 { RecordKind::LEAF } else { RecordKind::INVALID }, raw & 0xffff_f000, raw, 1)
@@ -393,11 +399,11 @@ struct Reused;
 
 impl Again for Reused {
     fn look(&mut self, pa: u64, places: &[(Target, u64)], machine: &Machine) -> Result<Seen, String> {
-        Stored.look(pa, places, machine)
+        Stored::default().look(pa, places, machine)
     }
 
     fn recount(&mut self, sights: &[Sight], machine: &Machine) -> Vec<Result<Sight, String>> {
-        Stored.recount(sights, machine)
+        Stored::default().recount(sights, machine)
     }
 
     fn list(&mut self, machine: &Machine) -> Result<Vec<VmRecord>, String> {
@@ -411,7 +417,7 @@ fn good_another_vm_with_the_handle_is_no_finding() {
     let mut changed = machine();
     changed.guest(0x1000).map(PROTECTED_IA, 3, 1, PROTECTED_PA, PAGE & !(1 << 7));
     changed.guest(0x1003).map(MULTI_IA, 3, 1, MULTI_PA, PAGE);
-    let report = audit::audit(RULES, &read(&changed), &mut Reused);
+    let report = audit::audit(RULES, &read(&changed), &mut Reused, &no_hurry());
     assert_eq!(found(&report), ["ordinary-borrowed"], "of the guest that is the listed one");
     assert_eq!(report.unsettled.iter().map(|one| one.rule.id).collect::<Vec<_>>(), ["protected-leaf"]);
 }
@@ -590,4 +596,39 @@ fn pages_of_the_ring_are_never_at_rest() {
     assert_eq!((found(&report), unsettled), (vec![], vec!["frame-pinned"]));
     moving.look(PLAIN, FRAME_HYP_SHARED | 1, &[(Target::HYP, HYP_BASE + PLAIN, &[hole(HYP_BASE + PLAIN, 3, 1)])]);
     assert_eq!(found(&audit(&moving)), ["frame-pinned"]);
+}
+
+/// Whenever an audit is stopped, what it found is true, and the rules that it did not ask to their end are named.
+#[test]
+fn good_what_is_stopped_claims_nothing() {
+    let mut broken = machine();
+    broken.host().map(PROTECTED_PA, 3, 1, PROTECTED_PA, PAGE);
+    broken.guest(0x1003).annotate(MULTI_IA + 0x8000, 4, POISONED);
+    let machine = read(&broken);
+    let all = found(&audit(&broken));
+    let stopped_after = |questions: u32| {
+        let left = Cell::new(questions);
+        let is_over = || {
+            left.set(left.get().saturating_sub(1));
+            left.get() == 0
+        };
+        audit::audit(RULES, &machine, &mut Stored::default(), &Pace::new(&is_over))
+    };
+    let mut stopped = 0;
+    for questions in 1..1000 {
+        let report = stopped_after(questions);
+        assert!(found(&report).iter().all(|id| all.contains(id)), "{questions}: {:?}", report.findings);
+        assert!(report.not_run.iter().all(|(_, why)| *why == audit::NotRun::NoTime), "{:?}", report.not_run);
+        assert_eq!(report.asked.len() + report.not_run.len(), RULES.len());
+        let is_asked = |id: &str| report.asked.iter().any(|rule| rule.id == id);
+        let is_seen = |id: &str| found(&report).contains(&id) || report.unsettled.iter().any(|one| one.rule.id == id);
+        assert!(all.iter().all(|id| !is_asked(id) || is_seen(id)), "{questions}: neither found nor open");
+        if report.not_run.is_empty() && report.unsettled.is_empty() {
+            assert_eq!(found(&report), all);
+            break;
+        }
+        stopped += 1;
+    }
+    assert_eq!((stopped_after(1).asked.len(), all.len()), (0, 2));
+    assert!((10..900).contains(&stopped), "{stopped}");
 }

@@ -16,6 +16,7 @@ mod probe;
 mod properties;
 mod ptdump;
 mod reader;
+mod report;
 #[path = "../../tests/support/mod.rs"]
 #[expect(dead_code, unreachable_pub, reason = "shared with the golden tests, each uses a part")]
 mod support;

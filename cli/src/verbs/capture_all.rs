@@ -4,24 +4,29 @@
 //! After all was read once, all is read again, so that the file says what was at rest; and what an audit would suspect is
 //! looked at again, so that it can be settled from the file alone.
 
-use super::machine::{at_rest, unread};
-use super::survey::{Halt, Survey};
+use super::machine::{at_rest, stop, unread};
+use super::survey::{Halt, Survey, NO_TIME, SECOND_LOOKS};
+use super::time_limit::{Part, TimeLimit};
 use super::{Context, Stop};
-use crate::audit::audit;
+use crate::audit::pace::Pace;
 use crate::audit::rules::RULES;
 use crate::audit::settle::{is_same_share, Again, Seen, ROUNDS};
 use crate::audit::sight::Sight;
+use crate::audit::{ask, Asked};
 use crate::exit_code::ExitCode;
-use crate::machine::moment::Moment;
 use crate::machine::tree::SecondPass;
 use crate::machine::Machine;
 use crate::origin::Origin;
 use crate::plan::Output;
+use crate::source::interrupts;
 use crate::source::output_file::OutputFile;
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::Target;
 use std::collections::BTreeMap;
 use std::io::Write;
+
+/// What nobody reads: the verb ends.
+const INTERRUPTED: &str = "interrupted";
 
 /// Captures the whole machine.
 pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
@@ -38,66 +43,84 @@ pub(super) fn run(output: &Output, budget: u32, context: &mut Context<'_>) -> Re
         }
     };
     keep(&Origin::here().to_slot()).map_err(|error| super::capture::output_failed(output, error))?;
-    let (captured, notes) = {
+    let (captured, machine, notes) = {
         let mut survey = Survey::new(device, budget, Some(&mut keep));
         survey.proc = Some(proc);
         let captured = capture(&mut survey);
-        (captured, std::mem::take(&mut survey.notes))
+        (captured, std::mem::take(&mut survey.machine), std::mem::take(&mut survey.notes))
     };
     notes.into_iter().for_each(|note| context.note(note));
-    let Captured { is_whole, changed } = match captured {
-        Ok(captured) => captured,
+    match captured {
+        Ok(()) => {}
         Err(Halt::Interrupted) => return Err(super::capture::interrupted(file.as_ref()).into()),
         Err(Halt::Output(error)) => return Err(super::capture::output_failed(output, error)),
-        Err(Halt::Failed(failure)) => return Err(failure.into()),
-    };
+        Err(halt) => return Err(stop(halt)),
+    }
     file.map_or(Ok(()), OutputFile::keep).map_err(|error| super::capture::output_failed(output, error))?;
     context.out.flush()?;
-    if !changed.is_empty() {
-        context.note(format_args!("changed while they were read: {}", changed.join(", ")));
+    let (unread, changed) = (unread(&machine), at_rest(&machine, SecondPass::Differs));
+    for (words, tables) in [("not read, or not all", &unread), ("changed while they were read", &changed)] {
+        if !tables.is_empty() {
+            context.note(format_args!("{words}: {}", tables.join(", ")));
+        }
     }
     context.note(format_args!("wrote {}: the whole machine, {bytes} bytes", output.name()));
-    Ok(if is_whole { ExitCode::Ok } else { ExitCode::Partial })
+    Ok(if unread.is_empty() { ExitCode::Ok } else { ExitCode::Partial })
 }
 
-/// What was captured.
-pub(super) struct Captured {
-    /// All tables were read.
-    pub(super) is_whole: bool,
-    /// Tables that a second pass found changed.
-    pub(super) changed: Vec<String>,
-}
-
-/// Reads all, all again, and what looks wrong again, each in its part of the time that there is.
-pub(super) fn capture(survey: &mut Survey<'_>) -> Result<Captured, Halt> {
-    survey.until(50);
+/// Reads all, looks again at what looks wrong, and reads all again.
+fn capture(survey: &mut Survey<'_>) -> Result<(), Halt> {
     survey.gather(true)?;
-    survey.until(75);
+    let suspected = suspect(survey)?;
+    read_again(survey, suspected.counted)
+}
+
+/// What an audit suspects of a machine that was read once.
+pub(super) struct Suspected {
+    /// The rules, and what looks wrong.
+    pub(super) asked: Asked,
+    /// Frames of which it is counted who maps them.
+    pub(super) counted: Vec<Sight>,
+}
+
+/// Asks all rules, and looks again at what looks wrong. Whoever reads the capture asks the same rules, and has the looks that they
+/// needed here.
+pub(super) fn suspect(survey: &mut Survey<'_>) -> Result<Suspected, Halt> {
+    let limit = survey.limit;
+    let is_over = || interrupts::came() || limit.is_some_and(TimeLimit::is_over);
     let machine = std::mem::take(&mut survey.machine);
+    survey.enter(Part::ASK);
+    let asked = ask(RULES, &machine, &Pace::new(&is_over));
+    survey.enter(Part::LOOK);
+    let pace = Pace::new(&is_over);
     let mut keeping = Keeping { survey, looked: BTreeMap::new(), counted: Vec::new(), halt: None };
-    // Whoever reads the capture asks the same rules, and has the looks that they needed here.
-    audit(RULES, &machine, &mut keeping);
-    let (counted, halt) = (keeping.counted, keeping.halt);
-    if let Some(halt) = halt {
-        return Err(halt);
+    asked.settle(&machine, &mut keeping, &pace);
+    let Keeping { counted, halt, .. } = keeping;
+    let looks = std::mem::replace(&mut survey.machine, machine);
+    survey.machine.take_looks(looks);
+    if pace.has_stopped() {
+        survey.miss(SECOND_LOOKS);
     }
-    survey.machine = machine;
-    survey.until(85);
+    match halt {
+        Some(halt) => Err(halt),
+        None if interrupts::came() => Err(Halt::Interrupted),
+        None => Ok(Suspected { asked, counted }),
+    }
+}
+
+/// Reads all again, and looks at the frames that are `counted`.
+pub(super) fn read_again(survey: &mut Survey<'_>, counted: Vec<Sight>) -> Result<(), Halt> {
+    survey.enter(Part::READ_AGAIN);
     survey.second_pass()?;
     count(survey, counted)?;
     // Who is in the list now was there all the time, if the first list has it too.
-    survey.until(100);
+    survey.enter(Part::LIST_AGAIN);
     match survey.list() {
-        Ok(()) => {}
+        Ok(()) | Err(Halt::NoTime) => {}
         Err(Halt::Failed(failure)) => drop(survey.note(failure)),
         Err(halt) => return Err(halt),
     }
-    let machine = std::mem::take(&mut survey.machine);
-    let unread = unread(&machine);
-    if !unread.is_empty() {
-        survey.notes.push(format!("not read, or not all: {}", unread.join(", ")));
-    }
-    Ok(Captured { is_whole: unread.is_empty(), changed: at_rest(&machine, SecondPass::Differs) })
+    Ok(())
 }
 
 /// Looks at the frames that are counted, after the second pass and after each of some more over the guests' tables, as long as
@@ -122,6 +145,7 @@ fn count(survey: &mut Survey<'_>, mut counted: Vec<Sight>) -> Result<(), Halt> {
                 survey.note(failure);
                 break;
             }
+            Err(Halt::NoTime) => break,
             Err(halt) => return Err(halt),
         }
     }
@@ -131,35 +155,45 @@ fn count(survey: &mut Survey<'_>, mut counted: Vec<Sight>) -> Result<(), Halt> {
 /// Looks again at the machine, so that the answers are kept.
 struct Keeping<'s, 'a> {
     survey: &'s mut Survey<'a>,
-    /// What was looked at, each frame with its places once.
-    looked: BTreeMap<(u64, Vec<(u64, u64)>), Moment>,
+    /// What was looked at, each frame with its places once: which of the moments that is.
+    looked: BTreeMap<(u64, Vec<(u64, u64)>), usize>,
     /// Frames of which it is counted who maps them.
     counted: Vec<Sight>,
     /// Slots could not be kept.
     halt: Option<Halt>,
 }
 
+impl<'a> Keeping<'_, 'a> {
+    /// Does what a survey can, unless slots could not be kept before; returns why not.
+    fn try_to<T>(&mut self, look: impl FnOnce(&mut Survey<'a>) -> Result<T, Halt>) -> Result<T, String> {
+        if self.halt.is_some() {
+            return Err(INTERRUPTED.into());
+        }
+        look(self.survey).map_err(|halt| match halt {
+            Halt::Failed(failure) => self.survey.note(failure),
+            Halt::NoTime => NO_TIME.into(),
+            halt => {
+                self.halt = Some(halt);
+                INTERRUPTED.into()
+            }
+        })
+    }
+}
+
 impl Again for Keeping<'_, '_> {
     fn look(&mut self, pa: u64, places: &[(Target, u64)], _: &Machine) -> Result<Seen, String> {
         let key = (pa, places.iter().map(|&(Target(target), ia)| (target, ia)).collect());
-        if let Some(moment) = self.looked.get(&key) {
+        let moments = &self.survey.machine.moments;
+        if let Some(moment) = self.looked.get(&key).and_then(|&at| moments.get(at)) {
             return Ok(Seen::At(moment.clone()));
         }
-        let moment = match &self.halt {
-            None => self.survey.look(pa, places),
-            Some(_) => return Err("interrupted".into()),
-        };
-        self.survey.machine = Machine::default();
-        match moment {
+        let at = moments.len();
+        match self.try_to(|survey| survey.look(pa, places)) {
             Ok(moment) => {
-                self.looked.insert(key, moment.clone());
+                self.looked.insert(key, at);
                 Ok(Seen::At(moment))
             }
-            Err(Halt::Failed(failure)) => Err(self.survey.note(failure)),
-            Err(halt) => {
-                self.halt = Some(halt);
-                Err("interrupted".into())
-            }
+            Err(why) => Err(why),
         }
     }
 
@@ -167,15 +201,7 @@ impl Again for Keeping<'_, '_> {
     fn recount(&mut self, sights: &[Sight], _: &Machine) -> Vec<Result<Sight, String>> {
         self.counted = sights.to_vec();
         let pages: Vec<u64> = sights.iter().map(|sight| sight.pa).collect();
-        let why = match self.survey.look_at_frames(&pages) {
-            Ok(_) => "not counted yet".into(),
-            Err(Halt::Failed(failure)) => self.survey.note(failure),
-            Err(halt) => {
-                self.halt = Some(halt);
-                "interrupted".into()
-            }
-        };
-        self.survey.machine = Machine::default();
+        let why = self.try_to(|survey| survey.look_at_frames(&pages)).err().unwrap_or("not counted yet".into());
         sights.iter().map(|_| Err(why.clone())).collect()
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A whole machine, from a capture or the device.
 
-use super::survey::{Halt, Survey};
+use super::survey::{Halt, Survey, NO_TIME};
 use super::{Context, Stop};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
@@ -48,6 +48,7 @@ pub(super) fn stop(halt: Halt) -> Stop {
         Halt::Failed(failure) => failure.into(),
         Halt::Output(error) => error.into(),
         Halt::Interrupted => SourceError::Interrupted.into_failure("").into(),
+        Halt::NoTime => Failure::new(ExitCode::Partial, NO_TIME).into(),
     }
 }
 

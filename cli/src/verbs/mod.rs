@@ -19,6 +19,7 @@ mod report;
 pub(crate) mod rmap;
 mod survey;
 mod suspicion;
+pub(crate) mod time_limit;
 mod version;
 pub(crate) mod via;
 pub(crate) mod walk;
@@ -39,7 +40,7 @@ use crate::source::file::FileSource;
 use crate::source::ram::banks::Banks;
 use crate::source::ram::RamTable;
 use crate::source::ring::Ring;
-use crate::source::{system, SlotSource, SourceError};
+use crate::source::{clock, system, SlotSource, SourceError};
 use s2dump_abi::hypercall::Status;
 use s2dump_abi::slot::{vm_flags, Fact, VmRecord};
 use s2dump_abi::target::Target;
@@ -50,6 +51,7 @@ use std::cmp::Ordering;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
+use time_limit::Now;
 
 /// Opens the device. Tests put a fake in its place.
 pub(crate) type OpenSession<'a> = dyn Fn() -> Result<Box<dyn Session>, SourceError> + 'a;
@@ -80,6 +82,8 @@ pub(crate) struct Context<'a> {
     pub(crate) out_has_color: bool,
     /// Reads a file of `/proc` by its name there. Tests put text in its place.
     pub(crate) proc: &'a ReadProc,
+    /// Tells the time to whoever has not more than some.
+    pub(crate) now: Now,
     /// Whether notes and errors are to be JSON.
     pub(crate) json: bool,
     /// Whether progress may be shown on `err`.
@@ -105,6 +109,7 @@ impl<'a> Context<'a> {
             screen,
             out_has_color: false,
             proc: &system::read_proc,
+            now: clock::uptime,
             json: false,
             shows_progress: false,
         }

@@ -2,6 +2,7 @@
 //! Reading a whole machine from the device, one stream after the other; what is read may be kept, slot for slot.
 
 use super::identity::{is_as_listed, listed_table, listed_tables};
+use super::time_limit::{Part, TimeLimit};
 use super::{list_vms, names, ReadProc};
 use crate::args::Selector;
 use crate::audit::settle::{is_same_share, Again, Seen};
@@ -20,8 +21,9 @@ use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::slot::VmRecord;
 use s2dump_abi::target::{Identity, Place, Target, PLACES};
 use s2dump_abi::version::features;
+use std::collections::BTreeMap;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where slots are kept.
 pub(super) type Keep<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
@@ -35,6 +37,8 @@ pub(super) enum Halt {
     Output(io::Error),
     /// A signal came.
     Interrupted,
+    /// There is no time left; what for is kept in [`Survey::late`].
+    NoTime,
 }
 
 impl From<Failure> for Halt {
@@ -42,6 +46,15 @@ impl From<Failure> for Halt {
         Self::Failed(failure)
     }
 }
+
+/// So many rows or so are taken between two looks at the clock: less than a slot has.
+const EVENTS: u64 = 64;
+
+/// What looks at one moment are called.
+pub(super) const SECOND_LOOKS: &str = "second looks";
+
+/// Why something was not seen.
+pub(super) const NO_TIME: &str = "no time left";
 
 /// A survey of the machine that this runs on.
 pub(super) struct Survey<'a> {
@@ -52,10 +65,14 @@ pub(super) struct Survey<'a> {
     pub(super) machine: Machine,
     /// What went wrong and stopped nothing.
     pub(super) notes: Vec<String>,
-    /// When it began, and how long all of it may take.
-    pub(super) time: Option<(Instant, Duration)>,
     /// When nothing more is read.
-    end: Option<Instant>,
+    pub(super) limit: Option<&'a TimeLimit>,
+    /// What was not read, or not all of it, because there was no time left.
+    pub(super) late: Vec<String>,
+    /// What is read was read before.
+    is_second: bool,
+    /// How long the first reading of each stream took, if time is limited.
+    took: BTreeMap<String, Duration>,
     /// Reads files of `/proc`, if names of input addresses are to be kept, with the first reading of each tree.
     pub(super) proc: Option<&'a ReadProc>,
 }
@@ -83,7 +100,19 @@ impl SlotSource for Kept<'_, '_, '_> {
 impl<'a> Survey<'a> {
     /// Begins; slots go to `keep`.
     pub(super) fn new(device: Device, budget: u32, keep: Option<&'a mut Keep<'a>>) -> Self {
-        Self { device, budget, keep, machine: Machine::default(), notes: Vec::new(), time: None, end: None, proc: None }
+        let (machine, notes, late) = (Machine::default(), Vec::new(), Vec::new());
+        Self {
+            device,
+            budget,
+            keep,
+            machine,
+            notes,
+            limit: None,
+            late,
+            is_second: false,
+            took: BTreeMap::new(),
+            proc: None,
+        }
     }
 
     /// Returns how many calls were made so far.
@@ -91,19 +120,39 @@ impl<'a> Survey<'a> {
         self.device.calls()
     }
 
-    /// What follows may take until so many percent of the time are over.
-    pub(super) fn until(&mut self, percent: u32) {
-        self.end = self.time.map(|(begin, time)| begin + time * percent / 100);
+    /// What follows has `part` of the time.
+    pub(super) fn enter(&self, part: Part) {
+        if let Some(limit) = self.limit {
+            limit.enter(part);
+        }
+    }
+
+    /// Notes that there is no time left for what is called `name`.
+    pub(super) fn miss(&mut self, name: &str) -> Halt {
+        let is_again = self.is_second && name != SECOND_LOOKS;
+        let name = if is_again { format!("a second reading of {name}") } else { name.to_owned() };
+        if !self.late.contains(&name) {
+            self.late.push(name);
+        }
+        Halt::NoTime
+    }
+
+    /// Returns whether there is time for the stream called `name`. Half a reading tells nothing, so none is begun that cannot end if it
+    /// takes as long as the first.
+    fn has_time(&self, name: &str) -> bool {
+        let took = self.took.get(name).copied().unwrap_or_default();
+        self.limit.is_none_or(|limit| limit.has(took))
     }
 
     /// Reads the stream called `name`.
     fn read(&mut self, query: Query, name: &str) -> Result<Status, Halt> {
         let fail = |error: SourceError| Halt::Failed(error.into_failure(name));
-        let is_over = |end: Option<Instant>| end.is_some_and(|end| Instant::now() >= end);
-        let no_time = || Halt::Failed(Failure::new(ExitCode::Partial, format_args!("{name}: no time left")));
-        if is_over(self.end) {
-            return Err(no_time());
+        let limit = self.limit;
+        let is_over = || limit.is_some_and(TimeLimit::is_over);
+        if !self.has_time(name) {
+            return Err(self.miss(name));
         }
+        let begin = limit.map(TimeLimit::elapsed);
         let target = query.table().map_or(Target(0), |table| table.target);
         let slots = match self.device.start(query) {
             Ok(slots) => slots,
@@ -114,16 +163,17 @@ impl<'a> Survey<'a> {
         };
         let mut source = Kept { slots, keep: self.keep.as_mut(), failed: None };
         let mut reader = Reader::new(&mut source);
-        let (mut status, mut failed) = (Status::OK, None);
+        let (mut status, mut failed, mut is_late, mut events) = (Status::OK, None, false, 0_u64);
         loop {
             match reader.next_event() {
                 Ok(Some(event)) => {
                     if let Event::End(_, outcome) = &event {
                         status = outcome.status.unwrap_or(Status::BAD_ANSWER);
                     }
+                    events += 1;
+                    is_late = events % EVENTS == 0 && !matches!(event, Event::End(..)) && is_over();
                     self.machine.take(event);
-                    if is_over(self.end) {
-                        failed = Some(no_time());
+                    if is_late {
                         break;
                     }
                 }
@@ -138,10 +188,15 @@ impl<'a> Survey<'a> {
         let issues = std::iter::from_fn(|| reader.next_issue());
         self.notes.extend(issues.take(super::MOST_ISSUES as usize).map(|issue| issue.to_string()));
         drop(reader);
-        match (source.failed, failed) {
+        let failed_to_keep = source.failed;
+        if let Some((begin, end)) = begin.zip(limit.map(TimeLimit::elapsed)) {
+            self.took.entry(name.to_owned()).or_insert(end.saturating_sub(begin));
+        }
+        match (failed_to_keep, failed) {
             _ if interrupts::came() => Err(Halt::Interrupted),
             (Some(error), _) => Err(Halt::Output(error)),
             (None, Some(failure)) => Err(failure),
+            (None, None) if is_late => Err(self.miss(name)),
             (None, None) => Ok(status),
         }
     }
@@ -152,6 +207,7 @@ impl<'a> Survey<'a> {
             Ok(Status::OK) => return Ok(()),
             Ok(status) => Failure::from_status(status, name),
             Err(Halt::Failed(failure)) => failure,
+            Err(Halt::NoTime) => return Ok(()),
             Err(halt) => return Err(halt),
         };
         self.notes.push(failure.message);
@@ -231,6 +287,10 @@ impl<'a> Survey<'a> {
 
     fn dump(&mut self, table: Identity, flags: DumpFlags) -> Result<(), Halt> {
         let name = target_name(table.target);
+        if !self.has_time(&name) {
+            self.miss(&name);
+            return Ok(());
+        }
         if table.target.guest_handle().is_some() {
             let again = list_vms(&mut self.device)?;
             if !is_as_listed(table, &self.machine.vms, &again) {
@@ -246,7 +306,7 @@ impl<'a> Survey<'a> {
     /// Keeps names of the input addresses of `target`, if there is time.
     fn name(&mut self, target: Target) -> Result<(), Halt> {
         let (Some(proc), Some(keep)) = (self.proc, &mut self.keep) else { return Ok(()) };
-        if self.end.is_some_and(|end| Instant::now() >= end) {
+        if self.limit.is_some_and(TimeLimit::is_over) {
             return Ok(());
         }
         let vm = self.machine.vms.iter().find(|vm| target.guest_handle() == Some(vm.handle));
@@ -259,10 +319,14 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Reads all trees again, for their digests, and then the frames.
+    /// Reads again what was read to its end: trees, for their digests, and then the frames.
     pub(super) fn second_pass(&mut self) -> Result<(), Halt> {
+        self.is_second = true;
         self.again(|_| true)?;
-        self.frames()
+        if self.machine.frames.is_complete {
+            self.frames()?;
+        }
+        Ok(())
     }
 
     /// Reads the trees of guests again.
@@ -271,7 +335,9 @@ impl<'a> Survey<'a> {
     }
 
     fn again(&mut self, wants: impl Fn(Target) -> bool) -> Result<(), Halt> {
-        let tables: Vec<Identity> = self.machine.trees.iter().map(|tree| tree.table.identity()).collect();
+        // What was not read to its end the first time has nothing to be compared with.
+        let whole = self.machine.trees.iter().filter(|tree| tree.is_complete);
+        let tables: Vec<Identity> = whole.map(|tree| tree.table.identity()).collect();
         tables.into_iter().filter(|table| wants(table.target)).try_for_each(|table| {
             // In EL2's digest are the pages of the ring that it has mapped at the moment.
             let flags = if table.target == Target::HYP { DumpFlags::EXACT } else { DumpFlags::DIGEST };
@@ -306,9 +372,9 @@ impl<'a> Survey<'a> {
             *slot = place;
         }
         let before = self.machine.moments.len();
-        match self.read(Query::Examine { pa, places: named }, "examination")? {
+        match self.read(Query::Examine { pa, places: named }, SECOND_LOOKS)? {
             Status::OK => {}
-            status => return Err(Failure::from_status(status, "examination").into()),
+            status => return Err(Failure::from_status(status, SECOND_LOOKS).into()),
         }
         match self.machine.moments.get(before) {
             Some(moment) => Ok(moment.clone()),
@@ -325,6 +391,7 @@ fn why(halt: Halt) -> String {
         Halt::Failed(failure) => failure.message,
         Halt::Output(error) => error.to_string(),
         Halt::Interrupted => SourceError::Interrupted.to_string(),
+        Halt::NoTime => NO_TIME.into(),
     }
 }
 

@@ -171,6 +171,11 @@ pub(crate) static RULES: &[&Rule] = &[
     &vms::UNIQUE,
 ];
 
+/// Returns the place of `rule` among all.
+pub(super) fn place(rule: &Rule) -> Option<usize> {
+    RULES.iter().position(|known| *known == rule)
+}
+
 /// Returns the rule with `id`.
 pub(crate) fn find(id: &str) -> Option<&'static Rule> {
     RULES.iter().copied().find(|rule| rule.id == id)
