@@ -23,6 +23,7 @@ mod listing;
 mod names;
 mod ndjson;
 mod ptdump;
+mod report;
 mod rows;
 mod support;
 mod teardown;
@@ -106,6 +107,7 @@ const ALL: &[&[Test]] = &[
     tutorial::TESTS,
     via::TESTS,
     watch::TESTS,
+    report::TESTS,
     budget::TESTS,
     host::TESTS,
     names::TESTS,
