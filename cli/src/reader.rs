@@ -600,6 +600,11 @@ fn check_run(table: &TableFacts, record: &Record, kind: SlotKind) -> Result<Row,
     if record.ia >= space || row.count > (space - record.ia).div_ceil(1 << row.entry_shift) {
         return Err("it is outside the input addresses of the table");
     }
+    // A table that is followed is told again where a slot begins in its middle.
+    let is_whole = kind == SlotKind::WALK || row.kind == RecordKind::TABLE;
+    if !is_whole && record.ia & ((1 << row.entry_shift) - 1) != 0 {
+        return Err("it begins within an entry");
+    }
     if kind == SlotKind::WALK {
         return if record.count == 1 { Ok(row) } else { Err("a step of a walk is one entry") };
     }

@@ -72,6 +72,7 @@ const BAD: &[Case] = &[
     ("too_many", |at, _, r| r[2].count = if at == 2 { u32::MAX } else { r[2].count }, 8, "outside the input"),
     ("outside", |at, _, r| r[2].ia = if at == 2 { 1 << 40 } else { r[2].ia }, 8, "outside the input"),
     ("overlap", |at, _, r| r[1].ia -= if at == 1 { 0x1000 } else { 0 }, 8, "does not follow"),
+    ("within_an_entry", |at, _, r| r[0].ia += if at == 1 { 0x3e } else { 0 }, 8, "it begins within an entry"),
     ("backwards", |at, _, r| r.swap(0, usize::from(at == 1)), 8, "does not follow"),
     ("unknown_kind", |at, _, r| r[0].kind = if at == 1 { 6 } else { r[0].kind }, 8, "does not know"),
     ("table", |at, _, r| r[0].kind = if at == 1 { RecordKind::TABLE.0 } else { r[0].kind }, 8, "is no run"),
