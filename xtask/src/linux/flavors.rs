@@ -53,6 +53,14 @@ enum Want {
     Absent,
 }
 
+/// What the handles of VMs begin with, in all trees.
+const FIRST_HANDLE: Probe = Probe {
+    file: PKVM_C,
+    text: "#define HANDLE_OFFSET 0x1000",
+    want: Want::Present { or_show: "HANDLE_OFFSET" },
+    otherwise: "the first VM has another handle than 0x1000 (abi::target::FIRST_HANDLE)",
+};
+
 /// All flavors, in the order in which they are tried.
 pub(crate) const FLAVORS: &[Flavor] = &[
     Flavor {
@@ -79,12 +87,7 @@ pub(crate) const FLAVORS: &[Flavor] = &[
             },
         ],
         assumes: &[
-            Probe {
-                file: PKVM_C,
-                text: "#define HANDLE_OFFSET 0x1000",
-                want: Want::Present { or_show: "HANDLE_OFFSET" },
-                otherwise: "the first VM has another handle than 0x1000 (abi::target::FIRST_HANDLE)",
-            },
+            FIRST_HANDLE,
             Probe {
                 file: MEM_PROTECT_C,
                 text: "KVM_HOST_DONATION_PTE_OWNER_MASK\tGENMASK(3, 1)",
@@ -127,12 +130,7 @@ pub(crate) const FLAVORS: &[Flavor] = &[
             },
         ],
         assumes: &[
-            Probe {
-                file: PKVM_C,
-                text: "#define HANDLE_OFFSET 0x1000",
-                want: Want::Present { or_show: "HANDLE_OFFSET" },
-                otherwise: "the first VM has another handle than 0x1000 (abi::target::FIRST_HANDLE)",
-            },
+            FIRST_HANDLE,
             // s2dump_flavor_el2.h asserts the values, and more.
             state("PKVM_PAGE_TAINTED\t\t= BIT(0) | BIT(1),", "PKVM_PAGE_TAINTED"),
             state("PKVM_MODULE_OWNED_PAGE\t\t= BIT(2),", "PKVM_MODULE_OWNED_PAGE"),
