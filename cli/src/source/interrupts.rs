@@ -101,8 +101,8 @@ fn give_up(signal: Signal, json: bool) {
     let mut left = LEFT.lock();
     let mut said = "interrupted: what was written is not all";
     if let Ok(left) = &mut left {
-        if let Some(temporary) = left.temporary.take() {
-            let _ = fs::remove_file(temporary);
+        // One that is gone has its own name by now, and is whole.
+        if left.temporary.take().is_some_and(|temporary| fs::remove_file(temporary).is_ok()) {
             said = "interrupted: nothing was written";
         }
         if let Some(terminal) = &mut left.terminal {

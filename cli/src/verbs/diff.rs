@@ -12,12 +12,13 @@ use crate::machine::differ::Differences;
 use crate::machine::Machine;
 use crate::origin::Origin;
 use crate::plan::machine::{DiffPlan, Reading};
+use crate::source::interrupts;
 
 /// Compares two readings.
 pub(super) fn run(plan: &DiffPlan, context: &mut Context<'_>) -> Result<ExitCode, Stop> {
     let (old, old_issues) = read(&plan.old, context)?;
     if let (Reading::Live(_), Reading::Live(_)) = (&plan.old, &plan.new) {
-        std::thread::sleep(plan.wait);
+        interrupts::wait(plan.wait);
     }
     let (new, new_issues) = read(&plan.new, context)?;
     let only = match (&plan.old, &plan.new) {

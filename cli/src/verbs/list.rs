@@ -10,7 +10,7 @@ use crate::leaf;
 use crate::model::{target_name, TableFacts};
 use crate::reader::{Event, Reader};
 use crate::source::device::Query;
-use crate::source::{system, SlotSource};
+use crate::source::{interrupts, system, SlotSource};
 use s2dump_abi::hypercall::{DumpFlags, Status};
 use s2dump_abi::slot::{SlotKind, VmRecord};
 use s2dump_abi::target::Identity;
@@ -37,7 +37,7 @@ pub(super) fn run(
             let mut device = context.device().map_err(|error| error.into_failure("list"))?;
             let slots = device.start(Query::List).map_err(|error| error.into_failure("list"))?;
             let mut found = read(&mut Reader::new(slots), context)?;
-            for table in listed_tables(&found.vms).into_iter().filter(|_| size) {
+            for table in listed_tables(&found.vms).into_iter().take_while(|_| size && !interrupts::came()) {
                 let query = Query::Dump { table, flags: DumpFlags::default(), start: 0, end: u64::MAX, budget: 0 };
                 let summed = device
                     .start(query)
